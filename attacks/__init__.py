@@ -1,0 +1,1 @@
+"""Audits of what each observer of a federation really saw. Empty until the first attack lands."""

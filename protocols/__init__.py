@@ -1,0 +1,1 @@
+"""Secure aggregation: many clients add their vectors, the server learns only the sum."""

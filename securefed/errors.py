@@ -1,0 +1,55 @@
+"""Every error a user of `securefed` can meet.
+
+    SecureFedError              exit 1   something failed while running
+      ConfigurationError        exit 2   the settings or the command line are wrong
+      DataError                 exit 1   a scan, folder or manifest cannot be used
+      PrivacyError              exit 1   the privacy rules forbid what was asked
+        BudgetExceeded          exit 1   the ledger has no epsilon left for it
+      RunError                  exit 1   a run directory or a running federation is broken
+        RoundAborted            exit 1   too few hospitals answered; nothing was revealed
+        Interrupted             exit 130 the user pressed Ctrl-C; finished rounds are saved
+
+The command line prints `securefed: MESSAGE` and `hint: HINT` on stderr, without a traceback.
+"""
+
+
+class SecureFedError(Exception):
+    """What is wrong, with the offending value and place, and `hint`: the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigurationError(SecureFedError):
+    """The settings contradict each other, are unknown, or have the wrong type."""
+
+    exit_code = 2
+
+
+class DataError(SecureFedError):
+    """A scan, folder or manifest cannot be used as it is."""
+
+
+class PrivacyError(SecureFedError):
+    """The privacy rules forbid what was asked."""
+
+
+class BudgetExceeded(PrivacyError):
+    """The ledger would pass its epsilon; refused before any data was touched."""
+
+
+class RunError(SecureFedError):
+    """A run directory is unusable, or a running federation cannot go on."""
+
+
+class RoundAborted(RunError):
+    """Too few hospitals answered; no sum was unmasked."""
+
+
+class Interrupted(RunError):
+    """The user asked to stop; every finished round is on disk."""
+
+    exit_code = 130
