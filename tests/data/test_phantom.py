@@ -1,0 +1,219 @@
+"""The phantom keeps its promises: determinism, exact ceilings, and no clue outside the places.
+
+Statistical tests fix the seed; their false-alarm rate over seeds stands beside each.
+"""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
+from securefed.errors import ConfigurationError
+
+SMALL = PhantomSpec(image_size=24, missing_ct=0.0, missing_mri=0.0, site_shift=0.0)
+
+
+def make(spec: PhantomSpec, count: int, *, site: int = 0, seed: int = 5) -> list[PhantomPatient]:
+    return generate(spec, SiteProfile.draw(spec, site, seed), count, seed)
+
+
+def same_images(left: PhantomPatient, right: PhantomPatient) -> bool:
+    return np.array_equal(left.patient.ct, right.patient.ct) and np.array_equal(
+        left.patient.mri, right.patient.mri
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**40), site=st.integers(0, 50), count=st.integers(2, 6))
+def test_a_patient_does_not_depend_on_how_many_are_made(seed: int, site: int, count: int) -> None:
+    profile = SiteProfile.draw(SMALL, site, seed)
+    many = generate(SMALL, profile, count, seed)
+    (last,) = generate(SMALL, profile, 1, seed, first=count - 1)
+    assert same_images(many[-1], last)
+    assert many[-1].patient.patient_id == last.patient.patient_id
+
+
+def test_other_seeds_sites_and_patients_give_other_images() -> None:
+    reference = make(SMALL, 2)
+    others = [reference[1], make(SMALL, 1, seed=6)[0], make(SMALL, 1, site=1)[0]]
+    assert not any(same_images(reference[0], other) for other in others)
+    ids = {p.patient.patient_id for p in [*reference, *others[1:]]}
+    assert len(ids) == 4
+
+
+def test_patients_have_the_promised_shapes() -> None:
+    spec = dataclasses.replace(SMALL, slices=(3, 5), image_size=33)
+    patients = make(spec, 40)
+    assert {p.patient.slices for p in patients} == {3, 4, 5}
+    for each in patients:
+        assert each.patient.ct.shape == (each.patient.slices, 33, 33)
+        for truth in (each.ct_evidence, each.mri_evidence, each.tumour):
+            assert truth.shape == (each.patient.slices,)
+
+
+def test_tumour_means_both_kinds_of_evidence_at_the_same_place() -> None:
+    for each in make(SMALL, 300):
+        together = each.ct_centre is not None and each.ct_centre == each.mri_centre
+        assert together == bool(each.patient.label) == bool(each.tumour.any())
+
+
+def test_dissociated_evidence_lies_in_the_same_slices_but_apart() -> None:
+    patients = [p for p in make(SMALL, 300) if p.kind == "dissociated"]
+    assert len(patients) > 20
+    for each in patients:
+        assert each.ct_centre is not None
+        assert each.mri_centre is not None
+        assert np.array_equal(each.ct_evidence, each.mri_evidence)
+        rows, columns = np.subtract(each.ct_centre[1:], each.mri_centre[1:])
+        # .39 half widths between the centres, less 2 pixels of warp and rounding.
+        assert np.hypot(rows, columns) > 0.39 * 12 - 2
+
+
+@pytest.mark.parametrize(("rho", "kappa"), [(0.0, 1.0), (0.5, 1.0), (0.3, 0.4)])
+def test_noise_free_ceilings_hold_by_the_truth(rho: float, kappa: float) -> None:
+    """Binomial intervals at z = 4: a false alarm in about 1 of 4,000 seeds for the nine checks."""
+    spec = dataclasses.replace(SMALL, rho=rho, kappa=kappa, image_size=16, slices=(1, 3))
+    patients = make(spec, 1500)
+    label = np.array([p.patient.label for p in patients])
+    ct = np.array([p.ct_evidence.any() for p in patients])
+    mri = np.array([p.mri_evidence.any() for p in patients])
+    joint = np.array([p.ct_centre == p.mri_centre and p.ct_centre is not None for p in patients])
+    assert np.mean(joint == label) == 1.0
+    for rule, ceiling in (
+        (ct, spec.single_modality_ceiling),
+        (mri, spec.single_modality_ceiling),
+        (ct & mri, spec.late_fusion_ceiling),
+    ):
+        margin = 4 * np.sqrt(ceiling * (1 - ceiling) / len(patients)) + 1e-9
+        assert abs(np.mean(rule == label) - ceiling) <= margin
+
+
+def test_ceilings_match_the_published_table() -> None:
+    assert (
+        PhantomSpec(rho=0, kappa=1).single_modality_ceiling,
+        PhantomSpec(rho=0, kappa=1).late_fusion_ceiling,
+        PhantomSpec(rho=0.5, kappa=1).single_modality_ceiling,
+        PhantomSpec(rho=0.5, kappa=1).late_fusion_ceiling,
+    ) == (0.75, 1.0, 0.625, 0.75)
+
+
+def test_the_ct_of_a_mimic_is_the_ct_of_a_tumour_to_the_byte() -> None:
+    """The draws do not depend on the settings, so the same patient can be had in every role."""
+    tumours = make(dataclasses.replace(SMALL, prevalence=1.0), 60)
+    dissociated = make(dataclasses.replace(SMALL, prevalence=0.0, rho=1.0), 60)
+    single = make(dataclasses.replace(SMALL, prevalence=0.0, rho=0.0, kappa=1.0), 60)
+    assert {p.patient.label for p in tumours} == {1}
+    ct_only = {"calcification", "haemorrhage"}
+    assert {p.kind for p in single} == ct_only | {"abscess", "infarct"}
+    for tumour, apart, one in zip(tumours, dissociated, single, strict=True):
+        assert np.array_equal(tumour.patient.ct, apart.patient.ct)
+        assert not np.array_equal(tumour.patient.mri, apart.patient.mri)
+        if one.kind in ct_only:
+            assert np.array_equal(tumour.patient.ct, one.patient.ct)
+        else:
+            assert np.array_equal(tumour.patient.mri, one.patient.mri)
+
+
+def test_the_mri_place_has_the_same_law_in_tumours_and_dissociated() -> None:
+    """Two-sample Kolmogorov-Smirnov, two checks at p > 1e-3: a false alarm in 1 of 500 seeds."""
+    tumours = make(dataclasses.replace(SMALL, prevalence=1.0, slices=(1, 1)), 600)
+    apart = make(dataclasses.replace(SMALL, prevalence=0.0, rho=1.0, slices=(1, 1)), 600)
+    for axis in (1, 2):
+        left = [p.mri_centre[axis] for p in tumours[:300] if p.mri_centre]
+        right = [p.mri_centre[axis] for p in apart[300:] if p.mri_centre]
+        assert len(left) == len(right) == 300
+        assert stats.ks_2samp(left, right).pvalue > 1e-3
+
+
+def test_evidence_is_visible_where_the_truth_says() -> None:
+    spec = dataclasses.replace(SMALL, image_size=64, misregistration=0.0, prevalence=1.0)
+    for each in make(spec, 40):
+        assert each.ct_centre is not None
+        for images in (each.patient.ct, each.patient.mri):
+            index, row, column = each.ct_centre
+            spot = images[index, int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2]
+            brain = images[index, 20:44, 20:44]
+            assert spot.mean() > np.median(brain) + 25
+        assert each.ct_evidence[each.ct_centre[0]]
+
+
+def test_zero_contrast_is_a_null_control() -> None:
+    """Without contrast the label leaves no trace: every role gives the same bytes."""
+    spec = dataclasses.replace(SMALL, contrast=0.0)
+    clean = make(dataclasses.replace(spec, prevalence=0.0, rho=0.0, kappa=0.0), 30)
+    for prevalence, rho in ((1.0, 0.3), (0.0, 1.0), (0.0, 0.0)):
+        role = dataclasses.replace(spec, prevalence=prevalence, rho=rho)
+        for each, none in zip(make(role, 30), clean, strict=True):
+            assert same_images(each, none)
+
+
+def test_missing_modalities_come_at_their_rates_and_never_together() -> None:
+    """Binomial at z = 4 twice: a false alarm in about 1 of 8,000 seeds."""
+    spec = dataclasses.replace(SMALL, image_size=16, slices=(1, 1), missing_ct=0.2, missing_mri=0.3)
+    patients = [p.patient for p in make(spec, 800)]
+    for present, rate in (("has_ct", 0.2), ("has_mri", 0.3)):
+        missing = np.mean([not getattr(p, present).any() for p in patients])
+        assert abs(missing - rate) < 4 * np.sqrt(rate * (1 - rate) / 800)
+    assert any(not p.has_ct.any() for p in patients)
+
+
+def test_sites_are_alike_without_shift_and_differ_with_it() -> None:
+    def scanner(site: SiteProfile) -> tuple[object, ...]:
+        return dataclasses.astuple(site)[2:]
+
+    still = dataclasses.replace(SMALL, site_shift=0.0)
+    moved = dataclasses.replace(SMALL, site_shift=1.0)
+    assert scanner(SiteProfile.draw(still, 0, 1)) == scanner(SiteProfile.draw(still, 3, 1))
+    profiles = [SiteProfile.draw(moved, index, 1) for index in range(200)]
+    assert len({scanner(p) for p in profiles}) == 200
+    for p in profiles:
+        assert 0.97 <= p.ct_gain <= 1.03
+        assert -4 <= p.ct_offset <= 4
+        assert 0.1 <= p.mri_bias <= 0.4
+        assert 0 < p.prevalence < 1
+
+
+def test_a_thousand_slices_a_second_on_one_core() -> None:
+    """Best of five short runs, so that a busy machine does not fail the claim."""
+    spec = PhantomSpec()
+    site = SiteProfile.draw(spec, 0, 0)
+    best = 0.0
+    for attempt in range(5):
+        start = time.process_time()
+        slices = sum(p.patient.slices for p in generate(spec, site, 12, attempt))
+        best = max(best, slices / (time.process_time() - start))
+    assert best >= 1000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rho": -0.1},
+        {"kappa": 1.5},
+        {"prevalence": float("nan")},
+        {"image_size": 8},
+        {"contrast": -1.0},
+        {"slices": (5, 4)},
+        {"slices": (0, 4)},
+        {"lesion_radius": (0.2, 0.1)},
+        {"lesion_radius": (0.01, 0.1)},
+        {"missing_ct": 0.7, "missing_mri": 0.7},
+        {"site_shift": 2.0},
+        {"misregistration": 99.0},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=r"phantom .* must be between"):
+        dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "seed"), [(-1, 0), (1, -1)])
+def test_negative_counts_and_seeds_are_refused(count: int, seed: int) -> None:
+    site = SiteProfile.draw(SMALL, 0, 0)
+    with pytest.raises(ConfigurationError):
+        generate(SMALL, site, count, seed)
