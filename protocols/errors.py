@@ -1,0 +1,139 @@
+"""Every refusal of the secure-sum protocol, by name.
+
+    ProtocolError                  root; carries `hint`: the way out
+      InvalidRules                 the agreed rules or a setting are unsafe or contradictory
+        ThresholdTooLow            a threshold below what the client's own rules demand
+        RulesMismatch              an announced round differs from the rules agreed for the job
+        WouldOverflow              a sum of that many values of that size could wrap
+      InvalidIdentity              a key file or a roster cannot be used
+      MalformedMessage             bytes that are not a well-formed, canonical message
+        OversizedMessage           longer than any honest message of this round
+      OutOfOrder                   a well-formed message at the wrong time
+        WrongRound                 it belongs to another round
+        Replay                     the round was already taken part in, or finished
+        WrongStage                 a step was skipped or repeated
+        SecondUnmask               a second request for shares; answering it could open one vector
+      UntrustedMessage             somebody lied, or was impersonated
+        UnknownSender              not in the roster, the cohort, or the neighbourhood
+        DuplicateSender            one client named twice
+        BadSignature               a signature that the pinned key did not make
+        LowOrderPoint              an X25519 key that forces a predictable secret
+        BadCiphertext              a sealed share that was altered, or made for another message
+        BadShare                   shares that do not recover the secret they were made from
+        CohortEquivocation         the server showed different clients different cohorts
+        AliveAndDropped            one client listed as both survivor and dropped
+      ThresholdMissed              too few clients are left; nothing is revealed
+      BadVector                    the client's own input cannot be summed
+        ValueOutOfRange            a value, weight or count beyond the agreed range
+        NotFinite                  NaN or infinity
+
+Messages name clients, places and sizes; never keys, seeds, shares or vector entries.
+"""
+
+
+class ProtocolError(Exception):
+    """What is wrong, with the offending value and place, and `hint`: the way out."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidRules(ProtocolError):
+    """The agreed rules or a setting are unsafe or contradict each other."""
+
+
+class ThresholdTooLow(InvalidRules):
+    """A threshold below what the client's own rules demand."""
+
+
+class RulesMismatch(InvalidRules):
+    """The server announced a round that differs from the rules agreed for the job."""
+
+
+class WouldOverflow(InvalidRules):
+    """A sum of that many values of that size could wrap around the ring."""
+
+
+class InvalidIdentity(ProtocolError):
+    """A key file or a roster cannot be used."""
+
+
+class MalformedMessage(ProtocolError):
+    """The bytes are not a well-formed message in its one canonical encoding."""
+
+
+class OversizedMessage(MalformedMessage):
+    """The message is longer than any honest message of this round."""
+
+
+class OutOfOrder(ProtocolError):
+    """A well-formed message at the wrong time."""
+
+
+class WrongRound(OutOfOrder):
+    """The message belongs to another round."""
+
+
+class Replay(OutOfOrder):
+    """The client already took part in this round, or in a later one."""
+
+
+class WrongStage(OutOfOrder):
+    """A step of the round was skipped or repeated."""
+
+
+class SecondUnmask(OutOfOrder):
+    """A second request for shares in one round; two answers could open a single vector."""
+
+
+class UntrustedMessage(ProtocolError):
+    """Somebody lied, or was impersonated."""
+
+
+class UnknownSender(UntrustedMessage):
+    """A client that is not in the roster, the cohort, or the neighbourhood."""
+
+
+class DuplicateSender(UntrustedMessage):
+    """One client named twice where each may stand once."""
+
+
+class BadSignature(UntrustedMessage):
+    """A signature that the pinned key did not make over this round's transcript."""
+
+
+class LowOrderPoint(UntrustedMessage):
+    """An X25519 public key of low order, which would force a predictable shared secret."""
+
+
+class BadCiphertext(UntrustedMessage):
+    """A sealed share that was altered, or was made for another round, sender or recipient."""
+
+
+class BadShare(UntrustedMessage):
+    """Shares that do not recover the secret their owner committed to."""
+
+
+class CohortEquivocation(UntrustedMessage):
+    """The server showed different clients different cohorts or survivors."""
+
+
+class AliveAndDropped(UntrustedMessage):
+    """One client listed as both survivor and dropped: its vector would be opened."""
+
+
+class ThresholdMissed(ProtocolError):
+    """Too few clients are left; the round ends and nothing is revealed."""
+
+
+class BadVector(ProtocolError):
+    """The client's own input cannot be summed."""
+
+
+class ValueOutOfRange(BadVector):
+    """A value, weight or count beyond the range agreed for the job."""
+
+
+class NotFinite(BadVector):
+    """NaN or infinity, which has no place in a ring of integers."""

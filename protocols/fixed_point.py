@@ -1,0 +1,153 @@
+"""Real vectors and counts as integers modulo 2^32, with a sum that provably cannot wrap.
+
+A `FixedPoint` spreads +-value_range over the largest integers that leave room for the sum of
+`summands` vectors; a `CountSlot` carries non-negative integers exactly. Both refuse a value
+outside their range instead of clipping it: a silent clip would change the mean, and a wrap
+would destroy it.
+
+The federated mean: a client with weight w (0 <= w <= w_max) and update x (|x_i| <= c) encodes
+w * x with FixedPoint(value_range=w_max * c, summands=cohort), puts w into a CountSlot of the
+same vector, and the server divides the decoded sum of w * x by the decoded sum of w. Neither w
+nor x of one client is ever seen. The error of the mean is at most error_bound(survivors)
+divided by the total weight.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from protocols.errors import BadVector, InvalidRules, NotFinite, ValueOutOfRange, WouldOverflow
+from protocols.mask_stream import Words
+
+_CHUNK = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """Numbers within +-value_range as integers within +-`largest`, for sums of `summands`.
+
+    No wrap: a value encodes to an integer q with |q| <= largest = floor((2^31 - 1) / summands)
+    (the scaled value is at most largest * (1 + 2^-51) < largest + 1/2 before rounding), so any
+    sum of at most `summands` of them lies within +-(2^31 - 1) and is read back without
+    ambiguity from its residue modulo 2^32.
+
+    Raises:
+        InvalidRules: unless value_range is positive and finite, and summands positive.
+        WouldOverflow: if no positive integer is left for one value, or if the resolution would
+            be coarser than `coarsest_resolution`.
+    """
+
+    value_range: float
+    summands: int
+    coarsest_resolution: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value_range) and self.value_range > 0):
+            raise InvalidRules(f"value_range must be positive and finite, got {self.value_range}")
+        if self.summands < 1:
+            raise InvalidRules(f"summands must be at least 1, got {self.summands}")
+        if self.largest < 1:
+            raise WouldOverflow(f"{self.summands} summands leave no room in 32 bits")
+        if not self.resolution <= self.coarsest_resolution:
+            raise WouldOverflow(
+                f"{self.summands} values within +-{self.value_range} fit into 32 bits only in"
+                f" steps of {self.resolution:.3g}, coarser than {self.coarsest_resolution:.3g}",
+                hint="clip to a smaller value_range or admit fewer clients",
+            )
+
+    @property
+    def largest(self) -> int:
+        """The integer that stands for value_range."""
+        return (2**31 - 1) // self.summands
+
+    @property
+    def resolution(self) -> float:
+        """The step between two neighbouring encoded values."""
+        return self.value_range / self.largest
+
+    def error_bound(self, summands: int) -> float:
+        """Largest |decoded sum - exact sum| for that many summands.
+
+        Half a step for each rounding, and 2^-51 of the range for each product in float64.
+        """
+        return summands * (self.resolution / 2 + self.value_range * 2.0**-51)
+
+    def encode(self, values: NDArray[np.float64] | NDArray[np.float32]) -> Words:
+        """Round to the nearest step, as two's complement in the ring; any shape -> same shape.
+
+        Raises:
+            NotFinite: for NaN or infinity.
+            ValueOutOfRange: for a value outside +-value_range.
+        """
+        if values.dtype not in (np.float32, np.float64):
+            raise BadVector(f"values must be float32 or float64, got {values.dtype}")
+        flat = np.ascontiguousarray(values).reshape(-1)
+        words = np.empty(flat.size, dtype=np.uint32)
+        scale = self.largest / self.value_range
+        for start in range(0, flat.size, _CHUNK):  # a chunk at a time: no float64 copy of all
+            chunk = flat[start : start + _CHUNK].astype(np.float64)
+            self._check(chunk, start)
+            chunk *= scale
+            np.rint(chunk, out=chunk)
+            words[start : start + _CHUNK] = chunk.astype(np.int32).view(np.uint32)
+        return words.reshape(values.shape)
+
+    def decode(self, total: Words) -> NDArray[np.float64]:
+        """The sum of encoded vectors back as real numbers."""
+        return total.astype(np.uint32, copy=False).view(np.int32) * np.float64(self.resolution)
+
+    def _check(self, chunk: NDArray[np.float64], offset: int) -> None:
+        size = float(np.abs(chunk).max())
+        if size <= self.value_range:
+            return
+        if not np.isfinite(chunk).all():
+            place = offset + int(np.flatnonzero(~np.isfinite(chunk))[0])
+            raise NotFinite(f"the value at {place} is not a finite number")
+        place = offset + int(np.abs(chunk).argmax())
+        raise ValueOutOfRange(
+            f"the value at {place} is outside +-{self.value_range}",
+            hint="clip the update before encoding it",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CountSlot:
+    """Integers within 0 and `maximum`, summed exactly over at most `summands` clients.
+
+    Raises:
+        InvalidRules: unless both are positive.
+        WouldOverflow: if maximum * summands does not fit below 2^32.
+    """
+
+    maximum: int
+    summands: int
+
+    def __post_init__(self) -> None:
+        if self.maximum < 1 or self.summands < 1:
+            raise InvalidRules(
+                f"maximum and summands must be positive, got {self.maximum}, {self.summands}"
+            )
+        if self.maximum * self.summands >= 2**32:
+            raise WouldOverflow(
+                f"{self.summands} counts of up to {self.maximum} do not fit into 32 bits"
+            )
+
+    def encode(self, counts: ArrayLike) -> Words:
+        """Exact integers as ring words; any shape -> same shape.
+
+        Raises:
+            BadVector: if the counts are not integers.
+            ValueOutOfRange: for a count outside 0 and maximum.
+        """
+        array = np.asarray(counts)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise BadVector(f"counts must be integers, got {array.dtype}")
+        if array.size and (int(array.min()) < 0 or int(array.max()) > self.maximum):
+            raise ValueOutOfRange(f"a count is outside 0 and {self.maximum}")
+        return array.astype(np.uint32)
+
+    def decode(self, total: Words) -> NDArray[np.int64]:
+        """The exact sum of the counts."""
+        return total.astype(np.int64)

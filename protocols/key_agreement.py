@@ -1,0 +1,66 @@
+"""Ephemeral key agreement: X25519 (RFC 7748) and HKDF-SHA256 (RFC 5869) with named purposes.
+
+One key pair lives for one round. A shared secret never leaves this module as it is: it becomes
+a key only through HKDF, salted with the digest of the round and labelled with its purpose and
+the two parties, so that no key of one round, pair or purpose equals another. The private key
+is 32 bytes because it is what gets Shamir-shared. Memory is not erased: Python cannot promise
+that.
+"""
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from protocols.errors import LowOrderPoint, MalformedMessage
+from protocols.transcript import transcript
+
+KEY_BYTES = 32
+
+
+class EphemeralKey:
+    """An X25519 key pair for one round, made from 32 secret bytes."""
+
+    __slots__ = ("_private", "public", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != KEY_BYTES:
+            raise MalformedMessage(f"an X25519 private key has 32 bytes, got {len(secret)}")
+        self.secret = secret
+        self._private = X25519PrivateKey.from_private_bytes(secret)
+        self.public: bytes = self._private.public_key().public_bytes_raw()
+
+    def __repr__(self) -> str:
+        return f"EphemeralKey(public={self.public.hex()})"
+
+    def exchange(self, peer: bytes) -> bytes:
+        """The raw X25519 secret with a peer's public key; 32 bytes, not yet a key.
+
+        Raises:
+            MalformedMessage: unless the public key has 32 bytes.
+            LowOrderPoint: if the result would be zero (RFC 7748, section 6.1).
+        """
+        if len(peer) != KEY_BYTES:
+            raise MalformedMessage(f"an X25519 public key has 32 bytes, got {len(peer)}")
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+        except ValueError as error:
+            raise LowOrderPoint("an X25519 public key of low order was offered") from error
+
+
+def derive_key(secret: bytes, salt: bytes, label: str, *context: bytes) -> bytes:
+    """A 32-byte key for one purpose: HKDF-SHA256 with info = transcript(label, context)."""
+    return HKDF(SHA256(), KEY_BYTES, salt, transcript(label, *context)).derive(secret)
+
+
+def mask_key(own: EphemeralKey, peer: bytes, round_digest: bytes) -> bytes:
+    """The key of the mask stream that two clients share in one round; the same on both sides.
+
+    The public keys are bound in sorted order, so neither side depends on who computes it.
+    """
+    first, second = sorted((own.public, peer))
+    return derive_key(own.exchange(peer), round_digest, "pairwise mask", first, second)
+
+
+def self_mask_key(seed: bytes, round_digest: bytes) -> bytes:
+    """The key of the mask stream that a client adds alone, from its 32-byte self-mask seed."""
+    return derive_key(seed, round_digest, "self mask")

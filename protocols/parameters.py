@@ -1,0 +1,166 @@
+"""The rules of a job, agreed in advance, and the rules of one round that follow from them.
+
+Every client holds the same `JobRules` and roster before the job begins. The server chooses
+only the round number and the cohort; the threshold, the neighbours and the vector's length
+follow, and each client works them out for itself. That is how a server cannot lower a
+threshold: nobody asks it. The digest of a round covers all of this, and every signature, key
+and sealed share of the round is bound to it.
+
+Thresholds (Bonawitz et al. 2017, section 6): against a curious server t > n/2 keeps two
+disjoint groups from each answering; against a lying one that may control clients too, t > 2n/3
+tolerates fewer than 2t - n of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from protocols.errors import DuplicateSender, InvalidRules, UnknownSender, WrongRound
+from protocols.graph import SparseGraph, circle, neighbours, plan
+from protocols.identity import NAME, Roster
+from protocols.transcript import digest, number
+
+MAX_VECTOR_LENGTH = 2**31
+MODULUS_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """What all clients agree on before a job; public.
+
+    Attributes:
+        job: a name for the job, 1 to 64 letters, digits, '.', '_' or '-'. Never use one name
+            for two jobs.
+        vector_length: words in every vector of the job.
+        server: "malicious" (it may lie: consistency round, threshold above two thirds) or
+            "curious" (it follows the protocol: no consistency round, above one half).
+        allow_two_party: permit sums over two clients, which protect against the server only:
+            either client subtracts its own vector and has the other's.
+        max_rounds: the highest round number a client takes part in.
+        sparse: permit the k-regular neighbour graph; None means complete.
+
+    Raises:
+        InvalidRules: for a value outside these ranges.
+    """
+
+    job: str
+    vector_length: int
+    server: Literal["malicious", "curious"] = "malicious"
+    allow_two_party: bool = False
+    max_rounds: int = 100_000
+    sparse: SparseGraph | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.job):
+            raise InvalidRules(f"job name {self.job!r} is not allowed")
+        if not 1 <= self.vector_length <= MAX_VECTOR_LENGTH:
+            raise InvalidRules(
+                f"vector_length must be 1 to {MAX_VECTOR_LENGTH}, got {self.vector_length}"
+            )
+        if self.server not in ("malicious", "curious"):
+            raise InvalidRules(f"server must be 'malicious' or 'curious', got {self.server!r}")
+        if not 1 <= self.max_rounds < 2**32:
+            raise InvalidRules(f"max_rounds must be 1 to 2^32 - 1, got {self.max_rounds}")
+
+    @property
+    def consistency(self) -> bool:
+        """Whether survivors sign whom they believe to be a survivor before unmasking."""
+        return self.server == "malicious"
+
+    def threshold(self, cohort_size: int) -> int:
+        """The fewest survivors of a round, which is also the share threshold if complete.
+
+        floor(2n/3) + 1 or floor(n/2) + 1, and never below 3 unless two-party sums are allowed.
+
+        Raises:
+            InvalidRules: for a cohort too small to hide anybody.
+        """
+        if cohort_size < 2:
+            raise InvalidRules(
+                f"a sum over {cohort_size} client hides nothing", hint="ask at least three clients"
+            )
+        if cohort_size == 2 and not self.allow_two_party:
+            raise InvalidRules(
+                "a sum over two clients shows each of them the other's vector",
+                hint="set allow_two_party if protection against the server alone is enough",
+            )
+        parts = (2, 3) if self.server == "malicious" else (1, 2)
+        return max(parts[0] * cohort_size // parts[1] + 1, 2 if self.allow_two_party else 3)
+
+    def for_round(self, roster: Roster, round_number: int, cohort: Sequence[str]) -> "RoundRules":
+        """Everything that follows for one round with this cohort, in any order.
+
+        Raises:
+            WrongRound: unless 1 <= round_number <= max_rounds.
+            UnknownSender: for a client outside the roster.
+            DuplicateSender: for a client named twice.
+            InvalidRules: for a cohort too small.
+        """
+        if not 1 <= round_number <= self.max_rounds:
+            raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
+        members = tuple(sorted(cohort))
+        for name in members:
+            if name not in roster.keys:
+                raise UnknownSender(f"{name!r} is asked to take part but is not in the roster")
+        if len(set(members)) != len(members):
+            raise DuplicateSender("a client stands twice in the cohort")
+        minimum_survivors = self.threshold(len(members))
+        degree, share_threshold = len(members) - 1, minimum_survivors
+        sparse = self.sparse and plan(
+            len(members), self.sparse, malicious_server=self.server == "malicious"
+        )
+        if sparse:
+            degree, share_threshold = sparse.degree, sparse.threshold
+        return RoundRules(
+            job=self.job,
+            round_number=round_number,
+            cohort=members,
+            vector_length=self.vector_length,
+            degree=degree,
+            share_threshold=share_threshold,
+            minimum_survivors=minimum_survivors,
+            consistency=self.consistency,
+            digest=digest(
+                "round",
+                self.job.encode(),
+                bytes.fromhex(roster.fingerprint),
+                *map(number, (round_number, self.vector_length, MODULUS_BITS)),
+                *map(number, (degree, share_threshold, minimum_survivors, self.consistency)),
+                *(name.encode() for name in members),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRules:
+    """One round; public, the same for all. Clients are numbered by their place in `cohort`.
+
+    Attributes:
+        cohort: names in sorted order; a client's place is its index here.
+        degree: neighbours of each client, len(cohort) - 1 if the graph is complete.
+        share_threshold: shares that recover a secret, out of degree + 1.
+        minimum_survivors: fewest vectors in a sum.
+        digest: 32 bytes over all of the above, the job and the roster.
+    """
+
+    job: str
+    round_number: int
+    cohort: tuple[str, ...]
+    vector_length: int
+    degree: int
+    share_threshold: int
+    minimum_survivors: int
+    consistency: bool
+    digest: bytes = field(repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every client is every other's neighbour."""
+        return self.degree == len(self.cohort) - 1
+
+    def neighbours(self, place: int) -> frozenset[int]:
+        """The places that `place` masks with and shares its secrets among."""
+        if self.complete:
+            return frozenset(range(len(self.cohort))) - {place}
+        order = circle(self.digest, len(self.cohort))
+        return frozenset(neighbours(order, place, self.degree))

@@ -1,0 +1,431 @@
+"""The server's side of one round: collects replies, drops who is late or wrong, opens the sum.
+
+One object for one round (Bonawitz et al. 2017, figure 4). For each step the server makes one
+request for each client still taking part and hands in the replies that came; whoever is missing
+or wrong is dropped, with the reason in `dropped`, and the round goes on while enough are left.
+Vectors are added as they arrive: memory stays at one vector, however many clients there are.
+
+What it learns is the sum over the survivors, who survived, and the masked vectors, which are
+uniformly random to it. It is not trusted for any of that: the clients enforce the rules.
+
+    server = SecureSumServer(roster, rules, round_number, cohort)
+    server.receive_advertise(send(server.request_advertise()))
+    server.receive_share(send(server.request_share()))
+    server.receive_mask(send(server.request_mask()))
+    if rules.consistency:
+        server.receive_confirm(send(server.request_confirm()))
+    server.receive_unmask(send(server.request_unmask()))
+    total, survivors = server.result()
+
+To pipeline, call `server.pipeline(following)` before `request_mask`: the next round's keys and
+shares then ride on this round's replies, and `following` starts at its `request_mask`.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+
+from protocols import messages as m
+from protocols.attestations import check_advert, check_confirmation
+from protocols.errors import (
+    DuplicateSender,
+    MalformedMessage,
+    ProtocolError,
+    ThresholdMissed,
+    UnknownSender,
+    WrongRound,
+    WrongStage,
+)
+from protocols.identity import Roster
+from protocols.key_agreement import EphemeralKey
+from protocols.mask_stream import Mask, Words, apply_masks
+from protocols.opening import pairwise_masks, self_mask
+from protocols.parameters import JobRules
+
+M = TypeVar("M")
+
+
+class Expecting(IntEnum):
+    """What the server waits for."""
+
+    ADVERTS = 1
+    SHARES = 2
+    VECTORS = 3
+    CONFIRMATIONS = 4
+    OPENINGS = 5
+    NOTHING = 6
+
+
+class SecureSumServer:
+    """One round of secure sums. `dropped` maps each lost client to the reason."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        rules: JobRules,
+        round_number: int,
+        cohort: Sequence[str],
+        *,
+        threads: int = 1,
+    ) -> None:
+        """Open a round for a cohort.
+
+        Args:
+            threads: for adding vectors and opening masks.
+
+        Raises:
+            UnknownSender, DuplicateSender, InvalidRules, WrongRound: if the rules of the job
+                do not allow such a round.
+        """
+        self.rules = rules.for_round(roster, round_number, cohort)
+        self.dropped: dict[str, str] = {}
+        self._roster = roster
+        self._threads = threads
+        self._expecting = Expecting.ADVERTS
+        self._neighbours = [self.rules.neighbours(p) for p in range(len(self.rules.cohort))]
+        self._taking_part = set(range(len(self.rules.cohort)))
+        self._adverts: dict[int, m.Advert] = {}
+        self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
+        self._shared: frozenset[int] = frozenset()
+        self._total: Words = np.zeros(0, dtype=np.uint32)
+        self._added: dict[str, int] = {}
+        self._survivors: frozenset[int] = frozenset()
+        self._confirmations: dict[int, m.Confirmation] = {}
+        self._seed_shares: dict[int, list[tuple[int, bytes]]] = {}
+        self._key_shares: dict[int, list[tuple[int, bytes]]] = {}
+        self._opened = False
+        self._failure: ThresholdMissed | None = None
+        self._following: SecureSumServer | None = None
+        self._riding_adverts: dict[str, m.Advert] = {}
+
+    # ---- advertise ------------------------------------------------------------------------
+
+    def request_advertise(self) -> dict[str, bytes]:
+        """The announcement of the round, for everybody."""
+        self._expect(Expecting.ADVERTS)
+        return dict.fromkeys(self.rules.cohort, m.encode(self._announcement()))
+
+    def receive_advertise(self, replies: Mapping[str, bytes]) -> None:
+        """Take the signed keys.
+
+        Raises:
+            ThresholdMissed: if too few valid ones came.
+        """
+        decoded = {}
+        for name, reply in replies.items():
+            with self._dropping(name):
+                decoded[name] = self._decode(m.Advert, reply)
+        self._take_adverts(decoded)
+
+    def _take_adverts(self, adverts: Mapping[str, m.Advert]) -> None:
+        self._expect(Expecting.ADVERTS)
+        probe = EphemeralKey(bytes(range(32)))
+        for name, advert in adverts.items():
+            with self._dropping(name):
+                place = self._sender(name, advert.sender, advert.round_number)
+                check_advert(self._roster, self.rules, advert)
+                # A low-order key would make every neighbour abort; here it costs one client.
+                probe.exchange(advert.channel_key)
+                probe.exchange(advert.mask_key)
+                self._adverts[place] = advert
+        self._close(self._adverts, Expecting.SHARES)
+
+    # ---- share ----------------------------------------------------------------------------
+
+    def request_share(self) -> dict[str, bytes]:
+        """For each client, its neighbours' signed keys."""
+        return {name: m.encode(request) for name, request in self._share_requests().items()}
+
+    def _share_requests(self) -> dict[str, m.ShareRequest]:
+        self._expect(Expecting.SHARES)
+        requests = {}
+        for place in sorted(self._taking_part):
+            adverts = [
+                self._adverts[p] for p in sorted(self._neighbours[place] & self._taking_part)
+            ]
+            requests[self._name(place)] = m.ShareRequest(self.rules.round_number, adverts)
+        return requests
+
+    def receive_share(self, replies: Mapping[str, bytes]) -> None:
+        """Take the sealed shares.
+
+        Raises:
+            ThresholdMissed: if too few valid replies came.
+        """
+        decoded = {}
+        for name, reply in replies.items():
+            with self._dropping(name):
+                decoded[name] = self._decode(m.Shares, reply)
+        self._take_shares(decoded)
+
+    def _take_shares(self, shares: Mapping[str, m.Shares]) -> None:
+        self._expect(Expecting.SHARES)
+        accepted: dict[int, dict[int, m.Box]] = {}
+        for name, reply in shares.items():
+            with self._dropping(name):
+                place = self._sender(name, reply.sender, reply.round_number)
+                boxes = {box.place: box for box in reply.boxes}
+                expected = self._neighbours[place] & self._adverts.keys()
+                if len(boxes) != len(reply.boxes) or boxes.keys() != expected:
+                    raise MalformedMessage("not one sealed share for each neighbour")
+                accepted[place] = boxes
+        for sender, boxes in accepted.items():
+            for recipient, box in boxes.items():
+                down = m.Box(sender, box.sealed)
+                self._boxes.setdefault(recipient, {})[sender] = down
+        self._shared = frozenset(accepted)
+        self._close(accepted, Expecting.VECTORS)
+        self._total = np.zeros(self.rules.vector_length, dtype=np.uint32)
+
+    # ---- mask -----------------------------------------------------------------------------
+
+    def pipeline(self, following: "SecureSumServer") -> None:
+        """Let the next round's keys and shares ride on this round's mask and unmask exchanges.
+
+        Call before `request_mask`. Who drops out of this round is dropped from the next; if
+        too few are left for it, only `following` fails, at its own next step.
+
+        Raises:
+            WrongStage: if this round is past its shares, or the next has begun.
+            WrongRound: if the next round does not come later.
+        """
+        self._expect(Expecting.VECTORS)
+        following._expect(Expecting.ADVERTS)
+        if following.rules.round_number <= self.rules.round_number:
+            raise WrongRound(
+                f"round {following.rules.round_number} cannot follow {self.rules.round_number}"
+            )
+        self._following = following
+
+    def request_mask(self) -> dict[str, bytes]:
+        """For each client, the shares that its neighbours sealed for it."""
+        self._expect(Expecting.VECTORS)
+        requests = {}
+        for place in sorted(self._taking_part):
+            name = self._name(place)
+            boxes = [box for _, box in sorted(self._boxes.get(place, {}).items())]
+            upcoming = None
+            if self._following and name in self._following.rules.cohort:
+                upcoming = self._following._announcement()
+            requests[name] = m.encode(m.MaskRequest(self.rules.round_number, boxes, upcoming))
+        return requests
+
+    def add_masked(self, name: str, reply: bytes) -> None:
+        """Add one masked vector as soon as it arrives; its bytes are not kept.
+
+        A reply that is wrong drops its sender. May be called any number of times before
+        `receive_mask`, which closes the step.
+
+        Raises:
+            DuplicateSender: for a second vector from one client; the first stays in the sum.
+        """
+        self._expect(Expecting.VECTORS)
+        if name in self._added:
+            raise DuplicateSender(f"a second masked vector from {name}")
+        with self._dropping(name):
+            head, words = m.decode_masked(reply, self.rules.vector_length)
+            place = self._sender(name, head.sender, head.round_number)
+            if head.round_digest != self.rules.digest:
+                raise WrongRound("a masked vector for another cohort or other rules")
+            if self._following and head.upcoming:
+                self._riding_adverts[name] = head.upcoming
+            np.add(self._total, words, out=self._total)
+            self._added[name] = place
+
+    def receive_mask(self, replies: Mapping[str, bytes]) -> None:
+        """Add the vectors not added yet, and settle who the survivors are.
+
+        Raises:
+            DuplicateSender: for a client whose vector `add_masked` already took.
+            ThresholdMissed: if too few vectors arrived. Nothing was opened.
+        """
+        for name, reply in replies.items():
+            self.add_masked(name, reply)
+        self._boxes.clear()
+        self._survivors = frozenset(self._added.values())
+        after = Expecting.CONFIRMATIONS if self.rules.consistency else Expecting.OPENINGS
+        self._close(self._survivors, after)
+        if self._following:
+            self._following._take_early(SecureSumServer._take_adverts, self._riding_adverts)
+
+    # ---- confirm --------------------------------------------------------------------------
+
+    def request_confirm(self) -> dict[str, bytes]:
+        """For each survivor, the set of survivors to sign."""
+        self._expect(Expecting.CONFIRMATIONS)
+        request = m.ConfirmRequest(self.rules.round_number, self._bits(self._survivors))
+        return {self._name(place): m.encode(request) for place in sorted(self._taking_part)}
+
+    def receive_confirm(self, replies: Mapping[str, bytes]) -> None:
+        """Take the signatures over the survivors.
+
+        Raises:
+            ThresholdMissed: if too few valid ones came.
+        """
+        self._expect(Expecting.CONFIRMATIONS)
+        for name, reply in replies.items():
+            with self._dropping(name):
+                confirmation = self._decode(m.Confirmation, reply)
+                place = self._sender(name, confirmation.sender, confirmation.round_number)
+                survivors = self._bits(self._survivors)
+                check_confirmation(self._roster, self.rules, confirmation, survivors)
+                self._confirmations[place] = confirmation
+        self._close(self._confirmations, Expecting.OPENINGS)
+
+    # ---- unmask ---------------------------------------------------------------------------
+
+    def request_unmask(self) -> dict[str, bytes]:
+        """For each client left, whose masks to open, with its neighbours' signatures."""
+        self._expect(Expecting.OPENINGS)
+        survivors = self._bits(self._survivors)
+        dropped = self._bits(self._shared - self._survivors)
+        upcoming = self._following._early_requests() if self._following else {}
+        requests = {}
+        for place in sorted(self._taking_part):
+            signers = sorted(self._neighbours[place] & self._confirmations.keys())
+            request = m.UnmaskRequest(
+                round_number=self.rules.round_number,
+                survivors=survivors,
+                dropped=dropped,
+                confirmations=[self._confirmations[signer] for signer in signers],
+                upcoming=upcoming.get(self._name(place)),
+            )
+            requests[self._name(place)] = m.encode(request)
+        return requests
+
+    def receive_unmask(self, replies: Mapping[str, bytes]) -> None:
+        """Take the shares.
+
+        Raises:
+            ThresholdMissed: if too few replies came, or too few for one client's secret.
+        """
+        self._expect(Expecting.OPENINGS)
+        riding: dict[str, m.Shares] = {}
+        answered = set()
+        for name, reply in replies.items():
+            with self._dropping(name):
+                opening = self._decode(m.Opening, reply)
+                place = self._sender(name, opening.sender, opening.round_number)
+                self._take_opening(place, opening)
+                answered.add(place)
+                if opening.upcoming:
+                    riding[name] = opening.upcoming
+        self._close(answered, Expecting.NOTHING)
+        for place in sorted(self._shared):
+            held = self._seed_shares if place in self._survivors else self._key_shares
+            if len(held.get(place, ())) < self.rules.share_threshold:
+                raise ThresholdMissed(
+                    f"{len(held.get(place, ()))} shares of {self._name(place)} arrived, where"
+                    f" {self.rules.share_threshold} are needed"
+                )
+        if self._following:
+            self._following._take_early(SecureSumServer._take_shares, riding)
+
+    def _take_opening(self, place: int, opening: m.Opening) -> None:
+        holders = (self._neighbours[place] | {place}) & self._shared
+        for shares, secrets, expected in (
+            (opening.self_masks, self._seed_shares, holders & self._survivors),
+            (opening.mask_keys, self._key_shares, holders - self._survivors),
+        ):
+            if [share.place for share in shares] != sorted(expected):
+                raise MalformedMessage("not one share for each client that was asked for")
+            for share in shares:
+                secrets.setdefault(share.place, []).append((place + 1, share.value))
+
+    def result(self) -> tuple[Words, tuple[str, ...]]:
+        """The sum over the survivors modulo 2^32, and their names.
+
+        Raises:
+            WrongStage: before `receive_unmask`, or after it failed.
+            BadShare: if the shares do not recover a secret; no sum is returned.
+        """
+        self._expect(Expecting.NOTHING)
+        if not self._opened:
+            apply_masks(self._total, self._remaining_masks(), threads=self._threads)
+            self._opened = True
+        return self._total, tuple(self._name(place) for place in sorted(self._survivors))
+
+    def _remaining_masks(self) -> list[Mask]:
+        masks = []
+        for place in sorted(self._shared):
+            advert = self._adverts[place]
+            if place in self._survivors:
+                masks.append(self_mask(self.rules, advert, self._seed_shares[place]))
+            else:
+                partners = self._neighbours[place] & self._survivors
+                shares = self._key_shares[place]
+                masks += pairwise_masks(self.rules, advert, shares, partners, self._adverts)
+        return masks
+
+    # ---- what the steps share -------------------------------------------------------------
+
+    def _expect(self, stage: Expecting) -> None:
+        if self._failure:
+            raise self._failure
+        if self._expecting is not stage:
+            raise WrongStage(
+                f"round {self.rules.round_number} expects {self._expecting.name.lower()},"
+                f" not {stage.name.lower()}"
+            )
+
+    def _close(self, answered: Collection[int], after: Expecting) -> None:
+        """Drop who did not answer, and go on if enough did."""
+        for place in sorted(self._taking_part.difference(answered)):
+            self.dropped.setdefault(self._name(place), f"no reply: {self._expecting.name.lower()}")
+        self._taking_part.intersection_update(answered)
+        if len(self._taking_part) < self.rules.minimum_survivors:
+            self._failure = ThresholdMissed(
+                f"round {self.rules.round_number}: {len(self._taking_part)} of"
+                f" {len(self.rules.cohort)} clients are left, where at least"
+                f" {self.rules.minimum_survivors} are needed",
+                hint="nothing was revealed; run another round when more clients answer",
+            )
+            raise self._failure
+        self._expecting = after
+
+    @contextmanager
+    def _dropping(self, name: str) -> Iterator[None]:
+        """Turn a refusal of one client's reply into that client's dropout."""
+        try:
+            yield
+        except ProtocolError as error:
+            self.dropped.setdefault(name, f"{type(error).__name__}: {error}")
+
+    def _sender(self, name: str, place: int, round_number: int) -> int:
+        """The place of the client that delivered a message, if the message says the same."""
+        if round_number != self.rules.round_number:
+            raise WrongRound(f"a message of round {round_number}")
+        if place >= len(self.rules.cohort) or self._name(place) != name:
+            raise UnknownSender(f"{name} delivered a message of place {place}")
+        if place not in self._taking_part or name in self.dropped:
+            raise UnknownSender(f"{name} no longer takes part in this round")
+        return place
+
+    def _decode(self, kind: type[m.M], reply: bytes) -> m.M:
+        members = len(self.rules.cohort)
+        return m.decode(kind, reply, m.limit(kind, members, members))
+
+    def _name(self, place: int) -> str:
+        return self.rules.cohort[place]
+
+    def _bits(self, places: Iterable[int]) -> bytes:
+        return m.bit_set(places, len(self.rules.cohort))
+
+    def _announcement(self) -> m.Announcement:
+        return m.announcement(self.rules, self._roster.names)
+
+    # ---- what the previous round calls when this one is pipelined ---------------------------
+
+    def _take_early(
+        self, step: Callable[["SecureSumServer", dict[str, M]], None], messages: dict[str, M]
+    ) -> None:
+        if not self._failure:
+            # A failure is kept and raised at this round's own next step, not in the other's.
+            with suppress(ThresholdMissed):
+                step(self, messages)
+
+    def _early_requests(self) -> dict[str, m.ShareRequest]:
+        return {} if self._failure else self._share_requests()

@@ -1,0 +1,32 @@
+"""Byte strings that are signed, hashed or authenticated: one unambiguous encoding for all.
+
+Every part is preceded by its length and the whole by the protocol's name and a label, so that
+no two different lists of parts, and no two different purposes, give the same bytes. Hashing
+and signing concatenated fields without this is how one message is passed off as another.
+"""
+
+import hashlib
+
+PROTOCOL = b"securefed secure sum v1"
+
+
+def transcript(label: str, *parts: bytes) -> bytes:
+    """The parts under a domain label; injective in (label, parts).
+
+    Each part is preceded by its length as 8 bytes, big-endian.
+    """
+    framed = bytearray()
+    for part in (PROTOCOL, label.encode(), *parts):
+        framed += len(part).to_bytes(8, "big")
+        framed += part
+    return bytes(framed)
+
+
+def digest(label: str, *parts: bytes) -> bytes:
+    """SHA-256 of the transcript; 32 bytes."""
+    return hashlib.sha256(transcript(label, *parts)).digest()
+
+
+def number(value: int) -> bytes:
+    """A non-negative integer below 2^64 as 8 bytes, big-endian, for use as a part."""
+    return value.to_bytes(8, "big")
