@@ -1,0 +1,155 @@
+"""Folders of images without a manifest: paired folders, and the open Kaggle class folders.
+
+Paired:   ROOT/ct/NAME.png and ROOT/mri/NAME.png belong together; one may be absent. The label
+          comes from ROOT/labels.csv (columns patient_id and label). A name that ends in `_s12` or
+          `_slice12` is slice 12 of the patient before it; any other name is a patient of its own.
+Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumor MRI images/...`.
+          These are unpaired images of unknown patients. Pairing the k-th CT with the k-th MRI of
+          a class is a simulation: no pair shows one person, the same person may be in several,
+          and the warning says so.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from securefed.data.manifest import DEFAULT_SITE, Row
+from securefed.data.table import Problem, read_labels
+from securefed.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SIMULATED_SITE = "simulated"
+_NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Rows found in a folder; `Row.line` counts them from 1, as there is no file to point at."""
+
+    rows: list[Row]
+    problems: list[Problem]
+    warnings: list[str]
+
+
+def read_folder(root: Path) -> Folder:
+    """Recognise the layout of a folder and list its rows; images are not opened.
+
+    Raises:
+        DataError: no such folder, an unknown layout, or paired folders without labels.csv.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root.name}: no such file or folder", hint="give a manifest or a folder")
+    inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    ct, mri = inside.get("ct"), inside.get("mri") or inside.get("mr")
+    if ct and mri:
+        return _paired(root, ct, mri)
+    ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
+    if ct and mri:
+        return _classes(ct, mri)
+    raise DataError(
+        f"{root.name}: the layout is not known",
+        hint="expected manifest.csv, or ct/ and mri/ with labels.csv, or CT and MRI folders "
+        "with Healthy/ and Tumor/ inside; DICOM goes through securefed data import",
+    )
+
+
+def _paired(root: Path, ct: Path, mri: Path) -> Folder:
+    if not (root / "labels.csv").is_file():
+        raise DataError(
+            f"{root.name}: ct/ and mri/ are there, but labels.csv is not",
+            hint="write labels.csv with the columns patient_id,label",
+        )
+    labels = read_labels(root / "labels.csv")
+    problems = list(labels.problems)
+    images = {}
+    for modality, folder in (("ct", ct), ("mri", mri)):
+        images[modality], repeated = _by_stem(folder)
+        problems += repeated
+    rows: list[Row] = []
+    unnumbered = 0
+    for stem in sorted(images["ct"].keys() | images["mri"].keys()):
+        match = _NUMBERED.fullmatch(stem)
+        patient_id = match["patient"] if match else stem
+        unnumbered += match is None
+        label = labels.by_patient.get(patient_id)
+        if label is None:
+            problems.append(Problem(stem, f"labels.csv has no label for patient {patient_id}"))
+            continue
+        rows.append(
+            Row(
+                line=len(rows) + 1,
+                patient_id=patient_id,
+                label=label,
+                site=DEFAULT_SITE,
+                ct_path=images["ct"].get(stem),
+                mri_path=images["mri"].get(stem),
+                slice=float(match["slice"]) if match else None,
+            )
+        )
+    warnings = []
+    if unnumbered:
+        warnings.append(
+            f"{unnumbered} images have no slice number (_s12) in their names and count as one "
+            "patient each; if one person has several, name them so, or write a manifest"
+        )
+    return Folder(rows, problems, warnings)
+
+
+def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
+    for name, path in inside.items():
+        classes = {child.name.lower() for child in path.iterdir() if child.is_dir()}
+        if re.search(pattern, name.replace("_", " ")) and {"healthy", "tumor"} <= classes:
+            return path
+    return None
+
+
+def _classes(ct: Path, mri: Path) -> Folder:
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for label, name in ((0, "healthy"), (1, "tumor")):
+        pair = []
+        for modality in (ct, mri):
+            folder = next(path for path in modality.iterdir() if path.name.lower() == name)
+            found, repeated = _by_stem(folder)
+            problems += repeated
+            pair.append([found[stem] for stem in sorted(found)])
+        for index in range(max(map(len, pair))):
+            ct_path, mri_path = (side[index] if index < len(side) else None for side in pair)
+            rows.append(
+                Row(
+                    line=len(rows) + 1,
+                    patient_id=f"simulated-{name}-{index + 1:05d}",
+                    label=label,
+                    site=SIMULATED_SITE,
+                    ct_path=ct_path,
+                    mri_path=mri_path,
+                )
+            )
+    warning = (
+        "SIMULATION: the images have no patient ids, so CT and MRI were paired by class; no pair "
+        "shows one person, one person may be in several pairs and on both sides of a split, "
+        "and no patient-level privacy or accuracy follows"
+    )
+    return Folder(rows, problems, [warning])
+
+
+def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """Images of a folder by stem; other files and repeated stems are problems."""
+    found: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for path in _visible(folder.iterdir()):
+        place = f"{folder.name}/{path.name}"
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            problems.append(Problem(place, "is not a PNG, JPEG, TIFF or BMP image"))
+        elif not path.resolve().is_relative_to(folder.resolve()):
+            problems.append(Problem(place, "is a link that leads outside its folder"))
+        elif path.stem in found:
+            problems.append(Problem(place, f"has the same name as {found[path.stem].name}"))
+        else:
+            found[path.stem] = path
+    return found, problems
+
+
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if not path.name.startswith("."))

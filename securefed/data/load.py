@@ -1,0 +1,247 @@
+"""From a manifest, a folder or a phantom specification to the patients of each hospital.
+
+This is what training calls. It opens images, groups them into patients, warns about what limits
+any conclusion, and gives a fingerprint of what was loaded, so that two runs can be shown to have
+used the same data. Patients are divided before anything else happens to them, and every division
+is checked for overlap (securefed/data/partition.py). The fingerprint is an unkeyed SHA-256: it
+confirms a guess of the whole data set, and says nothing about a part of it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from securefed.data import partition
+from securefed.data.folders import read_folder
+from securefed.data.images import read_image
+from securefed.data.manifest import Manifest, Row, read_manifest
+from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.data.samples import Images, Patient
+from securefed.data.table import Problem
+from securefed.errors import ConfigurationError, DataError
+
+FEWEST_FOR_A_HEADLINE = 100  # patients: below this a 95% interval of AUC is wider than about .2
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Patients read from files, and everything that was wrong or limits their use."""
+
+    patients: list[Patient]
+    problems: list[Problem]
+    warnings: list[str]
+    fingerprint: str  # SHA-256, hexadecimal
+
+
+@dataclass(frozen=True)
+class HospitalData:
+    """One hospital's patients, divided once and for all; no patient is on both sides."""
+
+    name: str
+    train: list[Patient] = field(repr=False)
+    test: list[Patient] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FederatedData:
+    """All hospitals of a run, with the fingerprint over all of their patients."""
+
+    hospitals: list[HospitalData]
+    fingerprint: str
+    warnings: list[str]
+
+
+def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
+    """Load a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
+
+    Bad rows end up in `problems`; the rest is loaded. Patients come in order of first appearance,
+    their slices by slice number, or in the order of the file where one has no number.
+
+    Raises:
+        DataError: nothing there, not a manifest, an unknown layout, or no usable patient.
+    """
+    if not 8 <= image_size <= 1024:
+        raise ConfigurationError(
+            f"image_size must be 8 to 1024 pixels, got {image_size}", hint="64 is a common start"
+        )
+    if path.is_dir() and not (path / "manifest.csv").exists():
+        folder = read_folder(path)
+        manifest, warnings = Manifest(folder.rows, folder.problems), list(folder.warnings)
+    else:
+        file = path / "manifest.csv" if path.is_dir() else path
+        manifest, warnings = read_manifest(file, allow_outside=allow_outside), []
+    patients, unreadable = _read_patients(manifest.rows, image_size, path.name)
+    problems = [*manifest.problems, *unreadable]
+    if not patients:
+        raise DataError(
+            f"{path.name}: no usable patient ({len(problems)} problems"
+            + (f", the first: {problems[0]})" if problems else ")"),
+            hint="securefed data check lists every problem",
+        )
+    warnings += _limits(patients)
+    if problems:
+        warnings.append(f"{len(problems)} rows or files could not be used")
+    return Loaded(patients, problems, warnings, fingerprint(patients))
+
+
+def phantom_hospitals(
+    spec: PhantomSpec,
+    hospitals: int,
+    patients_per_hospital: int,
+    test_patients_per_hospital: int,
+    seed: int,
+) -> FederatedData:
+    """Make hospitals with `patients_per_hospital` to train on, and more of them to test on.
+
+    Raises:
+        ConfigurationError: fewer than one hospital or patient, or a setting out of range.
+    """
+    for name, value, least in (
+        ("hospitals", hospitals, 1),
+        ("patients_per_hospital", patients_per_hospital, 1),
+        ("test_patients_per_hospital", test_patients_per_hospital, 0),
+    ):
+        if value < least:
+            raise ConfigurationError(
+                f"{name} must be at least {least}, got {value}", hint="see docs/phantom.md"
+            )
+    made = []
+    for index in range(hospitals):
+        site = SiteProfile.draw(spec, index, seed)
+        count = patients_per_hospital + test_patients_per_hospital
+        patients = [each.patient for each in generate(spec, site, count, seed)]
+        made.append(
+            HospitalData(
+                site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
+            )
+        )
+    note = "phantom patients: synthetic, no result on them says anything about people"
+    return _federated(made, [note])
+
+
+def manifest_hospitals(
+    loaded: Loaded,
+    *,
+    hospitals: int,
+    test_share: float,
+    seed: int,
+    by: str = "site",
+    alpha: float = 1.0,
+) -> FederatedData:
+    """Give loaded patients to hospitals and divide each hospital's into train and test.
+
+    Args:
+        by: "site" (the manifest's own, `hospitals` is then ignored), "iid" or "dirichlet".
+        alpha: label skew of "dirichlet"; small is strong.
+        test_share: share of each hospital's patients held out, 0..1.
+
+    Raises:
+        ConfigurationError: unknown `by`, or a value out of range.
+        DataError: too few patients for so many hospitals.
+    """
+    groups = partition.divide(loaded.patients, by=by, hospitals=hospitals, alpha=alpha, seed=seed)
+    made = []
+    for index, (name, patients) in enumerate(groups.items()):
+        sides = partition.split(patients, test_share, seed=seed + index)
+        made.append(HospitalData(name, sides.train, sides.test))
+    return _federated(made, list(loaded.warnings))
+
+
+def fingerprint(patients: Iterable[Patient]) -> str:
+    """SHA-256 over ids, sites, labels, masks and pixels; the order of patients does not matter."""
+    digests = sorted(_digest(patient) for patient in patients)
+    return hashlib.sha256(b"securefed data 1" + b"".join(digests)).hexdigest()
+
+
+def _federated(hospitals: list[HospitalData], warnings: list[str]) -> FederatedData:
+    sides = [side for hospital in hospitals for side in (hospital.train, hospital.test)]
+    partition.require_disjoint(sides)
+    everyone = (patient for side in sides for patient in side)
+    return FederatedData(hospitals, fingerprint(everyone), warnings)
+
+
+def _digest(patient: Patient) -> bytes:
+    digest = hashlib.sha256()
+    for part in (
+        patient.patient_id.encode(),
+        patient.site.encode(),
+        bytes([patient.label]),
+        np.array(patient.ct.shape, dtype="<u4").tobytes(),
+        patient.has_ct.tobytes(),
+        patient.has_mri.tobytes(),
+        np.ascontiguousarray(patient.ct).data,
+        np.ascontiguousarray(patient.mri).data,
+    ):
+        # The length before each part keeps two different patients from one byte string.
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
+
+
+def _read_patients(
+    rows: Sequence[Row], size: int, name: str
+) -> tuple[list[Patient], list[Problem]]:
+    by_patient: dict[str, list[Row]] = {}
+    for row in rows:
+        by_patient.setdefault(row.patient_id, []).append(row)
+    patients: list[Patient] = []
+    problems: list[Problem] = []
+    for group in by_patient.values():
+        slices = []
+        for row in _in_order(group):
+            try:
+                slices.append(_read_row(row, size))
+            except DataError as error:
+                problems.append(Problem(name, str(error), row.line))
+        if slices:
+            patients.append(_stack(group[0], slices, size))
+    return patients, problems
+
+
+def _in_order(rows: list[Row]) -> list[Row]:
+    numbers = [row.slice for row in rows if row.slice is not None]
+    if len(numbers) < len(rows):
+        return rows
+    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
+
+
+_Slice = tuple[Images | None, Images | None]  # (size, size) each
+
+
+def _read_row(row: Row, size: int) -> _Slice:
+    return (
+        read_image(row.ct_path, size) if row.ct_path else None,
+        read_image(row.mri_path, size) if row.mri_path else None,
+    )
+
+
+def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
+    images = np.zeros((2, len(slices), size, size), dtype=np.uint8)
+    present = np.zeros((2, len(slices)), dtype=np.bool_)
+    for index, pair in enumerate(slices):
+        for modality, image in enumerate(pair):
+            if image is not None:
+                images[modality, index] = image
+                present[modality, index] = True
+    (ct, mri), (has_ct, has_mri) = images, present
+    return Patient(row.patient_id, row.site, row.label, ct, mri, has_ct, has_mri)
+
+
+def _limits(patients: list[Patient]) -> list[str]:
+    """Say what no analysis of these patients could support."""
+    warnings = []
+    tumours = sum(patient.label for patient in patients)
+    if len(patients) < FEWEST_FOR_A_HEADLINE:
+        warnings.append(
+            f"{len(patients)} patients ({tumours} with tumour) support no headline figure: "
+            "report the interval, and leave patients out rather than slices"
+        )
+    if tumours in (0, len(patients)):
+        warnings.append(f"all patients have label {patients[0].label}: nothing can be learned")
+    unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
+    if unpaired:
+        warnings.append(f"{unpaired} patients have no slice with both CT and MRI")
+    return warnings

@@ -1,0 +1,164 @@
+"""The manifest: a CSV with one line per slice pair, which names images and labels.
+
+Columns (any order, any case; others are ignored):
+  patient_id  pseudonym, unique over all sites   also: patient, case_id, subject_id
+  label       1/0, tumour/healthy, yes/no        also: tumour, tumor, target
+  ct_path     image, empty if there is none      also: ct, ct_image
+  mri_path    image, empty if there is none      also: mri, mr_path, mri_image
+  slice       optional number, orders slices     also: slice_index, slice_number
+  site        optional hospital                  also: hospital, centre, center
+  pair_id     optional, for messages only        also: pair
+Paths are relative to the manifest's folder and must stay inside it. A bad line is named with its
+number and reason, and the others go on; a patient whose label or site contradicts itself is left
+out whole, because a wrong guess would put a person on two sides of a split. Header values are read
+as data, never evaluated. Real names in patient_id are not detected: pseudonymise before.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from securefed.data.table import Problem, parse_label, read_table
+from securefed.errors import DataError
+
+COLUMNS = ("patient_id", "label", "site", "slice", "ct_path", "mri_path", "pair_id")
+DEFAULT_SITE = "site-1"
+REQUIRED = (("patient_id",), ("label",), ("ct_path", "mri_path"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slice, or one slice pair, of one patient."""
+
+    line: int
+    patient_id: str = field(repr=False)
+    label: int
+    site: str
+    ct_path: Path | None
+    mri_path: Path | None
+    slice: float | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The usable rows, in the order of the file, and what was wrong with the others."""
+
+    rows: list[Row]
+    problems: list[Problem]
+
+
+def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
+    """Read and check a manifest; the images themselves are not opened.
+
+    Args:
+        allow_outside: accept image paths outside the manifest's folder.
+
+    Raises:
+        DataError: the file cannot be read as a manifest at all.
+    """
+    reader = _Reader(path, allow_outside)
+    problems: list[Problem] = []
+    rows: list[Row] = []
+    for line, cells in read_table(path, REQUIRED):
+        if isinstance(cells, str):
+            problems.append(Problem(path.name, cells, line))
+            continue
+        try:
+            rows.append(reader.row(line, cells))
+        except DataError as error:
+            problems.append(Problem(path.name, str(error), line))
+    rows, repeated = _without_repeats(path.name, rows)
+    rows, contradicted = _without_contradictions(path.name, rows)
+    found = sorted(problems + repeated + contradicted, key=lambda problem: problem.line or 0)
+    return Manifest(rows, found)
+
+
+class _Reader:
+    def __init__(self, path: Path, allow_outside: bool) -> None:
+        self.folder = path.parent.resolve()
+        self.allow_outside = allow_outside
+
+    def row(self, line: int, cells: dict[str, str]) -> Row:
+        patient_id = cells["patient_id"]
+        if not patient_id:
+            raise DataError("patient_id is empty")
+        images = [self._image(column, cells.get(column, "")) for column in ("ct_path", "mri_path")]
+        if images == [None, None]:
+            raise DataError("neither ct_path nor mri_path is given")
+        return Row(
+            line=line,
+            patient_id=patient_id,
+            label=parse_label(cells["label"]),
+            site=cells.get("site") or DEFAULT_SITE,
+            ct_path=images[0],
+            mri_path=images[1],
+            slice=_slice(cells.get("slice", "")),
+        )
+
+    def _image(self, column: str, text: str) -> Path | None:
+        if not text:
+            return None
+        try:
+            path = (self.folder / text).resolve()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{column} {text!r} is not a path ({error})") from None
+        # Symbolic links are resolved first, so a link inside the folder cannot lead out of it.
+        if not self.allow_outside and not path.is_relative_to(self.folder):
+            raise DataError(f"{column} {text!r} leads outside the manifest's folder")
+        if not path.is_file():
+            raise DataError(f"{column} {text!r}: no such file")
+        return path
+
+
+def _slice(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"slice {text!r} is not a number")
+    return value
+
+
+def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
+    """Refuse images listed a second time, and slices numbered twice within a patient."""
+    kept: list[Row] = []
+    problems: list[Problem] = []
+    images: dict[Path, Row] = {}
+    slices: dict[tuple[str, float], int] = {}
+    for row in rows:
+        paths = [path for path in (row.ct_path, row.mri_path) if path]
+        first = next((images[path] for path in paths if path in images), None)
+        number = None if row.slice is None else (row.patient_id, row.slice)
+        if first is not None:
+            whose = "this" if first.patient_id == row.patient_id else "another"
+            reason = f"repeats an image of {whose} patient, first on line {first.line}"
+        elif len(set(paths)) < len(paths):
+            reason = "names one image as both CT and MRI"
+        elif number is not None and number in slices:
+            reason = f"slice {row.slice:g} is already on line {slices[number]}"
+        else:
+            kept.append(row)
+            images |= dict.fromkeys(paths, row)
+            if number is not None:
+                slices[number] = row.line
+            continue
+        problems.append(Problem(name, reason, row.line))
+    return kept, problems
+
+
+def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
+    """Leave out whole patients with two labels or two sites; one problem per deviating line."""
+    first: dict[str, Row] = {}
+    bad: set[str] = set()
+    problems: list[Problem] = []
+    for row in rows:
+        known = first.setdefault(row.patient_id, row)
+        for what, old, new in (("label", known.label, row.label), ("site", known.site, row.site)):
+            if old != new:
+                bad.add(row.patient_id)
+                reason = f"{what} {new} contradicts {old} on line {known.line}; patient left out"
+                problems.append(Problem(name, reason, row.line))
+    return [row for row in rows if row.patient_id not in bad], problems
