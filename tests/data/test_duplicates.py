@@ -1,0 +1,78 @@
+"""Copies under two ids are found; different people are not called copies."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.data.duplicates import crossing, difference_hash, find_duplicates
+from securefed.data.images import fit_square
+from securefed.data.load import phantom_hospitals
+from securefed.data.phantom import PhantomSpec
+from securefed.data.samples import Patient
+
+
+def people(count: int) -> list[Patient]:
+    spec = PhantomSpec(missing_ct=0.0, missing_mri=0.0, slices=(3, 3))
+    return phantom_hospitals(spec, 1, count, 0, seed=3).hospitals[0].train
+
+
+def recompressed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Halve, double, darken: what a second export of the same scan does."""
+    small = [fit_square(fit_square(image, 48), 64) for image in images]
+    return np.asarray(np.array(small) * 0.9 + 3, dtype=np.uint8)
+
+
+def test_different_people_are_not_duplicates() -> None:
+    assert find_duplicates(people(40)) == []
+
+
+def test_an_identical_image_under_another_id_is_found() -> None:
+    patients = people(6)
+    stolen = dataclasses.replace(patients[5], patient_id="other", ct=patients[2].ct)
+    found = find_duplicates([*patients[:5], stolen])
+    assert {(d.modality, d.identical, d.first, d.second) for d in found} == {
+        ("ct", True, (patients[2].patient_id, k), ("other", k)) for k in range(3)
+    }
+
+
+def test_a_rescaled_darkened_copy_is_found_as_near() -> None:
+    patients = people(6)
+    copy = dataclasses.replace(patients[5], patient_id="other", mri=recompressed(patients[1].mri))
+    found = find_duplicates([*patients[:5], copy])
+    assert {(d.modality, d.identical, d.first[0], d.second) for d in found} >= {
+        ("mri", False, patients[1].patient_id, ("other", k)) for k in range(3)
+    }
+    assert all(d.first[0] == patients[1].patient_id for d in found)
+
+
+def test_slices_of_one_patient_and_blank_slices_are_no_duplicates() -> None:
+    (patient,) = people(1)
+    same = np.repeat(patient.ct[:1], 3, axis=0)
+    blank = np.full_like(same, 7)
+    one = dataclasses.replace(patient, ct=same, mri=blank)
+    two = dataclasses.replace(patient, patient_id="other", ct=blank, mri=blank)
+    assert find_duplicates([one, two]) == []
+
+
+def test_only_duplicates_across_the_groups_are_crossing() -> None:
+    patients = people(4)
+    copies = [
+        dataclasses.replace(p, patient_id=f"copy{i}", mri=patients[3 - i].mri)
+        for i, p in enumerate(patients[:2])
+    ]
+    found = find_duplicates([*patients[:2], *copies])
+    together = [[patients[0], copies[0]], [patients[1], copies[1]]]
+    apart = [[patients[0], patients[1]], copies]
+    assert len(found) == 6
+    assert crossing(found, together) == []
+    assert crossing(found, apart) == found
+
+
+def test_difference_hash_matches_a_naive_one() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 72, 72), dtype=np.uint8)
+    for image, value in zip(images, difference_hash(images), strict=True):
+        means = image.reshape(8, 9, 9, 8).mean(axis=(1, 3))  # (8, 9) areas of 9 x 8 pixels
+        bits = [means[r, c + 1] > means[r, c] for r in range(8) for c in range(8)]
+        expected = int.from_bytes(np.packbits(bits).tobytes(), "little")
+        assert int(value) == expected

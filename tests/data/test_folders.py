@@ -1,0 +1,97 @@
+"""Folder layouts are recognised, pairing by class is called a simulation, others are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from securefed.data.folders import read_folder
+from securefed.data.images import write_png
+from securefed.data.load import load_manifest
+from securefed.errors import DataError
+
+
+def put(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, np.random.default_rng(number).integers(0, 255, (16, 16), dtype=np.uint8))
+
+
+def paired(root: Path) -> Path:
+    for number, name in enumerate(["anna_s2", "anna_s10", "berta"]):
+        put(root / "CT" / f"{name}.png", number)
+        put(root / "mri" / f"{name}.png", 10 + number)
+    put(root / "mri" / "clara.png", 30)
+    (root / "labels.csv").write_text("patient_id,label\nanna,1\nberta,0\nclara,0\n")
+    return root
+
+
+def test_paired_folders_give_patients_by_stem(tmp_path: Path) -> None:
+    loaded = load_manifest(paired(tmp_path), 16)
+    shapes = {p.patient_id: (p.label, p.slices, int(p.has_ct.sum())) for p in loaded.patients}
+    assert shapes == {"anna": (1, 2, 2), "berta": (0, 1, 1), "clara": (0, 1, 0)}
+    assert loaded.problems == []
+    assert any("2 images have no slice number" in warning for warning in loaded.warnings)
+
+
+def test_numbered_stems_are_slices_in_numeric_order(tmp_path: Path) -> None:
+    folder = read_folder(paired(tmp_path))
+    assert [row.slice for row in folder.rows if row.patient_id == "anna"] == [10, 2]
+    loaded = load_manifest(tmp_path, 16)
+    anna = next(p for p in loaded.patients if p.patient_id == "anna")
+    expected = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
+    assert np.array_equal(anna.ct[0], expected)
+
+
+def test_strange_files_and_missing_labels_are_named(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    (root / "CT" / "notes.txt").write_text("x")
+    (root / "CT" / ".DS_Store").write_text("x")
+    put(root / "CT" / "berta.bmp", 5)
+    put(root / "CT" / "dora.png", 6)
+    (root / "CT" / "out.png").symlink_to(root / "labels.csv")
+    reasons = {problem.place: problem.reason for problem in read_folder(root).problems}
+    assert reasons == {
+        "CT/notes.txt": "is not a PNG, JPEG, TIFF or BMP image",
+        "CT/berta.png": "has the same name as berta.bmp",
+        "CT/out.png": "is a link that leads outside its folder",
+        "dora": "labels.csv has no label for patient dora",
+    }
+
+
+def test_paired_folders_without_labels_are_refused(tmp_path: Path) -> None:
+    (paired(tmp_path) / "labels.csv").unlink()
+    with pytest.raises(DataError, match=r"labels\.csv is not") as caught:
+        read_folder(tmp_path)
+    assert "patient_id,label" in str(caught.value.hint)
+
+
+def test_class_folders_load_as_a_simulation(tmp_path: Path) -> None:
+    for folder, tumours in (("Brain Tumor CT scan Images", 3), ("Brain Tumor MRI images", 2)):
+        for number in range(tumours):
+            put(tmp_path / folder / "Tumor" / f"a{number}.jpg", number + len(folder))
+        put(tmp_path / folder / "Healthy" / "h.jpg", 50 + len(folder))
+    loaded = load_manifest(tmp_path, 16)
+    assert [(p.label, bool(p.has_ct[0]), bool(p.has_mri[0])) for p in loaded.patients] == [
+        (0, True, True),
+        (1, True, True),
+        (1, True, True),
+        (1, True, False),
+    ]
+    assert loaded.warnings[0].startswith("SIMULATION")
+    assert {p.site for p in loaded.patients} == {"simulated"}
+    assert all(p.patient_id.startswith("simulated-") for p in loaded.patients)
+
+
+def test_a_manifest_in_the_folder_comes_first(tmp_path: Path) -> None:
+    paired(tmp_path)
+    (tmp_path / "manifest.csv").write_text("patient_id,label,ct\nonly,1,CT/berta.png\n")
+    assert [p.patient_id for p in load_manifest(tmp_path, 16).patients] == ["only"]
+
+
+def test_unknown_layouts_are_refused_with_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(DataError, match="layout is not known") as caught:
+        read_folder(tmp_path)
+    assert "Healthy/ and Tumor/" in str(caught.value.hint)
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_folder(tmp_path / "gone")

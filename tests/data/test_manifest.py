@@ -1,0 +1,245 @@
+"""A manifest names every bad line with its number and reason, and reads the others."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from securefed.data.load import load_manifest
+from securefed.data.manifest import read_manifest
+from securefed.data.table import read_labels
+from securefed.errors import ConfigurationError, DataError
+
+WriteManifest = Callable[[Sequence[Sequence[str]]], Path]
+Picture = Callable[[int], NDArray[np.uint8]]
+
+HEADER = ["patient_id", "label", "site", "slice", "ct_path", "mri_path", "pair_id"]
+
+
+def line(
+    patient: str, image: str, label: str = "1", site: str = "a", number: str = ""
+) -> list[str]:
+    return [patient, label, site, number, f"ct/{image}.png", f"mri/{image}.png", ""]
+
+
+def test_rows_become_patients_with_slices_in_order(
+    write_manifest: WriteManifest, picture: Picture
+) -> None:
+    path = write_manifest(
+        [
+            HEADER,
+            line("p1", "0", number="10"),
+            line("p2", "1", label="0"),
+            line("p1", "2", number="9"),
+        ]
+    )
+    loaded = load_manifest(path, 16)
+    assert loaded.problems == []
+    assert [(p.patient_id, p.label, p.slices) for p in loaded.patients] == [
+        ("p1", 1, 2),
+        ("p2", 0, 1),
+    ]
+    # 9 before 10: numbers, not text.
+    assert np.array_equal(loaded.patients[0].ct, [picture(2), picture(0)])
+    assert np.array_equal(loaded.patients[0].mri, [picture(102), picture(100)])
+
+
+def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> None:
+    path = write_manifest(
+        [HEADER, ["p", "1", "", "", "ct/1.png", "", ""], ["p", "1", "", "", "", "mri/2.png", ""]]
+    )
+    (patient,) = load_manifest(path, 16).patients
+    assert patient.has_ct.tolist() == [True, False]
+    assert patient.has_mri.tolist() == [False, True]
+    assert not patient.ct[1].any()
+    assert not patient.mri[0].any()
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (line("", "1"), "patient_id is empty"),
+        (line("q", "1", label="2"), "label '2' is neither"),
+        (line("q", "1", label=""), "label '' is neither"),
+        (line("q", "77"), r"ct_path 'ct/77.png': no such file"),
+        (line("q", "1", number="third"), "slice 'third' is not a number"),
+        (line("q", "1", number="inf"), "slice 'inf' is not a number"),
+        (["q", "1", "a", "", "", "", ""], "neither ct_path nor mri_path"),
+        (["q", "1", "a"], "has 3 cells where the header has 7"),
+        ([*line("q", "1"), "extra"], "has 8 cells where the header has 7"),
+        (["q", "1", "a", "", "../secret.png", "", ""], "leads outside the manifest's folder"),
+        (["q", "1", "a", "", "/etc/hostname", "", ""], "leads outside the manifest's folder"),
+        (["q", "1", "a", "", "ct", "", ""], "ct_path 'ct': no such file"),
+        (["q", "1", "a", "", "ct/1.png", "ct/1.png", ""], "one image as both"),
+        (["q", "1", "a", "", "ct/\0.png", "", ""], "is not a path"),
+        (line("q", "0"), "repeats an image of another patient, first on line 2"),
+        (line("good", "0"), "repeats an image of this patient, first on line 2"),
+        (line("good", "3", number="1"), "slice 1 is already on line 2"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_rest_goes_on(
+    write_manifest: WriteManifest, bad: list[str], reason: str
+) -> None:
+    path = write_manifest([HEADER, line("good", "0", number="1"), bad, line("last", "5")])
+    loaded = load_manifest(path, 16)
+    assert [p.patient_id for p in loaded.patients] == ["good", "last"]
+    (problem,) = loaded.problems
+    assert problem.line == 3
+    assert reason in problem.reason
+    assert str(problem).startswith("manifest.csv, line 3: ")
+    assert "1 rows or files could not be used" in loaded.warnings
+
+
+def test_an_unreadable_image_is_named_by_line(write_manifest: WriteManifest) -> None:
+    path = write_manifest([HEADER, line("p", "0"), line("p", "1")])
+    (path.parent / "mri/1.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    loaded = load_manifest(path, 16)
+    assert loaded.patients[0].slices == 1
+    assert [(p.line, "1.png" in p.reason) for p in loaded.problems] == [(3, True)]
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        (line("p", "1", label="0"), "label 0 contradicts 1 on line 2"),
+        (line("p", "1", site="b"), "site b contradicts a on line 2"),
+    ],
+)
+def test_a_contradicting_patient_is_left_out_whole(
+    write_manifest: WriteManifest, second: list[str], what: str
+) -> None:
+    path = write_manifest([HEADER, line("p", "0"), second, line("q", "2")])
+    loaded = load_manifest(path, 16)
+    assert [p.patient_id for p in loaded.patients] == ["q"]
+    assert [(p.line, what in p.reason) for p in loaded.problems] == [(3, True)]
+
+
+def test_line_numbers_count_blank_lines_and_quoted_line_breaks(
+    write_manifest: WriteManifest,
+) -> None:
+    path = write_manifest([HEADER, line("p", "0")])
+    with path.open("a") as file:
+        file.write('\n"two\nlines",1,a,,ct/1.png,,\nq,9,a,,ct/2.png,,\n')
+    manifest = read_manifest(path)
+    assert [row.line for row in manifest.rows] == [2, 4]
+    assert [problem.line for problem in manifest.problems] == [6]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "case_id,label,ct_path,mri_path",
+        "Subject ID;Tumor;CT;MRI",
+        "patient\ttarget\tct_image\tmri_image\tcomment",
+        "\ufeffPATIENT_ID,LABEL,CT_PATH,MR_PATH",
+    ],
+)
+def test_aliases_case_delimiters_and_byte_order_marks_are_understood(
+    write_manifest: WriteManifest, header: str
+) -> None:
+    path = write_manifest([])
+    delimiter = next(d for d in ";\t," if d in header)
+    cells = ["p", "tumour", "ct/0.png", "mri/0.png"] + ["note"] * (header.count(delimiter) - 3)
+    path.write_text(header + "\n" + delimiter.join(cells) + "\n", encoding="utf-8")
+    (row,) = read_manifest(path).rows
+    assert (row.patient_id, row.label, row.site) == ("p", 1, "site-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "has no column patient_id, label, ct_path or mri_path"),
+        (b"patient_id,ct_path\n", "has no column label"),
+        (b"patient_id,label\n", "has no column ct_path or mri_path"),
+        (b"patient_id,case_id,label,ct\n", "names patient_id twice"),
+        (b"patient_id,label,ct\n\xff\xfe,1,x\n", "is not UTF-8"),
+        (b'patient_id,label,ct\np,1,"open\n', "is not CSV"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_manifest(path)
+    assert caught.value.hint
+
+
+def test_absence_and_emptiness_are_refused(tmp_path: Path, write_manifest: WriteManifest) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        load_manifest(tmp_path / "gone.csv", 16)
+    with pytest.raises(DataError, match=r"no usable patient \(1 problems, the first: .*line 2"):
+        load_manifest(write_manifest([HEADER, line("p", "0", label="x")]), 16)
+    with pytest.raises(ConfigurationError, match="image_size"):
+        load_manifest(tmp_path / "manifest.csv", 4)
+
+
+def test_a_link_out_of_the_folder_is_refused_unless_allowed(
+    tmp_path_factory: pytest.TempPathFactory, write_manifest: WriteManifest
+) -> None:
+    path = write_manifest([HEADER, line("p", "0"), ["q", "0", "a", "", "ct/link.png", "", ""]])
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "x.png"
+    os.replace(path.parent / "ct/9.png", elsewhere)
+    (path.parent / "ct/link.png").symlink_to(elsewhere)
+    assert "leads outside" in read_manifest(path).problems[0].reason
+    assert read_manifest(path, allow_outside=True).problems == []
+
+
+def test_the_fingerprint_follows_content_and_not_order(write_manifest: WriteManifest) -> None:
+    rows = [line("p", "0"), line("q", "1", label="0")]
+    first = load_manifest(write_manifest([HEADER, *rows]), 16).fingerprint
+    assert load_manifest(write_manifest([HEADER, *reversed(rows)]), 16).fingerprint == first
+    changed = [
+        [line("p", "0", label="0"), rows[1]],
+        [line("other", "0"), rows[1]],
+        [line("p", "2"), rows[1]],
+        [line("p", "0", site="b"), rows[1]],
+        [["p", "1", "a", "", "ct/0.png", "", ""], rows[1]],
+    ]
+    others = {load_manifest(write_manifest([HEADER, *lines]), 16).fingerprint for lines in changed}
+    assert len(others | {first}) == 6
+    assert load_manifest(write_manifest([HEADER, *rows]), 8).fingerprint != first
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(cells=st.lists(st.lists(st.text(max_size=8), min_size=7, max_size=7), max_size=5))
+def test_arbitrary_cells_give_rows_or_named_lines(
+    write_manifest_once: Path, cells: list[list[str]]
+) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([HEADER, *cells])
+    path = write_manifest_once / "m.csv"
+    path.write_bytes(buffer.getvalue().encode("utf-8", errors="replace"))
+    manifest = read_manifest(path)
+    filled = [row for row in cells if any(cell.strip() for cell in row)]
+    assert len(manifest.rows) == 0
+    assert len(manifest.problems) == len(filled)
+
+
+@pytest.fixture(scope="module")
+def write_manifest_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("arbitrary")
+
+
+def test_a_label_list_names_contradictions(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("patient_id,label\na,1\nb,0\na,0\n,1\nc,maybe\nb,no\n")
+    labels = read_labels(path)
+    assert labels.by_patient == {"b": 0}
+    assert [problem.line for problem in labels.problems] == [4, 5, 6]
+
+
+def test_the_real_pairs_load_with_their_own_column_names(real_pairs: Path) -> None:
+    loaded = load_manifest(real_pairs, 64)
+    assert len(loaded.patients) == 10
+    assert sum(p.slices for p in loaded.patients) == 184
+    assert sum(p.label for p in loaded.patients) == 3
+    assert all(p.has_ct.all() and p.has_mri.all() for p in loaded.patients)
+    assert loaded.problems == []
+    assert "10 patients (3 with tumour) support no headline figure" in loaded.warnings[0]
