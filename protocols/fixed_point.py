@@ -14,6 +14,7 @@ divided by the total weight.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,23 +85,26 @@ class FixedPoint:
         if values.dtype not in (np.float32, np.float64):
             raise BadVector(f"values must be float32 or float64, got {values.dtype}")
         flat = np.ascontiguousarray(values).reshape(-1)
-        words = np.empty(flat.size, dtype=np.uint32)
+        integers = np.empty(flat.size, dtype=np.int32)
         scale = self.largest / self.value_range
-        for start in range(0, flat.size, _CHUNK):  # a chunk at a time: no float64 copy of all
-            chunk = flat[start : start + _CHUNK].astype(np.float64)
+        scaled = np.empty(_CHUNK)  # float64, one chunk at a time: no float64 copy of the whole
+        for start in range(0, flat.size, _CHUNK):
+            chunk = flat[start : start + _CHUNK]
             self._check(chunk, start)
-            chunk *= scale
-            np.rint(chunk, out=chunk)
-            words[start : start + _CHUNK] = chunk.astype(np.int32).view(np.uint32)
-        return words.reshape(values.shape)
+            work = scaled[: chunk.size]
+            np.copyto(work, chunk)
+            work *= scale
+            np.rint(work, out=work)
+            np.copyto(integers[start : start + _CHUNK], work, casting="unsafe")
+        return integers.view(np.uint32).reshape(values.shape)
 
     def decode(self, total: Words) -> NDArray[np.float64]:
         """The sum of encoded vectors back as real numbers."""
         return total.astype(np.uint32, copy=False).view(np.int32) * np.float64(self.resolution)
 
-    def _check(self, chunk: NDArray[np.float64], offset: int) -> None:
-        size = float(np.abs(chunk).max())
-        if size <= self.value_range:
+    def _check(self, chunk: NDArray[Any], offset: int) -> None:
+        # NaN makes both extremes NaN, which is not within anything.
+        if -self.value_range <= float(chunk.min()) and float(chunk.max()) <= self.value_range:
             return
         if not np.isfinite(chunk).all():
             place = offset + int(np.flatnonzero(~np.isfinite(chunk))[0])

@@ -28,6 +28,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from protocols.errors import InvalidRules
 
+# Below this, every client is worth a neighbour: masks are cheap, and a twentieth of a small
+# cohort is too few to speak of fractions.
+SMALLEST_SPARSE_COHORT = 64
+
 
 @dataclass(frozen=True, slots=True)
 class SparseGraph:
@@ -73,6 +77,8 @@ class NeighbourPlan:
 @lru_cache(maxsize=256)
 def plan(members: int, sparse: SparseGraph, *, malicious_server: bool) -> NeighbourPlan | None:
     """The smallest degree that meets the demands of `sparse`; None if only complete will do."""
+    if members < SMALLEST_SPARSE_COHORT:
+        return None
     corrupt = ceil(members * sparse.max_corrupt_fraction)
     dropped = ceil(members * sparse.max_dropout_fraction)
     privacy_goal = Fraction(1, 2**sparse.privacy_bits)
