@@ -1,0 +1,301 @@
+"""The ledger: one hospital's record, on its own disk, of all privacy its patients have spent.
+
+A round's steps are reserved *before* any data is touched, in a transaction that is on disk when
+`reserve` returns (SQLite, write-ahead log, synchronous=FULL). Nothing takes a reservation back: a
+run killed in the middle of a round may already have sent something, so its round counts. Runs over
+the same patients share one ledger and compose as one history (see `accounting.epsilon`); a round
+that would pass the budget is refused with nothing written.
+
+Repeating a round after a crash depends on the noise. Fresh cryptographic noise makes the repetition
+a second release of the same patients, and it is counted as another attempt. Seeded noise with the
+same starting state makes the same bits again, which releases nothing new: the caller says so with
+a `replay_key`, a digest of everything the release depends on, and equal keys count once.
+
+Not protected against: whoever owns the disk. Triggers refuse to change or delete a row, which
+stops mistakes, not an administrator with an SQLite shell or an old backup; a budget protects
+patients from a hospital's accidents, not from the hospital. SQLite's log needs a local file system.
+"""
+
+import hashlib
+import math
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
+from securefed.privacy import ledger_file
+from securefed.privacy.accounting import (
+    Accountant,
+    Event,
+    Guarantee,
+    epsilon,
+    steps_by_mechanism,
+)
+
+PrivacyUnit = Literal["patient", "image"]
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What `reserve` wrote.
+
+    Attributes:
+        attempt: 1 for the first time this round was trained, 2 for its first repetition, ...
+        replayed: nothing was written, since the very same release had been reserved before.
+    """
+
+    attempt: int
+    replayed: bool
+
+
+class Ledger:
+    """One client's ledger file. Every call opens the file anew: threads and processes may share it.
+
+    Attributes:
+        path, client, unit, delta, accountant: fixed when the ledger was created.
+    """
+
+    def __init__(
+        self, path: Path, client: str, unit: PrivacyUnit, delta: float, accountant: Accountant
+    ) -> None:
+        """Use `Ledger.create` or `Ledger.open`."""
+        self.path, self.client, self.unit = path, client, unit
+        self.delta, self.accountant = delta, accountant
+        self._affordable: tuple[float, list[Event]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Ledger(client={self.client!r}, unit={self.unit!r}, delta={self.delta:g})"
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        client: str,
+        unit: PrivacyUnit,
+        delta: float,
+        budget_epsilon: float | None,
+        accountant: Accountant = "prv",
+    ) -> "Ledger":
+        """Create the file, readable by its owner only; it appears complete or not at all.
+
+        Args:
+            budget_epsilon: limit on epsilon of the whole history; None records without refusing.
+
+        Raises:
+            PrivacyError: the file exists (it is never replaced) or cannot be written.
+            ConfigurationError: a setting out of its range.
+        """
+        _check_settings(client, unit, budget_epsilon)
+        epsilon([], delta, accountant)  # refuses a delta or an accountant out of range
+        draft = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        try:
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            with ledger_file.connection(draft) as database:
+                ledger_file.build(database)
+                fixed = (client, unit, delta, accountant, ledger_file.now())
+                database.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?)", fixed)
+                ledger_file.append_budget(
+                    database, budget_epsilon, "set when the ledger was created"
+                )
+            os.link(draft, path)  # unlike a rename, fails if somebody else was first
+            ledger_file.sync_directory(path.parent)
+        except FileExistsError as error:
+            raise PrivacyError(
+                f"there is a ledger at {path} already",
+                hint="open it: a new ledger would forget what its patients have spent",
+            ) from error
+        except OSError as error:
+            raise PrivacyError(f"cannot create the ledger {path}: {error.strerror}") from error
+        finally:
+            with suppress(FileNotFoundError):
+                draft.unlink()
+        return cls(path, client, unit, delta, accountant)
+
+    @classmethod
+    def open(
+        cls, path: Path, *, client: str | None = None, unit: PrivacyUnit | None = None
+    ) -> "Ledger":
+        """Open an existing ledger, and make sure it is the one that is meant.
+
+        Raises:
+            PrivacyError: no such file, damaged, no ledger, written by a newer version, or of
+                another client or unit than asked for.
+        """
+        if not path.is_file():
+            raise PrivacyError(f"there is no ledger at {path}")
+        with ledger_file.connection(path) as database:
+            ledger_file.check(database, path)
+            ledger = cls(path, *ledger_file.settings(database, path))
+        for name, asked, found in (("client", client, ledger.client), ("unit", unit, ledger.unit)):
+            if asked is not None and asked != found:
+                raise PrivacyError(
+                    f"the ledger {path} is of {name} {found!r}, not {asked!r}",
+                    hint="each client and privacy unit has a ledger of its own",
+                )
+        return ledger
+
+    def reserve(
+        self, round_number: int, event: Event, *, run: str, replay_key: str | None = None
+    ) -> Reservation:
+        """Spend a round's steps; call it before the round touches data. On disk at return.
+
+        Args:
+            round_number: round within the run, >= 0.
+            event: the round's steps.
+            run: identifies the run, so that rounds of several runs are told apart.
+            replay_key: None for cryptographic noise: each call counts. With seeded noise, see
+                `replay_key`: a call with the run, round and key of an earlier one counts as it.
+
+        Raises:
+            BudgetExceeded: nothing was written.
+            PrivacyError: the key was used for other steps, or the file cannot be used.
+            ConfigurationError: a negative round.
+        """
+        if round_number < 0:
+            raise ConfigurationError(f"the round must not be negative, got {round_number}")
+        with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
+            attempts = database.execute(
+                "SELECT attempt, replay_key, noise_multiplier, sample_rate, steps FROM reservation"
+                " WHERE run = ? AND round = ? ORDER BY attempt",
+                (run, round_number),
+            ).fetchall()
+            for attempt, key, *fields in attempts:
+                if replay_key is not None and key == replay_key:
+                    self._require_same(round_number, event, Event(*fields))
+                    return Reservation(attempt, replayed=True)
+            self._require_affordable(database, [event], f"round {round_number}")
+            attempt = len(attempts) + 1
+            database.execute(
+                "INSERT INTO reservation (run, round, attempt, replay_key, noise_multiplier,"
+                " sample_rate, steps, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    run,
+                    round_number,
+                    attempt,
+                    replay_key,
+                    event.noise_multiplier,
+                    event.sample_rate,
+                    event.steps,
+                    ledger_file.now(),
+                ),
+            )
+        return Reservation(attempt, replayed=False)
+
+    def require(self, events: Sequence[Event]) -> None:
+        """Refuse a plan that the budget does not hold: the whole run, before any work.
+
+        Raises:
+            BudgetExceeded: with the epsilon it would reach.
+        """
+        with ledger_file.connection(self.path) as database:
+            self._require_affordable(database, events, "this run")
+
+    def would_exceed(self, events: Sequence[Event]) -> bool:
+        """Whether `require(events)` would refuse."""
+        try:
+            self.require(events)
+        except BudgetExceeded:
+            return True
+        return False
+
+    def history(self) -> list[Event]:
+        """Every reserved event of every run, oldest first."""
+        with ledger_file.connection(self.path) as database:
+            return ledger_file.history(database)
+
+    def spent(self, accountant: Accountant | None = None) -> float:
+        """Epsilon of the whole history; by the ledger's own accountant unless told."""
+        return epsilon(self.history(), self.delta, accountant or self.accountant)
+
+    def guarantee(self, accountant: Accountant | None = None) -> Guarantee:
+        """`spent`, together with what it means."""
+        chosen = accountant or self.accountant
+        return Guarantee(self.spent(chosen), self.delta, self.unit, chosen)
+
+    @property
+    def budget(self) -> float | None:
+        """The limit in force, or None."""
+        with ledger_file.connection(self.path) as database:
+            return ledger_file.budget(database)
+
+    @property
+    def remaining(self) -> float | None:
+        """Budget less spent epsilon; a figure to look at: epsilons of plans do not add up."""
+        budget = self.budget
+        return None if budget is None else max(0.0, budget - self.spent())
+
+    def amend_budget(self, budget_epsilon: float | None, reason: str) -> None:
+        """Set another limit from now on; the old one and the reason stay on record.
+
+        Raises:
+            ConfigurationError: a budget that is not positive, or no reason.
+        """
+        _check_settings(self.client, self.unit, budget_epsilon)
+        if not reason.strip():
+            raise ConfigurationError("a change of the privacy budget needs a reason")
+        with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
+            ledger_file.append_budget(database, budget_epsilon, reason)
+
+    def _require_same(self, round_number: int, asked: Event, reserved: Event) -> None:
+        if asked != reserved:
+            raise PrivacyError(
+                f"round {round_number} was reserved as {reserved} under the same replay key, "
+                f"and is asked for as {asked}",
+                hint="the replay key must cover noise_multiplier, sample_rate and steps",
+            )
+
+    def _require_affordable(
+        self, database: sqlite3.Connection, added: Sequence[Event], what: str
+    ) -> None:
+        limit = ledger_file.budget(database)
+        if limit is None:
+            return
+        before = ledger_file.history(database)
+        after = [*before, *added]
+        if self._affordable and self._affordable[0] <= limit and _within(after, self._affordable):
+            return
+        reached = epsilon(after, self.delta, self.accountant)
+        if reached <= limit:
+            self._affordable = (limit, after)
+            return
+        epsilon_before = epsilon(before, self.delta, self.accountant)
+        spent = Guarantee(epsilon_before, self.delta, self.unit, self.accountant)
+        raise BudgetExceeded(
+            f"{what} would take {self.client} to epsilon {reached:.3f}, above its budget of "
+            f"{limit:g}; spent so far: {spent}",
+            hint="use more noise, fewer rounds or a smaller batch, or let whoever answers for the "
+            f"patients amend the budget of {self.path}",
+        )
+
+
+def replay_key(*state: bytes) -> str:
+    """Digest of what a seeded release depends on: seed, weights, data, settings; in fixed order.
+
+    Anything left out that changes the output makes two different releases count as one.
+    """
+    digest = hashlib.sha256()
+    for part in state:
+        digest.update(len(part).to_bytes(8) + part)  # lengths keep the parts apart
+    return digest.hexdigest()
+
+
+def _within(history: Sequence[Event], affordable: tuple[float, Sequence[Event]]) -> bool:
+    """Whether the history is part of one that was found affordable: epsilon grows with steps."""
+    steps = steps_by_mechanism(affordable[1])
+    return all(n <= steps.get(key, 0) for key, n in steps_by_mechanism(history).items())
+
+
+def _check_settings(client: str, unit: str, budget_epsilon: float | None) -> None:
+    if not client:
+        raise ConfigurationError("a ledger needs the name of its client")
+    if unit not in get_args(PrivacyUnit):
+        raise ConfigurationError(f"the privacy unit must be patient or image, got {unit!r}")
+    if budget_epsilon is not None and not (math.isfinite(budget_epsilon) and budget_epsilon > 0):
+        raise ConfigurationError(
+            f"the privacy budget must be positive and finite, got {budget_epsilon}"
+        )

@@ -1,0 +1,194 @@
+"""The SQLite file under a ledger: its tables, how it is opened, and what can be wrong with it.
+
+Three append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts)
+and the reservations. The header carries an application id and a schema version, so that another
+file is not taken for a ledger and a newer ledger is not misread. Names may tell which hospital
+took part when and how often; nothing in the file is derived from a patient.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from securefed.errors import PrivacyError
+from securefed.privacy.accounting import Accountant, Event
+
+APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 60.0  # one reservation computes epsilon while it holds the write lock
+
+_TABLES = """
+CREATE TABLE ledger (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    client TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    delta REAL NOT NULL,
+    accountant TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE budget (
+    id INTEGER PRIMARY KEY,
+    epsilon REAL CHECK (epsilon > 0),
+    reason TEXT NOT NULL,
+    set_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE reservation (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL CHECK (round >= 0),
+    attempt INTEGER NOT NULL CHECK (attempt >= 1),
+    replay_key TEXT,
+    noise_multiplier REAL NOT NULL CHECK (noise_multiplier >= 0),
+    sample_rate REAL NOT NULL CHECK (sample_rate > 0 AND sample_rate <= 1),
+    steps INTEGER NOT NULL CHECK (steps >= 0),
+    reserved_at TEXT NOT NULL,
+    UNIQUE (run, round, attempt)
+) STRICT;
+"""
+# INSERT OR REPLACE deletes without firing a delete trigger, so a repeated id is refused as well.
+_APPEND_ONLY = """
+CREATE TRIGGER {table}_update BEFORE UPDATE ON {table}
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER {table}_delete BEFORE DELETE ON {table}
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER {table}_replace BEFORE INSERT ON {table}
+WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"""
+
+
+@contextmanager
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an existing file for reading and writing; what SQLite raises becomes a PrivacyError."""
+    try:
+        # mode=rw: a file that has vanished is an error, not a new and empty ledger.
+        database = sqlite3.connect(
+            f"file:{quote(str(path.resolve()))}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+        )
+    except sqlite3.Error as error:
+        raise PrivacyError(f"cannot open the ledger {path}: {error}") from error
+    try:
+        database.execute("PRAGMA synchronous = FULL")
+        yield database
+    except sqlite3.OperationalError as error:
+        raise PrivacyError(
+            f"cannot use the ledger {path}: {error}",
+            hint="it must be on a local disk that is writable, has space, and is not held by "
+            "another program",
+        ) from error
+    except sqlite3.IntegrityError as error:
+        raise PrivacyError(f"the ledger {path} refused a change: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+    finally:
+        database.close()
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Read and write as one; the lock is taken at once, so that two writers cannot both read."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def build(database: sqlite3.Connection) -> None:
+    """Lay out the tables of a new file."""
+    triggers = (("ledger", "one"), ("budget", "id"), ("reservation", "id"))
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.executescript(_TABLES)
+    for table, key in triggers:
+        database.executescript(_APPEND_ONLY.format(table=table, key=key))
+
+
+def check(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is damaged, no ledger, or of a newer version.
+
+    Raises:
+        PrivacyError: each with its own message.
+    """
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise PrivacyError(f"{path} is an SQLite file, but no ledger")
+    if version != SCHEMA_VERSION:
+        raise PrivacyError(
+            f"the ledger {path} has format {version}; this version reads {SCHEMA_VERSION}",
+            hint="use the version of securefed that wrote it, or a newer one",
+        )
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged(path, verdict)
+
+
+def settings(
+    database: sqlite3.Connection, path: Path
+) -> tuple[str, Literal["patient", "image"], float, Accountant]:
+    """Client, unit, delta and accountant.
+
+    Raises:
+        PrivacyError: the row is missing.
+    """
+    row = database.execute("SELECT client, unit, delta, accountant FROM ledger").fetchone()
+    if row is None:
+        raise _damaged(path, "its settings are missing")
+    client, unit, delta, accountant = row
+    return client, unit, delta, accountant
+
+
+def history(database: sqlite3.Connection) -> list[Event]:
+    """Every reservation, oldest first."""
+    rows = database.execute(
+        "SELECT noise_multiplier, sample_rate, steps FROM reservation ORDER BY id"
+    )
+    return [Event(*row) for row in rows]
+
+
+def budget(database: sqlite3.Connection) -> float | None:
+    """The budget in force."""
+    row = database.execute("SELECT epsilon FROM budget ORDER BY id DESC LIMIT 1").fetchone()
+    limit: float | None = row[0]
+    return limit
+
+
+def append_budget(database: sqlite3.Connection, epsilon: float | None, reason: str) -> None:
+    """Put a budget in force."""
+    database.execute(
+        "INSERT INTO budget (epsilon, reason, set_at) VALUES (?, ?, ?)", (epsilon, reason, now())
+    )
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a new name in the directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(path: Path, detail: str) -> PrivacyError:
+    return PrivacyError(
+        f"the ledger {path} is damaged: {detail}",
+        hint="restore it from a backup and add what was run since; without it nobody knows what "
+        "these patients have spent, so do not start a new one",
+    )
