@@ -47,9 +47,14 @@ class EphemeralKey:
             raise LowOrderPoint("an X25519 public key of low order was offered") from error
 
 
+def hkdf(secret: bytes, salt: bytes, info: bytes, length: int = KEY_BYTES) -> bytes:
+    """HKDF-SHA256 (RFC 5869), extract and expand."""
+    return HKDF(SHA256(), length, salt, info).derive(secret)
+
+
 def derive_key(secret: bytes, salt: bytes, label: str, *context: bytes) -> bytes:
     """A 32-byte key for one purpose: HKDF-SHA256 with info = transcript(label, context)."""
-    return HKDF(SHA256(), KEY_BYTES, salt, transcript(label, *context)).derive(secret)
+    return hkdf(secret, salt, transcript(label, *context))
 
 
 def mask_key(own: EphemeralKey, peer: bytes, round_digest: bytes) -> bytes:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
@@ -30,6 +30,11 @@ class Mask:
 
     key: bytes = field(repr=False)
     subtract: bool
+
+
+def keystream_from(key: bytes, block: int) -> CipherContext:
+    """AES-256 in counter mode with the counter at `block`: encrypting zeros yields keystream."""
+    return Cipher(algorithms.AES256(key), modes.CTR(block.to_bytes(16, "big"))).encryptor()
 
 
 def apply_masks(words: Words, masks: Sequence[Mask], *, threads: int = 1) -> None:
@@ -49,11 +54,7 @@ def apply_masks(words: Words, masks: Sequence[Mask], *, threads: int = 1) -> Non
 
 
 def _apply_range(words: Words, masks: Sequence[Mask], start: int, stop: int) -> None:
-    counter = (start // _BLOCK_WORDS).to_bytes(16, "big")
-    streams = [
-        (Cipher(algorithms.AES(mask.key), modes.CTR(counter)).encryptor(), mask.subtract)
-        for mask in masks
-    ]
+    streams = [(keystream_from(m.key, start // _BLOCK_WORDS), m.subtract) for m in masks]
     buffer = bytearray(4 * CHUNK_WORDS + 15)  # update_into asks for a block less one to spare
     keystream = np.frombuffer(buffer, dtype="<u4", count=CHUNK_WORDS)
     zeros = memoryview(_ZEROS)

@@ -1,0 +1,86 @@
+"""Mask streams: equal to a naive one, whatever the length, the threads and the signs."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.key_agreement import EphemeralKey, mask_key, self_mask_key
+from protocols.mask_stream import CHUNK_WORDS, Mask, apply_masks
+from protocols.transcript import digest, transcript
+
+SIZES = (1, 2, 3, 4, 5, CHUNK_WORDS - 1, CHUNK_WORDS, CHUNK_WORDS + 1, 3 * CHUNK_WORDS + 7)
+
+
+def naive(words: np.ndarray, masks: list[Mask]) -> np.ndarray:
+    total = words.astype(object)
+    for mask in masks:
+        stream = Cipher(algorithms.AES(mask.key), modes.CTR(bytes(16))).encryptor()
+        keystream = np.frombuffer(stream.update(bytes(4 * words.size)), dtype="<u4").astype(object)
+        total = total - keystream if mask.subtract else total + keystream
+    return (total % 2**32).astype(np.uint32)
+
+
+def keys(count: int) -> list[bytes]:
+    return [hashlib.sha256(bytes([i])).digest() for i in range(count)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_masks_equal_the_naive_stream_at_every_length(size):
+    words = np.random.default_rng(size).integers(0, 2**32, size, dtype=np.uint32)
+    masks = [Mask(key, subtract=bool(i % 2)) for i, key in enumerate(keys(3))]
+    expected = naive(words, masks)
+    apply_masks(words, masks)
+    np.testing.assert_array_equal(words, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("extra", [0, 1, 5])
+def test_the_number_of_threads_does_not_change_the_result(threads, extra):
+    size = 2**19 + 2**18 + extra
+    masks = [Mask(key, subtract=False) for key in keys(2)]
+    words, expected = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
+    apply_masks(expected, masks)
+    apply_masks(words, masks, threads=threads)
+    np.testing.assert_array_equal(words, expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), max_size=5), st.integers(0, 3000))
+def test_opposite_masks_cancel(signs, size):
+    words = np.arange(size, dtype=np.uint32)
+    masks = [Mask(key, subtract=sign) for key, sign in zip(keys(5), signs, strict=False)]
+    undo = [Mask(mask.key, subtract=not mask.subtract) for mask in masks]
+    apply_masks(words, masks + undo)
+    np.testing.assert_array_equal(words, np.arange(size, dtype=np.uint32))
+
+
+def test_both_sides_of_a_pair_derive_one_key_and_another_in_another_round():
+    a, b, c = (EphemeralKey(key) for key in keys(3))
+    first, second = digest("round", b"1"), digest("round", b"2")
+    assert mask_key(a, b.public, first) == mask_key(b, a.public, first)
+    derived = {mask_key(a, b.public, r) for r in (first, second)}
+    derived |= {mask_key(a, c.public, first), mask_key(b, c.public, first)}
+    derived |= {self_mask_key(a.secret, first), self_mask_key(a.secret, second)}
+    assert len(derived) == 6
+
+
+def test_secrets_stay_out_of_representations():
+    key = EphemeralKey(keys(1)[0])
+    for shown in (repr(key), repr(Mask(keys(1)[0], subtract=True))):
+        assert keys(1)[0].hex() not in shown
+        assert repr(keys(1)[0]) not in shown
+
+
+@given(st.lists(st.binary(max_size=9), max_size=4), st.lists(st.binary(max_size=9), max_size=4))
+def test_transcripts_of_different_parts_differ(first, second):
+    assert (transcript("x", *first) == transcript("x", *second)) == (first == second)
+    assert transcript("x", *first) != transcript("y", *first)
+
+
+def test_a_transcript_is_the_parts_behind_their_lengths():
+    head = (23).to_bytes(8, "big") + b"securefed secure sum v1" + (1).to_bytes(8, "big") + b"x"
+    assert transcript("x", b"ab", b"") == head + (2).to_bytes(8, "big") + b"ab" + bytes(8)
