@@ -1,0 +1,103 @@
+"""Observers and what they saw: the recorded messages of a run, by who could read them.
+
+A run writes every message that crossed the transport to `exposures/`: `index.jsonl` has one line
+per message, `messages.bin` the bytes one after another. An observer's exposure is a selection of
+them, so an audit cannot look at anything that never travelled: under secure aggregation there is
+no individual update in the file.
+
+    server       every message, both directions
+    peer         the messages to and from one client
+    outsider     none of them; the released model.safetensors alone
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from securefed.errors import RunError
+
+Direction = Literal["down", "up"]
+INDEX, BYTES = "index.jsonl", "messages.bin"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One message on the wire.
+
+    Attributes:
+        round, stage: where it belongs.
+        client: who sent it ("up") or received it ("down").
+        offset, size: where its bytes are in messages.bin; offset is None where only the size was
+            kept because the recording had reached its bound.
+    """
+
+    round: int
+    stage: str
+    client: str
+    direction: Direction
+    offset: int | None
+    size: int
+
+
+class Recording:
+    """Appends messages to a run's `exposures/` folder, at most `limit` bytes of content."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index = folder / INDEX
+        self._bytes = folder / BYTES
+        self._limit = limit
+        self._used = self._bytes.stat().st_size if self._bytes.exists() else 0
+
+    def add(self, messages: list[tuple[int, str, str, Direction, bytes]]) -> None:
+        """Record (round, stage, client, direction, content) of each message, in order."""
+        lines = []
+        with self._bytes.open("ab") as store:
+            for round_number, stage, client, direction, content in messages:
+                fits = self._used + len(content) <= self._limit
+                offset = self._used if fits else None
+                if fits:
+                    store.write(content)
+                    self._used += len(content)
+                seen = Sighting(round_number, stage, client, direction, offset, len(content))
+                lines.append(json.dumps(asdict(seen)))
+        with self._index.open("a") as index:
+            index.writelines(line + "\n" for line in lines)
+
+
+def sightings(folder: Path) -> Iterator[Sighting]:
+    """All recorded messages of a run, oldest first.
+
+    Raises:
+        RunError: the recording is missing or damaged.
+    """
+    try:
+        with (folder / INDEX).open() as index:
+            for line in index:
+                yield Sighting(**json.loads(line))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"cannot read the recorded messages in {folder}: {error}",
+            hint="was the run made with exposures.record: false?",
+        ) from None
+
+
+def content(folder: Path, seen: Sighting) -> bytes:
+    """The bytes of one recorded message.
+
+    Raises:
+        RunError: only its size was kept, or the file is damaged.
+    """
+    if seen.offset is None:
+        raise RunError(
+            f"round {seen.round} {seen.stage} of {seen.client} was not kept",
+            hint="raise exposures.limit_mb and run again",
+        )
+    with (folder / BYTES).open("rb") as store:
+        store.seek(seen.offset)
+        data = store.read(seen.size)
+    if len(data) != seen.size:
+        raise RunError(f"{folder / BYTES} ends before round {seen.round} {seen.stage}")
+    return data

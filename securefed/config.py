@@ -1,0 +1,288 @@
+"""The settings of a run: one pydantic model per section, strict, with unknown keys refused.
+
+Precedence: defaults, then the YAML file, then the command line. `load` turns each mistake into a
+ConfigurationError that names the key's path. Settings that change what an observer can learn are
+in `privacy`, `secure_aggregation` and `federation.shared`; the other sections cannot.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from securefed.errors import ConfigurationError
+
+Configuration = Literal["plain", "dp", "secure", "dp+secure"]
+
+
+class Section(BaseModel):
+    """A group of settings; frozen, so that what run.json records is what ran."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PhantomSettings(Section):
+    """The built-in synthetic patients, used when `data.manifest` is not set."""
+
+    patients: int = Field(300, ge=4, le=1_000_000, description="Training patients per hospital.")
+    test_patients: int = Field(100, ge=2, le=1_000_000, description="Held-out patients per hospital.")
+    contrast: float = Field(4.0, gt=0, le=20, description="Lesion contrast; higher is easier.")
+    dissociated: float = Field(
+        0.3, ge=0, le=1, description="rho: share of negatives with both findings at different places."
+    )
+    single_evidence: float = Field(
+        1.0, ge=0, le=1, description="kappa: share of the other negatives with one finding."
+    )
+    missing_ct: float = Field(0.05, ge=0, le=0.9, description="Share of patients without CT.")
+    missing_mri: float = Field(0.05, ge=0, le=0.9, description="Share of patients without MRI.")
+    site_shift: float = Field(
+        0.5, ge=0, le=1, description="How much scanners and case mix differ between hospitals."
+    )
+
+
+class DataSettings(Section):
+    """Where the patients come from and how they are split (always by patient)."""
+
+    manifest: Path | None = Field(
+        None, strict=False, description="CSV manifest of real scans; not set: phantom patients."
+    )
+    partition: Literal["site", "iid", "dirichlet"] = Field(
+        "iid", description="How a manifest's patients are dealt to hospitals."
+    )
+    dirichlet_alpha: float = Field(
+        0.5, gt=0, le=1000, description="Label skew of the dirichlet partition; lower is more."
+    )
+    test_fraction: float = Field(
+        0.25, gt=0, lt=1, description="Share of each hospital's patients held out (manifest only)."
+    )
+    phantom: PhantomSettings = Field(default_factory=PhantomSettings)
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    encoder: Literal["compact", "resnet18"] = Field("compact", description="Encoder of each modality.")
+    image_size: int = Field(64, ge=32, le=512, description="Slices are resized to this edge, pixels.")
+    width: int = Field(16, ge=4, le=512, description="Features per place of an encoder's map.")
+    attention_width: int = Field(8, ge=2, le=512, description="Width of query, key and value.")
+    head_width: int = Field(16, ge=2, le=512, description="Hidden units of the classifier.")
+    initialisation: Literal["public", "random"] = Field(
+        "public",
+        description="Encoders start from the shipped single-modality weights, or at random.",
+    )
+    train_encoders: bool = Field(
+        False, description="Train the encoders too, not only fusion and classifier."
+    )
+
+
+class TrainingSettings(Section):
+    """Local training of each hospital."""
+
+    optimizer: Literal["adam", "sgd"] = Field("sgd", description="Local optimizer.")
+    learning_rate: float = Field(0.5, gt=0, le=100, description="Local learning rate.")
+    local_steps: int = Field(1, ge=1, le=100_000, description="Optimizer steps per round.")
+    batch_size: int = Field(
+        100, ge=1, le=1_000_000, description="Expected number of patients per step."
+    )
+    max_slices: int = Field(
+        12, ge=1, le=512, description="Slices per patient and step; more are subsampled."
+    )
+
+
+class PrivacySettings(Section):
+    """Differential privacy (DP-SGD) at each hospital."""
+
+    dp: bool = Field(True, description="Train with differential privacy.")
+    epsilon: float = Field(8.0, gt=0, le=1000, description="Budget of the whole run, per hospital.")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Must be below 1 / patients.")
+    clip_norm: float = Field(1.0, gt=0, le=1e6, description="L2 clip of one record's gradient.")
+    unit: Literal["patient", "image"] = Field(
+        "patient", description="What one record is; image is weaker and labelled so."
+    )
+    accountant: Literal["prv", "rdp"] = Field("prv", description="Headline accountant.")
+    seeded_noise: bool = Field(
+        False, description="Noise from the seed: reproducible, for research, no real protection."
+    )
+
+
+class FederationSettings(Section):
+    """Rounds, participation and aggregation."""
+
+    clients: int = Field(4, ge=2, le=1000, description="Number of hospitals.")
+    rounds: int = Field(80, ge=1, le=100_000, description="Rounds of training.")
+    shared: Literal["classifier", "fusion+classifier", "all"] = Field(
+        "classifier", description="Parameters that are aggregated; the rest stays in the hospital."
+    )
+    strategy: Literal["fedavg", "fedprox", "fedadam"] = Field(
+        "fedavg", description="How the server uses the mean update."
+    )
+    proximal: float = Field(0.01, ge=0, le=100, description="FedProx mu.")
+    server_learning_rate: float = Field(0.02, gt=0, le=10, description="FedAdam step size.")
+    clients_per_round: int | None = Field(
+        None, ge=2, le=1000, description="Sampled cohort per round; not set: everybody."
+    )
+    minimum_clients: int = Field(2, ge=2, le=1000, description="Fewer survivors abort the round.")
+    timeout_s: float = Field(600.0, gt=0, le=86_400, description="A slower client is dropped, seconds.")
+    evaluate_every: int = Field(5, ge=1, le=100_000, description="Rounds between evaluations.")
+
+
+class SecureAggregationSettings(Section):
+    """Masking of updates by pairwise keys."""
+
+    enabled: bool = Field(True, description="The server sees only the sum of updates.")
+    value_range: float = Field(
+        4.0, gt=0, le=1e6, description="Largest absolute value of one weighted update entry."
+    )
+    max_patients: int = Field(
+        10_000, ge=1, le=1_000_000, description="Largest number of training patients of a hospital."
+    )
+    allow_two_party: bool = Field(
+        False, description="Allow two hospitals, where each can subtract its own update."
+    )
+
+
+class ExposureSettings(Section):
+    """Recording of what each observer saw, the material of an audit."""
+
+    record: bool = Field(True, description="Keep the messages of the run in exposures/.")
+    limit_mb: int = Field(
+        256, ge=1, le=1_000_000, description="Beyond it only sizes are kept, megabytes."
+    )
+
+
+class EvaluationSettings(Section):
+    """What is measured besides the global model."""
+
+    baselines: bool = Field(
+        False, description="Also train each hospital alone, CT only and MRI only, and report them."
+    )
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
+    federation: FederationSettings = Field(default_factory=FederationSettings)
+    secure_aggregation: SecureAggregationSettings = Field(default_factory=SecureAggregationSettings)
+    exposures: ExposureSettings = Field(default_factory=ExposureSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    seed: int = Field(0, ge=0, lt=2**63, description="Data, initial weights, cohorts; not the noise.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
+
+    @property
+    def configuration(self) -> Configuration:
+        """Which of the four configurations this is."""
+        if self.privacy.dp:
+            return "dp+secure" if self.secure_aggregation.enabled else "dp"
+        return "secure" if self.secure_aggregation.enabled else "plain"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        federation = self.federation
+        cohort = federation.clients_per_round or federation.clients
+        if cohort > federation.clients:
+            raise ValueError(
+                f"federation.clients_per_round: {cohort} is more than federation.clients "
+                f"({federation.clients})"
+            )
+        if federation.minimum_clients > cohort:
+            raise ValueError(
+                f"federation.minimum_clients: {federation.minimum_clients} is more than the "
+                f"{cohort} hospitals asked per round"
+            )
+        two_party = self.secure_aggregation.enabled and cohort == 2
+        if two_party and not self.secure_aggregation.allow_two_party:
+            raise ValueError(
+                "secure_aggregation.allow_two_party: with two hospitals each can subtract its own "
+                "update from the sum and sees the other's; set it to true to accept that, add a "
+                "third hospital, or use --no-secure"
+            )
+        if self.model.image_size % 32:
+            raise ValueError(
+                f"model.image_size: {self.model.image_size} is not a multiple of 32"
+            )
+        if federation.shared == "all" and not self.model.train_encoders:
+            raise ValueError(
+                "federation.shared: all needs model.train_encoders: true (frozen encoders do not "
+                "change, so there is nothing to share)"
+            )
+        if self.model.initialisation == "random" and not self.model.train_encoders:
+            raise ValueError(
+                "model.initialisation: random needs model.train_encoders: true (frozen random "
+                "encoders learn nothing)"
+            )
+        return self
+
+
+def load(path: Path | None, overrides: dict[str, Any]) -> Settings:
+    """Read settings from a YAML file and lay the command line's values over them.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: dotted key -> value, e.g. {"privacy.epsilon": 4.0}.
+
+    Raises:
+        ConfigurationError: file unreadable, unknown key, wrong type, or a contradiction.
+    """
+    values: dict[str, Any] = _read(path) if path else {}
+    for key, value in overrides.items():
+        *sections, name = key.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigurationError(f"{section} must be a section of keys (in {path})")
+        place[name] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}", hint="give --config an existing YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = str(error).replace("\n", " ")
+        raise ConfigurationError(f"{path} is not valid YAML: {where}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} must hold keys and values, got {type(values).__name__}")
+    return values
+
+
+def _explain(error: ValidationError, path: Path | None) -> ConfigurationError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    place = f" (in {path})" if path else ""
+    if first["type"] == "extra_forbidden":
+        return ConfigurationError(
+            f"unknown key {key}{place}", hint=f"known here: {', '.join(_siblings(first['loc']))}"
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:  # a contradiction names its key itself
+        return ConfigurationError(message + place, hint="docs/configuration.md explains every key")
+    got = first.get("input")
+    return ConfigurationError(
+        f"{key}: {message[:1].lower()}{message[1:]}, got {got!r}{place}",
+        hint="docs/configuration.md explains every key",
+    )
+
+
+def _siblings(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,81 @@
+"""What the server does with the mean update of a round.
+
+FedAvg (McMahan et al. 2017) adds it. FedProx (Li et al. 2020) does the same here; its proximal term
+is the client's. FedAdam (Reddi et al. 2021, algorithm 2) treats the negative mean update as a
+gradient and takes an Adam step.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+ADAM_BETA1, ADAM_BETA2 = 0.9, 0.99  # Reddi et al. 2021, section 5
+
+
+class Strategy(Protocol):
+    """Turns shared parameters and the mean update into the next shared parameters."""
+
+    def step(self, shared: Vector, mean_update: Vector) -> Vector:
+        """(P,), (P,) -> (P,)."""
+        ...
+
+    def state(self) -> dict[str, Vector]:
+        """What a checkpoint must hold to continue."""
+        ...
+
+    def restore(self, state: dict[str, Vector]) -> None:
+        """Continue from a checkpoint."""
+        ...
+
+
+class FedAvg:
+    """Adds the mean update. Has no state."""
+
+    def step(self, shared: Vector, mean_update: Vector) -> Vector:
+        return shared + mean_update
+
+    def state(self) -> dict[str, Vector]:
+        return {}
+
+    def restore(self, state: dict[str, Vector]) -> None:
+        if state:
+            raise ValueError(f"FedAvg has no state, got {sorted(state)}")
+
+
+@dataclass
+class FedAdam:
+    """Adam on the server.
+
+    Attributes:
+        learning_rate: server step size.
+        tau: added to the root of the second moment; the paper's adaptivity.
+    """
+
+    learning_rate: float
+    tau: float = 1e-3
+    _moments: dict[str, Vector] = field(default_factory=dict, repr=False)
+
+    def step(self, shared: Vector, mean_update: Vector) -> Vector:
+        zero = np.zeros_like(mean_update)
+        first = ADAM_BETA1 * self._moments.get("first", zero) + (1 - ADAM_BETA1) * mean_update
+        second = (
+            ADAM_BETA2 * self._moments.get("second", zero) + (1 - ADAM_BETA2) * mean_update**2
+        )
+        self._moments = {"first": first, "second": second}
+        return shared + self.learning_rate * first / (np.sqrt(second) + self.tau)
+
+    def state(self) -> dict[str, Vector]:
+        return dict(self._moments)
+
+    def restore(self, state: dict[str, Vector]) -> None:
+        self._moments = dict(state)
+
+
+def build_strategy(name: str, server_learning_rate: float) -> Strategy:
+    """The strategy of a settings name: fedavg, fedprox or fedadam."""
+    if name == "fedadam":
+        return FedAdam(server_learning_rate)
+    return FedAvg()

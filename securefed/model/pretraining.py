@@ -1,0 +1,113 @@
+"""Public initialisation of the encoders: one modality at a time, never a pair.
+
+Training from scratch under differential privacy on a few hundred patients learns nothing: the
+noise grows with the number of parameters. Public collections of single-modality scans exist,
+paired CT-MRI ones hardly do, so each encoder may start from weights trained on public scans of its
+own modality. Here those are phantoms of seeds and sites that no run uses, with the question a
+public set could answer: does this slice show a dense core (CT), a mass (MRI)? Which *places*
+coincide, the question of the paired task, is not in the labels.
+
+The encoder learns with a linear evidence map on its features, pooled to a slice logit. Afterwards
+the bottleneck is rescaled so that each feature has mean 0 and variance 1 over public scans:
+gradients that are clipped to one norm then waste none of it on offsets.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from securefed.model.encoders import ENCODERS, encode
+
+
+class Readout(nn.Module):
+    """Linear evidence per place, pooled to a slice logit; thrown away after pretraining."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.evidence = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(slices, places, width) -> (slices,) logits."""
+        place: Tensor = self.evidence(tokens).squeeze(-1)  # (slices, places)
+        return torch.logsumexp(place, dim=-1) - math.log(place.shape[-1])
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Public training of one encoder: epochs over the slices, slices per batch, Adam's rate."""
+
+    epochs: int = 4
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+
+
+def pretrain(
+    encoder: str,
+    width: int,
+    images: NDArray[np.uint8],
+    evidence: NDArray[np.bool_],
+    seed: int,
+    schedule: Schedule,
+    progress: Callable[[float], None],
+) -> tuple[nn.Module, Readout]:
+    """Train one encoder on public slices of one modality; returns it and its readout.
+
+    Args:
+        encoder: a key of ENCODERS.
+        width: features per place.
+        images: (slices, size, size).
+        evidence: (slices,) whether the slice shows the modality's finding.
+        progress: told the finished share, 0 to 1.
+    """
+    torch.manual_seed(seed)
+    network = ENCODERS[encoder](width)
+    readout = Readout(width)
+    parameters = [*network.parameters(), *readout.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
+    steps = schedule.epochs * (len(images) // schedule.batch_size)
+    decay = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate * 2, steps)
+    for step, (batch, label) in enumerate(_batches(images, evidence, seed, schedule)):
+        pooled = readout(encode(network, batch))
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(pooled, label).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        decay.step()
+        progress((step + 1) / steps)
+    _standardise(network, readout, images)
+    return network, readout
+
+
+def _batches(
+    images: NDArray[np.uint8], evidence: NDArray[np.bool_], seed: int, schedule: Schedule
+) -> Iterator[tuple[Tensor, Tensor]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(schedule.epochs):
+        order = rng.permutation(len(images))
+        for start in range(0, len(order) - schedule.batch_size + 1, schedule.batch_size):
+            rows = order[start : start + schedule.batch_size]
+            batch = images[rows]
+            if rng.random() < 0.5:
+                batch = batch[:, :, ::-1]  # heads are nearly symmetric
+            tensor = torch.from_numpy(np.ascontiguousarray(batch)).float() / 255
+            yield tensor, torch.from_numpy(evidence[rows]).float()
+
+
+@torch.no_grad()
+def _standardise(network: nn.Module, readout: Readout, images: NDArray[np.uint8]) -> None:
+    sample = torch.from_numpy(images[:2048]).float() / 255
+    tokens = torch.cat([encode(network, part) for part in sample.split(128)]).flatten(0, -2)
+    mean, spread = tokens.mean(0), tokens.std(0).clamp_min(1e-6)
+    bottleneck = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    bottleneck.weight /= spread[:, None, None, None]
+    if bottleneck.bias is None:
+        raise TypeError("the encoder's last convolution needs a bias")
+    bottleneck.bias.copy_((bottleneck.bias - mean) / spread)
+    # The readout undoes the rescaling: its logits stay what they were.
+    readout.evidence.bias += readout.evidence.weight[0] @ mean
+    readout.evidence.weight *= spread

@@ -1,0 +1,248 @@
+"""One hospital's training: receive shared parameters, take private steps, return the update.
+
+Every trainable parameter, shared or personal, moves only by gradients that went through
+`training.private` (per-record clipping and noise). Encoders that are not trained are public: they
+were initialised without any hospital's data, so features from them are computed once and kept.
+Epsilon for a round is reserved in the ledger before the first patient of the round is drawn.
+
+Without differential privacy the same Poisson sampling and the same steps are taken, without
+clipping and noise, so that configurations differ only in what they must.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.sharing import Vector, flatten, load_vector, shared_names
+from securefed.privacy.accounting import Event
+from securefed.privacy.ledger import Ledger, replay_key
+from securefed.privacy.noise import CryptographicSource, RandomSource, SeededSource
+from securefed.training.evaluation import Counts, count_scores, score
+from securefed.training.patients import PatientTensors, one_slice_records
+from securefed.training.private import poisson_sample, private_gradients, refuse_batch_statistics
+
+ENCODE_CHUNK = 16  # patients encoded at a time
+GRADIENT_CHUNK = 16  # patients whose gradients are held at once, when encoders train
+
+
+@dataclass(frozen=True)
+class PrivateSteps:
+    """The privacy of each step: clip to `clip_norm`, add noise of `noise_multiplier` times it."""
+
+    clip_norm: float
+    noise_multiplier: float
+    seeded_noise: bool
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """How a hospital trains.
+
+    Attributes:
+        shared: a key of SHARED_GROUPS.
+        train_encoders: whether the encoders train too.
+        optimizer, learning_rate: "adam" or "sgd" and its step size; state is kept over rounds.
+        local_steps: steps per round.
+        batch_size: expected records per step (Poisson sampling).
+        proximal: FedProx mu, 0 for none.
+        unit: "patient", or "image" for one record per slice.
+        seed: of the sampling without DP, and of seeded noise.
+        private: None trains without differential privacy.
+    """
+
+    shared: str
+    train_encoders: bool
+    optimizer: str
+    learning_rate: float
+    local_steps: int
+    batch_size: int
+    proximal: float
+    unit: str
+    seed: int
+    private: PrivateSteps | None
+
+
+def sample_rate(batch_size: int, records: int) -> float:
+    """Probability that a record enters a step: exactly the expected batch over the records."""
+    return min(1.0, batch_size / records)
+
+
+class LocalTrainer:
+    """A hospital's model and patients.
+
+    Args:
+        name: the hospital, separates its seeded randomness from the others'.
+        network: starts from the run's initial parameters; changed in place.
+        train, test: images as stacked patients.
+        ledger: where epsilon is reserved; required exactly when the plan is private.
+        run: the run's identity in the ledger.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: DualEncoderNetwork,
+        train: PatientTensors,
+        test: PatientTensors,
+        plan: LocalPlan,
+        ledger: Ledger | None,
+        run: str,
+    ) -> None:
+        if (ledger is None) != (plan.private is None):
+            raise ValueError("a private plan needs a ledger, and only a private plan has one")
+        refuse_batch_statistics(network)
+        self.name = name
+        self.patients = len(train)
+        self.network = network
+        self._plan = plan
+        self._ledger = ledger
+        self._run = run
+        self._shared = shared_names(network, plan.shared)
+        for parameter in (*network.encoder_ct.parameters(), *network.encoder_mri.parameters()):
+            parameter.requires_grad_(plan.train_encoders)
+        self._encoded = not plan.train_encoders
+        if self._encoded:
+            train, test = tokens_of(network, train), tokens_of(network, test)
+        self._records = one_slice_records(train) if plan.unit == "image" else train
+        self._test = test
+        self._fingerprint = _fingerprint(self._records)
+        self._rate = sample_rate(plan.batch_size, len(self._records))
+        self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
+        self._optimizer = rule(self._trainable.values(), lr=plan.learning_rate)
+
+    def receive(self, shared: Vector) -> None:
+        """Take the server's shared parameters; RunError if they are not acceptable."""
+        load_vector(self.network, self._shared, shared)
+
+    def evaluate(self) -> Counts:
+        """Histogram of held-out scores under the current parameters."""
+        self.network.eval()
+        logits = score(self.network, self._test, encoded=self._encoded)
+        return count_scores(logits, self._test.label)
+
+    def train(self, round_number: int) -> Vector:
+        """Take the round's local steps; returns the change of the shared parameters, (P,).
+
+        Raises:
+            BudgetExceeded: the ledger refuses the round; nothing was computed.
+        """
+        self._reserve(round_number)
+        self.network.train()
+        received = {name: self._trainable[name].detach().clone() for name in self._shared}
+        before = flatten(received, self._shared)
+        for step in range(self._plan.local_steps):
+            source = self._source(round_number, step)
+            rows = poisson_sample(len(self._records), self._rate, source)
+            gradients = self._gradients(self._records[torch.as_tensor(rows)], source)
+            for name, parameter in self._trainable.items():
+                parameter.grad = gradients[name]
+                if self._plan.proximal and name in received:
+                    # Public arithmetic on parameters: added after the noise, never clipped.
+                    parameter.grad += self._plan.proximal * (parameter.detach() - received[name])
+            self._optimizer.step()
+        return flatten(self._trainable, self._shared) - before
+
+    def state(self) -> dict[str, Tensor]:
+        """Personal parameters and optimizer state, to continue from."""
+        tensors = {f"parameter.{name}": p.detach().clone() for name, p in self._trainable.items()}
+        for name, parameter in self._trainable.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value.clone()
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `state`."""
+        for key, value in state.items():
+            kind, rest = key.split(".", 1)
+            if kind == "parameter":
+                self._trainable[rest].copy_(value)
+            else:
+                slot, name = rest.split(".", 1)
+                self._optimizer.state[self._trainable[name]][slot] = value.clone()
+
+    def personal(self) -> dict[str, Tensor]:
+        """The trained parameters that never leave the hospital."""
+        return {n: p.detach() for n, p in self._trainable.items() if n not in self._shared}
+
+    def _reserve(self, round_number: int) -> None:
+        private = self._plan.private
+        if self._ledger is None or private is None:
+            return
+        event = Event(private.noise_multiplier, self._rate, self._plan.local_steps)
+        key = self._replay_key(round_number) if private.seeded_noise else None
+        self._ledger.reserve(round_number, event, run=self._run, replay_key=key)
+
+    def _replay_key(self, round_number: int) -> str:
+        # Seeded steps from the same state on the same patients release the same bits again.
+        state = [f"{name}\0".encode() + _bytes(value) for name, value in self.state().items()]
+        plan = f"{self.name}\0{round_number}\0{self._plan}".encode()
+        return replay_key(plan, self._fingerprint, *state)
+
+    def _source(self, round_number: int, step: int) -> RandomSource:
+        private = self._plan.private
+        if private is not None and not private.seeded_noise:
+            return CryptographicSource()
+        return SeededSource(self._plan.seed, "training", self.name, round_number, step)
+
+    def _gradients(self, batch: PatientTensors, source: RandomSource) -> dict[str, Tensor]:
+        expected = self._rate * len(self._records)
+        private = self._plan.private
+        if private is None:
+            return self._plain_gradients(batch, expected)
+        return private_gradients(
+            self.network,
+            self._loss_of_record,
+            {"ct": batch.ct, "mri": batch.mri, "has_ct": batch.has_ct, "has_mri": batch.has_mri,
+             "label": batch.label},
+            clip_norm=private.clip_norm,
+            noise_multiplier=private.noise_multiplier,
+            expected_batch_size=expected,
+            source=source,
+            chunk=None if self._encoded else GRADIENT_CHUNK,
+        )
+
+    def _plain_gradients(self, batch: PatientTensors, expected: float) -> dict[str, Tensor]:
+        self.network.zero_grad()
+        size = GRADIENT_CHUNK if not self._encoded else max(1, len(batch))
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            logits = self.network(
+                part.ct, part.mri, part.has_ct, part.has_mri, encoded=self._encoded
+            )
+            loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
+            (loss / expected).backward()  # type: ignore[no-untyped-call]
+        return {
+            name: torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in self._trainable.items()
+        }
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _fingerprint(group: PatientTensors) -> bytes:
+    digest = hashlib.sha256()
+    for field in fields(group):
+        digest.update(_bytes(getattr(group, field.name)))
+    return digest.digest()
+
+
+@torch.no_grad()
+def tokens_of(network: DualEncoderNetwork, group: PatientTensors) -> PatientTensors:
+    """The same patients with tokens of the network's encoders in place of images."""
+    network.eval()
+    ct, mri = [], []
+    for start in range(0, len(group), ENCODE_CHUNK):
+        part = group[start : start + ENCODE_CHUNK]
+        tokens = network.encode(part.ct.float() / 255, part.mri.float() / 255)
+        ct.append(tokens[0])
+        mri.append(tokens[1])
+    return replace(group, ct=torch.cat(ct), mri=torch.cat(mri))

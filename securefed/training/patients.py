@@ -1,0 +1,99 @@
+"""Patients as tensors: padded to the same number of slices, with masks for what is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from securefed.data.samples import Patient
+
+
+@dataclass(frozen=True)
+class PatientTensors:
+    """A group of patients; the first axis of every tensor is the patient.
+
+    Attributes:
+        ct, mri: (patients, slices, size, size) uint8 images, or after `encoded_by` the tokens
+            (patients, slices, places, width) float32.
+        has_ct, has_mri: (patients, slices) bool; both False marks padding.
+        label: (patients,) float32, 0 or 1.
+    """
+
+    ct: Tensor
+    mri: Tensor
+    has_ct: Tensor
+    has_mri: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __repr__(self) -> str:  # never the data itself
+        return f"PatientTensors({len(self)} patients, {self.ct.shape[1]} slices)"
+
+    def __getitem__(self, index: Tensor | slice) -> "PatientTensors":
+        return PatientTensors(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def to(self, device: torch.device) -> "PatientTensors":
+        return PatientTensors(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
+    """Stack patients; one with more than `max_slices` keeps that many, evenly spaced.
+
+    Raises:
+        ValueError: no patients, or images of different sizes.
+    """
+    if not patients:
+        raise ValueError("cannot stack zero patients")
+    chosen = [_evenly_spaced(patient, max_slices) for patient in patients]
+    slices = max(len(keep) for keep in chosen)
+    size = patients[0].ct.shape[-1]
+    images = np.zeros((2, len(patients), slices, size, size), np.uint8)
+    present = np.zeros((2, len(patients), slices), np.bool_)
+    for row, (patient, keep) in enumerate(zip(patients, chosen, strict=True)):
+        images[0, row, : len(keep)] = patient.ct[keep]
+        images[1, row, : len(keep)] = patient.mri[keep]
+        present[0, row, : len(keep)] = patient.has_ct[keep]
+        present[1, row, : len(keep)] = patient.has_mri[keep]
+    labels = np.array([patient.label for patient in patients], np.float32)
+    tensors = [torch.from_numpy(array) for array in (*images, *present, labels)]
+    return PatientTensors(*tensors)
+
+
+def _evenly_spaced(patient: Patient, max_slices: int) -> np.ndarray:
+    count = len(patient.has_ct)
+    return np.unique(np.linspace(0, count - 1, min(count, max_slices)).round().astype(np.int64))
+
+
+def one_slice_records(group: PatientTensors) -> PatientTensors:
+    """Every slice as a record of its own, with its patient's label (the weaker unit `image`)."""
+    real = group.has_ct | group.has_mri  # (patients, slices)
+    row, column = torch.nonzero(real, as_tuple=True)
+    return PatientTensors(
+        group.ct[row, column, None],
+        group.mri[row, column, None],
+        group.has_ct[row, column, None],
+        group.has_mri[row, column, None],
+        group.label[row],
+    )
+
+
+def without_ct(group: PatientTensors) -> PatientTensors:
+    """The same patients with MRI only; those who had no MRI are left out."""
+    return _with_one_modality(group, group.has_mri, "has_mri")
+
+
+def without_mri(group: PatientTensors) -> PatientTensors:
+    """The same patients with CT only; those who had no CT are left out."""
+    return _with_one_modality(group, group.has_ct, "has_ct")
+
+
+def _with_one_modality(group: PatientTensors, present: Tensor, kept: str) -> PatientTensors:
+    row = present.any(dim=1)
+    nothing = torch.zeros_like(present)
+    masks = {"has_ct": nothing, "has_mri": nothing, kept: present}
+    only = PatientTensors(group.ct, group.mri, masks["has_ct"], masks["has_mri"], group.label)
+    return only[row]
