@@ -1,6 +1,7 @@
 """Runs whole rounds between real clients and a real server, in memory, with chosen dropouts."""
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -38,13 +39,26 @@ class Federation:
     seed: str | None = None
     clients: dict[str, SecureSumClient] = field(default_factory=dict)
     log: list[tuple[int, str, str, str, bytes]] = field(default_factory=list)
+    drawn: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = identities(self.members)
         self.roster = Roster({n: k.public for n, k in keys.items()})
         for name, key in keys.items():
-            extra = {} if self.seed is None else {"entropy": stream(f"{self.seed}/{name}")}
-            self.clients[name] = SecureSumClient(name, key, self.roster, self.rules, **extra)
+            source = os.urandom if self.seed is None else stream(f"{self.seed}/{name}")
+            entropy = self._recording(name, source)
+            self.clients[name] = SecureSumClient(
+                name, key, self.roster, self.rules, entropy=entropy
+            )
+
+    def _recording(self, name: str, source: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        drawn = self.drawn.setdefault(name, [])
+
+        def entropy(count: int) -> bytes:
+            drawn.append(source(count))
+            return drawn[-1]
+
+        return entropy
 
     def server(self, round_number: int = 1, cohort: Collection[str] | None = None):
         return SecureSumServer(self.roster, self.rules, round_number, list(cohort or self.members))
