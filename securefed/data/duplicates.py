@@ -33,6 +33,12 @@ class Duplicate:
     first: tuple[str, int] = field(repr=False)  # patient id, slice
     second: tuple[str, int] = field(repr=False)
 
+    def describe(self) -> str:
+        """One line for the operator, with both pseudonyms."""
+        how = "is identical to" if self.identical else "looks like"
+        (a, i), (b, j) = self.first, self.second
+        return f"{self.modality} slice {j} of patient {b} {how} slice {i} of patient {a}"
+
 
 @dataclass(frozen=True)
 class _Gallery:

@@ -14,7 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from securefed.data.export import DatasetWriter
+from securefed.data.images import read_image
 from securefed.data.manifest import DEFAULT_SITE, Row
+from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
 
@@ -52,6 +55,36 @@ def read_folder(root: Path) -> Folder:
         hint="expected manifest.csv, or ct/ and mri/ with labels.csv, or CT and MRI folders "
         "with Healthy/ and Tumor/ inside; DICOM goes through securefed data import",
     )
+
+
+def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, site: str) -> Folder:
+    """Write the images of a known layout as a data set, names replaced by pseudonyms.
+
+    A simulated patient keeps the invented name: there is nobody behind it.
+    """
+    folder = read_folder(root)
+    problems = list(folder.problems)
+    by_patient: dict[str, list[Row]] = {}
+    for row in sorted(folder.rows, key=lambda row: row.slice or 0):
+        by_patient.setdefault(row.patient_id, []).append(row)
+    for patient_id, rows in by_patient.items():
+        slices = []
+        for row in rows:
+            try:
+                ct = read_image(row.ct_path, size) if row.ct_path else None
+                mri = read_image(row.mri_path, size) if row.mri_path else None
+                slices.append((ct, mri))
+            except DataError as error:
+                problems.append(Problem(patient_id, str(error)))
+        simulated = rows[0].site == SIMULATED_SITE
+        name = patient_id if simulated else key.pseudonym(patient_id)
+        if slices:
+            writer.add(name, rows[0].label, rows[0].site if simulated else site, slices)
+    if not writer.patients:
+        raise DataError(
+            f"{root.name}: not one image could be imported", hint="look at what the folder holds"
+        )
+    return Folder(folder.rows, problems, folder.warnings)
 
 
 def _paired(root: Path, ct: Path, mri: Path) -> Folder:

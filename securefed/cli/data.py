@@ -1,0 +1,235 @@
+"""`securefed data`: make phantom patients, import scans, check what a manifest holds.
+
+Nothing here sends anything anywhere. `check` prints counts, file names, and pseudonyms of the
+manifest; `import` prints paths of files it could not use, which in a hospital may contain names.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from securefed.data.manifest import DEFAULT_SITE
+from securefed.data.table import Problem
+from securefed.errors import ConfigurationError
+
+# Only light modules above: the imports that take time stand in the commands that need them.
+
+SHOWN = 20  # problems, notes or duplicates listed before "and n more"
+_EXISTING = click.Path(path_type=Path)
+
+
+@click.group(name="data", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Make phantom patients, import scans, check a manifest.
+
+    \b
+    securefed data phantom --out phantoms               synthetic patients to try things on
+    securefed data import DICOM_TREE --labels labels.csv --out mine
+    securefed data check mine/manifest.csv              exit 0 if all is usable
+    securefed run --data mine/manifest.csv
+    """
+
+
+@command.command()
+@click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
+@click.option("--hospitals", default=4, show_default=True, help="Number of hospitals.")
+@click.option("--patients", default=25, show_default=True, help="Patients per hospital.")
+@click.option("--size", default=64, show_default=True, help="Image edge in pixels, 16 to 512.")
+@click.option("--contrast", type=float, help="Factor on every lesion; 1 is physical.")
+@click.option("--rho", type=float, help="Share of negatives with both signs at different places.")
+@click.option("--kappa", type=float, help="Share of the other negatives with one sign.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same patients.")
+@click.option("--force", is_flag=True, help="Replace an older data set at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def phantom(
+    out: Path,
+    hospitals: int,
+    patients: int,
+    size: int,
+    contrast: float | None,
+    rho: float | None,
+    kappa: float | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write synthetic patients: PNG slices, manifest.csv and truth.csv.
+
+    Each patient is a tumour patient exactly if the CT sign and the MRI sign lie at the same place,
+    so neither modality alone suffices. truth.csv says what is where, slice by slice. Never report
+    accuracy on phantoms as clinical.
+    """
+    from securefed.data.phantom import PhantomSpec
+    from securefed.data.phantom_files import write_phantoms
+
+    chosen = {"contrast": contrast, "rho": rho, "kappa": kappa}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    spec = PhantomSpec(image_size=size, **given)  # type: ignore[arg-type]  # floats, all three
+    total = hospitals * patients
+    with _progress("phantoms", total, quiet=as_json) as bar:
+        slices = write_phantoms(out, spec, hospitals, patients, seed, force=force, step=bar.update)
+    facts = {"manifest": str(out / "manifest.csv"), "patients": total, "slices": slices}
+    _tell(facts, as_json, f"{total} patients of {hospitals} hospitals, {slices} slices")
+
+
+@command.command(name="import")
+@click.argument("source", type=_EXISTING)
+@click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
+@click.option("--labels", type=_EXISTING, help="CSV with patient_id,label (needed for DICOM).")
+@click.option("--site", default=DEFAULT_SITE, show_default=True, help="Name of this hospital.")
+@click.option("--site-key", type=_EXISTING, help="Key of the pseudonyms.  [default: OUT.site-key]")
+@click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
+@click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
+@click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
+@click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
+@click.option("--force", is_flag=True, help="Replace an older data set at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def import_scans(
+    source: Path,
+    out: Path,
+    labels: Path | None,
+    site: str,
+    site_key: Path | None,
+    window: str,
+    size: int,
+    max_gap_days: int,
+    allow_burned_in: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a DICOM tree, or ct/ and mri/ folders of images, into a data set.
+
+    Patient ids become pseudonyms under a key that is made beside --out (OUT.site-key, readable by
+    you only). Keep the key at the site and out of the data set: it links pseudonyms to patients.
+    Files that cannot be used are listed with the reason, the rest is imported, and the exit code
+    is 1. docs/data.md has the rules.
+    """
+    from securefed.data.dicom import ImportReport, ImportRules, import_dicom
+    from securefed.data.export import new_dataset
+    from securefed.data.folders import import_folder
+    from securefed.data.pseudonyms import load_or_create_key
+    from securefed.data.table import read_labels
+
+    rules = ImportRules(site, window, size, max_gap_days, allow_burned_in)
+    key_path = site_key or out.with_name(out.name + ".site-key")
+    if key_path.resolve().is_relative_to(out.resolve()):
+        raise ConfigurationError(
+            f"the site key {key_path.name} would lie inside the data set",
+            hint="keep it elsewhere: who has both can name every patient",
+        )
+    with new_dataset(out, force=force) as writer:
+        if labels is None:
+            folder = import_folder(source, writer, load_or_create_key(key_path), size, site)
+            report = ImportReport(folder.problems)
+            report.notes = [Problem(source.name, warning) for warning in folder.warnings]
+        else:
+            listed = read_labels(labels)
+            with _progress("patients", 0, quiet=as_json) as bar:
+
+                def show(done: int, total: int) -> None:
+                    bar.length = total
+                    bar.update(1)
+
+                key = load_or_create_key(key_path)
+                report = import_dicom(source, writer, listed.by_patient, key, rules, show)
+            report.problems = listed.problems + report.problems
+    facts = {
+        "manifest": str(out / "manifest.csv"),
+        "site_key": str(key_path),
+        "patients": writer.patients,
+        "slices": writer.slices,
+        "problems": list(map(str, report.problems)),
+        "notes": list(map(str, report.notes)),
+        "skipped": dict(report.skipped),
+    }
+    if not as_json:
+        _listing("problems", report.problems)
+        _listing("notes", report.notes)
+        for reason, count in report.skipped.most_common():
+            click.echo(f"skipped {count} files: {reason}")
+        click.echo(f"site key: {key_path} (keep it at the site)")
+    _tell(facts, as_json, f"{writer.patients} patients, {writer.slices} slices")
+    sys.exit(1 if report.problems else 0)
+
+
+@command.command()
+@click.argument("manifest", type=_EXISTING)
+@click.option("--size", default=64, show_default=True, help="Image edge to load at, in pixels.")
+@click.option("--allow-outside", is_flag=True, help="Accept images outside the manifest's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None:
+    """Read a manifest (or a folder) as a run would, and say what is wrong with it.
+
+    Prints patients, slices, modalities and labels by site, every bad line with its reason, and
+    images that occur under two patients. Exit code 0: all usable. 1: there are problems, and an
+    identical image under two patients is one; a nearly identical image is a warning.
+    """
+    from securefed.data.duplicates import find_duplicates
+    from securefed.data.load import load_manifest
+    from securefed.data.summary import summarise
+
+    loaded = load_manifest(manifest, size, allow_outside=allow_outside)
+    sites = summarise(loaded.patients)
+    duplicates = find_duplicates(loaded.patients)
+    problems = loaded.problems + [
+        Problem(manifest.name, d.describe()) for d in duplicates if d.identical
+    ]
+    near = [Problem(manifest.name, d.describe()) for d in duplicates if not d.identical]
+    facts = {
+        "patients": len(loaded.patients),
+        "sites": sites,
+        "problems": list(map(str, problems)),
+        "near_duplicates": list(map(str, near)),
+        "warnings": loaded.warnings,
+        "fingerprint": loaded.fingerprint,
+    }
+    if not as_json:
+        _table(sites)
+        _listing("problems", problems)
+        _listing("images that look the same", near)
+        for warning in loaded.warnings:
+            click.echo(f"note: {warning}")
+        click.echo(f"fingerprint: {loaded.fingerprint}")
+    _tell(facts, as_json, "problems found" if problems else "all usable")
+    sys.exit(1 if problems else 0)
+
+
+def _progress(label: str, length: int, *, quiet: bool) -> Any:
+    """A progress bar on stderr; silent when it is not a terminal, or when JSON was asked for."""
+    hidden = quiet or not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden)
+
+
+def _tell(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(text)
+    if "manifest" in facts:
+        click.echo(f"manifest: {facts['manifest']}")
+
+
+def _listing(title: str, entries: Sequence[Problem]) -> None:
+    if not entries:
+        return
+    click.echo(f"{title} ({len(entries)}):")
+    for entry in entries[:SHOWN]:
+        click.echo(f"  {entry}")
+    if len(entries) > SHOWN:
+        click.echo(f"  and {len(entries) - SHOWN} more (--json lists all)")
+
+
+def _table(sites: Sequence[dict[str, Any]]) -> None:
+    """One line per site, columns as wide as their longest cell."""
+    lines = [list(sites[0])] + [[str(value) for value in site.values()] for site in sites]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        click.echo(
+            "  ".join(
+                cell.replace("_", " ").rjust(w) for cell, w in zip(cells, widths, strict=True)
+            )
+        )

@@ -1,0 +1,122 @@
+"""Writing a data set: PNG slices and manifest.csv, all of it or nothing.
+
+Everything goes into a hidden folder beside the target and is renamed at the end, so a crash or a
+full disk leaves no half-written data set under the final name. The new folder is readable by its
+owner only. With `force` an older data set gives way, but only a folder that holds a manifest.csv:
+a mistyped path cannot delete anything else. PNGs carry no metadata.
+"""
+
+import csv
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.data.images import write_png
+from securefed.data.manifest import COLUMNS
+from securefed.errors import ConfigurationError, DataError
+
+Image = NDArray[np.uint8]  # (rows, columns)
+
+
+class DatasetWriter:
+    """Collects patients of one data set; use it inside `new_dataset`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.patients = 0
+        self.slices = 0
+        self._rows: list[dict[str, str]] = []
+        for modality in ("ct", "mri"):
+            (folder / modality).mkdir()
+
+    def add(
+        self,
+        patient_id: str,
+        label: int,
+        site: str,
+        slices: Iterable[tuple[Image | None, Image | None]],
+        registration: str = "",
+    ) -> None:
+        """Write a patient's slices, in order, as (CT, MRI); slices with neither are left out."""
+        self.patients += 1
+        for number, (ct, mri) in enumerate(slices):
+            if ct is None and mri is None:
+                continue
+            name = f"{patient_id}_s{number:03d}"
+            row = {"patient_id": patient_id, "label": str(label), "site": site}
+            row |= {"slice": str(number), "pair_id": name, "registration": registration}
+            for modality, image in (("ct", ct), ("mri", mri)):
+                if image is not None:
+                    row[f"{modality}_path"] = f"{modality}/{name}.png"
+                    write_png(self.folder / modality / f"{name}.png", image)
+            self._rows.append(row)
+            self.slices += 1
+
+    def write_table(
+        self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+    ) -> None:
+        """Write a CSV beside the images."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns, restval="")
+            table.writeheader()
+            table.writerows(rows)
+
+    def finish(self) -> None:
+        """Write the manifest over everything added."""
+        self.write_table("manifest.csv", (*COLUMNS, "registration"), self._rows)
+
+
+@contextmanager
+def new_dataset(target: Path, *, force: bool = False) -> Iterator[DatasetWriter]:
+    """Give a writer whose data set appears at `target` when the block ends without an error.
+
+    Raises:
+        ConfigurationError: target exists and `force` is not given, or is not a data set.
+        DataError: the place cannot be written to.
+    """
+    _require_free(target, force)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise DataError(
+            f"{target.name}: cannot be written ({error.strerror})", hint="choose another --out"
+        ) from None
+    try:
+        writer = DatasetWriter(staging)
+        yield writer
+        writer.finish()
+        _replace(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_free(target: Path, force: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not force:
+        raise ConfigurationError(
+            f"{target.name} is already there",
+            hint="choose another --out, or --force to replace a data set",
+        )
+    if target.is_symlink() or not (target / "manifest.csv").is_file():
+        raise ConfigurationError(
+            f"{target.name} is not a data set (no manifest.csv), so it is not replaced",
+            hint="choose another --out",
+        )
+
+
+def _replace(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    # A folder cannot be renamed onto a full one: step aside, swap, then delete.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.rename(aside / "old")
+    staging.rename(target)
+    shutil.rmtree(aside)

@@ -1,0 +1,83 @@
+"""Keyed pseudonyms: the same patient gets the same name at one site, and no one else can tell who.
+
+HMAC-SHA256 (RFC 2104) of the hospital's patient id under a 256-bit key that is made at the site
+and stays there. An unkeyed hash would not do: patient ids are short, and anyone could hash all of
+them. Whoever has the key and a list of ids can link every pseudonym; losing it makes a later import
+give other names. A pseudonym is not anonymity: the images themselves may identify a person.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from securefed.errors import DataError
+
+KEY_BYTES = 32
+_PSEUDONYM_HEX = 24  # 96 bits: no collision among a billion patients, with 2^-36 to spare
+
+
+@dataclass(frozen=True)
+class SiteKey:
+    """The secret of a site; never shown, logged, or written anywhere but its own file."""
+
+    secret: bytes = field(repr=False)
+
+    def pseudonym(self, patient_id: str) -> str:
+        """Name of a patient: "p" and 24 hexadecimal digits.
+
+        Raises:
+            DataError: the patient id is empty.
+        """
+        identity = patient_id.strip()
+        if not identity:
+            raise DataError(
+                "the patient id is empty", hint="scans without PatientID cannot be grouped"
+            )
+        message = b"securefed patient pseudonym 1\0" + identity.encode()
+        return "p" + hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:_PSEUDONYM_HEX]
+
+
+def load_or_create_key(path: Path) -> SiteKey:
+    """Read the site key, or make one in a new file that only its owner can read (mode 0600).
+
+    Raises:
+        DataError: the file is not a key, can be read by others, or cannot be written.
+    """
+    try:
+        # O_EXCL: two imports that start together cannot both believe they made the key.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_key(path)
+    except OSError as error:
+        raise DataError(
+            f"site key {path.name}: cannot be created ({error.strerror})",
+            hint="give --site-key a place that this account can write to",
+        ) from None
+    secret = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(handle, "w") as file:
+        file.write(secret.hex() + "\n")
+    return SiteKey(secret)
+
+
+def _read_key(path: Path) -> SiteKey:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_text("ascii").strip()
+        secret = bytes.fromhex(text)
+    except (OSError, ValueError):
+        secret, mode = b"", 0
+    if mode & 0o077:
+        raise DataError(
+            f"site key {path.name} can be read by others (mode {mode:o})",
+            hint="chmod 600 it, and consider it known: make a new one for new studies",
+        )
+    if len(secret) != KEY_BYTES:
+        raise DataError(
+            f"site key {path.name} is not a key of {KEY_BYTES} bytes in hexadecimal",
+            hint="name another file; a missing one is created",
+        )
+    return SiteKey(secret)
