@@ -20,8 +20,12 @@ def names(count: int) -> list[str]:
     return [f"clinic-{i:04d}" for i in range(count)]
 
 
+def identity_seed(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
 def identities(members: Collection[str]) -> dict[str, IdentityKey]:
-    return {n: IdentityKey.from_seed(hashlib.sha256(n.encode()).digest()) for n in members}
+    return {n: IdentityKey.from_seed(identity_seed(n)) for n in members}
 
 
 def stream(seed: str) -> Callable[[int], bytes]:
