@@ -1,0 +1,157 @@
+"""Every place where bytes from elsewhere enter, as fuzz targets: `one_input` runs one of them.
+
+The first byte of an input picks the target, the rest is the message. Anything a target raises
+other than a declared ProtocolError is a finding. Used by `fuzz_decoders.py` (coverage-guided)
+and by `test_fuzz_corpus.py` (replays the corpus with every test run).
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from protocols import messages as m
+from protocols.client import SecureSumClient
+from protocols.errors import ProtocolError
+from protocols.identity import IdentityKey, Roster
+from protocols.key_agreement import EphemeralKey
+from protocols.parameters import JobRules
+from protocols.server import SecureSumServer
+from protocols.shamir import SHARE_BYTES, combine
+
+STEPS = ("advertise", "share", "mask", "confirm", "unmask")
+MEMBERS = [f"clinic-{i}" for i in range(4)]
+LENGTH = 5
+VECTOR = np.arange(LENGTH, dtype=np.uint32)
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def _stream(name: str) -> Callable[[int], bytes]:
+    calls = iter(range(10**9))
+    return lambda n: hashlib.shake_256(f"{name}/{next(calls)}".encode()).digest(n)
+
+
+class Moments:
+    """One round stopped before each step: the first client and the server as they are then."""
+
+    def __init__(self) -> None:
+        keys = {n: IdentityKey.from_seed(hashlib.sha256(n.encode()).digest()) for n in MEMBERS}
+        roster = Roster({n: key.public for n, key in keys.items()})
+        rules = JobRules("fuzz", LENGTH)
+        clients = {
+            n: SecureSumClient(n, key, roster, rules, entropy=_stream(n)) for n, key in keys.items()
+        }
+        self.victim = clients[MEMBERS[0]]
+        server = SecureSumServer(roster, rules, 1, MEMBERS)
+        following = SecureSumServer(roster, rules, 2, MEMBERS)
+        self.before: dict[str, tuple[int, dict[int, object]]] = {}
+        self.servers: dict[str, SecureSumServer] = {}
+        self.requests: dict[str, bytes] = {}
+        self.replies: dict[str, bytes] = {}
+        for step in STEPS:
+            if step == "mask":
+                server.pipeline(following)
+            requests = getattr(server, f"request_{step}")()
+            self.servers[step] = _copy_of(server)
+            self.before[step] = self._state()
+            replies = {}
+            for name, request in requests.items():
+                vector = [VECTOR] if step == "mask" else []
+                replies[name] = getattr(clients[name], step)(request, *vector)
+            getattr(server, f"receive_{step}")(replies)
+            self.requests[step], self.replies[step] = requests[MEMBERS[0]], replies[MEMBERS[0]]
+
+    def _state(self) -> tuple[int, dict[int, object]]:
+        rounds = {}
+        for number, state in self.victim._rounds.items():
+            rounds[number] = copy.copy(state)
+            for field in ("adverts", "mask_keys", "held"):
+                setattr(rounds[number], field, dict(getattr(state, field)))
+        return self.victim._newest, rounds
+
+    def ask(self, step: str, data: bytes) -> None:
+        """Put the client back to before `step` and let it answer."""
+        newest, rounds = self.before[step]
+        self.victim._newest = newest
+        self.victim._rounds = dict(rounds)
+        self.victim._newest, self.victim._rounds = self._state()
+        getattr(self.victim, step)(data, *([VECTOR] if step == "mask" else []))
+
+    def answer(self, step: str, data: bytes) -> None:
+        """Hand the server, put back to before `step`, one reply; it must drop, not fail."""
+        getattr(_copy_of(self.servers[step]), f"receive_{step}")({MEMBERS[0]: data})
+
+
+def _copy_of(server: SecureSumServer) -> SecureSumServer:
+    """A server whose collections are its own; keys and rules are shared, they do not change."""
+    twin = copy.copy(server)
+    for field, value in vars(server).items():
+        if isinstance(value, dict | set | np.ndarray):
+            setattr(twin, field, value.copy())
+    if twin._following:
+        twin._following = _copy_of(twin._following)
+    return twin
+
+
+MOMENTS = Moments()
+
+
+def _shares(data: bytes) -> None:
+    size = SHARE_BYTES + 1
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    combine([(piece[0], piece[1:]) for piece in pieces], max(1, len(pieces) - 1))
+
+
+def _key(data: bytes) -> None:
+    EphemeralKey(bytes(range(32))).exchange(data)
+
+
+TARGETS: tuple[Callable[[bytes], object], ...] = (
+    *(lambda data, step=step: MOMENTS.ask(step, data) for step in STEPS),
+    *(lambda data, step=step: MOMENTS.answer(step, data) for step in STEPS),
+    lambda data: m.decode_masked(data, LENGTH),
+    lambda data: m.places(data, 11),
+    Roster.from_json,
+    _shares,
+    _key,
+)
+
+
+def one_input(data: bytes) -> None:
+    """Run the target that the first byte picks; only declared refusals are swallowed."""
+    if not data:
+        return
+    target = TARGETS[data[0] % len(TARGETS)]
+    try:
+        target(data[1:])
+    except ProtocolError:
+        return
+
+
+def seeds() -> dict[str, bytes]:
+    """Valid inputs of every target: where the fuzzer starts."""
+    found = {}
+    for number, step in enumerate(STEPS):
+        found[f"ask-{step}"] = bytes([number]) + MOMENTS.requests[step]
+        found[f"answer-{step}"] = bytes([number + 5]) + MOMENTS.replies[step]
+    found["masked"] = b"\x0a" + MOMENTS.replies["mask"]
+    found["places"] = b"\x0b\xff\x07"
+    keys = {"a": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
+    found["roster"] = b"\x0c" + json.dumps({"schema": 1, "clients": keys}).encode()
+    found["shares"] = b"\x0d" + b"".join(bytes([x]) + bytes(32) + bytes([x]) for x in (1, 2, 3))
+    found["key"] = b"\x0e" + bytes(range(32))
+    return found
+
+
+def write_seeds() -> None:
+    """Put the valid inputs into the corpus folder."""
+    CORPUS.mkdir(exist_ok=True)
+    for name, data in seeds().items():
+        (CORPUS / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    write_seeds()

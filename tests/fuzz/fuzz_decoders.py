@@ -1,0 +1,20 @@
+"""Coverage-guided fuzzing of every decoder with atheris (extra `fuzz`).
+
+    python tests/fuzz/fuzz_decoders.py tests/fuzz/corpus -max_total_time=600 -max_len=4096
+
+A crash is written to crash-*; put it into the corpus under a telling name with its fix, and
+`test_fuzz_corpus.py` replays it for ever.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).parent))
+with atheris.instrument_imports(include=["protocols"]):
+    import decoders
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, decoders.one_input)
+    atheris.Fuzz()
