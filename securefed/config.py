@@ -26,10 +26,15 @@ class PhantomSettings(Section):
     """The built-in synthetic patients, used when `data.manifest` is not set."""
 
     patients: int = Field(300, ge=4, le=1_000_000, description="Training patients per hospital.")
-    test_patients: int = Field(100, ge=2, le=1_000_000, description="Held-out patients per hospital.")
+    test_patients: int = Field(
+        100, ge=2, le=1_000_000, description="Held-out patients per hospital."
+    )
     contrast: float = Field(4.0, gt=0, le=20, description="Lesion contrast; higher is easier.")
     dissociated: float = Field(
-        0.3, ge=0, le=1, description="rho: share of negatives with both findings at different places."
+        0.3,
+        ge=0,
+        le=1,
+        description="rho: share of negatives with both findings at different places.",
     )
     single_evidence: float = Field(
         1.0, ge=0, le=1, description="kappa: share of the other negatives with one finding."
@@ -56,17 +61,21 @@ class DataSettings(Section):
     test_fraction: float = Field(
         0.25, gt=0, lt=1, description="Share of each hospital's patients held out (manifest only)."
     )
-    phantom: PhantomSettings = Field(default_factory=PhantomSettings)
+    phantom: PhantomSettings = PhantomSettings()
 
 
 class ModelSettings(Section):
     """The network."""
 
-    encoder: Literal["compact", "resnet18"] = Field("compact", description="Encoder of each modality.")
-    image_size: int = Field(64, ge=32, le=512, description="Slices are resized to this edge, pixels.")
-    width: int = Field(16, ge=4, le=512, description="Features per place of an encoder's map.")
+    encoder: Literal["compact", "resnet18"] = Field(
+        "compact", description="Encoder of each modality."
+    )
+    image_size: int = Field(
+        64, ge=32, le=512, description="Slices are resized to this edge, pixels."
+    )
+    width: int = Field(8, ge=4, le=512, description="Features per place of an encoder's map.")
     attention_width: int = Field(8, ge=2, le=512, description="Width of query, key and value.")
-    head_width: int = Field(16, ge=2, le=512, description="Hidden units of the classifier.")
+    head_width: int = Field(8, ge=2, le=512, description="Hidden units of the classifier.")
     initialisation: Literal["public", "random"] = Field(
         "public",
         description="Encoders start from the shipped single-modality weights, or at random.",
@@ -80,7 +89,7 @@ class TrainingSettings(Section):
     """Local training of each hospital."""
 
     optimizer: Literal["adam", "sgd"] = Field("sgd", description="Local optimizer.")
-    learning_rate: float = Field(0.5, gt=0, le=100, description="Local learning rate.")
+    learning_rate: float = Field(1.0, gt=0, le=100, description="Local learning rate.")
     local_steps: int = Field(1, ge=1, le=100_000, description="Optimizer steps per round.")
     batch_size: int = Field(
         100, ge=1, le=1_000_000, description="Expected number of patients per step."
@@ -115,15 +124,17 @@ class FederationSettings(Section):
         "classifier", description="Parameters that are aggregated; the rest stays in the hospital."
     )
     strategy: Literal["fedavg", "fedprox", "fedadam"] = Field(
-        "fedavg", description="How the server uses the mean update."
+        "fedadam", description="How the server uses the mean update."
     )
     proximal: float = Field(0.01, ge=0, le=100, description="FedProx mu.")
-    server_learning_rate: float = Field(0.02, gt=0, le=10, description="FedAdam step size.")
+    server_learning_rate: float = Field(0.03, gt=0, le=10, description="FedAdam step size.")
     clients_per_round: int | None = Field(
         None, ge=2, le=1000, description="Sampled cohort per round; not set: everybody."
     )
     minimum_clients: int = Field(2, ge=2, le=1000, description="Fewer survivors abort the round.")
-    timeout_s: float = Field(600.0, gt=0, le=86_400, description="A slower client is dropped, seconds.")
+    timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="A slower client is dropped, seconds."
+    )
     evaluate_every: int = Field(5, ge=1, le=100_000, description="Rounds between evaluations.")
 
 
@@ -162,15 +173,17 @@ class EvaluationSettings(Section):
 class Settings(Section):
     """All settings of a run."""
 
-    data: DataSettings = Field(default_factory=DataSettings)
-    model: ModelSettings = Field(default_factory=ModelSettings)
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
-    federation: FederationSettings = Field(default_factory=FederationSettings)
-    secure_aggregation: SecureAggregationSettings = Field(default_factory=SecureAggregationSettings)
-    exposures: ExposureSettings = Field(default_factory=ExposureSettings)
-    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
-    seed: int = Field(0, ge=0, lt=2**63, description="Data, initial weights, cohorts; not the noise.")
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    federation: FederationSettings = FederationSettings()
+    secure_aggregation: SecureAggregationSettings = SecureAggregationSettings()
+    exposures: ExposureSettings = ExposureSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Data, initial weights, cohorts; not the noise."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
 
     @property
@@ -201,10 +214,19 @@ class Settings(Section):
                 "update from the sum and sees the other's; set it to true to accept that, add a "
                 "third hospital, or use --no-secure"
             )
-        if self.model.image_size % 32:
+        real = self.data.manifest is not None
+        if self.evaluation.baselines and self.privacy.dp and real:
             raise ValueError(
-                f"model.image_size: {self.model.image_size} is not a multiple of 32"
+                "evaluation.baselines: baselines release more about the patients than epsilon pays "
+                "for; with real scans use them without DP (--no-dp) only"
             )
+        if self.model.initialisation == "public" and self.model.encoder != "compact":
+            raise ValueError(
+                f"model.initialisation: there are no public weights for {self.model.encoder}; use "
+                "random with model.train_encoders: true"
+            )
+        if self.model.image_size % 32:
+            raise ValueError(f"model.image_size: {self.model.image_size} is not a multiple of 32")
         if federation.shared == "all" and not self.model.train_encoders:
             raise ValueError(
                 "federation.shared: all needs model.train_encoders: true (frozen encoders do not "

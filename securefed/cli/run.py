@@ -3,8 +3,6 @@
 import json
 import logging
 import signal
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -110,17 +108,150 @@ def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, A
     from securefed.federation.run_directory import RunDirectory
     from securefed.federation.simulation import open_run, settings_of
 
-    _log_to_console(console)
-    start = time.perf_counter()
     resume = settings is None
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
     settings = settings or settings_of(path)
+    _log_to(directory.path / "hospitals.log")
     _announce(settings, console)
-    with console.status("starting") as status, _one_line_for_bad_tensors():
-        simulation = open_run(
-            settings, directory, lambda text: status.update(text), resume=resume
-        )
-    for warning in simulation.data.warnings:
-        console.print(f"note: {warning}", style="yellow")
+    with console.status("starting") as status:
+        simulation = open_run(settings, directory, status.update, resume=resume)
+    for note in simulation.notes:
+        console.print(f"[yellow]note:[/] {note}")
     stopped = _train(simulation, console)
-    return _finish(simulation, console, start, stopped)
+    if stopped:
+        done, planned = simulation.server.finished, simulation.server.plan.rounds
+        raise Interrupted(
+            f"stopped after round {done} of {planned}; everything so far is in {path}",
+            hint=f"continue with: securefed run --resume {path}",
+        )
+    return _finish(simulation, console)
+
+
+def _log_to(path: Path) -> None:
+    # What a hospital's own log would hold (reasons of refusals); the terminal shows the round.
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("securefed")
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+def _announce(settings: Settings, console: Console) -> None:
+    privacy, federation = settings.privacy, settings.federation
+    source = settings.data.manifest or "phantom patients"
+    console.print(
+        f"[bold]{settings.configuration}[/]: {federation.clients} hospitals, "
+        f"{federation.rounds} rounds, {source}"
+    )
+    if privacy.dp:
+        console.print(
+            f"privacy: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} per "
+            f"{privacy.unit} of a hospital, add/remove adjacency, {privacy.accountant.upper()}"
+        )
+        if privacy.seeded_noise:
+            console.print("[yellow]note:[/] seeded noise: who knows the seed can remove it")
+    if settings.secure_aggregation.enabled and federation.clients == 2:
+        console.print(
+            "[yellow]note:[/] two hospitals: each can subtract its own update from the sum and "
+            "sees the other's; only the server is kept from it"
+        )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collects Ctrl-C instead of dying; a second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(simulation: "Simulation", console: Console) -> bool:
+    """Run the rounds; True if the user asked to stop before the last one."""
+    plan = simulation.server.plan
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        _stop_requests() as stop,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("rounds", total=plan.rounds, completed=simulation.server.finished)
+        for record, line in simulation.rounds():
+            progress.update(task, completed=record.round)
+            if record.metrics or record.dropped or record.aborted:
+                progress.console.print(_round_text(line), highlight=False)
+            if stop and record.round < plan.rounds:
+                return True
+    return False
+
+
+def _round_text(line: dict[str, Any]) -> str:
+    text = f"round {line['round']:>4}"
+    if line["aborted"]:
+        return f"{text}  aborted, nothing revealed: {line['aborted']}"
+    if line["auc"] is not None:
+        text += f"  loss {line['loss']:.3f}  AUC {line['auc']:.3f}"
+    if line["epsilon"] is not None:
+        text += f"  epsilon {line['epsilon']:.2f}"
+    text += f"  {(line['bytes_up'] + line['bytes_down']) / 1000:.1f} kB  {line['wall_s']:.2f} s"
+    for name, reason in line["dropped"].items():
+        text += f"\n            {name} dropped: {reason}"
+    return text
+
+
+def _finish(simulation: "Simulation", console: Console) -> dict[str, Any]:
+    from securefed.federation.baselines import train_baselines
+    from securefed.federation.results import write_results
+    from securefed.reporting.figures import draw_progress
+
+    final, _ = simulation.evaluate()
+    baselines = None
+    if simulation.settings.evaluation.baselines:
+        with console.status("training each hospital alone"):
+            baselines = train_baselines(simulation)
+    summary, hospitals = write_results(simulation, final, baselines)
+    directory = simulation.directory
+    draw_progress(directory.read_metrics(), directory.path / "progress.svg")
+    console.print(_table(summary, hospitals, simulation.settings))
+    console.print(f"results: {directory.path} (summary.json, model.safetensors, progress.svg)")
+    return summary
+
+
+def _table(summary: dict[str, Any], hospitals: list[dict[str, Any]], settings: Settings) -> Table:
+    table = Table(title="held-out patients")
+    for column in ("", "patients", "AUC", "95% interval", "accuracy", "sensitivity", "specificity"):
+        table.add_column(column, justify="left" if not column else "right")
+    alone = any(row["local_auc"] is not None for row in hospitals)
+    if alone:
+        table.add_column("AUC alone", justify="right")
+    if settings.privacy.dp:
+        table.add_column("epsilon", justify="right")
+    held_out = sum(row["held_out_patients"] for row in hospitals)
+    rows = [*hospitals, {**summary, "name": "global model", "held_out_patients": held_out}]
+    for row in rows:
+        cells = [row["name"], str(row["held_out_patients"]), _figure(row["auc"])]
+        interval = row["auc_ci95"]
+        cells.append(f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-")
+        cells += [_figure(row[key]) for key in ("accuracy", "sensitivity", "specificity")]
+        if alone:
+            cells.append(_figure(row["local_auc"]))
+        if settings.privacy.dp:
+            cells.append(_figure(row["epsilon"]))
+        table.add_row(*cells, end_section=row is hospitals[-1])
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

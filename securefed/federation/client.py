@@ -69,7 +69,7 @@ class Client:
         except (SecureFedError, ProtocolError) as error:
             log.warning("%s: refused %s: %s", self.name, request.stage, error)
             return messages.encode(_refusal(request, error))
-        except Exception as error:  # noqa: BLE001 - a bug here must not take the federation down
+        except Exception as error:
             log.exception("%s: failed in stage %s", self.name, request.stage)
             return messages.encode(_refusal(request, error))
 
@@ -116,9 +116,7 @@ class Client:
         words = self._layout.encode(update, patients, counts)
         return self._timed("protocol", lambda: secure.mask(request.body, words))
 
-    def _train(
-        self, request: Request, shared: Vector
-    ) -> tuple[Vector, Counts]:
+    def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:
         self.trainer.receive(shared)
         counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
         if not request.train:

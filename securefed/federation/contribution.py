@@ -70,7 +70,9 @@ class ContributionLayout:
         clipped = np.clip(update.astype(np.float64), -self.value_range, self.value_range)
         weighted = clipped * (patients / self.max_patients)
         tail = np.concatenate([[patients], counts])
-        return np.concatenate([self._update_code().encode(weighted), self._count_code().encode(tail)])
+        return np.concatenate(
+            [self._update_code().encode(weighted), self._count_code().encode(tail)]
+        )
 
     def decode(self, total: Words) -> Total:
         """Decode a sum of contributions, (words,)."""
@@ -91,12 +93,10 @@ class ContributionLayout:
         return CountSlot(maximum=self.max_patients, summands=self.clients)
 
 
-def plain_total(
-    contributions: list[tuple[NDArray[np.float32], int, NDArray[np.int64]]]
-) -> Total:
+def plain_total(contributions: list[tuple[NDArray[np.float32], int, NDArray[np.int64]]]) -> Total:
     """FedAvg in the clear over (update, patients, counts) of each survivor."""
     patients = sum(weight for _, weight, _ in contributions)
-    counts = np.sum([counts for *_, counts in contributions], axis=0, dtype=np.int64)
+    counts = np.stack([counts for *_, counts in contributions]).sum(axis=0)
     weighted = sum(update.astype(np.float64) * weight for update, weight, _ in contributions)
     mean = np.asarray(weighted / patients) if patients else None
     return Total(mean_update=mean, patients=patients, counts=counts)

@@ -8,9 +8,10 @@ life of the process: in a simulation there is nobody else to recognise them tomo
 import copy
 import json
 import platform
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from securefed.federation.run_directory import (
     save_arrays,
     save_tensors,
 )
-from securefed.federation.strategies import build_strategy
+from securefed.federation.strategies import Strategy, build_strategy
 from securefed.federation.summation import PlainSummation, SecureSummation, Summation
 from securefed.federation.transport import InProcessTransport
 from securefed.model import public_weights
@@ -52,6 +53,7 @@ from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps, samp
 from securefed.training.patients import PatientTensors, one_slice_records, stack
 
 Say = Callable[[str], None]
+View = Callable[[PatientTensors], PatientTensors]
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
@@ -67,6 +69,14 @@ class Simulation:
     network: DualEncoderNetwork
     data: FederatedData
     ledgers: dict[str, Ledger]
+    device: torch.device
+    notes: list[str]
+    started: float = field(default_factory=time.perf_counter)
+    elapsed_before_s: float = 0.0
+
+    def elapsed_s(self) -> float:
+        """Wall seconds of the run so far, earlier parts of a resumed run included."""
+        return self.elapsed_before_s + time.perf_counter() - self.started
 
     def rounds(self) -> Iterator[tuple[RoundRecord, dict[str, Any]]]:
         """Train the rounds that are left; yields each with its line for metrics.jsonl.
@@ -86,6 +96,11 @@ class Simulation:
     def spent(self) -> dict[str, float]:
         """Epsilon each hospital's ledger holds, by the headline accountant."""
         return {name: ledger.spent() for name, ledger in self.ledgers.items()}
+
+    def fresh_strategy(self) -> Strategy:
+        """The settings' strategy before its first step."""
+        federation = self.settings.federation
+        return build_strategy(federation.strategy, federation.server_learning_rate)
 
     def global_network(self) -> DualEncoderNetwork:
         """The initial network with the server's shared parameters."""
@@ -137,21 +152,38 @@ class Simulation:
         arrays |= {f"strategy.{key}": value for key, value in self.server.strategy.state().items()}
         save_arrays(self.directory.path / f"checkpoint-{finished}.safetensors", arrays)
         # This line makes the check point the current one; the previous files go after it.
-        self.directory.write_json("checkpoint.json", {"schema": SCHEMA, "round": finished})
+        self.directory.write_json(
+            "checkpoint.json",
+            {"schema": SCHEMA, "round": finished, "elapsed_s": self.elapsed_s()},
+        )
         for old in self.directory.path.rglob(f"checkpoint-{finished - 1}.safetensors"):
             old.unlink()
 
 
-def open_run(settings: Settings, directory: RunDirectory, say: Say, *, resume: bool) -> Simulation:
+def open_run(
+    settings: Settings,
+    directory: RunDirectory,
+    say: Say,
+    *,
+    resume: bool,
+    data: FederatedData | None = None,
+    view: View | None = None,
+) -> Simulation:
     """Build the federation of `settings` in `directory`; with `resume`, at its last round.
+
+    Args:
+        say: told what is being prepared.
+        data: patients that are already loaded.
+        view: what the hospitals see of their patients, for baselines.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
         RunError: the run to resume is damaged or its data has changed.
     """
+    started = time.perf_counter()
     device = _device(settings.device)
     say("reading patients")
-    data = load_data(settings)
+    data = data or load_data(settings)
     names = [hospital.name for hospital in data.hospitals]
     network, weights_sha256 = initial_network(settings)
     shared = shared_names(network, settings.federation.shared)
@@ -185,7 +217,7 @@ def open_run(settings: Settings, directory: RunDirectory, say: Say, *, resume: b
     ledgers: dict[str, Ledger] = {}
     for hospital in data.hospitals:
         say(f"preparing {hospital.name} ({len(hospital.train)} patients)")
-        trainer, ledger = _trainer(settings, directory, hospital, network, device, run)
+        trainer, ledger = build_trainer(settings, directory, hospital, network, device, run, view)
         secure = None
         if settings.secure_aggregation.enabled:
             secure = SecureSumClient(hospital.name, identities[hospital.name], roster, rules)
@@ -216,12 +248,22 @@ def open_run(settings: Settings, directory: RunDirectory, say: Say, *, resume: b
         seed=settings.seed,
     )
     strategy = build_strategy(federation.strategy, federation.server_learning_rate)
-    server = Server(plan, summation, strategy, shared_vector)
     simulation = Simulation(
-        settings, directory, server, clients, transport, network, data, ledgers
+        settings=settings,
+        directory=directory,
+        server=Server(plan, summation, strategy, shared_vector),
+        clients=clients,
+        transport=transport,
+        network=network,
+        data=data,
+        ledgers=ledgers,
+        device=device,
+        notes=list(data.warnings),
+        started=started,
     )
     if resume:
         _restore(simulation)
+        _fit_to_budget(simulation)
     return simulation
 
 
@@ -293,14 +335,16 @@ def _device(name: str) -> torch.device:
     return torch.device(available if name == "auto" else name)
 
 
-def _trainer(
+def build_trainer(
     settings: Settings,
     directory: RunDirectory,
     hospital: HospitalData,
     network: DualEncoderNetwork,
     device: torch.device,
     run: str,
+    view: View | None = None,
 ) -> tuple[LocalTrainer, Ledger | None]:
+    """A hospital's trainer and its ledger (None without DP)."""
     if len(hospital.train) > settings.secure_aggregation.max_patients:
         raise ConfigurationError(
             f"{hospital.name} has {len(hospital.train)} training patients, "
@@ -309,6 +353,8 @@ def _trainer(
         )
     train = stack(hospital.train, settings.training.max_slices).to(device)
     test = stack(hospital.test, settings.training.max_slices).to(device)
+    if view:
+        train, test = view(train), view(test)
     private, ledger = None, None
     if settings.privacy.dp:
         private, ledger = _private_steps(settings, directory, hospital.name, train)
@@ -336,7 +382,8 @@ def _private_steps(
     records = len(one_slice_records(train)) if privacy.unit == "image" else len(train)
     if privacy.delta >= 1 / records:
         raise PrivacyError(
-            f"privacy.delta {privacy.delta:g} is not below 1 / {records} ({privacy.unit}s of {name})",
+            f"privacy.delta {privacy.delta:g} is not below 1 / {records}, the {privacy.unit}s "
+            f"of {name}",
             hint=f"set privacy.delta to {0.1 / records:.1g} or smaller",
         )
     # A client that is not asked in every round spends less; the budget holds for all of them.
@@ -424,7 +471,9 @@ def _restore(simulation: Simulation) -> None:
     directory = simulation.directory
     if not (directory.path / "checkpoint.json").exists():
         return  # stopped before the first round ended
-    finished = int(directory.read_json("checkpoint.json")["round"])
+    check_point = directory.read_json("checkpoint.json")
+    finished = int(check_point["round"])
+    simulation.elapsed_before_s = float(check_point["elapsed_s"])
     arrays = read_arrays(directory.path / f"checkpoint-{finished}.safetensors")
     simulation.server.shared = arrays.pop("shared")
     simulation.server.strategy.restore(
@@ -434,6 +483,23 @@ def _restore(simulation: Simulation) -> None:
     for name, client in simulation.clients.items():
         path = directory.hospital(name) / f"checkpoint-{finished}.safetensors"
         client.trainer.restore(read_tensors(path))
+
+
+def _fit_to_budget(simulation: Simulation) -> None:
+    """Plan fewer rounds where rounds lost in a crash have used up the budget of the last ones."""
+    plan, finished = simulation.server.plan, simulation.server.finished
+    affordable = plan.rounds - finished
+    for name, ledger in simulation.ledgers.items():
+        event = simulation.clients[name].trainer.event
+        if event is not None:
+            while affordable and ledger.would_exceed([event] * affordable):
+                affordable -= 1
+    if affordable < plan.rounds - finished:
+        simulation.server.plan = replace(plan, rounds=finished + affordable)
+        simulation.notes.append(
+            f"rounds lost in a crash count as spent: the budget holds {affordable} more rounds, "
+            f"not {plan.rounds - finished}"
+        )
 
 
 def settings_of(directory: Path) -> Settings:

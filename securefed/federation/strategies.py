@@ -61,9 +61,7 @@ class FedAdam:
     def step(self, shared: Vector, mean_update: Vector) -> Vector:
         zero = np.zeros_like(mean_update)
         first = ADAM_BETA1 * self._moments.get("first", zero) + (1 - ADAM_BETA1) * mean_update
-        second = (
-            ADAM_BETA2 * self._moments.get("second", zero) + (1 - ADAM_BETA2) * mean_update**2
-        )
+        second = ADAM_BETA2 * self._moments.get("second", zero) + (1 - ADAM_BETA2) * mean_update**2
         self._moments = {"first": first, "second": second}
         return shared + self.learning_rate * first / (np.sqrt(second) + self.tau)
 

@@ -115,7 +115,9 @@ class PlainSummation:
             raise RunError("an update of the wrong length or with non-finite values")
         counts = contribution.counts
         largest = self._layout.max_patients
-        if len(counts) != COUNTS or not all(0 <= n <= largest for n in (*counts, contribution.patients)):
+        if len(counts) != COUNTS or not all(
+            0 <= n <= largest for n in (*counts, contribution.patients)
+        ):
             raise RunError("counts of the wrong length or out of range")
         return update, contribution.patients, np.array(counts, np.int64)
 
@@ -149,7 +151,9 @@ class SecureSummation:
         try:
             if server is None:
                 server = self._open(cohort)
-                adverts = self._exchange(work, "advertise", server.request_advertise(), dropped, watch)
+                adverts = self._exchange(
+                    work, "advertise", server.request_advertise(), dropped, watch
+                )
                 server.receive_advertise(adverts)
                 shares = self._exchange(work, "share", server.request_share(), dropped, watch)
                 server.receive_share(shares)

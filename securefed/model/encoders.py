@@ -19,7 +19,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class CompactEncoder(nn.Module):
-    """Three stride-2 convolution blocks, then a 1x1 bottleneck: (n, 1, s, s) -> (n, width, s/8, s/8).
+    """Three stride-2 convolution blocks, then a 1x1 bottleneck.
+
+    (n, 1, size, size) -> (n, width, size / 8, size / 8).
 
     The bottleneck is narrow on purpose: everything behind it is trained under differential
     privacy, where noise grows with the square root of the number of parameters.
@@ -48,7 +50,10 @@ class CompactEncoder(nn.Module):
 
 
 class ResNet18Encoder(nn.Module):
-    """torchvision's ResNet-18 without its pooling and classifier: (n, 1, s, s) -> (n, width, s/32, s/32)."""
+    """torchvision's ResNet-18 without its pooling and classifier, then a 1x1 bottleneck.
+
+    (n, 1, size, size) -> (n, width, size / 32, size / 32).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -28,6 +28,11 @@ class CrossAttentionFusion(nn.Module):
         self.query = nn.Linear(width, attention_width, bias=False)
         self.key = nn.Linear(width, attention_width, bias=False)
         self.value = nn.Linear(width, attention_width, bias=False)
+        # The attended value starts as the MRI's own features of about the same place, for every
+        # seed: a random projection can lose them, and few noisy steps do not find them again.
+        nn.init.eye_(self.value.weight)
+        for projection in (self.query, self.key):
+            nn.init.normal_(projection.weight, std=0.1 / width**0.5)
         self.locality = nn.Parameter(torch.tensor(1.0))
         self.missing_ct = nn.Parameter(torch.zeros(width))
         self.missing_mri = nn.Parameter(torch.zeros(attention_width))

@@ -36,9 +36,9 @@ class NetworkShape:
 
     encoder: str = "compact"
     image_size: int = 64
-    width: int = 16
+    width: int = 8
     attention_width: int = 8
-    head_width: int = 16
+    head_width: int = 8
 
 
 class Classifier(nn.Module):
@@ -54,8 +54,7 @@ class Classifier(nn.Module):
         place = self.output(torch.relu(self.hidden(joined))).squeeze(-1)  # (..., slices, places)
         place = place.masked_fill(~has_slice[..., None], -math.inf)
         count = has_slice.sum(-1) * place.shape[-1]
-        pooled = torch.logsumexp(place.flatten(-2), dim=-1) - torch.log(count)
-        return pooled
+        return torch.logsumexp(place.flatten(-2), dim=-1) - torch.log(count)
 
 
 class DualEncoderNetwork(nn.Module):

@@ -101,7 +101,7 @@ def _batches(
 @torch.no_grad()
 def _standardise(network: nn.Module, readout: Readout, images: NDArray[np.uint8]) -> None:
     sample = torch.from_numpy(images[:2048]).float() / 255
-    tokens = torch.cat([encode(network, part) for part in sample.split(128)]).flatten(0, -2)
+    tokens = torch.cat([encode(network, part) for part in torch.split(sample, 128)]).flatten(0, -2)
     mean, spread = tokens.mean(0), tokens.std(0).clamp_min(1e-6)
     bottleneck = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
     bottleneck.weight /= spread[:, None, None, None]
@@ -109,5 +109,5 @@ def _standardise(network: nn.Module, readout: Readout, images: NDArray[np.uint8]
         raise TypeError("the encoder's last convolution needs a bias")
     bottleneck.bias.copy_((bottleneck.bias - mean) / spread)
     # The readout undoes the rescaling: its logits stay what they were.
-    readout.evidence.bias += readout.evidence.weight[0] @ mean
-    readout.evidence.weight *= spread
+    readout.evidence.bias.add_(readout.evidence.weight[0] @ mean)
+    readout.evidence.weight.mul_(spread)

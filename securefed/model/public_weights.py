@@ -105,7 +105,7 @@ def make(
 def _slice_auc(
     network: nn.Module, readout: Readout, images: NDArray[np.uint8], evidence: NDArray[np.bool_]
 ) -> float:
-    parts = torch.from_numpy(images).split(256)
+    parts = torch.split(torch.from_numpy(images), 256)
     logits = torch.cat([readout(encode(network, part.float() / 255)) for part in parts])
     return float(roc_auc_score(evidence, logits.numpy()))
 
@@ -122,7 +122,7 @@ def load(network: DualEncoderNetwork, path: Path) -> str:
         ConfigurationError: the file does not fit the network's encoder, width or image size.
     """
     try:
-        with safe_open(path, framework="pt") as weights:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as weights:
             about = weights.metadata() or {}
             tensors = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:

@@ -25,9 +25,10 @@ def _import_torchvision_models() -> ModuleType:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in _BOX_OPERATORS:
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(operator + schema)  # type: ignore[no-untyped-call]
     _declared.append(library)
     return importlib.import_module("torchvision.models")
 

@@ -15,7 +15,9 @@ def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
     """
     rounds = {line["round"]: line for line in lines if line["client"] is None}
     scored = [(k, line["auc"]) for k, line in sorted(rounds.items()) if line["auc"] is not None]
-    spent = [(k, line["epsilon"]) for k, line in sorted(rounds.items()) if line["epsilon"] is not None]
+    spent = [
+        (k, line["epsilon"]) for k, line in sorted(rounds.items()) if line["epsilon"] is not None
+    ]
     # Text stays text, and two runs of the same numbers give the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "securefed", "font.size": 10}):
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -26,13 +28,20 @@ def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
         left.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
         if scored:
             # An evaluation describes the parameters its round started from.
-            left.plot([k - 1 for k, _ in scored], [v for _, v in scored], "o-", color="#1b5e9e",
-                      markersize=3, label="AUC")
+            left.plot(
+                [k - 1 for k, _ in scored],
+                [v for _, v in scored],
+                "o-",
+                color="#1b5e9e",
+                markersize=3,
+                label="AUC",
+            )
         if spent:
             right = left.twinx()
             right.set_ylabel("epsilon spent")
-            right.plot([k for k, _ in spent], [v for _, v in spent], "--", color="#b3541e",
-                       label="epsilon")
+            right.plot(
+                [k for k, _ in spent], [v for _, v in spent], "--", color="#b3541e", label="epsilon"
+            )
             right.set_ylim(bottom=0)
             right.legend(loc="lower right", frameon=False)
         left.legend(loc="lower center", frameon=False)

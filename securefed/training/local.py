@@ -24,9 +24,16 @@ from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, RandomSource, SeededSource
 from securefed.training.evaluation import Counts, count_scores, score
 from securefed.training.patients import PatientTensors, one_slice_records
-from securefed.training.private import poisson_sample, private_gradients, refuse_batch_statistics
+from securefed.training.private import (
+    Forward,
+    poisson_sample,
+    private_gradients,
+    refuse_batch_statistics,
+    require_declared_public,
+)
 
 ENCODE_CHUNK = 16  # patients encoded at a time
+PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (model.public_weights)
 GRADIENT_CHUNK = 16  # patients whose gradients are held at once, when encoders train
 
 
@@ -106,12 +113,18 @@ class LocalTrainer:
         for parameter in (*network.encoder_ct.parameters(), *network.encoder_mri.parameters()):
             parameter.requires_grad_(plan.train_encoders)
         self._encoded = not plan.train_encoders
+        require_declared_public(network, [] if plan.train_encoders else PUBLIC)
         if self._encoded:
             train, test = tokens_of(network, train), tokens_of(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
         self._fingerprint = _fingerprint(self._records)
         self._rate = sample_rate(plan.batch_size, len(self._records))
+        #: What a round costs, None without differential privacy.
+        self.event: Event | None = None
+        if plan.private:
+            multiplier = plan.private.noise_multiplier
+            self.event = Event(multiplier, self._rate, plan.local_steps)
         self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
         rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
         self._optimizer = rule(self._trainable.values(), lr=plan.learning_rate)
@@ -173,11 +186,10 @@ class LocalTrainer:
 
     def _reserve(self, round_number: int) -> None:
         private = self._plan.private
-        if self._ledger is None or private is None:
+        if self._ledger is None or private is None or self.event is None:
             return
-        event = Event(private.noise_multiplier, self._rate, self._plan.local_steps)
         key = self._replay_key(round_number) if private.seeded_noise else None
-        self._ledger.reserve(round_number, event, run=self._run, replay_key=key)
+        self._ledger.reserve(round_number, self.event, run=self._run, replay_key=key)
 
     def _replay_key(self, round_number: int) -> str:
         # Seeded steps from the same state on the same patients release the same bits again.
@@ -199,14 +211,23 @@ class LocalTrainer:
         return private_gradients(
             self.network,
             self._loss_of_record,
-            {"ct": batch.ct, "mri": batch.mri, "has_ct": batch.has_ct, "has_mri": batch.has_mri,
-             "label": batch.label},
+            {field.name: getattr(batch, field.name) for field in fields(batch)},
             clip_norm=private.clip_norm,
             noise_multiplier=private.noise_multiplier,
             expected_batch_size=expected,
             source=source,
             chunk=None if self._encoded else GRADIENT_CHUNK,
         )
+
+    def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
+        logit = forward(
+            record["ct"],
+            record["mri"],
+            record["has_ct"],
+            record["has_mri"],
+            encoded=self._encoded,
+        )
+        return F.binary_cross_entropy_with_logits(logit, record["label"])
 
     def _plain_gradients(self, batch: PatientTensors, expected: float) -> dict[str, Tensor]:
         self.network.zero_grad()
