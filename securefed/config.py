@@ -225,8 +225,6 @@ class Settings(Section):
                 f"model.initialisation: there are no public weights for {self.model.encoder}; use "
                 "random with model.train_encoders: true"
             )
-        if self.model.image_size % 32:
-            raise ValueError(f"model.image_size: {self.model.image_size} is not a multiple of 32")
         if federation.shared == "all" and not self.model.train_encoders:
             raise ValueError(
                 "federation.shared: all needs model.train_encoders: true (frozen encoders do not "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
@@ -105,8 +105,8 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
     # Imported here: torch takes two seconds, and --help does not need it.
+    from securefed.federation.opening import open_run, settings_of
     from securefed.federation.run_directory import RunDirectory
-    from securefed.federation.simulation import open_run, settings_of
 
     resume = settings is None
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
@@ -216,7 +216,7 @@ def _finish(simulation: "Simulation", console: Console) -> dict[str, Any]:
     from securefed.federation.results import write_results
     from securefed.reporting.figures import draw_progress
 
-    final, _ = simulation.evaluate()
+    final = simulation.evaluate()
     baselines = None
     if simulation.settings.evaluation.baselines:
         with console.status("training each hospital alone"):
@@ -231,19 +231,20 @@ def _finish(simulation: "Simulation", console: Console) -> dict[str, Any]:
 
 def _table(summary: dict[str, Any], hospitals: list[dict[str, Any]], settings: Settings) -> Table:
     table = Table(title="held-out patients")
-    for column in ("", "patients", "AUC", "95% interval", "accuracy", "sensitivity", "specificity"):
-        table.add_column(column, justify="left" if not column else "right")
+    for column in ("", "patients", "AUC", "95% CI", "acc.", "sens.", "spec."):
+        justify: Literal["left", "right"] = "right" if column else "left"
+        table.add_column(column, justify=justify, no_wrap=True)
     alone = any(row["local_auc"] is not None for row in hospitals)
     if alone:
-        table.add_column("AUC alone", justify="right")
+        table.add_column("alone", justify="right")
     if settings.privacy.dp:
         table.add_column("epsilon", justify="right")
     held_out = sum(row["held_out_patients"] for row in hospitals)
-    rows = [*hospitals, {**summary, "name": "global model", "held_out_patients": held_out}]
+    rows = [*hospitals, {**summary, "name": "global", "held_out_patients": held_out}]
     for row in rows:
         cells = [row["name"], str(row["held_out_patients"]), _figure(row["auc"])]
         interval = row["auc_ci95"]
-        cells.append(f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-")
+        cells.append(f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "-")
         cells += [_figure(row[key]) for key in ("accuracy", "sensitivity", "specificity")]
         if alone:
             cells.append(_figure(row["local_auc"]))

@@ -5,15 +5,17 @@ patients. They release more about those patients than the run's epsilon pays for
 them only without DP or on phantoms; their ledgers are their own, under baselines/.
 """
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
+from securefed.federation.builders import build_trainer
+from securefed.federation.opening import open_run
 from securefed.federation.run_directory import RunDirectory
-from securefed.federation.simulation import Simulation, build_trainer, open_run
+from securefed.federation.simulation import Simulation
+from securefed.federation.strategies import build_strategy
 from securefed.model.sharing import flatten, shared_names
 from securefed.training.evaluation import metrics
 from securefed.training.patients import without_ct, without_mri
@@ -61,9 +63,10 @@ def _alone(simulation: Simulation, name: str, folder: Path) -> float | None:
     )
     names = shared_names(trainer.network, simulation.settings.federation.shared)
     start = flatten(dict(simulation.network.named_parameters()), names)
-    strategy = copy.deepcopy(simulation.fresh_strategy())
+    federation = simulation.settings.federation
+    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
     shared = start.astype(np.float64)
-    for number in range(1, simulation.settings.federation.rounds + 1):
+    for number in range(1, federation.rounds + 1):
         trainer.receive(shared.astype(np.float32))
         shared = strategy.step(shared, trainer.train(number).astype(np.float64))
     trainer.receive(shared.astype(np.float32))
@@ -84,5 +87,5 @@ def _one_modality(simulation: Simulation, folder: Path, kept: str) -> float | No
     )
     for _ in only.rounds():
         pass
-    final, _ = only.evaluate()
+    final = only.evaluate()
     return final.metrics.auc if final.metrics else None

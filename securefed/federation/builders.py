@@ -1,0 +1,170 @@
+"""From settings to the parts of a federation. Settings stop here: parts take plain values."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from securefed.config import Settings
+from securefed.data.load import (
+    FederatedData,
+    HospitalData,
+    load_manifest,
+    manifest_hospitals,
+    phantom_hospitals,
+)
+from securefed.data.phantom import PhantomSpec
+from securefed.errors import ConfigurationError, PrivacyError
+from securefed.federation.run_directory import RunDirectory
+from securefed.model import public_weights
+from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.privacy.accounting import solve_noise_multiplier
+from securefed.privacy.ledger import Ledger
+from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps, sample_rate
+from securefed.training.patients import PatientTensors, one_slice_records, stack
+
+View = Callable[[PatientTensors], PatientTensors]
+
+
+def load_data(settings: Settings) -> FederatedData:
+    """The hospitals' patients: phantoms, or those of a manifest."""
+    data, federation = settings.data, settings.federation
+    if data.manifest is None:
+        return phantom_hospitals(
+            phantom_spec(settings),
+            federation.clients,
+            data.phantom.patients,
+            data.phantom.test_patients,
+            settings.seed,
+        )
+    loaded = load_manifest(data.manifest, settings.model.image_size)
+    divided = manifest_hospitals(
+        loaded,
+        hospitals=federation.clients,
+        test_share=data.test_fraction,
+        seed=settings.seed,
+        by=data.partition,
+        alpha=data.dirichlet_alpha,
+    )
+    if len(divided.hospitals) != federation.clients:
+        raise ConfigurationError(
+            f"{data.manifest} has {len(divided.hospitals)} sites, federation.clients is "
+            f"{federation.clients}",
+            hint=f"set --clients {len(divided.hospitals)}, or data.partition: iid",
+        )
+    return divided
+
+
+def phantom_spec(settings: Settings) -> PhantomSpec:
+    """The phantom generator's settings."""
+    phantom = settings.data.phantom
+    return PhantomSpec(
+        image_size=settings.model.image_size,
+        contrast=phantom.contrast,
+        rho=phantom.dissociated,
+        kappa=phantom.single_evidence,
+        missing_ct=phantom.missing_ct,
+        missing_mri=phantom.missing_mri,
+        site_shift=phantom.site_shift,
+    )
+
+
+def initial_network(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
+    """The network every hospital starts from, and the SHA-256 of its public weights, if any."""
+    model = settings.model
+    torch.manual_seed(settings.seed)
+    network = DualEncoderNetwork(
+        NetworkShape(
+            encoder=model.encoder,
+            image_size=model.image_size,
+            width=model.width,
+            attention_width=model.attention_width,
+            head_width=model.head_width,
+        )
+    )
+    if model.initialisation == "random":
+        return network, None
+    return network, public_weights.load(network, public_weights.shipped())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a settings name; ConfigurationError if there is no such device here."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("device: cuda is not available here", hint="use --device cpu")
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(available if name == "auto" else name)
+
+
+def build_trainer(
+    settings: Settings,
+    directory: RunDirectory,
+    hospital: HospitalData,
+    network: DualEncoderNetwork,
+    device: torch.device,
+    run: str,
+    view: View | None = None,
+) -> tuple[LocalTrainer, Ledger | None]:
+    """A hospital's trainer and its ledger (None without DP)."""
+    if len(hospital.train) > settings.secure_aggregation.max_patients:
+        raise ConfigurationError(
+            f"{hospital.name} has {len(hospital.train)} training patients, "
+            f"secure_aggregation.max_patients is {settings.secure_aggregation.max_patients}",
+            hint="raise it, the same for all hospitals",
+        )
+    train = stack(hospital.train, settings.training.max_slices).to(device)
+    test = stack(hospital.test, settings.training.max_slices).to(device)
+    if view:
+        train, test = view(train), view(test)
+    private, ledger = None, None
+    if settings.privacy.dp:
+        private, ledger = _private_steps(settings, directory, hospital.name, train)
+    training, federation = settings.training, settings.federation
+    plan = LocalPlan(
+        shared=federation.shared,
+        train_encoders=settings.model.train_encoders,
+        optimizer=training.optimizer,
+        learning_rate=training.learning_rate,
+        local_steps=training.local_steps,
+        batch_size=training.batch_size,
+        proximal=federation.proximal if federation.strategy == "fedprox" else 0.0,
+        unit=settings.privacy.unit,
+        seed=settings.seed,
+        private=private,
+    )
+    own = copy.deepcopy(network).to(device)
+    return LocalTrainer(hospital.name, own, train, test, plan, ledger, run), ledger
+
+
+def _private_steps(
+    settings: Settings, directory: RunDirectory, name: str, train: PatientTensors
+) -> tuple[PrivateSteps, Ledger]:
+    privacy = settings.privacy
+    records = len(one_slice_records(train)) if privacy.unit == "image" else len(train)
+    if privacy.delta >= 1 / records:
+        raise PrivacyError(
+            f"privacy.delta {privacy.delta:g} is not below 1 / {records}, the {privacy.unit}s "
+            f"of {name}",
+            hint=f"set privacy.delta to {0.1 / records:.1g} or smaller",
+        )
+    # A client that is not asked in every round spends less; the budget holds for all of them.
+    steps = settings.federation.rounds * settings.training.local_steps
+    multiplier = solve_noise_multiplier(
+        privacy.epsilon,
+        privacy.delta,
+        sample_rate(settings.training.batch_size, records),
+        steps,
+        privacy.accountant,
+    )
+    path = directory.hospital(name) / "ledger.sqlite"
+    if path.exists():
+        ledger = Ledger.open(path)
+    else:
+        ledger = Ledger.create(
+            path,
+            client=name,
+            unit=privacy.unit,
+            delta=privacy.delta,
+            budget_epsilon=privacy.epsilon,
+            accountant=privacy.accountant,
+        )
+    return PrivateSteps(privacy.clip_norm, multiplier, privacy.seeded_noise), ledger

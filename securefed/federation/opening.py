@@ -1,0 +1,186 @@
+"""Opening a run: build the federation that settings describe, or continue the one on disk.
+
+Identity keys live in memory for the life of the process: in a simulation there is nobody else to
+recognise them tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.client import SecureSumClient
+from protocols.identity import IdentityKey, Roster
+from protocols.parameters import JobRules
+from securefed.adversary import Recording
+from securefed.config import Settings
+from securefed.data.load import FederatedData
+from securefed.federation.builders import (
+    View,
+    build_trainer,
+    choose_device,
+    initial_network,
+    load_data,
+)
+from securefed.federation.client import Client
+from securefed.federation.contribution import ContributionLayout
+from securefed.federation.provenance import describe, require_same_run
+from securefed.federation.recording import RecordingTransport
+from securefed.federation.rounds import Plan, Server
+from securefed.federation.run_directory import RunDirectory
+from securefed.federation.simulation import Simulation
+from securefed.federation.strategies import build_strategy
+from securefed.federation.summation import PlainSummation, SecureSummation, Summation
+from securefed.federation.transport import InProcessTransport, Transport
+from securefed.model.sharing import flatten, shared_names
+from securefed.privacy.ledger import Ledger
+
+Say = Callable[[str], None]
+
+
+def open_run(
+    settings: Settings,
+    directory: RunDirectory,
+    say: Say,
+    *,
+    resume: bool,
+    data: FederatedData | None = None,
+    view: View | None = None,
+) -> Simulation:
+    """Build the federation of `settings` in `directory`; with `resume`, at its last round.
+
+    Args:
+        say: told what is being prepared.
+        data: patients that are already loaded.
+        view: what the hospitals see of their patients, for baselines.
+
+    Raises:
+        ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
+        RunError: the run to resume is damaged, or its patients have changed.
+    """
+    started = time.perf_counter()
+    device = choose_device(settings.device)
+    say("reading patients")
+    data = data or load_data(settings)
+    network, weights_sha256 = initial_network(settings)
+    names = shared_names(network, settings.federation.shared)
+    shared = flatten(dict(network.named_parameters()), names).astype(np.float64)
+    about = describe(settings, data, weights_sha256, len(shared), device)
+    if resume:
+        recorded = directory.read_json("run.json")
+        require_same_run(recorded, about)
+        about["run"] = recorded["run"]
+    else:
+        directory.write_json("run.json", about)
+
+    layout = _layout(settings, len(shared))
+    job = _secure_job(settings, layout, [each.name for each in data.hospitals])
+    clients: dict[str, Client] = {}
+    ledgers: dict[str, Ledger] = {}
+    for hospital in data.hospitals:
+        say(f"preparing {hospital.name}, {len(hospital.train)} patients")
+        trainer, ledger = build_trainer(
+            settings, directory, hospital, network, device, about["run"], view
+        )
+        name = hospital.name
+        clients[name] = Client(name, trainer, layout, job.clients[name] if job else None)
+        if ledger:
+            ledgers[name] = ledger
+
+    recording = None
+    if settings.exposures.record:
+        recording = Recording(directory.exposures, settings.exposures.limit_mb * 2**20)
+    inner = InProcessTransport({name: client.handle for name, client in clients.items()})
+    transport = RecordingTransport(inner, recording)
+    simulation = Simulation(
+        settings=settings,
+        directory=directory,
+        server=_server(settings, transport, layout, job, tuple(clients), shared),
+        clients=clients,
+        transport=transport,
+        network=network,
+        data=data,
+        ledgers=ledgers,
+        device=device,
+        notes=list(data.warnings),
+        started=started,
+    )
+    if resume:
+        simulation.restore()
+        simulation.fit_to_budget()
+    return simulation
+
+
+def settings_of(directory: Path) -> Settings:
+    """The settings a run was made with; RunError if there is no run."""
+    recorded = RunDirectory.open(directory).read_json("run.json")
+    return Settings.model_validate_json(json.dumps(recorded["settings"]))
+
+
+def _layout(settings: Settings, parameters: int) -> ContributionLayout:
+    return ContributionLayout(
+        parameters=parameters,
+        clients=settings.federation.clients,
+        value_range=settings.secure_aggregation.value_range,
+        max_patients=settings.secure_aggregation.max_patients,
+    )
+
+
+@dataclass(frozen=True)
+class _SecureJob:
+    """What the server and all clients agree on for secure aggregation, and the clients' side."""
+
+    roster: Roster
+    rules: JobRules
+    clients: dict[str, SecureSumClient]
+
+
+def _secure_job(
+    settings: Settings, layout: ContributionLayout, names: list[str]
+) -> _SecureJob | None:
+    if not settings.secure_aggregation.enabled:
+        return None
+    identities = {name: IdentityKey.generate() for name in names}
+    roster = Roster({name: identity.public for name, identity in identities.items()})
+    rules = JobRules(
+        job=uuid.uuid4().hex,
+        vector_length=layout.words,
+        allow_two_party=settings.secure_aggregation.allow_two_party,
+        max_rounds=2**31,  # sums are numbered apart from training rounds
+    )
+    clients = {
+        name: SecureSumClient(name, identity, roster, rules)
+        for name, identity in identities.items()
+    }
+    return _SecureJob(roster, rules, clients)
+
+
+def _server(
+    settings: Settings,
+    transport: Transport,
+    layout: ContributionLayout,
+    job: _SecureJob | None,
+    clients: tuple[str, ...],
+    shared: NDArray[np.float64],
+) -> Server:
+    federation = settings.federation
+    minimum, deadline_s = federation.minimum_clients, federation.timeout_s
+    summation: Summation
+    if job:
+        summation = SecureSummation(transport, layout, job.roster, job.rules, minimum, deadline_s)
+    else:
+        summation = PlainSummation(transport, layout, minimum, deadline_s)
+    plan = Plan(
+        clients=clients,
+        rounds=federation.rounds,
+        clients_per_round=federation.clients_per_round,
+        evaluate_every=federation.evaluate_every,
+        seed=settings.seed,
+    )
+    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
+    return Server(plan, summation, strategy, shared)
