@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -123,11 +123,16 @@ class _RosterFile(msgspec.Struct, forbid_unknown_fields=True):
 class Roster:
     """Who may take part in a job: each client's name and Ed25519 public key (32 bytes).
 
+    Attributes:
+        fingerprint: SHA-256 over all names and keys, in hexadecimal: the line that hospitals
+            compare.
+
     Raises:
         InvalidIdentity: for an empty roster, a bad name, a bad key, or one key under two names.
     """
 
     keys: Mapping[str, bytes]
+    fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.keys) <= MAX_MEMBERS:
@@ -146,17 +151,13 @@ class Roster:
             raise InvalidIdentity("two clients of the roster have the same public key")
         ordered = {name: bytes(self.keys[name]) for name in sorted(self.keys)}
         object.__setattr__(self, "keys", MappingProxyType(ordered))
+        parts = [part for name, key in ordered.items() for part in (name.encode(), key)]
+        object.__setattr__(self, "fingerprint", digest("roster", *parts).hex())
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         return tuple(self.keys)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all names and keys, in hexadecimal: the line that hospitals compare."""
-        parts = [part for name, key in self.keys.items() for part in (name.encode(), key)]
-        return digest("roster", *parts).hex()
 
     def verify(self, name: str, message: bytes, signature: bytes) -> None:
         """Return only if `name` signed `message`.
