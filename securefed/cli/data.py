@@ -4,6 +4,7 @@ Nothing here sends anything anywhere. `check` prints counts, file names, and pse
 manifest; `import` prints paths of files it could not use, which in a hospital may contain names.
 """
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -200,8 +201,9 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
 
 def _progress(label: str, length: int, *, quiet: bool) -> Any:
     """A progress bar on stderr; silent when it is not a terminal, or when JSON was asked for."""
-    hidden = quiet or not sys.stderr.isatty()
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden)
+    silent = quiet or not sys.stderr.isatty()
+    file = io.StringIO() if silent else sys.stderr
+    return click.progressbar(length=length, label=label, file=file)
 
 
 def _tell(facts: dict[str, Any], as_json: bool, text: str) -> None:

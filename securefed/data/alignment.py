@@ -154,10 +154,10 @@ def _register(sitk: Any, fixed: Any, moving: Any) -> Alignment:
         sitk.CenteredTransformInitializerFilter.GEOMETRY,
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # with more, the sums and so the result vary from run to run
+    method.SetNumberOfThreads(1)  # fewer orders of summation, so runs agree to micrometres
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.3)
+    method.SetMetricSamplingPercentage(0.3, seed=1)  # the default seed is the clock
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=0.005, numberOfIterations=150, relaxationFactor=0.6

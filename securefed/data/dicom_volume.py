@@ -102,8 +102,8 @@ def scale_mri(values: Volume) -> NDArray[np.uint8]:
     if not foreground.size:
         raise DataError("shows one constant value")
     low, high = np.percentile(foreground, (0.5, 99.5))
-    if high <= low:
-        raise DataError("shows one constant value")
+    if high <= low:  # a uniform object: all contrast lies against the background
+        low, high = lowest, float(values.max())
     return np.asarray(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 

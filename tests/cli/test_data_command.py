@@ -1,0 +1,193 @@
+"""`securefed data` as a user meets it: what it prints, writes, refuses, and its exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from click.testing import CliRunner, Result
+
+from securefed.cli.data import command
+from securefed.data.images import write_png
+from securefed.errors import ConfigurationError, SecureFedError
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def phantoms(out: Path, *more: object) -> Result:
+    return run("phantom", "--out", out, "--hospitals", 2, "--patients", 3, "--size", 24, *more)
+
+
+def securefed(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", "from securefed.cli.app import main; main()", "data"]
+    return subprocess.run(
+        [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_phantom_then_check_is_all_usable(tmp_path: Path) -> None:
+    made = phantoms(tmp_path / "p", "--seed", 5, "--contrast", 2, "--rho", 0.1, "--kappa", 0.5)
+    assert made.exit_code == 0, made.output
+    assert "6 patients of 2 hospitals" in made.output
+    settings = (tmp_path / "p" / "phantom.csv").read_text()
+    for line in ("contrast,2.0", "rho,0.1", "kappa,0.5", "seed,5", "image_size,24"):
+        assert line in settings.splitlines()
+    checked = run("check", tmp_path / "p" / "manifest.csv", "--size", 24)
+    assert checked.exit_code == 0, checked.output
+    assert "hospital-2" in checked.output
+    assert checked.output.rstrip().endswith("all usable")
+
+
+def test_json_is_one_object_with_the_same_facts(tmp_path: Path) -> None:
+    made = json.loads(phantoms(tmp_path / "p", "--json").output)
+    assert made["patients"] == 6
+    checked = json.loads(run("check", tmp_path / "p", "--size", 24, "--json").output)
+    assert checked["problems"] == []
+    assert [site["site"] for site in checked["sites"]] == ["hospital-1", "hospital-2", "all"]
+    assert checked["sites"][2]["slices"] == made["slices"]
+    assert len(checked["fingerprint"]) == 64
+
+
+def test_check_names_bad_lines_and_exits_1(tmp_path: Path) -> None:
+    phantoms(tmp_path / "p")
+    manifest = tmp_path / "p" / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    lines[2] = lines[2].replace(",0,", ",7,", 1).replace(",1,", ",7,", 1)
+    manifest.write_text("\n".join([*lines, "stranger,1,a,0,../../x.png,,,"]) + "\n")
+    result = run("check", manifest, "--size", 24)
+    assert result.exit_code == 1
+    assert "manifest.csv, line 3: label '7' is neither" in result.output
+    assert f"line {len(lines) + 1}: ct_path '../../x.png' leads outside" in result.output
+    assert "problems (2):" in result.output
+
+
+def test_an_identical_image_under_two_patients_is_a_problem(tmp_path: Path) -> None:
+    phantoms(tmp_path / "p")
+    images = sorted((tmp_path / "p" / "ct").iterdir())
+    first = images[0]
+    other = next(path for path in images if path.name.split("_s")[0] != first.name.split("_s")[0])
+    shutil.copy(first, other)
+    result = run("check", tmp_path / "p", "--size", 24)
+    assert result.exit_code == 1
+    assert "is identical to slice" in result.output
+
+
+def test_import_of_dicom_writes_a_data_set_and_a_private_key(tmp_path: Path) -> None:
+    samples = Path(pydicom.__path__[0]) / "data" / "test_files"
+    (tmp_path / "tree").mkdir()
+    for name in ("CT_small.dcm", "MR_small.dcm"):
+        shutil.copy(samples / name, tmp_path / "tree")
+    (tmp_path / "labels.csv").write_text("patient_id,label\n1CT1,tumour\n4MR1,healthy\n")
+    arguments = ("import", tmp_path / "tree", "--labels", tmp_path / "labels.csv", "--size", 64)
+    result = run(*arguments, "--out", tmp_path / "out", "--site", "north")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.site-key").stat().st_mode & 0o777 == 0o600
+    first = (tmp_path / "out" / "manifest.csv").read_text()
+    assert "1CT1" not in first
+    assert "north" in first
+    assert run("check", tmp_path / "out").exit_code == 0
+    # The same key gives the same pseudonyms, another key others.
+    again = run(*arguments, "--out", tmp_path / "out", "--site", "north", "--force")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "out" / "manifest.csv").read_text() == first
+    other = ("--out", tmp_path / "two", "--site", "north")
+    assert run(*arguments, *other).exit_code == 0
+    assert (tmp_path / "two" / "manifest.csv").read_text() != first
+
+
+def test_import_lists_what_it_could_not_use_and_exits_1(tmp_path: Path) -> None:
+    samples = Path(pydicom.__path__[0]) / "data" / "test_files"
+    (tmp_path / "tree").mkdir()
+    for name in ("CT_small.dcm", "SC_rgb_rle_2frame.dcm"):
+        shutil.copy(samples / name, tmp_path / "tree")
+    (tmp_path / "labels.csv").write_text("patient_id,label\n1CT1,1\n,1\n")
+    result = run(
+        *("import", tmp_path / "tree", "--labels", tmp_path / "labels.csv"),
+        *("--out", tmp_path / "out", "--json"),
+    )
+    assert result.exit_code == 1
+    facts = json.loads(result.output)
+    assert facts["patients"] == 1
+    assert facts["problems"] == [
+        "labels.csv, line 3: patient_id is empty",
+        "SC_rgb_rle_2frame.dcm: is a secondary capture, which may show the patient's name",
+    ]
+
+
+def test_import_of_paired_folders_replaces_names(tmp_path: Path) -> None:
+    for modality in ("ct", "mri"):
+        (tmp_path / "in" / modality).mkdir(parents=True)
+        for k, name in enumerate(("miller_s1", "miller_s2", "smith_s1")):
+            image = np.random.default_rng(k).integers(0, 255, (20, 20), dtype=np.uint8)
+            write_png(tmp_path / "in" / modality / f"{name}.png", image)
+    (tmp_path / "in" / "labels.csv").write_text("patient_id,label\nmiller,1\nsmith,0\n")
+    result = run("import", tmp_path / "in", "--out", tmp_path / "out", "--size", 20)
+    assert result.exit_code == 0, result.output
+    assert "2 patients, 3 slices" in result.output
+    written = "".join(str(path) for path in (tmp_path / "out").rglob("*"))
+    written += (tmp_path / "out" / "manifest.csv").read_text()
+    assert "miller" not in written
+    assert "smith" not in written
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("import", "IN", "--out", "OUT", "--site-key", "OUT/key"),
+        ("import", "IN", "--out", "OUT", "--window", "liver"),
+        ("import", "IN", "--out", "OUT", "--size", "4"),
+        ("phantom", "--out", "OUT", "--rho", "2"),
+        ("phantom", "--out", "OUT", "--size", "9999"),
+        ("phantom", "--out", "OUT", "--seed", "-1"),
+        ("phantom", "--out", "OUT", "--hospitals", "0"),
+        ("check", "IN", "--size", "2"),
+    ],
+)
+def test_wrong_settings_are_refused_and_write_nothing(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "in").mkdir()
+    places = {"IN": tmp_path / "in", "OUT": tmp_path / "out", "OUT/key": tmp_path / "out" / "key"}
+    result = run(*[places.get(argument, argument) for argument in arguments])
+    assert isinstance(result.exception, ConfigurationError)
+    assert result.exception.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_source_of_nothing_is_refused_and_leaves_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "labels.csv").write_text("patient_id,label\na,1\n")
+    for more in ([], ["--labels", tmp_path / "labels.csv"]):
+        result = run("import", tmp_path / "in", "--out", tmp_path / "out", *more)
+        assert isinstance(result.exception, SecureFedError)
+        assert not (tmp_path / "out").exists()
+    assert isinstance(run("check", tmp_path / "gone.csv").exception, SecureFedError)
+
+
+@pytest.mark.parametrize("name", ["phantom", "import", "check"])
+def test_help_teaches(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 12
+    assert "--json" in result.output
+
+
+def test_errors_are_two_lines_with_an_exit_code_in_a_real_process(tmp_path: Path) -> None:
+    first = securefed("phantom", "--out", tmp_path / "p", "--patients", 1, "--size", 16)
+    assert (first.returncode, first.stderr) == (0, "")
+    second = securefed("phantom", "--out", tmp_path / "p", "--patients", 1, "--size", 16)
+    assert second.returncode == 2
+    assert second.stderr.splitlines() == [
+        "securefed: p is already there",
+        "hint: choose another --out, or --force to replace a data set",
+    ]
+    (tmp_path / "p" / "manifest.csv").write_text("nothing,useful\n")
+    third = securefed("check", tmp_path / "p")
+    assert third.returncode == 1
+    assert third.stderr.startswith("securefed: manifest.csv: has no column patient_id, label")

@@ -1,0 +1,68 @@
+"""Pseudonyms follow the key; the key stays with its owner."""
+
+import hashlib
+import hmac
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from securefed.data.pseudonyms import SiteKey, load_or_create_key
+from securefed.errors import DataError
+
+
+def test_a_new_key_is_random_private_and_read_back(tmp_path: Path) -> None:
+    key = load_or_create_key(tmp_path / "a.site-key")
+    assert stat.S_IMODE((tmp_path / "a.site-key").stat().st_mode) == 0o600
+    assert len(key.secret) == 32
+    assert load_or_create_key(tmp_path / "a.site-key") == key
+    assert load_or_create_key(tmp_path / "b.site-key") != key
+
+
+def test_repr_does_not_show_the_key() -> None:
+    assert repr(SiteKey(b"k" * 32)) == "SiteKey()"
+
+
+@given(secret=st.binary(min_size=32, max_size=32), patient=st.text(min_size=1, max_size=20))
+def test_a_pseudonym_is_the_hmac_of_the_stripped_id(secret: bytes, patient: str) -> None:
+    if not patient.strip():
+        with pytest.raises(DataError, match="empty"):
+            SiteKey(secret).pseudonym(patient)
+        return
+    message = b"securefed patient pseudonym 1\0" + patient.strip().encode()
+    expected = "p" + hmac.digest(secret, message, hashlib.sha256).hex()[:24]
+    assert SiteKey(secret).pseudonym(f" {patient} ") == expected
+
+
+def test_other_keys_and_other_ids_give_other_names() -> None:
+    names = {SiteKey(bytes([k]) * 32).pseudonym(p) for k in range(5) for p in ("1", "2", "01")}
+    assert len(names) == 15
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        ("ab" * 31, 0o600, "not a key of 32 bytes"),
+        ("ab" * 33, 0o600, "not a key of 32 bytes"),
+        ("zz" * 32, 0o600, "not a key of 32 bytes"),
+        ("", 0o600, "not a key of 32 bytes"),
+        ("ab" * 32, 0o644, "can be read by others"),
+        ("ab" * 32, 0o640, "can be read by others"),
+    ],
+)
+def test_a_file_that_is_no_private_key_is_refused(
+    tmp_path: Path, content: str, mode: int, reason: str
+) -> None:
+    path = tmp_path / "site-key"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_or_create_key(path)
+    assert "ab" * 8 not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be created"):
+        load_or_create_key(tmp_path / "no" / "such" / "folder")
