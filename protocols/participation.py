@@ -1,0 +1,196 @@
+"""One client's part in one round: its secrets, and the checks that guard them.
+
+Bonawitz et al. (2017), figure 4, client side, without the order of the steps, which `client`
+keeps. Nothing here trusts the server: a set of survivors or a list of keys is used only after
+it passed the check named after it. Each check raises a named error and changes nothing that
+could be used later: `client` forgets the whole participation then.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from protocols import messages as m
+from protocols.attestations import check_advert, check_confirmation
+from protocols.errors import (
+    AliveAndDropped,
+    BadCiphertext,
+    CohortEquivocation,
+    DuplicateSender,
+    ThresholdMissed,
+    UnknownSender,
+    WrongRound,
+)
+from protocols.identity import Roster
+from protocols.key_agreement import EphemeralKey, mask_key, self_mask_key
+from protocols.mask_stream import Mask
+from protocols.parameters import RoundRules
+from protocols.sealing import box_key, seal, unseal
+from protocols.shamir import SHARE_BYTES, split
+
+
+class Stage(IntEnum):
+    """What a client last answered in a round."""
+
+    ADVERTISED = 1
+    SHARED = 2
+    MASKED = 3
+    CONFIRMED = 4
+    UNMASKED = 5
+
+
+@dataclass(slots=True)
+class Participation:
+    """One round as one client sees it; everything secret stays out of its repr.
+
+    Attributes:
+        adverts: the neighbours that offered keys.
+        mask_keys: key of the stream shared with each of them.
+        held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
+            included.
+        survivors: the bit set it confirmed.
+    """
+
+    rules: RoundRules
+    place: int
+    neighbours: frozenset[int]
+    stage: Stage
+    channel: EphemeralKey = field(repr=False)
+    mask: EphemeralKey = field(repr=False)
+    self_mask_seed: bytes = field(repr=False)
+    adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
+    mask_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
+    held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
+    survivors: bytes = b""
+
+    def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
+        """Check a neighbour's keys and derive the mask key shared with it."""
+        check_advert(roster, self.rules, advert)
+        if advert.sender not in self.neighbours:
+            raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
+        if advert.sender in self.adverts:
+            raise DuplicateSender(f"place {advert.sender} advertised twice")
+        self.adverts[advert.sender] = advert
+        # Both exchanges happen now, so that a bad key is refused before anything is shared.
+        self.mask_keys[advert.sender] = mask_key(self.mask, advert.mask_key, self.rules.digest)
+
+    def split_secrets(self, entropy: Callable[[int], bytes]) -> list[m.Box]:
+        """Share both secrets among the neighbourhood: own shares kept, the others sealed.
+
+        Raises:
+            ThresholdMissed: if too few neighbours offered keys.
+        """
+        holders = sorted({self.place, *self.adverts})
+        threshold = self.rules.share_threshold
+        if len(holders) < threshold:
+            raise ThresholdMissed(
+                f"{len(holders)} of {threshold} clients offered keys in"
+                f" round {self.rules.round_number}"
+            )
+        points = [place + 1 for place in holders]  # zero would be the secret itself
+        of_seed = split(self.self_mask_seed, threshold, points, entropy)
+        of_key = split(self.mask.secret, threshold, points, entropy)
+        boxes = []
+        for place, shares in zip(holders, zip(of_seed, of_key, strict=True), strict=True):
+            if place == self.place:
+                self.held[place] = shares
+            else:
+                boxes.append(m.Box(place, self._seal(place, b"".join(shares))))
+        return boxes
+
+    def _seal(self, recipient: int, plaintext: bytes) -> bytes:
+        peer = self.adverts[recipient].channel_key
+        public = self.channel.public
+        key = box_key(self.channel, peer, self.rules.digest, sender=public, recipient=peer)
+        return seal(key, plaintext, self.rules.digest, self.place, recipient)
+
+    def open_boxes(self, boxes: list[m.Box]) -> None:
+        """Take the shares that the neighbours sealed for this client."""
+        for box in boxes:
+            advert = self.adverts.get(box.place)
+            if advert is None:
+                raise UnknownSender(
+                    f"a sealed share from place {box.place}, which never advertised"
+                )
+            if box.place in self.held:
+                raise DuplicateSender(f"two sealed shares from place {box.place}")
+            peer, public = advert.channel_key, self.channel.public
+            key = box_key(self.channel, peer, self.rules.digest, sender=peer, recipient=public)
+            plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
+            if len(plain) != 2 * SHARE_BYTES:
+                raise BadCiphertext(f"the sealed share from place {box.place} has a wrong length")
+            self.held[box.place] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        if len(self.held) < self.rules.share_threshold:
+            raise ThresholdMissed(
+                f"{len(self.held)} of {self.rules.share_threshold} clients shared in"
+                f" round {self.rules.round_number}"
+            )
+
+    def masks(self) -> list[Mask]:
+        """The self mask, and one pairwise mask for each neighbour that shared."""
+        masks = [Mask(self_mask_key(self.self_mask_seed, self.rules.digest), subtract=False)]
+        for place in sorted(self.held.keys() - {self.place}):
+            # Of each pair, the later place subtracts what the earlier adds.
+            masks.append(Mask(self.mask_keys[place], subtract=place < self.place))
+        return masks
+
+    def check_survivors(self, bits: bytes) -> frozenset[int]:
+        """The survivors in a bit set, if a sum over them may be opened."""
+        rules = self.rules
+        alive = m.places(bits, len(rules.cohort))
+        if len(alive) < rules.minimum_survivors:
+            raise ThresholdMissed(
+                f"{len(alive)} survivors in round {rules.round_number}, where at least"
+                f" {rules.minimum_survivors} are needed"
+            )
+        if self.place not in alive:
+            raise CohortEquivocation("the server asks a client that it does not list as survivor")
+        strangers = (alive & self.neighbours) - self.held.keys()
+        if strangers:
+            raise CohortEquivocation(
+                f"place {min(strangers)} is listed as survivor but its shares never arrived here"
+            )
+        if len(alive & self.held.keys()) < rules.share_threshold:
+            raise ThresholdMissed(f"too few neighbours survived in round {rules.round_number}")
+        return alive
+
+    def check_dropped(self, alive: frozenset[int], dropped: frozenset[int]) -> None:
+        """Return only if nobody would have both kinds of share asked for."""
+        if alive & dropped:
+            # Both kinds of share of one client would open its vector.
+            raise AliveAndDropped(f"place {min(alive & dropped)} is listed as alive and dropped")
+        strangers = (dropped & self.neighbours) - self.held.keys()
+        if strangers:
+            raise CohortEquivocation(
+                f"place {min(strangers)} is listed as dropped but its shares never arrived here"
+            )
+
+    def check_confirmations(self, roster: Roster, message: m.UnmaskRequest) -> None:
+        """Return only if threshold-many of the neighbourhood signed these very survivors."""
+        if message.survivors != self.survivors:
+            raise CohortEquivocation("the survivors to unmask are not those that were confirmed")
+        signed_by = set()
+        for confirmation in message.confirmations:
+            if confirmation.round_number != message.round_number:
+                raise WrongRound(f"a confirmation of round {confirmation.round_number}")
+            if confirmation.sender not in self.held:
+                raise UnknownSender(f"a confirmation by place {confirmation.sender}")
+            if confirmation.sender in signed_by:
+                raise DuplicateSender(f"two confirmations by place {confirmation.sender}")
+            check_confirmation(roster, self.rules, confirmation, message.survivors)
+            signed_by.add(confirmation.sender)
+        signed_by.add(self.place)
+        if len(signed_by) < self.rules.share_threshold:
+            raise ThresholdMissed(
+                f"{len(signed_by)} of {self.rules.share_threshold} clients confirmed the survivors"
+            )
+
+    def open_shares(
+        self, alive: frozenset[int], dropped: frozenset[int]
+    ) -> tuple[list[m.Share], list[m.Share]]:
+        """Self-mask shares of survivors and mask-key shares of the dropped; then forgets all."""
+        held = sorted(self.held.items())
+        self_masks = [m.Share(place, seed) for place, (seed, _) in held if place in alive]
+        mask_keys = [m.Share(place, key) for place, (_, key) in held if place in dropped]
+        self.held.clear()
+        return self_masks, mask_keys

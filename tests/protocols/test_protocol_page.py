@@ -1,0 +1,67 @@
+"""docs/protocol.md cannot drift: every message kind, field and size on it is checked."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from rounds_driver import Federation, names, random_vectors
+
+from protocols import messages as m
+from protocols.parameters import JobRules
+from protocols.shamir import PRIME, SHARE_BYTES
+from protocols.transcript import PROTOCOL
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "protocol.md").read_text()
+KINDS = [
+    kind for kind in vars(m).values() if isinstance(kind, type) and issubclass(kind, m.Message)
+]
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k is not m.Message], ids=lambda k: k.__name__)
+def test_every_field_of_every_message_is_described(kind):
+    start = PAGE.index(f"`{kind.__struct_config__.tag}`")
+    section = PAGE[start : start + 900]
+    for field in msgspec.structs.fields(kind):
+        assert f"`{field.name}`" in section, field.name
+
+
+def test_the_sizes_on_the_page_are_the_sizes_on_the_wire():
+    job = Federation(JobRules("job", 1000), names(16))
+    vectors = random_vectors(job.members, 1000)
+    first = job.run(job.server(1), vectors, last="share")
+    following = job.server(2)
+    first.pipeline(following)
+    job.run(first, vectors, first="mask")
+    job.run(following, vectors, first="mask")
+    size = {
+        (number, step, direction): len(data)
+        for number, step, direction, name, data in job.log
+        if name == job.members[0]
+    }
+    said = {
+        (1, "advertise", "to"): "`announce` (26 bytes)",
+        (1, "advertise", "from"): "`advert` (212 bytes)",
+        (1, "share", "to"): "`ask share` (3,193 bytes)",
+        (1, "share", "from"): "`shares` (1,361 bytes)",
+        (1, "mask", "to"): "`ask mask` (1,388 bytes)",
+        (1, "confirm", "to"): "`ask confirm` (18 bytes)",
+        (1, "confirm", "from"): "`confirm` (77 bytes)",
+        (2, "unmask", "to"): "`ask unmask` (1,178 bytes; 4,370 with",
+        (2, "unmask", "from"): "`open` (701 bytes; 2,061 with",
+    }
+    page = " ".join(PAGE.split())
+    for key, words in said.items():
+        assert words in page
+        assert f"({size[key]:,} bytes" in words
+    assert (size[1, "unmask", "to"], size[1, "unmask", "from"]) == (4370, 2061)
+    assert (size[2, "mask", "from"], size[1, "mask", "from"]) == (4052, 4260)
+    assert "plus 52 bytes, or 260 with an advert" in page
+
+
+def test_the_constants_on_the_page_are_the_codes():
+    assert f"`{PROTOCOL.decode()}`" in PAGE
+    assert PRIME == 2**256 + 297
+    assert "2^256 + 297" in PAGE
+    assert f"in {SHARE_BYTES} bytes" in PAGE
+    assert f"`sealed` ({m.BOX_BYTES} bytes)" in PAGE
+    assert f"`version` = {m.VERSION}" in PAGE
