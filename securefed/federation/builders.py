@@ -112,7 +112,12 @@ def build_trainer(
             hint="raise it, the same for all hospitals",
         )
     train = stack(hospital.train, settings.training.max_slices).to(device)
-    test = stack(hospital.test, settings.training.max_slices).to(device)
+    # A hospital too small to hold anybody out trains, and adds nothing to the evaluation.
+    test = (
+        stack(hospital.test, settings.training.max_slices).to(device)
+        if hospital.test
+        else train[:0]
+    )
     if view:
         train, test = view(train), view(test)
     private, ledger = None, None

@@ -107,7 +107,7 @@ def open_run(
         data=data,
         ledgers=ledgers,
         device=device,
-        notes=list(data.warnings),
+        notes=[*data.warnings, *_small_hospitals(data)],
         started=started,
     )
     if resume:
@@ -120,6 +120,14 @@ def settings_of(directory: Path) -> Settings:
     """The settings a run was made with; RunError if there is no run."""
     recorded = RunDirectory.open(directory).read_json("run.json")
     return Settings.model_validate_json(json.dumps(recorded["settings"]))
+
+
+def _small_hospitals(data: FederatedData) -> list[str]:
+    return [
+        f"{each.name} has too few patients to hold any out; it trains only"
+        for each in data.hospitals
+        if not each.test
+    ]
 
 
 def _layout(settings: Settings, parameters: int) -> ContributionLayout:

@@ -118,9 +118,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
-    """Tensors to a safetensors file with string metadata."""
+    """Tensors to a safetensors file, with `about` as JSON in its metadata."""
+    # One key: the library writes several in no fixed order, and files should compare equal.
+    metadata = {"about": json.dumps(about, sort_keys=True)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, tensors_to_bytes(plain, metadata=about))
+    write_atomically(path, tensors_to_bytes(plain, metadata=metadata))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

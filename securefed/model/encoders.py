@@ -95,6 +95,6 @@ def encode(encoder: nn.Module, images: Tensor) -> Tensor:
     """
     lead = images.shape[:-2]
     # Centred input: the scanners' window maps grey matter near the middle of [0, 1].
-    features = encoder((images.reshape(-1, 1, *images.shape[-2:]) - 0.5) * 4.0)
+    features = encoder((images.flatten(0, -3).unsqueeze(1) - 0.5) * 4.0)
     tokens = features.flatten(2).transpose(1, 2)  # (n, places, width)
     return torch.unflatten(tokens, 0, lead)

@@ -261,7 +261,7 @@ def tokens_of(network: DualEncoderNetwork, group: PatientTensors) -> PatientTens
     """The same patients with tokens of the network's encoders in place of images."""
     network.eval()
     ct, mri = [], []
-    for start in range(0, len(group), ENCODE_CHUNK):
+    for start in range(0, max(1, len(group)), ENCODE_CHUNK):
         part = group[start : start + ENCODE_CHUNK]
         tokens = network.encode(part.ct.float() / 255, part.mri.float() / 255)
         ct.append(tokens[0])
