@@ -89,7 +89,7 @@ class TrainingSettings(Section):
     """Local training of each hospital."""
 
     optimizer: Literal["adam", "sgd"] = Field("sgd", description="Local optimizer.")
-    learning_rate: float = Field(1.0, gt=0, le=100, description="Local learning rate.")
+    learning_rate: float = Field(0.3, gt=0, le=100, description="Local learning rate.")
     local_steps: int = Field(1, ge=1, le=100_000, description="Optimizer steps per round.")
     batch_size: int = Field(
         100, ge=1, le=1_000_000, description="Expected number of patients per step."

@@ -67,3 +67,7 @@ def main() -> None:
     except click.Abort:
         click.echo("securefed: stopped", err=True)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
