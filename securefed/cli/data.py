@@ -122,22 +122,29 @@ def import_scans(
             f"the site key {key_path.name} would lie inside the data set",
             hint="keep it elsewhere: who has both can name every patient",
         )
-    with new_dataset(out, force=force) as writer:
-        if labels is None:
-            folder = import_folder(source, writer, load_or_create_key(key_path), size, site)
-            report = ImportReport(folder.problems)
-            report.notes = [Problem(source.name, warning) for warning in folder.warnings]
-        else:
-            listed = read_labels(labels)
-            with _progress("patients", 0, quiet=as_json) as bar:
-
-                def show(done: int, total: int) -> None:
-                    bar.length = total
-                    bar.update(1)
-
+    key_is_new = not key_path.exists()
+    try:
+        with new_dataset(out, force=force) as writer:
+            if labels is None:
                 key = load_or_create_key(key_path)
-                report = import_dicom(source, writer, listed.by_patient, key, rules, show)
-            report.problems = listed.problems + report.problems
+                folder = import_folder(source, writer, key, size, site)
+                report = ImportReport(folder.problems)
+                report.notes = [Problem(source.name, warning) for warning in folder.warnings]
+            else:
+                listed = read_labels(labels)
+                key = load_or_create_key(key_path)
+                with _progress("patients", 0, quiet=as_json) as bar:
+
+                    def show(done: int, total: int) -> None:
+                        bar.length = total
+                        bar.update(1)
+
+                    report = import_dicom(source, writer, listed.by_patient, key, rules, show)
+                report.problems = listed.problems + report.problems
+    except BaseException:
+        if key_is_new:  # it has named nobody yet
+            key_path.unlink(missing_ok=True)
+        raise
     facts = {
         "manifest": str(out / "manifest.csv"),
         "site_key": str(key_path),

@@ -106,7 +106,7 @@ def import_dicom(
         progress(done + 1, len(by_patient))
     if not writer.patients:
         raise DataError(
-            f"{root.name}: not one patient could be imported ({len(report.problems)} problems"
+            f"{root}: not one patient could be imported ({len(report.problems)} problems"
             + (f", the first: {report.problems[0]})" if report.problems else ")"),
             hint="is it a tree of CT and MR files, and does --labels name their PatientID?",
         )

@@ -77,7 +77,7 @@ def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
         DataError: no such folder.
     """
     if not root.is_dir():
-        raise DataError(f"{root.name}: no such folder", hint="give the top of the DICOM tree")
+        raise DataError(f"{root}: no such folder", hint="give the top of the DICOM tree")
     slices: list[Slice] = []
     problems: list[Problem] = []
     skipped: Counter[str] = Counter()

@@ -42,7 +42,8 @@ def read_folder(root: Path) -> Folder:
         DataError: no such folder, an unknown layout, or paired folders without labels.csv.
     """
     if not root.is_dir():
-        raise DataError(f"{root.name}: no such file or folder", hint="give a manifest or a folder")
+        what = "is a file, not a folder" if root.exists() else "no such file or folder"
+        raise DataError(f"{root}: {what}", hint="give a manifest or a folder")
     inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
     ct, mri = inside.get("ct"), inside.get("mri") or inside.get("mr")
     if ct and mri:
@@ -82,7 +83,7 @@ def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, si
             writer.add(name, rows[0].label, rows[0].site if simulated else site, slices)
     if not writer.patients:
         raise DataError(
-            f"{root.name}: not one image could be imported", hint="look at what the folder holds"
+            f"{root}: not one image could be imported", hint="look at what the folder holds"
         )
     return Folder(folder.rows, problems, folder.warnings)
 
@@ -90,8 +91,9 @@ def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, si
 def _paired(root: Path, ct: Path, mri: Path) -> Folder:
     if not (root / "labels.csv").is_file():
         raise DataError(
-            f"{root.name}: ct/ and mri/ are there, but labels.csv is not",
-            hint="write labels.csv with the columns patient_id,label",
+            f"{root}: ct/ and mri/ are there, but labels.csv is not",
+            hint="write labels.csv with the columns patient_id,label; a folder with a manifest.csv "
+            "needs no import, only securefed data check",
         )
     labels = read_labels(root / "labels.csv")
     problems = list(labels.problems)

@@ -160,13 +160,13 @@ def test_wrong_settings_are_refused_and_write_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_a_source_of_nothing_is_refused_and_leaves_no_data_set(tmp_path: Path) -> None:
+def test_a_source_of_nothing_is_refused_and_leaves_neither_data_nor_key(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "labels.csv").write_text("patient_id,label\na,1\n")
     for more in ([], ["--labels", tmp_path / "labels.csv"]):
         result = run("import", tmp_path / "in", "--out", tmp_path / "out", *more)
         assert isinstance(result.exception, SecureFedError)
-        assert not (tmp_path / "out").exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "labels.csv"]
     assert isinstance(run("check", tmp_path / "gone.csv").exception, SecureFedError)
 
 
