@@ -6,6 +6,7 @@ A crash is written to crash-*; put it into the corpus under a telling name with 
 `test_fuzz_corpus.py` replays it for ever.
 """
 
+import random
 import sys
 from pathlib import Path
 
@@ -14,7 +15,16 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent))
 with atheris.instrument_imports(include=["protocols"]):
     import decoders
+from structure import mutated
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """libFuzzer's own mutation, or one that keeps the message well-formed, by turns."""
+    if seed % 2:
+        return atheris.Mutate(data, max_size)
+    return mutated(data, random.Random(seed))[:max_size]  # noqa: S311 (mutations, not secrets)
+
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, decoders.one_input)
+    atheris.Setup(sys.argv, decoders.one_input, custom_mutator=mutate)
     atheris.Fuzz()

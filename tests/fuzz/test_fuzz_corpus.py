@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from protocols.errors import ProtocolError
+
 HERE = Path(__file__).parent
-spec = importlib.util.spec_from_file_location("fuzz_target_decoders", HERE / "decoders.py")
-decoders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(decoders)
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+decoders, structure = load("decoders"), load("structure")
 
 CORPUS = sorted(p for p in (HERE / "corpus").iterdir() if p.is_file())
 
@@ -49,6 +58,33 @@ def test_random_mutations_raise_nothing_but_declared_errors():
                     other = rng.choice(inputs)
                     data[at:] = other[rng.randrange(len(other)) :]
         decoders.one_input(bytes(data))
+
+
+def test_well_formed_mutations_reach_the_checks_and_raise_nothing_else():
+    rng = random.Random(2020)  # noqa: S311 (reproducible mutations, not secrets)
+    inputs = [path.read_bytes() for path in CORPUS if path.name.startswith(("a", "m"))]
+    met = set()
+    for _ in range(6000):
+        data = structure.mutated(rng.choice(inputs), rng)
+        if rng.randrange(2):
+            data = structure.mutated(data, rng)
+        try:
+            decoders.TARGETS[data[0]](data[1:])
+        except ProtocolError as error:
+            met.add(type(error).__name__)
+    assert met >= {
+        "BadCiphertext",
+        "BadSignature",
+        "CohortEquivocation",
+        "DuplicateSender",
+        "MalformedMessage",
+        "Replay",
+        "RulesMismatch",
+        "ThresholdMissed",
+        "ThresholdTooLow",
+        "UnknownSender",
+        "WrongRound",
+    }
 
 
 def test_a_short_coverage_guided_run_finds_no_crash(tmp_path):
