@@ -15,7 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from protocols.errors import DuplicateSender, InvalidRules, UnknownSender, WrongRound
+from protocols.errors import (
+    DuplicateSender,
+    InvalidRules,
+    ThresholdTooLow,
+    UnknownSender,
+    WrongRound,
+)
 from protocols.graph import SparseGraph, circle, neighbours, plan
 from protocols.identity import NAME, Roster
 from protocols.transcript import digest, number
@@ -36,6 +42,8 @@ class JobRules:
             "curious" (it follows the protocol: no consistency round, above one half).
         allow_two_party: permit sums over two clients, which protect against the server only:
             either client subtracts its own vector and has the other's.
+        minimum_cohort: the smallest cohort a client takes part in. A server that may choose small
+            cohorts from a large roster learns sums over few; set it near the number expected.
         max_rounds: the highest round number a client takes part in.
         sparse: permit the k-regular neighbour graph; None means complete.
 
@@ -47,6 +55,7 @@ class JobRules:
     vector_length: int
     server: Literal["malicious", "curious"] = "malicious"
     allow_two_party: bool = False
+    minimum_cohort: int = 2
     max_rounds: int = 100_000
     sparse: SparseGraph | None = None
 
@@ -59,6 +68,8 @@ class JobRules:
             )
         if self.server not in ("malicious", "curious"):
             raise InvalidRules(f"server must be 'malicious' or 'curious', got {self.server!r}")
+        if self.minimum_cohort < 2:
+            raise InvalidRules(f"minimum_cohort must be at least 2, got {self.minimum_cohort}")
         if not 1 <= self.max_rounds < 2**32:
             raise InvalidRules(f"max_rounds must be 1 to 2^32 - 1, got {self.max_rounds}")
 
@@ -94,7 +105,8 @@ class JobRules:
             WrongRound: unless 1 <= round_number <= max_rounds.
             UnknownSender: for a client outside the roster.
             DuplicateSender: for a client named twice.
-            InvalidRules: for a cohort too small.
+            InvalidRules: for a cohort too small to hide anybody.
+            ThresholdTooLow: for one below minimum_cohort.
         """
         if not 1 <= round_number <= self.max_rounds:
             raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
@@ -104,6 +116,10 @@ class JobRules:
                 raise UnknownSender(f"{name!r} is asked to take part but is not in the roster")
         if len(set(members)) != len(members):
             raise DuplicateSender("a client stands twice in the cohort")
+        if len(members) < self.minimum_cohort:
+            raise ThresholdTooLow(
+                f"a cohort of {len(members)}, where the rules demand {self.minimum_cohort}"
+            )
         minimum_survivors = self.threshold(len(members))
         degree, share_threshold = len(members) - 1, minimum_survivors
         sparse = self.sparse and plan(

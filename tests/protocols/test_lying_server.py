@@ -254,6 +254,12 @@ def test_a_cohort_too_small_to_hide_anybody_is_refused(cohort):
     scene.refused(InvalidRules, replace(scene.request, cohort=m.bit_set(cohort, 5)))
 
 
+def test_a_cohort_below_the_agreed_minimum_is_refused():
+    scene = Scene("advertise", minimum_cohort=5)
+    scene.refused(ThresholdTooLow, replace(scene.request, cohort=m.bit_set(range(4), 5)), "of 4")
+    scene.ask(scene.request)
+
+
 def test_two_clients_need_their_explicit_permission():
     members = names(2)
     job = Federation(JobRules("job", LENGTH, allow_two_party=True), members)
