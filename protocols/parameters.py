@@ -116,11 +116,11 @@ class JobRules:
                 raise UnknownSender(f"{name!r} is asked to take part but is not in the roster")
         if len(set(members)) != len(members):
             raise DuplicateSender("a client stands twice in the cohort")
+        minimum_survivors = self.threshold(len(members))
         if len(members) < self.minimum_cohort:
             raise ThresholdTooLow(
                 f"a cohort of {len(members)}, where the rules demand {self.minimum_cohort}"
             )
-        minimum_survivors = self.threshold(len(members))
         degree, share_threshold = len(members) - 1, minimum_survivors
         sparse = self.sparse and plan(
             len(members), self.sparse, malicious_server=self.server == "malicious"
