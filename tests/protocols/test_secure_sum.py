@@ -11,6 +11,7 @@ from protocols.graph import SparseGraph
 from protocols.parameters import JobRules
 
 SERVERS = ("malicious", "curious")
+NO_SUCH_STEP = ("curious", "confirm")
 
 
 def federation(count: int, length: int = 37, **rules) -> Federation:
@@ -28,11 +29,11 @@ def test_sum_equals_the_plain_sum_when_nobody_drops(server, count):
     np.testing.assert_array_equal(total, plain_sum(vectors, job.members))
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("server", "step"),
+    [(server, step) for server in SERVERS for step in STEPS if (server, step) != NO_SUCH_STEP],
+)
 def test_sum_survives_one_dropout_at_every_step(server, step):
-    if server == "curious" and step == "confirm":
-        pytest.skip("a curious server runs no confirm step")
     job = federation(5, server=server)
     vectors = random_vectors(job.members, 37)
     lost = job.members[2]
