@@ -349,6 +349,16 @@ def test_too_few_survivors_are_refused_by_the_client_itself(step):
     scene.over()
 
 
+def test_a_full_neighbourhood_does_not_stand_for_a_full_cohort():
+    sparse = SparseGraph(0.02, 0.05, privacy_bits=20, abort_bits=15)
+    job = Federation(JobRules("job", LENGTH, sparse=sparse), names(80))
+    vectors = random_vectors(job.members, LENGTH)
+    server = job.run(job.server(), vectors, last="mask")
+    near = m.bit_set({0, *server.rules.neighbours(0)}, 80)
+    with pytest.raises(ThresholdMissed, match="where at least 54 are needed"):
+        job.clients[job.members[0]].confirm(m.encode(m.ConfirmRequest(1, near)))
+
+
 def test_unmasking_needs_threshold_many_confirmations():
     scene = Scene("unmask")
     few = replace(scene.request, confirmations=scene.request.confirmations[:2])
