@@ -121,6 +121,7 @@ def test_edge_cases_are_as_tabled(accountant: str) -> None:
     assert epsilon([Event(0.0, 0.5, 1)], DELTA, accountant) == math.inf
     assert epsilon([Event(1e-200, 0.5, 1)], DELTA, accountant) == math.inf
     assert epsilon([Event(5.0, 0.5, 3), Event(0.0, 1e-9, 1)], DELTA, accountant) == math.inf
+    assert epsilon([Event(5.0, 0.5, 3), Event(1e-200, 0.5, 1)], DELTA, accountant) == math.inf
     assert math.isfinite(epsilon([Event(1e6, 1.0, 1)], DELTA, accountant))
     assert math.isfinite(epsilon([Event(0.05, 1.0, 10_000)], DELTA, accountant))
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
+from securefed.privacy import ledger_file
 from securefed.privacy.accounting import Event, epsilon, solve_noise_multiplier
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import SeededSource
@@ -115,6 +116,25 @@ def test_what_another_process_spent_counts_against_an_approved_plan(path: Path) 
     assert ledger.history() == [STEP]
 
 
+def test_an_approved_plan_does_not_cover_other_steps(path: Path) -> None:
+    ledger = _create(path, budget=1.5 * epsilon([STEP], DELTA))
+    ledger.require([STEP])
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(0, Event(0.5, 1.0, 1), run="a")
+    ledger.reserve(0, STEP, run="a")
+    with pytest.raises(BudgetExceeded):  # the approved kind is all there, and more besides
+        ledger.reserve(1, Event(0.5, 1.0, 1), run="a")
+
+
+def test_an_approved_plan_ends_when_the_budget_is_lowered(path: Path) -> None:
+    plan = Event(2.0, 0.25, 6)
+    ledger = _create(path, budget=epsilon([plan], DELTA))
+    ledger.require([plan])
+    Ledger.open(path).amend_budget(0.5 * epsilon([STEP], DELTA), "lowered by the ethics board")
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(0, STEP, run="a")
+
+
 def test_without_a_budget_everything_is_recorded_and_nothing_refused(path: Path) -> None:
     ledger = _create(path)
     ledger.reserve(0, Event(0.0, 1.0, 1), run="a")
@@ -201,6 +221,7 @@ def test_replay_keys_are_equal_only_for_equal_parts(one: list, other: list) -> N
 _TRAIN_AND_HANG = """
 import sys, time
 from pathlib import Path
+from securefed.privacy import ledger_file
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
@@ -265,10 +286,10 @@ def test_two_processes_together_never_pass_the_budget(path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         for process in both:
             process.start()
-    assert accepted.get() + accepted.get() == affordable
     for process in both:
-        process.join()
+        process.join(60)
         assert process.exitcode == 0
+    assert accepted.get() + accepted.get() == affordable
     assert ledger.history() == [STEP] * affordable
 
 
@@ -324,11 +345,12 @@ def test_file_is_readable_by_its_owner_only(path: Path) -> None:
     assert modes == {0o600}
 
 
-def test_file_uses_a_write_ahead_log(path: Path) -> None:
+def test_commits_are_on_disk_before_they_return(path: Path) -> None:
+    """Write-ahead log with synchronous=FULL (2): SQLite syncs the log at every commit."""
     _create(path)
-    database = sqlite3.connect(path)
-    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    database.close()
+    with ledger_file.connection(path) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,9 @@ def test_forked_process_does_not_repeat_its_parents_noise() -> None:
         # Python 3.12 warns of forking beside threads; the child only encrypts zeros.
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
+    child.join(60)
+    assert child.exitcode == 0
     from_child = queue.get()
-    child.join()
     assert len(from_child) == 32
     assert from_child != source.keystream(32)
 
