@@ -7,7 +7,7 @@ run.json records the SHA-256 of the file that a run started from.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -97,8 +97,19 @@ def make(
         about[f"{name}_held_out_slice_auc"] = f"{auc:.4f}"
         for key, value in network.state_dict().items():
             tensors[f"{name}.{key}"] = value.half()
-    path.write_bytes(tensors_to_bytes(tensors, metadata=about))
+    path.write_bytes(_with_sorted_metadata(tensors_to_bytes(tensors, metadata=about)))
     return about
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    # safetensors keeps metadata in a hash map with a random order; run.json records the file's
+    # digest, so whoever makes the same weights again shall get the same bytes.
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format keeps the tensors aligned
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 @torch.no_grad()
@@ -118,8 +129,11 @@ def shipped() -> Path:
 def load(network: DualEncoderNetwork, path: Path) -> str:
     """Put public weights into a network's encoders; returns the file's SHA-256.
 
+    The encoders are convolutions, so weights made at one image size serve every other.
+
     Raises:
-        ConfigurationError: the file does not fit the network's encoder, width or image size.
+        ConfigurationError: the file is for another encoder or width, or does not hold both
+            encoders, whole, finite and nothing else; the network is then unchanged.
     """
     try:
         with safe_open(path, framework="pt") as weights:
@@ -136,5 +150,29 @@ def load(network: DualEncoderNetwork, path: Path) -> str:
                 hint="use that value, or model.initialisation: random with "
                 "model.train_encoders: true",
             )
-    network.load_state_dict({**network.state_dict(), **tensors})
+    _require_whole(network, tensors, path.name)
+    network.load_state_dict(tensors, strict=False)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _require_whole(
+    network: DualEncoderNetwork, tensors: Mapping[str, torch.Tensor], file: str
+) -> None:
+    wanted = {
+        name: value.shape
+        for name, value in network.state_dict().items()
+        if name.startswith(("encoder_ct.", "encoder_mri."))
+    }
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        what = "lacks" if name in wanted else "holds, beside the encoders,"
+        raise ConfigurationError(f"the public weights in {file} are not usable: it {what} {name}")
+    for name, value in tensors.items():
+        if value.shape != wanted[name]:
+            raise ConfigurationError(
+                f"the public weights in {file} are not usable: {name} has shape "
+                f"{tuple(value.shape)}, the network's has {tuple(wanted[name])}"
+            )
+        if not bool(value.isfinite().all()):
+            raise ConfigurationError(
+                f"the public weights in {file} are not usable: {name} holds non-finite values"
+            )

@@ -1,0 +1,97 @@
+"""Encoders: shapes, no mixing of images, exact per-image gradients under torch.func."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from securefed.model.encoders import ENCODERS, CompactEncoder, encode, group_norm
+
+STRIDE = {"compact": 8, "resnet18": 32}
+
+
+@pytest.fixture(params=sorted(ENCODERS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def encoder(name: str) -> nn.Module:
+    torch.manual_seed(1)
+    return ENCODERS[name](4)
+
+
+def _images(*shape: int) -> Tensor:
+    return torch.rand(*shape, 32, 32, generator=torch.Generator().manual_seed(2))
+
+
+def test_a_map_has_the_stated_stride_and_one_channel_comes_in(name: str, encoder: nn.Module):
+    side = 64 // STRIDE[name]
+    assert encoder(torch.zeros(2, 1, 64, 64)).shape == (2, 4, side, side)
+    first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+    assert first.in_channels == 1
+
+
+def test_the_maps_of_an_odd_image_size_are_square(encoder: nn.Module):
+    height, width = encoder(torch.zeros(1, 1, 50, 50)).shape[-2:]
+    assert height == width > 1
+
+
+def test_no_layer_keeps_or_mixes_statistics_of_several_images(encoder: nn.Module):
+    norms = [m for m in encoder.modules() if "Norm" in type(m).__name__]
+    assert norms
+    assert all(isinstance(m, nn.GroupNorm) for m in norms)
+    assert not list(encoder.buffers())
+
+
+def test_an_image_is_encoded_alike_alone_and_in_a_batch_and_in_both_modes(encoder: nn.Module):
+    images = _images(3, 1)
+    with torch.no_grad():
+        together = encoder(images)
+        torch.testing.assert_close(encoder(images[1:2]), together[1:2], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(encoder.eval()(images), together)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (4, 4), (8, 8), (16, 8), (48, 8)])
+def test_group_norm_has_at_most_eight_groups(channels: int, groups: int):
+    assert group_norm(channels).num_groups == groups
+
+
+def test_vmapped_gradients_are_those_of_each_image_by_plain_autograd(encoder: nn.Module):
+    images = _images(2, 1)
+    parameters = {n: p.detach() for n, p in encoder.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        out: Tensor = functional_call(encoder, parameters, (image[None],))
+        return out.square().mean()
+
+    each = vmap(grad(loss), in_dims=(None, 0))(parameters, images)
+    for row in range(2):
+        encoder.zero_grad()
+        encoder(images[row : row + 1]).square().mean().backward()
+        for key, parameter in encoder.named_parameters():
+            scale = float(parameter.grad.abs().max()) + 1e-6
+            torch.testing.assert_close(
+                each[key][row], parameter.grad, atol=2e-4 * scale, rtol=1e-3, msg=key
+            )
+
+
+def test_tokens_are_the_places_of_the_centred_images_map_row_by_row():
+    torch.manual_seed(0)
+    encoder = CompactEncoder(4)
+    images = _images(2, 3)  # (patients, slices, 32, 32)
+    with torch.no_grad():
+        tokens = encode(encoder, images)
+        feature_map = encoder(4 * images[1, 2, None, None] - 2)  # (1, 4, 4, 4)
+    assert tokens.shape == (2, 3, 16, 4)
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(
+                tokens[1, 2, 4 * row + column], feature_map[0, :, row, column]
+            )
+
+
+def test_slices_of_one_patient_and_of_nobody_encode_too():
+    encoder = CompactEncoder(4)
+    assert encode(encoder, _images(3)).shape == (3, 16, 4)
+    assert encode(encoder, _images(0, 3)).shape == (0, 3, 16, 4)

@@ -1,0 +1,185 @@
+"""The shipped encoders: small, honest about their origin, good on hospitals nobody trained on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import roc_auc_score
+
+from securefed.data.phantom import PhantomSpec
+from securefed.errors import ConfigurationError
+from securefed.model import public_weights
+from securefed.model.encoders import encode
+from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.pretraining import Schedule
+
+MakeNetwork = Callable[..., DualEncoderNetwork]
+ENCODER_PARTS = ("encoder_ct.", "encoder_mri.")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as weights:
+        return weights.metadata()
+
+
+@cache
+def _public(first_site: int, sites: int, patients: int, seed: int) -> public_weights.PublicSet:
+    spec = PhantomSpec(missing_ct=0.0, missing_mri=0.0)
+    indices = range(first_site, first_site + sites)
+    return public_weights.public_phantoms(spec, indices, patients, seed)
+
+
+def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
+    network = DualEncoderNetwork(NetworkShape())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    path = public_weights.shipped()
+    assert public_weights.load(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    stored = load_file(path)
+    for name, value in network.state_dict().items():
+        if name.startswith(ENCODER_PARTS):
+            assert torch.equal(value, stored[name].float()), name
+            assert not torch.equal(value, before[name]), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+def test_the_shipped_file_is_small_and_says_where_it_is_from():
+    path = public_weights.shipped()
+    assert path.stat().st_size < 300_000
+    about = _metadata(path)
+    assert (about["encoder"], about["width"], about["image_size"]) == ("compact", "8", "64")
+    assert "no pairs" in about["source"]
+    assert PhantomSpec(
+        **{
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in json.loads(about["phantom"]).items()
+        }
+    )
+    assert Schedule(**json.loads(about["schedule"])).epochs >= 1
+    assert int(about["patients"]) > 0
+    assert int(about["seed"]) >= 0
+    for name in ("encoder_ct", "encoder_mri"):
+        assert 0.95 < float(about[f"{name}_held_out_slice_auc"]) <= 1.0
+
+
+def test_public_sites_are_no_runs_hospitals():
+    assert not set(public_weights.PUBLIC_SITES) & set(public_weights.HELD_OUT_SITES)
+    assert min(*public_weights.PUBLIC_SITES, *public_weights.HELD_OUT_SITES) > 1000
+
+
+def _largest_features(encoder: torch.nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(slices, size, size) -> (slices, 2 * width): each feature's extremes over the places."""
+    with torch.no_grad():
+        tokens = encode(encoder, torch.from_numpy(images).float() / 255)
+    return torch.cat([tokens.amax(1), -tokens.amin(1)], dim=1).numpy()
+
+
+@pytest.mark.parametrize("modality", ["ct", "mri"])
+def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
+    network = DualEncoderNetwork(NetworkShape())
+    public_weights.load(network, public_weights.shipped())
+    encoder = network.encoder_ct if modality == "ct" else network.encoder_mri
+    # The feature to look at is chosen on some hospitals and judged on others.
+    seen, fresh = _public(1_002_000, 2, 8, 71), _public(1_001_000, 4, 8, 72)
+    features, truth = (
+        (_largest_features(encoder, getattr(each, modality)), getattr(each, f"{modality}_evidence"))
+        for each in (seen, fresh)
+    )
+    aucs = [roc_auc_score(features[1], column) for column in features[0].T]
+    assert roc_auc_score(truth[1], truth[0][:, int(np.argmax(aucs))]) > 0.95
+
+
+def test_the_same_features_at_random_find_much_less():
+    """The null of the test above: not every encoder passes it."""
+    torch.manual_seed(0)
+    network, fresh = DualEncoderNetwork(NetworkShape()), _public(1_001_000, 4, 8, 72)
+    features = _largest_features(network.encoder_mri, fresh.mri)
+    assert max(roc_auc_score(fresh.mri_evidence, column) for column in features.T) < 0.9
+
+
+def _make(path: Path, seed: int = 4) -> dict[str, str]:
+    return public_weights.make(
+        path,
+        encoder="compact",
+        width=4,
+        image_size=32,
+        patients=20,
+        schedule=Schedule(epochs=1, batch_size=32),
+        seed=seed,
+        progress=lambda name, share: None,
+    )
+
+
+def test_making_weights_again_gives_the_same_file_and_it_fits_such_a_network(
+    tmp_path: Path, make_network: MakeNetwork
+):
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    about = _make(first)
+    _make(again)
+    assert first.read_bytes() == again.read_bytes()
+    assert _metadata(first) == about
+    assert about["seed"] == "4"
+    assert json.loads(about["phantom"])["image_size"] == 32
+    assert json.loads(about["schedule"]) == asdict(Schedule(epochs=1, batch_size=32))
+    network = make_network(width=4)
+    public_weights.load(network, first)
+    stored = load_file(first)["encoder_mri.layers.0.weight"]
+    assert stored.dtype == torch.float16
+    assert torch.equal(network.encoder_mri.layers[0].weight, stored.float())
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [({"width": 16}, r"model.width 8, not 16"), ({"encoder": "resnet18"}, "model.encoder compact")],
+)
+def test_weights_for_another_network_are_refused_by_key_and_change_nothing(
+    shape: dict[str, str | int], says: str, make_network: MakeNetwork
+):
+    network = make_network(**shape)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        public_weights.load(network, public_weights.shipped())
+    assert refused.value.hint
+    assert "model.initialisation: random" in refused.value.hint
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_missing_or_damaged_file_is_refused(tmp_path: Path, make_network: MakeNetwork):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(public_weights.shipped().read_bytes()[:-100])
+    for path in (tmp_path / "none.safetensors", damaged, tmp_path):
+        with pytest.raises(ConfigurationError, match=f"cannot read public weights {path.name}"):
+            public_weights.load(make_network(), path)
+
+
+def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in tensors.items() if name != key}
+
+
+@pytest.mark.parametrize("damage", ["half", "foreign", "shape", "not finite"])
+def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
+    damage: str, tmp_path: Path, make_network: MakeNetwork
+):
+    tensors, key = load_file(public_weights.shipped()), "encoder_mri.layers.0.weight"
+    changed = {
+        "half": _without(tensors, key),
+        "foreign": {**tensors, "classifier.output.bias": torch.ones(1)},
+        "shape": {**tensors, key: tensors[key][:, :, :2].contiguous()},
+        "not finite": {**tensors, key: torch.full_like(tensors[key], torch.nan)},
+    }[damage]
+    path = tmp_path / "changed.safetensors"
+    save_file(changed, path, metadata=_metadata(public_weights.shipped()))
+    network = make_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ConfigurationError, match=r"changed\.safetensors"):
+        public_weights.load(network, path)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
