@@ -37,7 +37,7 @@ from torch import Tensor
 
 SourceKind = Literal["cryptographic", "seeded"]
 
-PAIRS_PER_BLOCK = 1 << 14  # 256 KiB of keystream: the working set of a block stays in cache
+BLOCK = 1 << 14  # draws at a time, 128 KiB of keystream: the working set stays in cache
 GRID_BITS = 10  # the grid of add_gaussian is std / 2^10 or up to twice as fine
 _ZERO_BLOCK = bytes(16)
 
@@ -103,21 +103,26 @@ class KeystreamSource:
         if not (math.isfinite(std) and std >= 0):
             raise ValueError(f"std must be finite and not negative, got {std}")
         count = math.prod(shape)
-        draws = np.empty(count + count % 2)
-        for start in range(0, len(draws), 2 * PAIRS_PER_BLOCK):
-            self._fill_standard_normal(draws[start : start + 2 * PAIRS_PER_BLOCK])
-        draws *= std
-        return torch.from_numpy(draws[:count]).reshape(tuple(shape)).to(dtype)
+        drawn = torch.empty(count, dtype=dtype)
+        for start in range(0, count, BLOCK):
+            stop = min(start + BLOCK, count)
+            block = self._standard_normal((stop - start + 1) // 2)
+            block *= std
+            drawn[start:stop] = torch.from_numpy(block)[: stop - start]
+        return drawn.reshape(tuple(shape))
 
-    def _fill_standard_normal(self, out: npt.NDArray[np.float64]) -> None:
-        pairs = len(out) // 2
+    def _standard_normal(self, pairs: int) -> npt.NDArray[np.float64]:
         words = self._words(2 * pairs)
         # The half step keeps the logarithm finite: the smallest argument is 2^-65.
-        radius = np.sqrt(-2.0 * np.log(words[:pairs] * 2.0**-64 + 2.0**-65))
+        radius = np.log(words[:pairs] * 2.0**-64 + 2.0**-65)
+        radius *= -2.0
+        np.sqrt(radius, out=radius)
         angle = torch.from_numpy(words[pairs:] * (2.0 * math.pi * 2.0**-64))
+        out = np.empty(2 * pairs)
         # torch's double-precision sine and cosine take a third of numpy's time.
         np.multiply(radius, torch.cos(angle).numpy(), out=out[:pairs])
         np.multiply(radius, torch.sin(angle).numpy(), out=out[pairs:])
+        return out
 
     def _words(self, count: int) -> npt.NDArray[np.uint64]:
         # Little-endian on every machine, so that a seeded run is the same everywhere.
@@ -189,6 +194,11 @@ def add_gaussian(value: Tensor, std: float, source: RandomSource) -> Tensor:
     if std == 0:
         return value.clone()
     grid = 2.0 ** (math.floor(math.log2(std)) - GRID_BITS)
-    noise = source.normal(value.shape, std, torch.float64)
-    noised = noise.add_(value.detach().cpu()).div_(grid).round_().mul_(grid)
-    return noised.to(device=value.device, dtype=value.dtype)
+    exact = value.detach().cpu().reshape(-1)
+    noised = torch.empty_like(exact)
+    for start in range(0, len(exact), BLOCK):
+        part = exact[start : start + BLOCK].double()
+        # In units of the grid, a power of two: the change of units is exact.
+        noise = source.normal(part.shape, std / grid, torch.float64)
+        noised[start : start + BLOCK] = noise.add_(part, alpha=1 / grid).round_().mul_(grid)
+    return noised.reshape(value.shape).to(value.device)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from securefed.privacy.noise import (
-    PAIRS_PER_BLOCK,
+    BLOCK,
     CryptographicSource,
     KeystreamSource,
     SeededSource,
@@ -96,7 +96,7 @@ def test_tail_reaches_beyond_what_single_precision_could() -> None:
     assert largest > 9.4
 
 
-@pytest.mark.parametrize("lag", [1, 2, PAIRS_PER_BLOCK, 2 * PAIRS_PER_BLOCK])
+@pytest.mark.parametrize("lag", [1, 2, BLOCK // 2, BLOCK])
 def test_draws_are_uncorrelated_also_across_a_pair_and_across_blocks(lag: int) -> None:
     draws = SeededSource(14, "lag").normal((500_000,), 1.0, torch.float64).numpy()
     for transform in (lambda x: x, np.square):  # squares would show a shared radius
@@ -212,7 +212,7 @@ def test_impossible_std_is_refused(std: float) -> None:
         SeededSource(1).normal((2,), std)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (2 * PAIRS_PER_BLOCK + 1,)])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (BLOCK + 1,)])
 def test_every_shape_is_filled(shape: tuple[int, ...]) -> None:
     drawn = SeededSource(1).normal(shape, 1.0)
     assert drawn.shape == torch.Size(shape)
