@@ -2,8 +2,9 @@
 
 Three append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts)
 and the reservations. The header carries an application id and a schema version, so that another
-file is not taken for a ledger and a newer ledger is not misread. Names may tell which hospital
-took part when and how often; nothing in the file is derived from a patient.
+file is not taken for a ledger and a newer ledger is not misread. The names tell which hospital took
+part when and how often, and a replay key is a digest that may cover patients' data: the file is the
+hospital's own and is not for passing on. STRICT tables need SQLite 3.37 (November 2021).
 """
 
 import os
