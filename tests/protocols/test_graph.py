@@ -1,5 +1,6 @@
 """The neighbour graph: regular, symmetric, connected, and its failure bounds hold up."""
 
+import math
 from itertools import combinations
 from math import comb
 
@@ -47,6 +48,40 @@ def test_the_plan_meets_what_was_demanded_and_no_smaller_degree_does(members, ma
     assert found.privacy_failure <= 2**-20
     assert found.abort_failure <= 2**-10
     assert 2 * found.threshold > found.degree + 1
+
+
+@pytest.mark.parametrize("malicious_server", [False, True])
+@pytest.mark.parametrize("members", [64, 150, 600])
+def test_the_stated_probabilities_equal_a_naive_computation(members, malicious_server):
+    sparse = SparseGraph(0.1, 0.1, privacy_bits=15, abort_bits=8)
+    found = plan(members, sparse, malicious_server=malicious_server)
+    corrupt = dropped = math.ceil(members / 10)
+
+    def tail(marked: int, at_least: int) -> float:
+        """Draw neighbours one by one, keeping the law of the number of marked ones."""
+        law = [1.0]
+        for drawn in range(found.degree):
+            left = members - 1 - drawn
+            law = [
+                (law[h] * (left - marked + h) / left if h < len(law) else 0.0)
+                + (law[h - 1] * (marked - h + 1) / left if h else 0.0)
+                for h in range(len(law) + 1)
+            ]
+            law = [max(p, 0.0) for p in law]
+        return math.fsum(law[at_least:])
+
+    run_of_bad = 1.0
+    for i in range(found.degree // 2):
+        run_of_bad *= (corrupt + dropped - i) / (members - i)
+    holders, needed = found.degree + 1, found.threshold
+    # Curious: t corrupt neighbours. Lying: honest holders answer once, corrupt ones twice.
+    opening = needed
+    if malicious_server:
+        opening = next(c for c in range(holders) if (holders - c) + 2 * c >= 2 * needed)
+    privacy = members * (run_of_bad + tail(corrupt, opening))
+    assert found.privacy_failure == pytest.approx(privacy, rel=1e-6)
+    too_many = found.degree - needed + 1
+    assert found.abort_failure == pytest.approx(members * tail(dropped, too_many), rel=1e-6)
 
 
 def test_degree_grows_like_log_n():

@@ -359,6 +359,19 @@ def test_a_full_neighbourhood_does_not_stand_for_a_full_cohort():
         job.clients[job.members[0]].confirm(m.encode(m.ConfirmRequest(1, near)))
 
 
+def test_a_full_cohort_does_not_stand_for_a_full_neighbourhood():
+    sparse = SparseGraph(0.02, 0.05, privacy_bits=20, abort_bits=15)
+    job = Federation(JobRules("job", LENGTH, sparse=sparse), names(80))
+    vectors = random_vectors(job.members, LENGTH)
+    rules = job.run(server := job.server(), vectors, last="mask").rules
+    near = sorted(server.rules.neighbours(0))
+    gone = near[: rules.degree + 2 - rules.share_threshold]
+    alive = m.bit_set(set(range(80)) - set(gone), 80)
+    assert 80 - len(gone) >= rules.minimum_survivors
+    with pytest.raises(ThresholdMissed, match="too few neighbours"):
+        job.clients[job.members[0]].confirm(m.encode(m.ConfirmRequest(1, alive)))
+
+
 def test_unmasking_needs_threshold_many_confirmations():
     scene = Scene("unmask")
     few = replace(scene.request, confirmations=scene.request.confirmations[:2])

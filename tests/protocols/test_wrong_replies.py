@@ -115,6 +115,25 @@ def test_a_masked_vector_of_another_length_drops_its_sender(words):
     check(finish_with(resize, "mask"), "MalformedMessage", in_the_sum=False)
 
 
+def test_padding_of_a_masked_vector_is_zero_or_its_sender_is_dropped():
+    def pad(reply: bytes) -> bytes:
+        end = 4 + int.from_bytes(reply[:4], "big")
+        assert end % 4
+        return reply[:end] + b"\1" + reply[end + 1 :]
+
+    check(finish_with(pad, "mask"), "MalformedMessage", in_the_sum=False)
+
+
+def test_a_dropped_client_cannot_return_within_the_step():
+    job = Federation(JobRules("job", LENGTH), names(5))
+    server = job.run(job.server(), VECTORS, last="share")
+    replies = honest_replies(job, server, "mask")
+    server.add_masked(job.members[0], replies[job.members[0]][:-1])
+    server.receive_mask(replies)
+    job.run(server, VECTORS, first="confirm")
+    check(server, "MalformedMessage", in_the_sum=False)
+
+
 def test_a_masked_vector_for_another_cohort_is_not_added():
     job = Federation(JobRules("job", LENGTH), names(5))
     other = Federation(JobRules("job", LENGTH), names(5))
