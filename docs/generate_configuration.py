@@ -1,0 +1,160 @@
+"""Writes docs/configuration.md and configs/default.yaml from the fields of securefed/config.py.
+
+    python docs/generate_configuration.py
+
+A test compares both files with what this script would write, so neither can drift from the code.
+"""
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from securefed.config import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+DEFAULTS = ROOT / "configs" / "default.yaml"
+
+PAGE_INTRO = """\
+# Every key of the configuration file
+
+<!-- Written by docs/generate_configuration.py from securefed/config.py; change that instead. -->
+
+A run takes its settings from the defaults, then from the YAML file after `--config`, then from the
+command line. [`configs/default.yaml`](../configs/default.yaml) holds every key with its default;
+the other files in `configs/` name only what differs. Values are checked strictly: an unknown key, a
+wrong type (`rounds: "80"`), a value out of range or a contradiction ends the command with exit code
+2, the path of the key and a hint, before any patient is read. YAML reads `1e-5` as text, so write
+`1.0e-5`.
+
+What an observer can learn is decided by [`privacy`](#privacy), by
+[`secure_aggregation`](#secure_aggregation) and by [`federation.shared`](#federationshared);
+[`federation.evaluate_every`](#federationevaluate_every) sets how often totals over held-out
+patients are released; [`evaluation.baselines`](#evaluationbaselines) spends more of the training
+patients' privacy. The other keys do not change it.
+
+"""
+
+YAML_INTRO = """\
+# Every setting with its default. Copy what you want to change; the rest may be left out.
+# Written by docs/generate_configuration.py; docs/configuration.md has ranges and remarks.
+"""
+
+Entry = tuple[str, FieldInfo]  # dotted key, field
+
+
+def entries(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
+    """All keys of a model in order, sections before what is in them."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        yield key, field
+        if section := _section(field):
+            yield from entries(section, f"{key}.")
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def page() -> str:
+    """The text of docs/configuration.md."""
+    return PAGE_INTRO + "\n".join(_chapter(key, field) for key, field in entries(Settings))
+
+
+def _chapter(key: str, field: FieldInfo) -> str:
+    if section := _section(field):
+        first_line = (section.__doc__ or "").strip().splitlines()[0]
+        return f"## {key}\n\n{first_line}\n"
+    heading = "###" if "." in key else "##"
+    rows = [f"- type: {_type(field)}"]
+    if interval := _range(field):
+        rows.append(f"- range: {interval}")
+    rows.append(f"- default: {_yaml_default(field)}")
+    return f"{heading} {key}\n\n{field.description}\n\n" + "\n".join(rows) + "\n"
+
+
+def _type(field: FieldInfo) -> str:
+    annotation = field.annotation
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in arguments)
+    names: dict[Any, str] = {
+        int: "whole number",
+        float: "number",
+        bool: "`true` or `false`",
+        Path: "path",
+    }
+    if origin in (Union, types.UnionType):
+        (wanted,) = [kind for kind in arguments if kind is not type(None)]
+        return f"{names[wanted]}, or `null` for not set"
+    if annotation is None:
+        raise TypeError("a setting without a type")
+    return names[annotation]
+
+
+def _range(field: FieldInfo) -> str:
+    return ", ".join(_bound(bound) for bound in field.metadata if _bound(bound))
+
+
+def _bound(bound: object) -> str:
+    match bound:
+        case annotated_types.Ge(ge=limit):
+            return f"at least {_number(limit)}"
+        case annotated_types.Gt(gt=limit):
+            return f"above {_number(limit)}"
+        case annotated_types.Le(le=limit):
+            return f"at most {_number(limit)}"
+        case annotated_types.Lt(lt=limit):
+            return f"below {_number(limit)}"
+    return ""  # strictness, which has no bound
+
+
+def _number(value: Any) -> str:
+    return "2^63" if value == 2**63 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _yaml_default(field: FieldInfo) -> str:
+    return f"`{_scalar(field.default)}`"
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and "." not in repr(value):
+        return repr(value).replace("e", ".0e")  # YAML 1.1 reads 1e-05 as text
+    return str(value)
+
+
+def defaults() -> str:
+    """The text of configs/default.yaml."""
+    lines = [YAML_INTRO.rstrip()]
+    for key, field in entries(Settings):
+        indent = "  " * key.count(".")
+        name = key.rsplit(".", 1)[-1]
+        if _section(field):
+            lines.append(f"{indent}{name}:" if indent else f"\n{name}:")
+            continue
+        blank = "\n" if not indent else ""
+        lines.append(f"{blank}{indent}# {field.description}")
+        lines.append(f"{indent}{name}: {_scalar(field.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write both files."""
+    PAGE.write_text(page())
+    DEFAULTS.write_text(defaults())
+    for path in (PAGE, DEFAULTS):
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The direction of imports: who may know whom. docs/concepts.md draws it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imports(source: str) -> set[str]:
+    """Dotted names that a module imports, wherever in the file; `from a import b` gives a.b too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                found.add("." * node.level)
+                continue
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+    return found
+
+
+def modules(folder: str) -> list[Path]:
+    """Python files below a folder of the repository."""
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def crossing(folder: str, forbidden: str, *, but_for: str = "-") -> Iterator[str]:
+    """Imports of `forbidden` in a folder, as "file: name"."""
+    for path in modules(folder):
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith(but_for):
+            continue
+        for name in sorted(imports(path.read_text())):
+            if name == forbidden or name.startswith(f"{forbidden}."):
+                yield f"{place}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("import torch.nn as nn", "torch.nn"),
+        ("def f():\n    from securefed import data", "securefed.data"),
+        ("from securefed.data import load", "securefed.data.load"),
+        ("importlib.import_module('attacks.suite')", "attacks.suite"),
+        ("from . import x", "."),
+    ],
+)
+def test_the_reader_of_imports_finds_every_form(source: str, name: str) -> None:
+    assert name in imports(source)
+
+
+@pytest.mark.parametrize("folder", ["protocols", "securefed", "attacks"])
+def test_every_layer_has_modules_and_imports_absolutely(folder: str) -> None:
+    files = modules(folder)
+    assert files
+    assert not [path for path in files if any(n.startswith(".") for n in imports(path.read_text()))]
+
+
+@pytest.mark.parametrize("forbidden", ["torch", "securefed", "attacks", "opacus", "pydantic"])
+def test_protocols_stands_alone(forbidden: str) -> None:
+    assert not list(crossing("protocols", forbidden))
+
+
+def test_only_the_command_line_imports_attacks() -> None:
+    assert not list(crossing("securefed", "attacks", but_for="securefed/cli/"))
+
+
+@pytest.mark.parametrize("forbidden", ["securefed.federation", "securefed.cli", "securefed.data"])
+def test_attacks_see_what_an_observer_sees_and_not_the_federation(forbidden: str) -> None:
+    assert not list(crossing("attacks", forbidden))
+
+
+def test_attacks_import_only_the_model_the_exposures_and_the_errors() -> None:
+    allowed = ("securefed.model", "securefed.adversary", "securefed.errors")
+    taken = crossing("attacks", "securefed")
+    names = [line.split(": ")[1] for line in taken]
+    assert not [n for n in names if n != "securefed" and not n.startswith(allowed)]
+
+
+@pytest.mark.parametrize(
+    "forbidden", ["torch", "opacus", "securefed.model", "securefed.federation"]
+)
+def test_data_imports_no_learning(forbidden: str) -> None:
+    assert not list(crossing("securefed/data", forbidden))
+
+
+@pytest.mark.parametrize(
+    "layer", ["data", "model", "training", "privacy", "federation", "reporting"]
+)
+def test_nothing_below_the_command_line_imports_it(layer: str) -> None:
+    assert not list(crossing(f"securefed/{layer}", "securefed.cli"))
+
+
+@pytest.mark.parametrize("layer", ["model", "training", "privacy"])
+def test_learning_does_not_know_the_federation(layer: str) -> None:
+    assert not list(crossing(f"securefed/{layer}", "securefed.federation"))
+    assert not list(crossing(f"securefed/{layer}", "protocols"))
+
+
+def test_torchvision_is_imported_in_one_module() -> None:
+    users = {line.split(":")[0] for line in crossing("securefed", "torchvision")}
+    assert users <= {"securefed/model/vision.py"}
+    users = {line.split(":")[0] for line in crossing("attacks", "torchvision")}
+    assert not users
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_imports_no_torch(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from securefed.cli.app import cli\n"
+        f"cli.main({arguments!r}, standalone_mode=False)\n"
+        "slow = {'torch', 'torchvision', 'opacus', 'scipy', 'sklearn', 'matplotlib'}\n"
+        "print('loaded:', sorted(slow & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_an_import_that_crosses_a_layer_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols" / "bad.py").write_text("def f():\n    from securefed import config\n")
+    assert list(crossing("protocols", "securefed")) == [
+        "protocols/bad.py: securefed",
+        "protocols/bad.py: securefed.config",
+    ]
