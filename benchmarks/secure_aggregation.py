@@ -212,8 +212,10 @@ def floor_seconds(parameters: int, masks: int) -> float:
     chunk = 2**16
     keystream, zeros = bytearray(4 * chunk + 15), bytes(4 * chunk)
     words = np.frombuffer(keystream, dtype="<u4", count=chunk)
-    total = np.zeros(parameters, dtype=np.uint32)
-    encryptor = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
+    total = np.ones(
+        parameters, dtype=np.uint32
+    )  # ones: its pages are there before the clock starts
+    encryptor = Cipher(algorithms.AES256(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
     started = time.perf_counter()
     for start in range(0, parameters, chunk):
         part = total[start : start + chunk]
