@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from securefed.data.samples import Patient
@@ -63,9 +64,12 @@ def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
     return PatientTensors(*tensors)
 
 
-def _evenly_spaced(patient: Patient, max_slices: int) -> np.ndarray:
+def _evenly_spaced(patient: Patient, max_slices: int) -> NDArray[np.int64]:
     count = len(patient.has_ct)
-    return np.unique(np.linspace(0, count - 1, min(count, max_slices)).round().astype(np.int64))
+    kept = min(count, max_slices)
+    # The middles of equal parts: of one slice the middle of the head, not its lowest edge.
+    middles: NDArray[np.int64] = (2 * np.arange(kept) + 1) * count // (2 * kept)
+    return middles
 
 
 def one_slice_records(group: PatientTensors) -> PatientTensors:
