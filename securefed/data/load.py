@@ -142,11 +142,30 @@ def manifest_hospitals(
         ConfigurationError: unknown `by`, or a value out of range.
         DataError: too few patients for so many hospitals.
     """
+    if by == "iid":
+        return _held_out_first(loaded, hospitals, test_share, seed)
     groups = partition.divide(loaded.patients, by=by, hospitals=hospitals, alpha=alpha, seed=seed)
     made = []
     for index, (name, patients) in enumerate(groups.items()):
         sides = partition.split(patients, test_share, seed=seed + index)
         made.append(HospitalData(name, sides.train, sides.test))
+    return _federated(made, list(loaded.warnings))
+
+
+def _held_out_first(loaded: Loaded, hospitals: int, test_share: float, seed: int) -> FederatedData:
+    # A hospital of three patients cannot hold out one of each label; all patients together can.
+    sides = partition.split(loaded.patients, test_share, seed=seed)
+    if len(sides.train) < hospitals:
+        raise DataError(
+            f"{len(sides.train)} patients are left to train on, for {hospitals} hospitals",
+            hint="use fewer hospitals or a smaller test share",
+        )
+    train = partition.iid(sides.train, hospitals, seed=seed)
+    test = partition.deal(sides.test, hospitals, seed=seed)
+    made = [
+        HospitalData(f"hospital-{index + 1}", *both)
+        for index, both in enumerate(zip(train, test, strict=True))
+    ]
     return _federated(made, list(loaded.warnings))
 
 

@@ -60,6 +60,11 @@ def by_site(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
 def iid(patients: Sequence[Patient], hospitals: int, *, seed: int) -> list[list[Patient]]:
     """Deal patients out like cards, each label on its own: sizes and label counts nearly equal."""
     _check_counts(patients, hospitals)
+    return deal(patients, hospitals, seed=seed)
+
+
+def deal(patients: Sequence[Patient], hospitals: int, *, seed: int) -> list[list[Patient]]:
+    """As `iid`, but with fewer patients than hospitals some get none."""
     rng = np.random.default_rng(seed)
     dealt = [patient for label in (0, 1) for patient in _shuffled(patients, label, rng)]
     return [dealt[start::hospitals] for start in range(hospitals)]

@@ -36,6 +36,7 @@ def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
                 markersize=3,
                 label="AUC",
             )
+            left.legend(loc="lower center", frameon=False)
         if spent:
             right = left.twinx()
             right.set_ylabel("epsilon spent")
@@ -44,6 +45,5 @@ def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
             )
             right.set_ylim(bottom=0)
             right.legend(loc="lower right", frameon=False)
-        left.legend(loc="lower center", frameon=False)
         left.set_title("Global model over rounds")
         figure.savefig(path, format="svg", metadata={"Date": None})

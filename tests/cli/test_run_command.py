@@ -54,9 +54,16 @@ def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
         assert name in done.stderr
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {
-        "run.json", "metrics.jsonl", "summary.json", "model.safetensors", "progress.svg",
-        "exposures/index.jsonl", "exposures/messages.bin", "hospitals/hospital-1/ledger.sqlite",
-        "hospitals/hospital-1/personal.safetensors", "hospitals/hospital-1/summary.json",
+        "run.json",
+        "metrics.jsonl",
+        "summary.json",
+        "model.safetensors",
+        "progress.svg",
+        "exposures/index.jsonl",
+        "exposures/messages.bin",
+        "hospitals/hospital-1/ledger.sqlite",
+        "hospitals/hospital-1/personal.safetensors",
+        "hospitals/hospital-1/summary.json",
     } <= files
     assert not {name for name in files if name.endswith((".pem", ".pkl", ".pt", ".partial"))}
 
@@ -68,10 +75,28 @@ def test_json_prints_the_flat_summary_and_nothing_else(config: Path, tmp_path: P
     summary = json.loads(done.stdout)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert list(summary) == [
-        "schema", "configuration", "rounds", "clients", "patients", "auc", "auc_ci95", "accuracy",
-        "sensitivity", "specificity", "f1", "local_auc", "epsilon", "epsilon_by_client", "delta",
-        "privacy_unit", "accountant", "bytes_up_per_client_round", "bytes_down_per_client_round",
-        "client_seconds_per_round", "aggregate_seconds_per_round", "wall_seconds",
+        "schema",
+        "configuration",
+        "rounds",
+        "clients",
+        "patients",
+        "auc",
+        "auc_ci95",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "f1",
+        "local_auc",
+        "epsilon",
+        "epsilon_by_client",
+        "delta",
+        "privacy_unit",
+        "accountant",
+        "bytes_up_per_client_round",
+        "bytes_down_per_client_round",
+        "client_seconds_per_round",
+        "aggregate_seconds_per_round",
+        "wall_seconds",
         "survivors_by_round",
     ]
     assert summary["configuration"] == "secure"
@@ -96,7 +121,11 @@ def test_wrong_input_is_one_error_and_a_hint_without_traceback(
     arguments: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        command("run", *arguments), capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        command("run", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
         env=ENVIRONMENT,
     )
     assert done.returncode == code, done.stderr
@@ -135,7 +164,9 @@ def test_a_stopped_run_resumes_and_never_forgets_spent_budget(
     path, out = tmp_path / "long.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(many))
     process = subprocess.Popen(
-        command("run", "--config", path, "--out", out), stderr=subprocess.PIPE, text=True,
+        command("run", "--config", path, "--out", out),
+        stderr=subprocess.PIPE,
+        text=True,
         env=ENVIRONMENT,
     )
     wait_for_round(out, 2, process)

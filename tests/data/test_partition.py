@@ -43,6 +43,11 @@ def test_every_patient_is_on_exactly_one_side_of_every_division(
     labels: list[int], seed: int, by: str, hospitals: int, alpha: float, test_share: float
 ) -> None:
     loaded = Loaded(cohort(labels), [], [], "")
+    left = len(partition.split(loaded.patients, test_share, seed=seed).train)
+    if by == "iid" and left < hospitals:
+        with pytest.raises(DataError, match=f"{left} patients are left to train on"):
+            manifest_hospitals(loaded, hospitals=hospitals, test_share=test_share, seed=seed, by=by)
+        return
     data = manifest_hospitals(
         loaded, hospitals=hospitals, test_share=test_share, seed=seed, by=by, alpha=alpha
     )

@@ -32,9 +32,7 @@ TINY = {
 
 
 def settings(**sections: dict[str, object]) -> Settings:
-    merged = {
-        name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}
-    }
+    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
     return Settings.model_validate(merged)
 
 
@@ -203,7 +201,8 @@ def test_a_round_below_the_threshold_aborts_and_changes_nothing(
         if record.round == 3:
             assert not record.aborted
     stages = {
-        seen.stage for seen in adversary.sightings(tmp_path / "run" / "exposures")
+        seen.stage
+        for seen in adversary.sightings(tmp_path / "run" / "exposures")
         if seen.round == 2
     }
     assert "unmask" not in stages, "nothing may be opened in an aborted round"
