@@ -41,8 +41,8 @@ from protocols.errors import (
 )
 from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
-from protocols.mask_stream import Mask, Words, apply_masks
-from protocols.opening import pairwise_masks, self_mask
+from protocols.mask_stream import Words, apply_masks
+from protocols.opening import Openings
 from protocols.parameters import JobRules
 
 M = TypeVar("M")
@@ -94,9 +94,7 @@ class SecureSumServer:
         self._added: dict[str, int] = {}
         self._survivors: frozenset[int] = frozenset()
         self._confirmations: dict[int, m.Confirmation] = {}
-        self._seed_shares: dict[int, list[tuple[int, bytes]]] = {}
-        self._key_shares: dict[int, list[tuple[int, bytes]]] = {}
-        self._opened = False
+        self._openings: Openings | None = None
         self._failure: ThresholdMissed | None = None
         self._following: SecureSumServer | None = None
         self._riding_adverts: dict[str, m.Advert] = {}
@@ -303,37 +301,32 @@ class SecureSumServer:
             ThresholdMissed: if too few replies came, or too few for one client's secret.
         """
         self._expect(Expecting.OPENINGS)
+        openings = Openings(
+            self.rules,
+            self._adverts,
+            self._neighbours.__getitem__,
+            self._shared,
+            self._survivors,
+        )
         riding: dict[str, m.Shares] = {}
         answered = set()
         for name, reply in replies.items():
             with self._dropping(name):
                 opening = self._decode(m.Opening, reply)
                 place = self._sender(name, opening.sender, opening.round_number)
-                self._take_opening(place, opening)
+                openings.take(place, opening)
                 answered.add(place)
                 if opening.upcoming:
                     riding[name] = opening.upcoming
         self._close(answered, Expecting.NOTHING)
-        for place in sorted(self._shared):
-            held = self._seed_shares if place in self._survivors else self._key_shares
-            if len(held.get(place, ())) < self.rules.share_threshold:
-                raise ThresholdMissed(
-                    f"{len(held.get(place, ()))} shares of {self._name(place)} arrived, where"
-                    f" {self.rules.share_threshold} are needed"
-                )
+        try:
+            openings.check_complete()
+        except ThresholdMissed as error:
+            self._failure = error
+            raise
+        self._openings = openings
         if self._following:
             self._following._take_early(SecureSumServer._take_shares, riding)
-
-    def _take_opening(self, place: int, opening: m.Opening) -> None:
-        holders = (self._neighbours[place] | {place}) & self._shared
-        for shares, secrets, expected in (
-            (opening.self_masks, self._seed_shares, holders & self._survivors),
-            (opening.mask_keys, self._key_shares, holders - self._survivors),
-        ):
-            if [share.place for share in shares] != sorted(expected):
-                raise MalformedMessage("not one share for each client that was asked for")
-            for share in shares:
-                secrets.setdefault(share.place, []).append((place + 1, share.value))
 
     def result(self) -> tuple[Words, tuple[str, ...]]:
         """The sum over the survivors modulo 2^32, and their names.
@@ -343,22 +336,10 @@ class SecureSumServer:
             BadShare: if the shares do not recover a secret; no sum is returned.
         """
         self._expect(Expecting.NOTHING)
-        if not self._opened:
-            apply_masks(self._total, self._remaining_masks(), threads=self._threads)
-            self._opened = True
+        if self._openings:
+            apply_masks(self._total, self._openings.remaining_masks(), threads=self._threads)
+            self._openings = None  # the masks come off once
         return self._total, tuple(self._name(place) for place in sorted(self._survivors))
-
-    def _remaining_masks(self) -> list[Mask]:
-        masks = []
-        for place in sorted(self._shared):
-            advert = self._adverts[place]
-            if place in self._survivors:
-                masks.append(self_mask(self.rules, advert, self._seed_shares[place]))
-            else:
-                partners = self._neighbours[place] & self._survivors
-                shares = self._key_shares[place]
-                masks += pairwise_masks(self.rules, advert, shares, partners, self._adverts)
-        return masks
 
     # ---- what the steps share -------------------------------------------------------------
 

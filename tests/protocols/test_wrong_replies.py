@@ -15,6 +15,7 @@ from protocols.errors import (
     WrongRound,
     WrongStage,
 )
+from protocols.graph import SparseGraph
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 
@@ -207,6 +208,21 @@ def test_below_the_threshold_every_further_step_refuses():
     for step in (server.request_confirm, server.request_unmask, server.result):
         with pytest.raises(ThresholdMissed):
             step()
+
+
+def test_a_secret_that_cannot_be_rebuilt_gives_no_sum_at_all():
+    """In a sparse graph one neighbourhood can be too thin while the cohort is large enough."""
+    sparse = SparseGraph(0.02, 0.05, privacy_bits=20, abort_bits=15)
+    job = Federation(JobRules("job", LENGTH, sparse=sparse), names(80))
+    vectors = random_vectors(job.members, LENGTH)
+    server = job.run(job.server(), vectors, last="confirm")
+    rules = server.rules
+    silent = sorted(rules.neighbours(0))[: rules.degree + 2 - rules.share_threshold]
+    lost = {job.members[place]: "unmask" for place in silent}
+    with pytest.raises(ThresholdMissed, match="shares of clinic-0"):
+        job.exchange(server, "unmask", vectors, lost)
+    with pytest.raises(ThresholdMissed, match="shares of clinic-0"):
+        server.result()
 
 
 def test_the_servers_steps_come_in_order():
