@@ -19,9 +19,7 @@ from rich.progress import Progress, TaskID
 @click.option("--patients", default=2000, show_default=True, help="Public phantom patients.")
 @click.option("--epochs", default=4, show_default=True, help="Passes over their slices.")
 @click.option("--seed", default=2026, show_default=True, help="Of phantoms, weights and batches.")
-def command(
-    out: Path, width: int, image_size: int, patients: int, epochs: int, seed: int
-) -> None:
+def command(out: Path, width: int, image_size: int, patients: int, epochs: int, seed: int) -> None:
     """Train the compact encoders on public single-modality phantoms.
 
     The weights that come with SecureFed were made by this command with its defaults. No pair of
