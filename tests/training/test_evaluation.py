@@ -155,10 +155,16 @@ def test_the_interval_covers_the_true_auc_about_as_often_as_it_says():
     assert covered >= 85
 
 
-def test_equal_seeds_give_equal_intervals():
-    counts = count_scores(*_normal_scores(50))
-    assert metrics(counts, seed=3) == metrics(counts, seed=3)
-    assert metrics(counts, seed=3).auc_ci95 != metrics(counts, seed=4).auc_ci95
+def test_three_patients_in_perfect_order_prove_little():
+    low, high = _of(torch.tensor([-1.0, -2.0, 3.0]), torch.tensor([0.0, 0.0, 1.0])).auc_ci95
+    assert high == 1
+    assert low == pytest.approx(0.283, abs=1e-3)
+
+
+def test_the_interval_mirrors_when_labels_do():
+    logits, labels = _normal_scores(40)
+    low, high = _of(logits, labels).auc_ci95
+    assert _of(logits, 1 - labels).auc_ci95 == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
