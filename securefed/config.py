@@ -121,7 +121,8 @@ class FederationSettings(Section):
     clients: int = Field(4, ge=2, le=1000, description="Number of hospitals.")
     rounds: int = Field(80, ge=1, le=100_000, description="Rounds of training.")
     shared: Literal["classifier", "fusion+classifier", "all"] = Field(
-        "classifier", description="Parameters that are aggregated; the rest stays in the hospital."
+        "fusion+classifier",
+        description="Parameters that are aggregated; the rest stays in the hospital.",
     )
     strategy: Literal["fedavg", "fedprox", "fedadam"] = Field(
         "fedadam", description="How the server uses the mean update."

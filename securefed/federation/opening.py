@@ -159,6 +159,8 @@ def _secure_job(
         job=uuid.uuid4().hex,
         vector_length=layout.words,
         allow_two_party=settings.secure_aggregation.allow_two_party,
+        # No client answers for a sum over fewer hospitals than every round has.
+        minimum_cohort=settings.federation.clients_per_round or settings.federation.clients,
         max_rounds=2**31,  # sums are numbered apart from training rounds
     )
     clients = {

@@ -18,7 +18,7 @@ SETTINGS = {
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 3},
     "privacy": {"delta": 1e-3},
-    "federation": {"rounds": 3, "evaluate_every": 1},
+    "federation": {"shared": "classifier", "rounds": 3, "evaluate_every": 1},
 }
 
 

@@ -20,6 +20,7 @@ from securefed.federation.rounds import RoundRecord
 from securefed.federation.run_directory import RunDirectory
 from securefed.federation.simulation import Simulation
 from securefed.model.network import DualEncoderNetwork
+from securefed.model.sharing import flatten, shared_names
 from securefed.training.local import LocalTrainer
 
 TINY = {
@@ -27,7 +28,7 @@ TINY = {
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 4},
     "privacy": {"dp": False, "delta": 1e-3, "seeded_noise": True},
-    "federation": {"rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
+    "federation": {"shared": "classifier", "rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
 }
 
 
@@ -90,9 +91,8 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
 
 
 def masked_start(simulation: Simulation) -> np.ndarray:
-    names = [n for n, _ in simulation.network.named_parameters() if n.startswith("classifier.")]
-    start_parameters = dict(simulation.network.named_parameters())
-    return torch.cat([start_parameters[n].detach().flatten() for n in names]).numpy()
+    names = shared_names(simulation.network, simulation.settings.federation.shared)
+    return flatten(dict(simulation.network.named_parameters()), names)
 
 
 def test_evaluation_counts_of_a_masked_run_are_those_in_the_clear(
