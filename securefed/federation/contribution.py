@@ -64,7 +64,17 @@ class ContributionLayout:
     def encode(
         self, update: NDArray[np.float32], patients: int, counts: NDArray[np.int64]
     ) -> Words:
-        """Encode one contribution; (P,), n, (COUNTS,) -> (words,)."""
+        """Encode one contribution; (P,), n, (COUNTS,) -> (words,).
+
+        Raises:
+            RunError: a wrong shape, or an update with non-finite values.
+            protocols.errors.ValueOutOfRange: patients or a count outside 0 and max_patients.
+        """
+        if update.shape != (self.parameters,) or counts.shape != (COUNTS,):
+            raise RunError(
+                f"update and counts have shape {update.shape} and {counts.shape}, expected "
+                f"({self.parameters},) and ({COUNTS},); nothing was sent"
+            )
         if not np.isfinite(update).all():
             raise RunError("the update holds non-finite values; nothing was sent")
         clipped = np.clip(update.astype(np.float64), -self.value_range, self.value_range)

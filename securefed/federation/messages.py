@@ -9,10 +9,11 @@ Messages are msgpack with fixed fields: unknown fields, wrong types and oversize
 before anything is used. No pickle.
 """
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from securefed.errors import RunError
@@ -20,6 +21,10 @@ from securefed.errors import RunError
 LARGEST_MESSAGE = 2**30  # bytes; a ResNet-18 pair with everything shared is about 90 MB
 
 Stage = Literal["advertise", "share", "work", "confirm", "unmask"]
+Round = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+# The name of an error class. It ends in the server's log and on its terminal: no control
+# characters, no text, no length of the sender's choice.
+ErrorName = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*\Z")]
 Message = TypeVar("Message")
 Vector = NDArray[np.float32]
 
@@ -36,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
         shared: at stage work: the shared parameters, float32 little-endian.
     """
 
-    round: int
+    round: Round
     stage: Stage
     body: bytes = b""
     train: bool = False
@@ -54,10 +59,10 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
             that could carry a path or a value of the hospital.
     """
 
-    round: int
+    round: Round
     stage: Stage
     body: bytes = b""
-    refusal: str = ""
+    refusal: ErrorName = ""
 
 
 class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -99,7 +104,7 @@ def _decode(data: bytes, kind: type[Message]) -> Message:
         raise RunError(f"message of {len(data)} bytes is over the limit {LARGEST_MESSAGE}")
     try:
         return msgspec.msgpack.decode(data, type=kind, strict=True)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(f"malformed {kind.__name__.lower()}: {error}") from None
 
 

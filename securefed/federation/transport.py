@@ -5,12 +5,15 @@ deadline. Missing replies are normal: whoever misses a stage is dropped from the
 for real machines implements the same two methods; nothing above knows the difference.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 Handler = Callable[[bytes], bytes]
+
+log = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
@@ -59,5 +62,7 @@ class InProcessTransport:
     def _answer(self, name: str, request: bytes, replies: dict[str, bytes]) -> None:
         try:
             replies[name] = self._handlers[name](request)
+        except Exception:
+            log.exception("%s failed and gives no reply", name)
         finally:
             self._busy[name].release()
