@@ -62,6 +62,7 @@ class Clock:
 def run_ours(settings: Settings, folder: Path) -> tuple[Simulation, float, dict[str, float]]:
     """Returns the finished simulation, wall seconds of its rounds, and busy seconds by kind."""
     simulation = open_run(settings, RunDirectory.create(folder), lambda text: None, resume=False)
+    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.clients)))
     disk = Clock()
     simulation._check_point = disk.wrap(simulation._check_point)  # type: ignore[method-assign]
     recording = simulation.transport._recording
@@ -161,12 +162,13 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Opacus warns about its own hooks and its own generator
     settings = load(None, {"federation.rounds": arguments.rounds, "privacy.epsilon": 8.0})
-    begin = time.perf_counter()
+    begin, threads = time.perf_counter(), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         simulation, ours, busy = run_ours(settings, Path(folder) / "run")
         whole = time.perf_counter() - begin
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         final = simulation.evaluate()
+        torch.set_num_threads(threads)  # the peer's hospitals take turns, with all cores each
         peer = run_peer(simulation)
     total = sum(busy.values())
     report = {

@@ -105,6 +105,8 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
     # Imported here: torch takes two seconds, and --help does not need it.
+    import torch
+
     from securefed.federation.opening import open_run, settings_of
     from securefed.federation.run_directory import RunDirectory
 
@@ -117,6 +119,8 @@ def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, A
         simulation = open_run(settings, directory, status.update, resume=resume)
     for note in simulation.notes:
         console.print(f"[yellow]note:[/] {note}")
+    # From here on the hospitals compute side by side, each on a thread of its own.
+    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.clients)))
     stopped = _train(simulation, console)
     if stopped:
         done, planned = simulation.server.finished, simulation.server.plan.rounds
