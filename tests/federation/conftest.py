@@ -24,6 +24,7 @@ from securefed.training.patients import PatientTensors, stack
 NAMES = ("north", "south", "west")
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)
 
+MakeClient = Callable[..., Client]
 MakeClients = Callable[..., dict[str, Client]]
 
 
@@ -67,23 +68,24 @@ def rules(layout: ContributionLayout) -> JobRules:
 
 
 @pytest.fixture
-def make_clients(
+def make_client(
     tmp_path: Path,
     patients: dict[str, PatientTensors],
     layout: ContributionLayout,
     roster_and_keys: tuple[Roster, dict[str, IdentityKey]],
     rules: JobRules,
-) -> MakeClients:
-    """One client per name, with masks or without, with a ledger of the given budget."""
+) -> MakeClient:
+    """Clients with masks or without, with a ledger of the given budget."""
 
     def make(
+        name: str = "north",
         *,
         secure: bool = False,
         private: bool = True,
         budget: float | None = None,
         layout: ContributionLayout = layout,
         **changes: Any,
-    ) -> dict[str, Client]:
+    ) -> Client:
         plan = {
             "shared": "classifier",
             "train_encoders": False,
@@ -98,22 +100,25 @@ def make_clients(
             **changes,
         }
         roster, keys = roster_and_keys
-        clients = {}
-        for name in NAMES:
-            ledger = None
-            if private:
-                ledger = Ledger.create(
-                    tmp_path / f"{name}.sqlite",
-                    client=name,
-                    unit="patient",
-                    delta=1e-3,
-                    budget_epsilon=budget,
-                    accountant="rdp",
-                )
-            group = patients[name]
-            trainer = LocalTrainer(name, _initial(), group, group, LocalPlan(**plan), ledger, "run")
-            masks = SecureSumClient(name, keys[name], roster, rules) if secure else None
-            clients[name] = Client(name, trainer, layout, masks)
-        return clients
+        ledger = None
+        if private:
+            ledger = Ledger.create(
+                tmp_path / f"{name}.sqlite",
+                client=name,
+                unit="patient",
+                delta=1e-3,
+                budget_epsilon=budget,
+                accountant="rdp",
+            )
+        group = patients[name]
+        trainer = LocalTrainer(name, _initial(), group, group, LocalPlan(**plan), ledger, "run")
+        masks = SecureSumClient(name, keys[name], roster, rules) if secure else None
+        return Client(name, trainer, layout, masks)
 
     return make
+
+
+@pytest.fixture
+def make_clients(make_client: MakeClient) -> MakeClients:
+    """All three clients, with the options of `make_client`."""
+    return lambda **options: {name: make_client(name, **options) for name in NAMES}
