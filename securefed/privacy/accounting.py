@@ -40,6 +40,8 @@ class Event:
         noise_multiplier: standard deviation of the noise over the clipping norm, >= 0.
         sample_rate: probability with which each unit enters a step, in (0, 1].
         steps: how many steps, >= 0; steps whose Poisson batch was empty count too.
+        noise_from: how many hospitals' noise together is `noise_multiplier`; 1 is the hospital's
+            own, more need others to keep to the protocol (`distributed`). Costs the same.
 
     Raises:
         ConfigurationError: a field out of its range, or not a number.
@@ -48,6 +50,7 @@ class Event:
     noise_multiplier: float
     sample_rate: float
     steps: int
+    noise_from: int = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
@@ -63,6 +66,10 @@ class Event:
             raise ConfigurationError(
                 f"steps must be a whole number, not negative, got {self.steps!r}",
                 hint="a part of a step releases as much as a whole one: round up",
+            )
+        if type(self.noise_from) is not int or self.noise_from < 1:
+            raise ConfigurationError(
+                f"noise_from must be a whole number, at least 1, got {self.noise_from!r}"
             )
 
 

@@ -130,6 +130,7 @@ class Ledger:
             raise PrivacyError(f"there is no ledger at {path}")
         with ledger_file.connection(path) as database:
             ledger_file.check(database, path)
+            ledger_file.add_shared_noise(database)
             ledger = cls(path, *ledger_file.settings(database, path))
         for name, asked, found in (("client", client, ledger.client), ("unit", unit, ledger.unit)):
             if asked is not None and asked != found:
@@ -159,31 +160,14 @@ class Ledger:
         if round_number < 0:
             raise ConfigurationError(f"the round must not be negative, got {round_number}")
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
-            attempts = database.execute(
-                "SELECT attempt, replay_key, noise_multiplier, sample_rate, steps FROM reservation"
-                " WHERE run = ? AND round = ? ORDER BY attempt",
-                (run, round_number),
-            ).fetchall()
-            for attempt, key, *fields in attempts:
+            attempts = ledger_file.attempts(database, run, round_number)
+            for attempt, (key, reserved) in enumerate(attempts, start=1):
                 if replay_key is not None and key == replay_key:
-                    self._require_same(round_number, event, Event(*fields))
+                    self._require_same(round_number, event, reserved)
                     return Reservation(attempt, replayed=True)
             self._require_affordable(database, [event], f"round {round_number}")
             attempt = len(attempts) + 1
-            database.execute(
-                "INSERT INTO reservation (run, round, attempt, replay_key, noise_multiplier,"
-                " sample_rate, steps, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run,
-                    round_number,
-                    attempt,
-                    replay_key,
-                    event.noise_multiplier,
-                    event.sample_rate,
-                    event.steps,
-                    ledger_file.now(),
-                ),
-            )
+            ledger_file.append_reservation(database, run, round_number, attempt, replay_key, event)
         return Reservation(attempt, replayed=False)
 
     def require(self, events: Sequence[Event]) -> None:

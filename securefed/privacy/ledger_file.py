@@ -1,10 +1,11 @@
 """The SQLite file under a ledger: its tables, how it is opened, and what can be wrong with it.
 
-Three append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts)
-and the reservations. The header carries an application id and a schema version, so that another
-file is not taken for a ledger and a newer ledger is not misread. The names tell which hospital took
-part when and how often, and a replay key is a digest that may cover patients' data: the file is the
-hospital's own and is not for passing on. STRICT tables need SQLite 3.37 (November 2021).
+Append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts), the
+reservations, and how many hospitals' noise a reservation relies on, where it is not its own alone.
+The header carries an application id and a schema version, so that another file is not taken for a
+ledger and a newer ledger is not misread. The names tell which hospital took part when and how
+often, and a replay key is a digest that may cover patients' data: the file is the hospital's own
+and is not for passing on. STRICT tables need SQLite 3.37 (November 2021).
 """
 
 import os
@@ -51,13 +52,25 @@ CREATE TABLE reservation (
     UNIQUE (run, round, attempt)
 ) STRICT;
 """
+# For reservations whose noise comes from several hospitals. A table of its own, so that ledgers of
+# before stay valid, and versions that do not know it still compute the right epsilon.
+_SHARED_NOISE = """
+CREATE TABLE IF NOT EXISTS shared_noise (
+    id INTEGER PRIMARY KEY,
+    hospitals INTEGER NOT NULL CHECK (hospitals > 1)
+) STRICT;
+"""
+_EVENT = (
+    "noise_multiplier, sample_rate, steps, COALESCE(hospitals, 1)"
+    " FROM reservation LEFT JOIN shared_noise USING (id)"
+)
 # INSERT OR REPLACE deletes without firing a delete trigger, so a repeated id is refused as well.
 _APPEND_ONLY = """
-CREATE TRIGGER {table}_update BEFORE UPDATE ON {table}
+CREATE TRIGGER IF NOT EXISTS {table}_update BEFORE UPDATE ON {table}
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER {table}_delete BEFORE DELETE ON {table}
+CREATE TRIGGER IF NOT EXISTS {table}_delete BEFORE DELETE ON {table}
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER {table}_replace BEFORE INSERT ON {table}
+CREATE TRIGGER IF NOT EXISTS {table}_replace BEFORE INSERT ON {table}
 WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
@@ -114,6 +127,16 @@ def build(database: sqlite3.Connection) -> None:
     database.executescript(_TABLES)
     for table, key in triggers:
         database.executescript(_APPEND_ONLY.format(table=table, key=key))
+    add_shared_noise(database)
+
+
+def add_shared_noise(database: sqlite3.Connection) -> None:
+    """Lay out the table of shared noise where it is missing."""
+    query = "SELECT 1 FROM sqlite_schema WHERE name = 'shared_noise_replace'"  # the last of it
+    if database.execute(query).fetchone() is None:
+        # Two processes may come to this at once: hence "if not exists" all the same.
+        triggers = _APPEND_ONLY.format(table="shared_noise", key="id")
+        database.executescript(f"BEGIN IMMEDIATE; {_SHARED_NOISE} {triggers} COMMIT;")
 
 
 def check(database: sqlite3.Connection, path: Path) -> None:
@@ -153,10 +176,39 @@ def settings(
 
 def history(database: sqlite3.Connection) -> list[Event]:
     """Every reservation, oldest first."""
+    return [Event(*row) for row in database.execute(f"SELECT {_EVENT} ORDER BY id")]
+
+
+def attempts(
+    database: sqlite3.Connection, run: str, round_number: int
+) -> list[tuple[str | None, Event]]:
+    """Replay key and event of each reservation of a round, oldest first."""
     rows = database.execute(
-        "SELECT noise_multiplier, sample_rate, steps FROM reservation ORDER BY id"
+        f"SELECT replay_key, {_EVENT} WHERE run = ? AND round = ? ORDER BY attempt",
+        (run, round_number),
     )
-    return [Event(*row) for row in rows]
+    return [(key, Event(*fields)) for key, *fields in rows]
+
+
+def append_reservation(
+    database: sqlite3.Connection,
+    run: str,
+    round_number: int,
+    attempt: int,
+    replay_key: str | None,
+    event: Event,
+) -> None:
+    """Write a reservation; within a transaction."""
+    mechanism = (event.noise_multiplier, event.sample_rate, event.steps)
+    row = (run, round_number, attempt, replay_key, *mechanism, now())
+    cursor = database.execute(
+        "INSERT INTO reservation (run, round, attempt, replay_key, noise_multiplier, sample_rate,"
+        " steps, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+    if event.noise_from > 1:
+        shared = (cursor.lastrowid, event.noise_from)
+        database.execute("INSERT INTO shared_noise VALUES (?, ?)", shared)
 
 
 def budget(database: sqlite3.Connection) -> float | None:
