@@ -10,20 +10,20 @@ no individual update in the file.
     outsider     none of them; the released model.safetensors alone
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from securefed.errors import RunError
 
 Direction = Literal["down", "up"]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 INDEX, BYTES = "index.jsonl", "messages.bin"
 
 
-@dataclass(frozen=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message on the wire.
 
     Attributes:
@@ -33,12 +33,12 @@ class Sighting:
             kept because the recording had reached its bound.
     """
 
-    round: int
+    round: Count
     stage: str
     client: str
     direction: Direction
-    offset: int | None
-    size: int
+    offset: Count | None
+    size: Count
 
 
 class Recording:
@@ -53,7 +53,7 @@ class Recording:
 
     def add(self, messages: list[tuple[int, str, str, Direction, bytes]]) -> None:
         """Record (round, stage, client, direction, content) of each message, in order."""
-        lines = []
+        lines: list[bytes] = []
         with self._bytes.open("ab") as store:
             for round_number, stage, client, direction, content in messages:
                 fits = self._used + len(content) <= self._limit
@@ -62,9 +62,9 @@ class Recording:
                     store.write(content)
                     self._used += len(content)
                 seen = Sighting(round_number, stage, client, direction, offset, len(content))
-                lines.append(json.dumps(asdict(seen)))
-        with self._index.open("a") as index:
-            index.writelines(line + "\n" for line in lines)
+                lines.append(msgspec.json.encode(seen) + b"\n")
+        with self._index.open("ab") as index:
+            index.writelines(lines)
 
 
 def sightings(folder: Path) -> Iterator[Sighting]:
@@ -74,10 +74,10 @@ def sightings(folder: Path) -> Iterator[Sighting]:
         RunError: the recording is missing or damaged.
     """
     try:
-        with (folder / INDEX).open() as index:
+        with (folder / INDEX).open("rb") as index:
             for line in index:
-                yield Sighting(**json.loads(line))
-    except (OSError, ValueError, TypeError) as error:
+                yield msgspec.json.decode(line, type=Sighting)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(
             f"cannot read the recorded messages in {folder}: {error}",
             hint="was the run made with exposures.record: false?",
@@ -95,9 +95,14 @@ def content(folder: Path, seen: Sighting) -> bytes:
             f"round {seen.round} {seen.stage} of {seen.client} was not kept",
             hint="raise exposures.limit_mb and run again",
         )
-    with (folder / BYTES).open("rb") as store:
-        store.seek(seen.offset)
-        data = store.read(seen.size)
+    try:
+        with (folder / BYTES).open("rb") as store:
+            store.seek(seen.offset)
+            data = store.read(seen.size)
+    except OSError as error:
+        raise RunError(
+            f"cannot read round {seen.round} {seen.stage} from {folder / BYTES}: {error.strerror}"
+        ) from None
     if len(data) != seen.size:
         raise RunError(f"{folder / BYTES} ends before round {seen.round} {seen.stage}")
     return data
