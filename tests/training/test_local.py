@@ -391,7 +391,7 @@ def test_batch_statistics_and_undeclared_frozen_parts_are_refused(
     with pytest.raises(PrivacyError, match=r"fusion\.locality"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
     network.encoder_ct.layers[1] = nn.BatchNorm2d(16)
-    with pytest.raises(ConfigurationError, match="encoder_ct.layers.1"):
+    with pytest.raises(ConfigurationError, match=r"encoder_ct\.layers\.1"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
 
 
