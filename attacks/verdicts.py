@@ -1,0 +1,247 @@
+"""Verdicts: from findings and controls to PASS, FAIL, INCONCLUSIVE or INVALID.
+
+    PASS          the upper confidence limit is under the threshold
+    FAIL          the lower limit is over it; or the certified epsilon is over the claimed one
+    INCONCLUSIVE  between; or not attacked, withheld, without a threshold, without power
+    INVALID       a control of that attack is off its gate, or was not run
+
+A control speaks for the attacks of its family. Of the whole audit: FAIL if anything fails whose
+controls stand, since a leak shown by a sound attack is shown whatever became of the others; then
+INVALID, INCONCLUSIVE, PASS. Nothing judged is INCONCLUSIVE, never PASS. A PASS says that these
+attacks found little, with this confidence. It does not say that none could.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from attacks.canaries import EpsilonAudit
+from attacks.errors import InvalidScores
+from attacks.intervals import Estimate, Interval, holm, tail
+from attacks.policy import Attack, Gate, Policy, Scene
+
+
+class Verdict(Enum):
+    PASS = "PASS"  # noqa: S105  # a verdict, not a password
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INVALID = "INVALID"
+    FAIL = "FAIL"
+
+    @property
+    def exit_code(self) -> int:
+        """3 on FAIL, for pipelines; 0 otherwise."""
+        return 3 if self is Verdict.FAIL else 0
+
+
+GRAVITY = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.INVALID, Verdict.FAIL)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one attack found, by one observer, in one scene.
+
+    Attributes:
+        method: the attack within its family, for instance "lira".
+        metric: of leakage, larger is worse; named as in the policy.
+        estimate: the figure; None where there is none.
+        absent: why there is none (not applicable, withheld); None where there is one.
+
+    Raises:
+        InvalidScores: both or neither of estimate and absent, or a figure that is not finite.
+    """
+
+    attack: Attack
+    method: str
+    metric: str
+    observer: str
+    scene: Scene
+    estimate: Estimate | None = None
+    absent: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.estimate is None) == (not self.absent):
+            raise InvalidScores(f"{self.name}: a finding is a figure, or says why there is none")
+        if self.estimate is not None and not math.isfinite(self.estimate.value):
+            raise InvalidScores(f"{self.name}: the figure is {self.estimate.value}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.attack} / {self.method} / {self.metric} / {self.observer} / {self.scene}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control's figure; `interval` where its gate asks for one."""
+
+    attack: Attack
+    control: str
+    metric: str
+    value: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One line of the verdict.
+
+    Attributes:
+        verdict: None where the policy reports the figure without judging it.
+        reason: in words, with the figures that decided.
+        adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
+    """
+
+    name: str
+    verdict: Verdict | None
+    reason: str
+    value: float | None = None
+    interval: Interval | None = None
+    threshold: float | None = None
+    adjusted_p: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditVerdict:
+    verdict: Verdict
+    judgements: tuple[Judgement, ...]
+    broken_controls: dict[Attack, tuple[str, ...]]
+
+
+def gate_complaint(gate: Gate, controls: Sequence[Control]) -> str | None:
+    """Why a gate is not met, or None. Every control of that name must meet it."""
+    name = f"{gate.control}: {gate.metric}"
+    key = (gate.attack, gate.control, gate.metric)
+    measured = [c for c in controls if (c.attack, c.control, c.metric) == key]
+    if not measured:
+        return f"{name} was not run"
+    for control in measured:
+        value, interval = control.value, control.interval
+        # Written so that NaN is off every gate.
+        if gate.at_least is not None and not value >= gate.at_least:
+            return f"{name} is {value:.4g}, must be at least {gate.at_least:g}"
+        if gate.at_most is not None and not value <= gate.at_most:
+            return f"{name} is {value:.4g}, must be at most {gate.at_most:g}"
+        if gate.holds is not None and not (interval and interval.holds(gate.holds)):
+            return f"{name}: the interval {_limits(interval)} does not hold {gate.holds:g}"
+    return None
+
+
+def _limits(interval: Interval | None) -> str:
+    return f"[{interval.lower:.4g}, {interval.upper:.4g}]" if interval else "(none)"
+
+
+def judge(
+    findings: Sequence[Finding],
+    controls: Sequence[Control],
+    policy: Policy,
+    epsilon_audit: EpsilonAudit | None = None,
+) -> AuditVerdict:
+    """Apply the policy. Every threshold of the policy is answered, found or not."""
+    broken: dict[Attack, tuple[str, ...]] = {}
+    attacked: set[Attack] = {f.attack for f in findings if f.estimate is not None}
+    if epsilon_audit is not None:
+        attacked.add("epsilon")
+    for attack in sorted(attacked):
+        complaints = (gate_complaint(g, controls) for g in policy.gates if g.attack == attack)
+        if found := tuple(c for c in complaints if c):
+            broken[attack] = found
+
+    adjusted = _adjusted_p_values(findings, policy)
+    judgements = [
+        _judge_finding(finding, policy, broken, adjusted.get(i))
+        for i, finding in enumerate(findings)
+    ]
+    answered = {(f.attack, f.metric, f.scene) for f in findings}
+    judgements += [
+        Judgement(f"{t.attack} / {t.metric} / {t.scene}", Verdict.INCONCLUSIVE, "not attacked")
+        for t in policy.thresholds
+        if t.at_most is not None and (t.attack, t.metric, t.scene) not in answered
+    ]
+    if epsilon_audit is not None:
+        judgements.append(_judge_epsilon(epsilon_audit, policy, broken))
+    verdicts = [j.verdict for j in judgements if j.verdict is not None]
+    overall = max(verdicts, key=GRAVITY.index, default=Verdict.INCONCLUSIVE)
+    return AuditVerdict(overall, tuple(judgements), broken)
+
+
+def _adjusted_p_values(findings: Sequence[Finding], policy: Policy) -> dict[int, float]:
+    """Holm over each family's judged findings except those of its primary attack, by position."""
+    families: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for i, finding in enumerate(findings):
+        limit = policy.threshold(finding.attack, finding.metric, finding.scene)
+        if finding.estimate is None or limit is None or limit.at_most is None:
+            continue
+        if finding.method != policy.primary.get(finding.attack):
+            families[finding.attack].append((i, finding.estimate.p_value_at_most(limit.at_most)))
+    return {
+        i: adjusted
+        for family in families.values()
+        for (i, _), adjusted in zip(family, holm([p for _, p in family]), strict=True)
+    }
+
+
+def _judge_finding(
+    finding: Finding,
+    policy: Policy,
+    broken: dict[Attack, tuple[str, ...]],
+    adjusted_p: float | None,
+) -> Judgement:
+    estimate = finding.estimate
+    if estimate is None:
+        return Judgement(finding.name, Verdict.INCONCLUSIVE, str(finding.absent))
+    interval = estimate.interval(policy.confidence)
+    limit = policy.threshold(finding.attack, finding.metric, finding.scene)
+    most = None if limit is None else limit.at_most
+
+    def line(verdict: Verdict | None, reason: str) -> Judgement:
+        return Judgement(finding.name, verdict, reason, estimate.value, interval, most, adjusted_p)
+
+    if finding.attack in broken:
+        return line(Verdict.INVALID, "; ".join(broken[finding.attack]))
+    if limit is None:
+        return line(Verdict.INCONCLUSIVE, "the policy sets no threshold for it")
+    if most is None:
+        return line(None, f"reported, not judged: {limit.reason}")
+    if interval.upper < most:
+        return line(Verdict.PASS, f"upper limit {interval.upper:.4g} is under {most:g}")
+    if interval.lower <= most:
+        return line(Verdict.INCONCLUSIVE, f"{_limits(interval)} holds {most:g}")
+    if adjusted_p is not None and adjusted_p >= tail(policy.confidence):
+        return line(
+            Verdict.INCONCLUSIVE,
+            f"lower limit {interval.lower:.4g} is over {most:g}, but not after Holm's correction "
+            f"for several attacks (p {adjusted_p:.3g})",
+        )
+    return line(Verdict.FAIL, f"lower limit {interval.lower:.4g} is over {most:g}")
+
+
+def _judge_epsilon(
+    audit: EpsilonAudit, policy: Policy, broken: dict[Attack, tuple[str, ...]]
+) -> Judgement:
+    """A claim can be refuted; it cannot be confirmed, only survive a test that had power."""
+    certified, claimed, power = audit.certified, audit.claimed_epsilon, audit.power_halved_noise
+    level = 1 - audit.plan.significance
+    seen = f"the least epsilon this audit could have seen is {audit.visible_epsilon:.3g}"
+
+    def line(verdict: Verdict, reason: str) -> Judgement:
+        interval = Interval(certified, math.inf, level)
+        return Judgement("epsilon / canaries", verdict, reason, certified, interval, claimed)
+
+    if "epsilon" in broken:
+        return line(Verdict.INVALID, "; ".join(broken["epsilon"]))
+    if claimed is None or power is None:
+        return line(Verdict.INCONCLUSIVE, f"the run claims no epsilon; {seen}")
+    if certified > claimed:
+        return line(
+            Verdict.FAIL,
+            f"epsilon is at least {certified:.4g}, the claim is {claimed:.4g}: "
+            "the implementation of differential privacy is broken",
+        )
+    if power < policy.epsilon.minimum_power:
+        return line(
+            Verdict.INCONCLUSIVE,
+            f"not contradicted, but half the noise would have been noticed with probability "
+            f"{power:.2g} only; {seen}",
+        )
+    return line(Verdict.PASS, f"not contradicted by a test of power {power:.2g}; {seen}")
