@@ -8,10 +8,12 @@ in `privacy`, `secure_aggregation` and `federation.shared`; the other sections c
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from securefed import settings_file
 from securefed.errors import ConfigurationError
+
+EVERY_KEY = "docs/configuration.md explains every key"
 
 Configuration = Literal["plain", "dp", "secure", "dp+secure"]
 
@@ -249,14 +251,18 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Settings:
     Raises:
         ConfigurationError: file unreadable, unknown key, wrong type, or a contradiction.
     """
-    values: dict[str, Any] = _read(path) if path else {}
+    values: dict[str, Any] = settings_file.read(path) if path else {}
     for key, value in overrides.items():
         *sections, name = key.split(".")
         place = values
-        for section in sections:
+        for depth, section in enumerate(sections, start=1):
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise ConfigurationError(f"{section} must be a section of keys (in {path})")
+                raise ConfigurationError(
+                    f"{'.'.join(sections[:depth])} must be a section of keys, got {place!r}"
+                    f"{_in(path)}",
+                    hint=EVERY_KEY,
+                )
         place[name] = value
     try:
         return Settings.model_validate(values)
@@ -264,39 +270,26 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Settings:
         raise _explain(error, path) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}", hint="give --config an existing YAML file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = str(error).replace("\n", " ")
-        raise ConfigurationError(f"{path} is not valid YAML: {where}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} must hold keys and values, got {type(values).__name__}")
-    return values
-
-
 def _explain(error: ValidationError, path: Path | None) -> ConfigurationError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    place = f" (in {path})" if path else ""
+    place = _in(path)
     if first["type"] == "extra_forbidden":
         return ConfigurationError(
             f"unknown key {key}{place}", hint=f"known here: {', '.join(_siblings(first['loc']))}"
         )
     message = first["msg"].removeprefix("Value error, ")
     if not key:  # a contradiction names its key itself
-        return ConfigurationError(message + place, hint="docs/configuration.md explains every key")
+        return ConfigurationError(message + place, hint=EVERY_KEY)
     got = first.get("input")
     return ConfigurationError(
         f"{key}: {message[:1].lower()}{message[1:]}, got {got!r}{place}",
-        hint="docs/configuration.md explains every key",
+        hint=EVERY_KEY,
     )
+
+
+def _in(path: Path | None) -> str:
+    return f" (in {path})" if path else ""
 
 
 def _siblings(loc: tuple[int | str, ...]) -> list[str]:
