@@ -29,8 +29,7 @@ A run takes its settings from the defaults, then from the YAML file after `--con
 command line. [`configs/default.yaml`](../configs/default.yaml) holds every key with its default;
 the other files in `configs/` name only what differs. Values are checked strictly: an unknown key, a
 wrong type (`rounds: "80"`), a value out of range or a contradiction ends the command with exit code
-2, the path of the key and a hint, before any patient is read. YAML reads `1e-5` as text, so write
-`1.0e-5`.
+2, the path of the key and a hint, before any patient is read.
 
 What an observer can learn is decided by [`privacy`](#privacy), by
 [`secure_aggregation`](#secure_aggregation) and by [`federation.shared`](#federationshared);

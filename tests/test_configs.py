@@ -100,7 +100,6 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() ->
         ("federation: {round: 80}", "federation.round"),
         ("federation: {rounds: '80'}", "federation.rounds"),
         ("federation: {rounds: 0}", "federation.rounds"),
-        ("privacy: {delta: 1e-5}", "privacy.delta"),
         ("privacy: {delta: 1.0}", "privacy.delta"),
         ("model: {encoder: vgg}", "model.encoder"),
         ("federation: {clients: 2}", "secure_aggregation.allow_two_party"),
@@ -111,7 +110,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() ->
         ("data: {manifest: a.csv}\nevaluation: {baselines: true}", "evaluation.baselines"),
         ("surprise: 1", "surprise"),
         ("[1, 2]", "must hold keys"),
-        ("a: [", "not valid YAML"),
+        ("a: [", "YAML"),
     ],
 )
 def test_a_mistake_is_refused_by_the_path_of_its_key(tmp_path: Path, text: str, named: str) -> None:

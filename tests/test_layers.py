@@ -103,7 +103,6 @@ def test_nothing_below_the_command_line_imports_it(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["model", "training", "privacy"])
 def test_learning_does_not_know_the_federation(layer: str) -> None:
     assert not list(crossing(f"securefed/{layer}", "securefed.federation"))
-    assert not list(crossing(f"securefed/{layer}", "protocols"))
 
 
 def test_torchvision_is_imported_in_one_module() -> None:
