@@ -19,8 +19,10 @@ from typing import Any
 import click
 import pytest
 
+from securefed import errors
 from securefed.cli.app import cli
 from securefed.config import load
+from securefed.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -228,6 +230,23 @@ def test_the_readmes_comparison_is_the_one_measured() -> None:
     assert f"each hospital alone {summary['local_auc']:.3f} on average" in text
     assert f"CT only {baselines['ct_only']:.3f}" in text
     assert f"MRI only {baselines['mri_only']:.3f}" in text
+
+
+# Errors
+
+
+def test_the_errors_page_shows_what_the_command_prints() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(None, {"privacy.epsilon": -1.0})
+    (shown,) = blocks((DOCS / "errors.md").read_text(), "text")
+    assert shown == f"securefed: {refused.value}\nhint: {refused.value.hint}\n"
+
+
+def test_the_errors_page_names_every_error_with_its_exit_code() -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", (DOCS / "errors.md").read_text(), re.M))
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in kinds if kind is not errors.SecureFedError]
+    assert told == {kind.__name__: str(kind.exit_code) for kind in kinds}
 
 
 # The run directory
