@@ -112,6 +112,18 @@ class PrivacySettings(Section):
         "patient", description="What one record is; image is weaker and labelled so."
     )
     accountant: Literal["prv", "rdp"] = Field("prv", description="Headline accountant.")
+    placement: Literal["local", "distributed"] = Field(
+        "local",
+        description="Whose noise it is: each hospital's own, or one noise that all share out "
+        "inside the secure sum (smaller, and relies on the others).",
+    )
+    colluding: int = Field(
+        1,
+        ge=0,
+        le=999,
+        description="Hospitals that may pool what they know, beside the server; their noise is not "
+        "counted (placement distributed).",
+    )
     seeded_noise: bool = Field(
         False, description="Noise from the seed: reproducible, for research, no real protection."
     )
@@ -238,7 +250,35 @@ class Settings(Section):
                 "model.initialisation: random needs model.train_encoders: true (frozen random "
                 "encoders learn nothing)"
             )
+        if self.privacy.placement == "distributed":
+            contradiction = _contradiction_of_distributed_noise(self)
+            if contradiction:
+                raise ValueError(contradiction)
         return self
+
+
+def _contradiction_of_distributed_noise(settings: Settings) -> str | None:
+    """What makes privacy.placement: distributed impossible, with the keys to change."""
+    shared = "all" if settings.model.train_encoders else "fusion+classifier"
+    needed = (
+        ("privacy.dp", settings.privacy.dp, True),
+        ("privacy.unit", settings.privacy.unit, "patient"),
+        ("secure_aggregation.enabled", settings.secure_aggregation.enabled, True),
+        ("training.local_steps", settings.training.local_steps, 1),
+        ("training.optimizer", settings.training.optimizer, "sgd"),
+        # What is trained and not shared would need noise of the hospital's own.
+        ("federation.shared", settings.federation.shared, shared),
+    )
+    for key, found, wanted in needed:
+        if found != wanted:
+            values = f"{str(wanted).lower()}, got {str(found).lower()}"
+            return f"privacy.placement: distributed needs {key}: {values}"
+    if settings.federation.strategy == "fedprox":
+        return (
+            "privacy.placement: distributed needs federation.strategy: fedavg or fedadam, got "
+            "fedprox, whose proximal term is zero in a round's only step"
+        )
+    return None
 
 
 def load(path: Path | None, overrides: dict[str, Any]) -> Settings:

@@ -1,10 +1,12 @@
 """From settings to the parts of a federation. Settings stop here: parts take plain values."""
 
 import copy
+import uuid
 from collections.abc import Callable
 
 import torch
 
+from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.data.load import (
     FederatedData,
@@ -19,7 +21,9 @@ from securefed.federation.run_directory import RunDirectory
 from securefed.model import public_weights
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.privacy.accounting import solve_noise_multiplier
+from securefed.privacy.distributed import calibrate, counted_shares
 from securefed.privacy.ledger import Ledger
+from securefed.privacy.ring_code import RingCode, padded
 from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps, sample_rate
 from securefed.training.patients import PatientTensors, one_slice_records, stack
 
@@ -103,8 +107,14 @@ def build_trainer(
     device: torch.device,
     run: str,
     view: View | None = None,
+    ring: RingCode | None = None,
 ) -> tuple[LocalTrainer, Ledger | None]:
-    """A hospital's trainer and its ledger (None without DP)."""
+    """A hospital's trainer and its ledger (None without DP).
+
+    Args:
+        view: what the hospital sees of its patients, for baselines.
+        ring: where hospitals share out the noise; None: the hospital's own.
+    """
     if len(hospital.train) > settings.secure_aggregation.max_patients:
         raise ConfigurationError(
             f"{hospital.name} has {len(hospital.train)} training patients, "
@@ -122,7 +132,7 @@ def build_trainer(
         train, test = view(train), view(test)
     private, ledger = None, None
     if settings.privacy.dp:
-        private, ledger = _private_steps(settings, directory, hospital.name, train)
+        private, ledger = _private_steps(settings, directory, hospital.name, train, ring)
     training, federation = settings.training, settings.federation
     plan = LocalPlan(
         shared=federation.shared,
@@ -140,8 +150,64 @@ def build_trainer(
     return LocalTrainer(hospital.name, own, train, test, plan, ledger, run), ledger
 
 
+def secure_rules(settings: Settings, vector_length: int) -> JobRules:
+    """The rules of a new job that every client enforces."""
+    return JobRules(
+        job=uuid.uuid4().hex,
+        vector_length=vector_length,
+        allow_two_party=settings.secure_aggregation.allow_two_party,
+        # No client answers for a sum over fewer hospitals than every round has.
+        minimum_cohort=_cohort(settings),
+        max_rounds=2**31,  # sums are numbered apart from training rounds
+    )
+
+
+def build_ring(settings: Settings, data: FederatedData, parameters: int) -> RingCode | None:
+    """How gradients and shared noise are encoded; None if each hospital's noise is its own.
+
+    The noise is solved at the largest sampling rate of any hospital, for the fewest survivors that
+    the clients let a round have.
+
+    Args:
+        parameters: how many are shared.
+
+    Raises:
+        ConfigurationError, PrivacyError: no noise share does what is asked.
+    """
+    privacy, cohort = settings.privacy, _cohort(settings)
+    if privacy.placement == "local":
+        return None
+    dimension, batch = padded(parameters), settings.training.batch_size
+    fewest = secure_rules(settings, dimension).threshold(cohort)
+    smallest = min(len(hospital.train) for hospital in data.hospitals)
+    multiplier = solve_noise_multiplier(
+        privacy.epsilon,
+        privacy.delta,
+        sample_rate(batch, smallest),
+        settings.federation.rounds,
+        privacy.accountant,
+    )
+    noise = calibrate(
+        multiplier,
+        dimension=dimension,
+        rounds=settings.federation.rounds,
+        counted=counted_shares(fewest, privacy.colluding),
+        hospitals=cohort,
+        expected_batch=batch * cohort,
+    )
+    return RingCode(parameters, privacy.clip_norm, noise)
+
+
+def _cohort(settings: Settings) -> int:
+    return settings.federation.clients_per_round or settings.federation.clients
+
+
 def _private_steps(
-    settings: Settings, directory: RunDirectory, name: str, train: PatientTensors
+    settings: Settings,
+    directory: RunDirectory,
+    name: str,
+    train: PatientTensors,
+    ring: RingCode | None,
 ) -> tuple[PrivateSteps, Ledger]:
     privacy = settings.privacy
     records = len(one_slice_records(train)) if privacy.unit == "image" else len(train)
@@ -153,12 +219,16 @@ def _private_steps(
         )
     # A client that is not asked in every round spends less; the budget holds for all of them.
     steps = settings.federation.rounds * settings.training.local_steps
-    multiplier = solve_noise_multiplier(
-        privacy.epsilon,
-        privacy.delta,
-        sample_rate(settings.training.batch_size, records),
-        steps,
-        privacy.accountant,
+    multiplier = (
+        ring.noise.noise_multiplier
+        if ring
+        else solve_noise_multiplier(
+            privacy.epsilon,
+            privacy.delta,
+            sample_rate(settings.training.batch_size, records),
+            steps,
+            privacy.accountant,
+        )
     )
     path = directory.hospital(name) / "ledger.sqlite"
     if path.exists():
@@ -172,4 +242,4 @@ def _private_steps(
             budget_epsilon=privacy.epsilon,
             accountant=privacy.accountant,
         )
-    return PrivateSteps(privacy.clip_norm, multiplier, privacy.seeded_noise), ledger
+    return PrivateSteps(privacy.clip_norm, multiplier, privacy.seeded_noise, ring), ledger

@@ -22,7 +22,8 @@ from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
 from securefed.federation import messages
-from securefed.federation.contribution import ContributionLayout
+from securefed.federation.contribution import ContributionLayout, Words
+from securefed.federation.distributed_noise import DistributedLayout
 from securefed.federation.messages import PlainContribution, Reply, Request, Vector
 from securefed.training.evaluation import COUNTS, Counts
 from securefed.training.local import LocalTrainer
@@ -49,7 +50,7 @@ class Client:
         self,
         name: str,
         trainer: LocalTrainer,
-        layout: ContributionLayout,
+        layout: ContributionLayout | DistributedLayout,
         secure: SecureSumClient | None,
     ) -> None:
         self.name = name
@@ -105,6 +106,10 @@ class Client:
 
     def _work(self, request: Request) -> bytes:
         shared = messages.vector_from_bytes(request.shared)
+        layout = self._layout
+        if isinstance(layout, DistributedLayout):
+            in_ring = self._timed("train", lambda: self._train_in_ring(request, shared, layout))
+            return self._mask(request, in_ring)
         update, counts = self._timed("train", lambda: self._train(request, shared))
         patients = self.trainer.patients if request.train else 0
         if self._secure is None:
@@ -112,8 +117,12 @@ class Client:
                 messages.vector_to_bytes(update), patients, counts.tolist()
             )
             return messages.encode(contribution)
+        return self._mask(request, layout.encode(update, patients, counts))
+
+    def _mask(self, request: Request, words: Words) -> bytes:
+        if self._secure is None:
+            raise RunError("a contribution that needs secure aggregation, without it")
         secure = self._secure
-        words = self._layout.encode(update, patients, counts)
         return self._timed("protocol", lambda: secure.mask(request.body, words))
 
     def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:
@@ -122,6 +131,14 @@ class Client:
         if not request.train:
             return np.zeros_like(shared), counts
         return self.trainer.train(request.round), counts
+
+    def _train_in_ring(self, request: Request, shared: Vector, layout: DistributedLayout) -> Words:
+        self.trainer.receive(shared)
+        counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
+        if not request.train:
+            return layout.encode(None, 0, 0, counts)
+        gradients = self.trainer.train_in_ring(request.round)
+        return layout.encode(gradients, self.trainer.patients, self.trainer.expected_batch, counts)
 
     def _timed(self, kind: str, work: Callable[[], Result]) -> Result:
         start = time.perf_counter()

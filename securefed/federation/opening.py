@@ -6,7 +6,6 @@ recognise them tomorrow. A resumed run is a new job to the secure-sum protocol, 
 
 import json
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,19 @@ from protocols.parameters import JobRules
 from securefed.adversary import Recording
 from securefed.config import Settings
 from securefed.data.load import FederatedData
+from securefed.errors import ConfigurationError
 from securefed.federation.builders import (
     View,
+    build_ring,
     build_trainer,
     choose_device,
     initial_network,
     load_data,
+    secure_rules,
 )
 from securefed.federation.client import Client
 from securefed.federation.contribution import ContributionLayout
+from securefed.federation.distributed_noise import DistributedLayout
 from securefed.federation.provenance import describe, require_same_run
 from securefed.federation.recording import RecordingTransport
 from securefed.federation.rounds import Plan, Server
@@ -39,8 +42,10 @@ from securefed.federation.summation import PlainSummation, SecureSummation, Summ
 from securefed.federation.transport import InProcessTransport, Transport
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
+from securefed.privacy.ring_code import RingCode
 
 Say = Callable[[str], None]
+Layout = ContributionLayout | DistributedLayout
 
 
 def open_run(
@@ -78,14 +83,15 @@ def open_run(
     else:
         directory.write_json("run.json", about)
 
-    layout = _layout(settings, len(shared))
+    ring = build_ring(settings, data, len(shared))
+    layout = _layout(settings, len(shared), ring)
     job = _secure_job(settings, layout, [each.name for each in data.hospitals])
     clients: dict[str, Client] = {}
     ledgers: dict[str, Ledger] = {}
     for hospital in data.hospitals:
         say(f"preparing {hospital.name}, {len(hospital.train)} patients")
         trainer, ledger = build_trainer(
-            settings, directory, hospital, network, device, about["run"], view
+            settings, directory, hospital, network, device, about["run"], view, ring
         )
         name = hospital.name
         clients[name] = Client(name, trainer, layout, job.clients[name] if job else None)
@@ -107,7 +113,7 @@ def open_run(
         data=data,
         ledgers=ledgers,
         device=device,
-        notes=[*data.warnings, *_small_hospitals(data)],
+        notes=[*data.warnings, *_small_hospitals(data), *_shared_noise(settings, ring)],
         started=started,
     )
     if resume:
@@ -122,6 +128,16 @@ def settings_of(directory: Path) -> Settings:
     return Settings.model_validate_json(json.dumps(recorded["settings"]))
 
 
+def _shared_noise(settings: Settings, ring: RingCode | None) -> list[str]:
+    if ring is None:
+        return []
+    return [
+        f"hospitals share out the noise: epsilon holds as long as {ring.noise.counted} of a "
+        "round's hospitals add theirs and keep it to themselves "
+        f"(privacy.colluding: {settings.privacy.colluding})"
+    ]
+
+
 def _small_hospitals(data: FederatedData) -> list[str]:
     return [
         f"{each.name} has too few patients to hold any out; it trains only"
@@ -130,7 +146,15 @@ def _small_hospitals(data: FederatedData) -> list[str]:
     ]
 
 
-def _layout(settings: Settings, parameters: int) -> ContributionLayout:
+def _layout(settings: Settings, parameters: int, ring: RingCode | None) -> Layout:
+    if ring:
+        return DistributedLayout(
+            code=ring,
+            clients=settings.federation.clients,
+            max_patients=settings.secure_aggregation.max_patients,
+            batch_size=settings.training.batch_size,
+            learning_rate=settings.training.learning_rate,
+        )
     return ContributionLayout(
         parameters=parameters,
         clients=settings.federation.clients,
@@ -148,21 +172,12 @@ class _SecureJob:
     clients: dict[str, SecureSumClient]
 
 
-def _secure_job(
-    settings: Settings, layout: ContributionLayout, names: list[str]
-) -> _SecureJob | None:
+def _secure_job(settings: Settings, layout: Layout, names: list[str]) -> _SecureJob | None:
     if not settings.secure_aggregation.enabled:
         return None
     identities = {name: IdentityKey.generate() for name in names}
     roster = Roster({name: identity.public for name, identity in identities.items()})
-    rules = JobRules(
-        job=uuid.uuid4().hex,
-        vector_length=layout.words,
-        allow_two_party=settings.secure_aggregation.allow_two_party,
-        # No client answers for a sum over fewer hospitals than every round has.
-        minimum_cohort=settings.federation.clients_per_round or settings.federation.clients,
-        max_rounds=2**31,  # sums are numbered apart from training rounds
-    )
+    rules = secure_rules(settings, layout.words)
     clients = {
         name: SecureSumClient(name, identity, roster, rules)
         for name, identity in identities.items()
@@ -173,7 +188,7 @@ def _secure_job(
 def _server(
     settings: Settings,
     transport: Transport,
-    layout: ContributionLayout,
+    layout: Layout,
     job: _SecureJob | None,
     clients: tuple[str, ...],
     shared: NDArray[np.float64],
@@ -184,6 +199,8 @@ def _server(
     if job:
         summation = SecureSummation(transport, layout, job.roster, job.rules, minimum, deadline_s)
     else:
+        if isinstance(layout, DistributedLayout):
+            raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
         summation = PlainSummation(transport, layout, minimum, deadline_s)
     plan = Plan(
         clients=clients,

@@ -21,7 +21,8 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.errors import RoundAborted, RunError
 from securefed.federation import messages
-from securefed.federation.contribution import ContributionLayout, Total, plain_total
+from securefed.federation.contribution import ContributionLayout, Total, Words, plain_total
+from securefed.federation.distributed_noise import DistributedLayout
 from securefed.federation.messages import Request, Stage
 from securefed.federation.transport import Transport
 from securefed.training.evaluation import COUNTS
@@ -128,7 +129,7 @@ class SecureSummation:
     def __init__(
         self,
         transport: Transport,
-        layout: ContributionLayout,
+        layout: ContributionLayout | DistributedLayout,
         roster: Roster,
         rules: JobRules,
         minimum: int,
@@ -180,7 +181,13 @@ class SecureSummation:
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
-        return Summed(self._layout.decode(words), survivors, dropped, watch.stop())
+        total = self._decode(words, work.round)
+        return Summed(total, survivors, dropped, watch.stop())
+
+    def _decode(self, words: Words, round_number: int) -> Total:
+        if isinstance(self._layout, DistributedLayout):
+            return self._layout.decode(words, round_number)
+        return self._layout.decode(words)
 
     def _open(self, cohort: Sequence[str]) -> SecureSumServer:
         self._sums += 1

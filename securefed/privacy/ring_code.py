@@ -128,11 +128,12 @@ def walsh_hadamard(rows: Rows) -> Rows:
     half = 1
     while half < size:
         pairs = out.reshape(count, size // (2 * half), 2, half)
-        out = np.empty_like(pairs)
-        np.add(pairs[:, :, 0], pairs[:, :, 1], out=out[:, :, 0])
-        np.subtract(pairs[:, :, 0], pairs[:, :, 1], out=out[:, :, 1])
+        mixed = np.empty(pairs.shape)
+        np.add(pairs[:, :, 0], pairs[:, :, 1], out=mixed[:, :, 0])
+        np.subtract(pairs[:, :, 0], pairs[:, :, 1], out=mixed[:, :, 1])
+        out = mixed.reshape(count, size)
         half *= 2
-    return out.reshape(count, size)
+    return out
 
 
 @lru_cache(maxsize=2)
@@ -140,7 +141,7 @@ def signs(round_number: int, size: int) -> NDArray[np.float64]:
     """(size,) of +-1 from SHAKE-256 of the round's number; read-only."""
     label = b"securefed rotation v1" + round_number.to_bytes(8)
     bits = np.unpackbits(np.frombuffer(hashlib.shake_256(label).digest(-(-size // 8)), np.uint8))
-    drawn: NDArray[np.float64] = 1.0 - 2.0 * bits[:size]
+    drawn = np.where(bits[:size], -1.0, 1.0)
     drawn.flags.writeable = False
     return drawn
 

@@ -10,22 +10,25 @@ clipping and noise, so that configurations differ only in what they must.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from securefed.errors import ConfigurationError
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger, replay_key
-from securefed.privacy.noise import CryptographicSource, RandomSource, SeededSource
+from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
+from securefed.privacy.ring_code import RingCode, Rows, Words
 from securefed.training.evaluation import Counts, count_scores, score
 from securefed.training.patients import PatientTensors, one_slice_records
 from securefed.training.private import (
     Forward,
+    patient_gradients,
     poisson_sample,
     private_gradients,
     refuse_batch_statistics,
@@ -39,11 +42,15 @@ GRADIENT_CHUNK = 16  # patients whose gradients are held at once, when encoders 
 
 @dataclass(frozen=True)
 class PrivateSteps:
-    """The privacy of each step: clip to `clip_norm`, add noise of `noise_multiplier` times it."""
+    """The privacy of each step: clip to `clip_norm`, add noise of `noise_multiplier` times it.
+
+    With `ring`, the noise is the sum of several hospitals' shares, and the step is the server's.
+    """
 
     clip_norm: float
     noise_multiplier: float
     seeded_noise: bool
+    ring: RingCode | None = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +130,12 @@ class LocalTrainer:
         #: What a round costs, None without differential privacy.
         self.event: Event | None = None
         if plan.private:
-            multiplier = plan.private.noise_multiplier
-            self.event = Event(multiplier, self._rate, plan.local_steps)
+            multiplier, ring = plan.private.noise_multiplier, plan.private.ring
+            shares = ring.noise.counted if ring else 1
+            self.event = Event(multiplier, self._rate, plan.local_steps, noise_from=shares)
         self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        if plan.private and plan.private.ring:
+            self._require_one_shared_step()
         rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
         self._optimizer = rule(self._trainable.values(), lr=plan.learning_rate)
 
@@ -145,6 +155,8 @@ class LocalTrainer:
         Raises:
             BudgetExceeded: the ledger refuses the round; nothing was computed.
         """
+        if self._plan.private and self._plan.private.ring:
+            raise ValueError("a plan with shared noise trains in the ring only")
         self._reserve(round_number)
         self.network.train()
         received = {name: self._trainable[name].detach().clone() for name in self._shared}
@@ -160,6 +172,29 @@ class LocalTrainer:
                     parameter.grad += self._plan.proximal * (parameter.detach() - received[name])
             self._optimizer.step()
         return flatten(self._trainable, self._shared) - before
+
+    def train_in_ring(self, round_number: int) -> Words:
+        """This hospital's part of one step over the union: the noised sum of clipped gradients.
+
+        Nothing moves here: the server takes the step and sends the result.
+
+        Raises:
+            BudgetExceeded: the ledger refuses the round; nothing was computed.
+        """
+        private = self._plan.private
+        if private is None or private.ring is None:
+            raise ValueError("only a plan with shared noise trains in the ring")
+        self._reserve(round_number)
+        self.network.train()
+        source = self._source(round_number, 0)
+        rows = poisson_sample(len(self._records), self._rate, source)
+        gradients = self._gradient_rows(self._records[torch.as_tensor(rows)])
+        return private.ring.encode(gradients, round_number, source)
+
+    @property
+    def expected_batch(self) -> int:
+        """Records that enter a step on average."""
+        return min(self._plan.batch_size, len(self._records))
 
     def state(self) -> dict[str, Tensor]:
         """Personal parameters and optimizer state, to continue from."""
@@ -184,6 +219,15 @@ class LocalTrainer:
         """The trained parameters that never leave the hospital."""
         return {n: p.detach() for n, p in self._trainable.items() if n not in self._shared}
 
+    def _require_one_shared_step(self) -> None:
+        # A personal parameter, or a second step, would need noise of the hospital's own.
+        if set(self._trainable) != set(self._shared) or self._plan.local_steps != 1:
+            raise ConfigurationError(
+                "privacy.placement: distributed noise covers one step on shared parameters; "
+                f"{len(self._trainable) - len(self._shared)} trained tensors are not shared, and "
+                f"training.local_steps is {self._plan.local_steps}"
+            )
+
     def _reserve(self, round_number: int) -> None:
         private = self._plan.private
         if self._ledger is None or private is None or self.event is None:
@@ -197,13 +241,13 @@ class LocalTrainer:
         plan = f"{self.name}\0{round_number}\0{self._plan}".encode()
         return replay_key(plan, self._fingerprint, *state)
 
-    def _source(self, round_number: int, step: int) -> RandomSource:
+    def _source(self, round_number: int, step: int) -> KeystreamSource:
         private = self._plan.private
         if private is not None and not private.seeded_noise:
             return CryptographicSource()
         return SeededSource(self._plan.seed, "training", self.name, round_number, step)
 
-    def _gradients(self, batch: PatientTensors, source: RandomSource) -> dict[str, Tensor]:
+    def _gradients(self, batch: PatientTensors, source: KeystreamSource) -> dict[str, Tensor]:
         expected = self._rate * len(self._records)
         private = self._plan.private
         if private is None:
@@ -211,13 +255,22 @@ class LocalTrainer:
         return private_gradients(
             self.network,
             self._loss_of_record,
-            {field.name: getattr(batch, field.name) for field in fields(batch)},
+            _tensors(batch),
             clip_norm=private.clip_norm,
             noise_multiplier=private.noise_multiplier,
             expected_batch_size=expected,
             source=source,
             chunk=None if self._encoded else GRADIENT_CHUNK,
         )
+
+    def _gradient_rows(self, batch: PatientTensors) -> Iterator[Rows]:
+        """The batch's gradients in chunks (n, P), in the order of the shared vector; private."""
+        size = max(1, len(batch)) if self._encoded else GRADIENT_CHUNK
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            gradients = patient_gradients(self.network, self._loss_of_record, _tensors(part))
+            flat = [gradients[name].reshape(len(part), -1) for name in self._shared]
+            yield torch.cat(flat, dim=1).double().cpu().numpy()
 
     def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
         logit = forward(
@@ -243,6 +296,10 @@ class LocalTrainer:
             name: torch.zeros_like(p) if p.grad is None else p.grad
             for name, p in self._trainable.items()
         }
+
+
+def _tensors(batch: PatientTensors) -> dict[str, Tensor]:
+    return {field.name: getattr(batch, field.name) for field in fields(batch)}
 
 
 def _bytes(tensor: Tensor) -> bytes:
