@@ -64,16 +64,19 @@ def test_work_trains_from_what_was_sent_and_returns_update_and_patients(
     assert contribution.counts == [0] * COUNTS  # not asked to evaluate
 
 
-def test_evaluation_describes_the_parameters_that_were_sent_not_those_after_training(
+def test_evaluation_describes_the_parameters_that_were_sent_not_those_before_or_after(
     make_client: MakeClient, shared_vector: Vector
 ):
     client, twin = (make_client("west", private=False, learning_rate=5.0) for _ in range(2))
-    twin.trainer.receive(shared_vector)
-    before = twin.trainer.evaluate()
+    sent = shared_vector + np.float32(0.5)
+    at_first = twin.trainer.evaluate()
+    twin.trainer.receive(sent)
+    received = twin.trainer.evaluate()
     twin.trainer.train(1)
-    assert not np.array_equal(twin.trainer.evaluate(), before)
-    reply = _ask(client, _work(shared_vector, evaluate=True))
-    assert _contribution(reply).counts == before.tolist()
+    for others in (at_first, twin.trainer.evaluate()):
+        assert not np.array_equal(others, received)
+    reply = _ask(client, _work(sent, evaluate=True))
+    assert _contribution(reply).counts == received.tolist()
 
 
 def test_evaluation_without_training_spends_nothing_moves_nothing_and_weighs_nothing(
@@ -128,6 +131,16 @@ def test_rounds_only_go_forward(make_client: MakeClient, shared_vector: Vector):
         assert _ask(client, _work(shared_vector, number)).refusal == "RunError"
     assert _rounds_spent(client) == 2
     assert _contribution(_ask(client, _work(shared_vector, 5))).patients == 8
+
+
+def test_a_stage_of_a_past_round_is_refused_even_if_this_round_has_not_had_it(
+    make_client: MakeClient, shared_vector: Vector
+):
+    client = make_client()
+    _ask(client, Request(round=4, stage="share"))
+    assert _ask(client, _work(shared_vector, 3)).refusal == "RunError"
+    assert _rounds_spent(client) == 0
+    assert _contribution(_ask(client, _work(shared_vector, 4))).patients == 8
 
 
 @pytest.mark.parametrize(

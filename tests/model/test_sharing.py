@@ -95,6 +95,13 @@ def test_one_hospitals_parameters_move_into_anothers_and_personal_ones_stay(
         assert torch.equal(parameter, source), name
 
 
+def test_a_vector_that_cannot_be_written_to_is_taken_without_a_warning():
+    network, vector = _Small(), np.frombuffer(np.ones(6, "<f4").tobytes(), "<f4")
+    assert not vector.flags.writeable
+    load_vector(network, shared_names(network, "classifier"), vector)
+    assert (network.classifier.bias == 1).all()
+
+
 def test_the_network_does_not_alias_the_received_vector():
     network, vector = _Small(), np.zeros(6, np.float32)
     load_vector(network, shared_names(network, "classifier"), vector)
