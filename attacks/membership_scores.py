@@ -9,6 +9,7 @@ rank only. Shadow models that were not trained like the target weaken LiRA and R
 is what the positive control is for.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -158,9 +159,8 @@ def rmia_log_ratio(
     if offline_a is not None:
         if not 0 <= offline_a <= 1:
             raise InvalidScores(f"offline_a must be in [0, 1], got {offline_a}", hint="0.3")
-        log_mean = np.log(((1 + offline_a) * np.exp(log_mean) + (1 - offline_a)) / 2)
-        if not np.isfinite(log_mean).all():
-            raise InvalidScores("p(x) is 0 for a target at offline_a = 1", hint="0.3")
+        log_rest = math.log1p(-offline_a) if offline_a < 1 else -math.inf
+        log_mean = np.logaddexp(math.log1p(offline_a) + log_mean, log_rest) - math.log(2)
     return np.asarray(values - log_mean, dtype=np.float64)
 
 

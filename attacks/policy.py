@@ -21,7 +21,7 @@ Text = Annotated[str, Field(min_length=1)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-MAXIMUM_BYTES = 1 << 20
+MAXIMUM_BYTES = 1 << 16
 
 
 class Entry(BaseModel):

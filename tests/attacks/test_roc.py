@@ -14,15 +14,15 @@ from attacks.targets import ScoredTargets
 
 
 @st.composite
-def labelled(draw, smallest=2, values=st.integers(-5, 5)):
+def labelled(draw, smallest=2):
     size = draw(st.integers(smallest, 60))
-    scores = draw(st.lists(values, min_size=size, max_size=size))
+    scores = draw(st.lists(st.integers(-5, 5), min_size=size, max_size=size))
     members = draw(st.lists(st.booleans(), min_size=size, max_size=size))
     members[:2] = [True, False]
     return ScoredTargets.of(scores, np.array(members))
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(labelled())
 def test_curve_and_area_equal_sklearn_with_many_ties(targets):
     ours = roc_curve(targets)
@@ -42,7 +42,7 @@ def test_area_of_a_hand_example_with_a_tie():
     assert auc(targets) == 3.5 / 4
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(labelled(smallest=12), st.sampled_from([0.1, 0.2, 0.25, 0.5, 0.9]))
 def test_operating_point_is_the_best_that_the_target_allows(targets, target_fpr):
     point = tpr_at_fpr(targets, target_fpr)

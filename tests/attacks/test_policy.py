@@ -1,0 +1,151 @@
+"""A policy is data: read strictly, refused with the place, and never without controls."""
+
+import pytest
+import yaml
+
+from attacks.errors import PolicyError
+from attacks.policy import load_policy
+
+DEFAULT = load_policy()
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Write the default policy after a change and load it."""
+
+    def load(change):
+        content = yaml.safe_load(DEFAULT_TEXT)
+        change(content)
+        path = tmp_path / "policy.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return load_policy(path)
+
+    return load
+
+
+DEFAULT_TEXT = yaml.safe_dump(DEFAULT.model_dump(by_alias=True, exclude_none=False))
+
+
+# The gates of the specification, by hand: a change of the file has to be a change here too.
+GATES = {
+    ("inversion", "plain, one image, reference LeNet 32x32", "psnr_db"): ("at_least", 18),
+    ("inversion", "plain, one image, reference LeNet 32x32", "psnr_over_mean_colour_db"): (
+        "at_least",
+        6,
+    ),
+    ("inversion", "norm-matched noise gradient", "psnr_over_mean_colour_db"): ("at_most", 1),
+    ("inversion", "under DP, clip 1, sigma 1", "psnr_over_mean_colour_db"): ("at_most", 1),
+    ("head leakage", "plain, batch 4 or less, one client", "cosine"): ("at_least", 0.99),
+    ("head leakage", "a wrong patient's feature", "cosine"): ("at_most", 0.25),
+    ("membership", "plain, overfit fixture, 16 shadows", "auc"): ("at_least", 0.85),
+    ("membership", "plain, overfit fixture, 16 shadows", "tpr at fpr 0.01"): ("at_least", 0.15),
+    ("membership", "random labels", "auc_rise"): ("at_least", 0.01),
+    ("membership", "permuted membership", "auc"): ("holds", 0.5),
+    ("epsilon", "true epsilon 0, 500 simulations", "share of bounds above the truth"): (
+        "at_most",
+        0.05,
+    ),
+    ("epsilon", "true epsilon 2", "share of bounds above the truth"): ("at_most", 0.05),
+    ("epsilon", "true epsilon 8", "share of bounds above the truth"): ("at_most", 0.05),
+}
+
+
+def test_the_default_policy_holds_every_gate_of_the_specification():
+    found = {}
+    for gate in DEFAULT.gates:
+        condition = next(
+            name for name in ("at_least", "at_most", "holds") if getattr(gate, name) is not None
+        )
+        found[gate.attack, gate.control, gate.metric] = (condition, getattr(gate, condition))
+    assert found == GATES
+
+
+def test_a_policy_survives_being_written_and_read(changed):
+    assert changed(lambda content: None) == DEFAULT
+
+
+def set_path(*path, value):
+    def change(content):
+        for part in path[:-1]:
+            content = content[part]
+        content[path[-1]] = value
+
+    return change
+
+
+def drop_gates(attack, kind):
+    def change(content):
+        content["gates"] = [
+            g for g in content["gates"] if (g["attack"], g["kind"]) != (attack, kind)
+        ]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_path("confidense", value=0.9), "confidense: Extra inputs"),
+        (set_path("confidence", value=1.0), "confidence: Input should be less than 1"),
+        (set_path("confidence", value="0.95"), "confidence: Input should be a valid number"),
+        (set_path("schema", value=2), "schema: Input should be 1"),
+        (set_path("thresholds", 0, "at_most", value=float("nan")), "thresholds.0.at_most"),
+        (set_path("thresholds", 0, "reason", value=""), "thresholds.0.reason"),
+        (set_path("thresholds", 0, "scene", value="easy"), "thresholds.0.scene"),
+        (set_path("gates", 0, "at_most", value=3.0), "gates.0: .*exactly one of"),
+        (set_path("gates", 0, "at_least", value=None), "gates.0: .*exactly one of"),
+        (set_path("epsilon", "minimum_power", value=1.5), "epsilon.minimum_power"),
+        (set_path("primary", "astrology", value="lira"), "primary.astrology"),
+        (lambda c: c["thresholds"].append(c["thresholds"][0]), "membership / auc .* twice"),
+        (lambda c: c["gates"].append(c["gates"][0]), "psnr_db twice"),
+        (lambda c: c.pop("set_by"), "set_by: Field required"),
+        (drop_gates("membership", "null"), "membership is judged without a null control"),
+        (drop_gates("inversion", "positive"), "inversion is judged without a positive control"),
+    ],
+)
+def test_a_wrong_policy_is_refused_with_the_place(changed, change, message):
+    with pytest.raises(PolicyError, match=message) as refusal:
+        changed(change)
+    assert refusal.value.exit_code == 2
+    assert refusal.value.hint
+
+
+def test_every_threshold_and_gate_must_say_why(changed):
+    for part, count in (("thresholds", len(DEFAULT.thresholds)), ("gates", len(DEFAULT.gates))):
+        for i in range(count):
+            with pytest.raises(PolicyError, match="reason: Field required"):
+                changed(lambda content, part=part, i=i: content[part][i].pop("reason"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schema: 1\nname: a\nname: b\n", "'name' is given twice, line 3"),
+        ("a: [1, 2", "not YAML"),
+        ("? [1, 2]\n: 3\n", "not YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("[" * 1200, "not YAML"),
+        ("", "valid dictionary"),
+        ("- 1", "valid dictionary"),
+    ],
+)
+def test_what_is_no_policy_at_all_is_refused(tmp_path, text, message):
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(PolicyError, match=message):
+        load_policy(path)
+
+
+def test_a_missing_or_huge_file_is_refused(tmp_path):
+    with pytest.raises(PolicyError, match="cannot read the policy"):
+        load_policy(tmp_path / "none.yaml")
+    path = tmp_path / "huge.yaml"
+    path.write_bytes(b"#" * (1 << 17))
+    with pytest.raises(PolicyError, match="131072 bytes"):
+        load_policy(path)
+
+
+def test_what_the_policy_does_not_name_has_no_threshold():
+    assert DEFAULT.threshold("membership", "auc", "as configured").at_most == 0.60
+    assert DEFAULT.threshold("membership", "auc", "worst case") is None
+    assert DEFAULT.threshold("membership", "accuracy", "as configured") is None
