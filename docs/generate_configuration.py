@@ -5,6 +5,7 @@
 A test compares both files with what this script would write, so neither can drift from the code.
 """
 
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from securefed.config import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
 DEFAULTS = ROOT / "configs" / "default.yaml"
+
+WIDTH = 100  # of lines in the YAML file
 
 PAGE_INTRO = """\
 # Every key of the configuration file
@@ -142,7 +145,8 @@ def defaults() -> str:
             lines.append(f"{indent}{name}:" if indent else f"\n{name}:")
             continue
         blank = "\n" if not indent else ""
-        lines.append(f"{blank}{indent}# {field.description}")
+        remark = textwrap.wrap(field.description or "", WIDTH - len(indent) - 2)
+        lines.append(blank + "\n".join(f"{indent}# {line}" for line in remark))
         lines.append(f"{indent}{name}: {_scalar(field.default)}")
     return "\n".join(lines) + "\n"
 

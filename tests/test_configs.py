@@ -17,6 +17,7 @@ CONFIGURATIONS = {
     "dp.yaml": "dp",
     "secure.yaml": "secure",
     "dp-secure.yaml": "dp+secure",
+    "distributed.yaml": "dp+secure",
 }
 
 
@@ -62,9 +63,14 @@ def test_a_configuration_file_differs_from_the_defaults_only_in_its_configuratio
     assert settings.configuration == configuration
     changed = settings.model_dump()
     default = Settings().model_dump()
-    changed["privacy"].pop("dp"), default["privacy"].pop("dp")
-    changed["secure_aggregation"].pop("enabled"), default["secure_aggregation"].pop("enabled")
+    for section, key in (
+        ("privacy", "dp"),
+        ("privacy", "placement"),
+        ("secure_aggregation", "enabled"),
+    ):
+        del changed[section][key], default[section][key]
     assert changed == default
+    assert (settings.privacy.placement == "distributed") == (name == "distributed.yaml")
 
 
 def test_the_report_file_has_the_reports_settings() -> None:
