@@ -191,7 +191,7 @@ def build_ring(settings: Settings, data: FederatedData, parameters: int) -> Ring
         multiplier,
         dimension=dimension,
         rounds=settings.federation.rounds,
-        counted=counted_shares(fewest, privacy.colluding),
+        counted=counted_shares(cohort, fewest, privacy.colluding),
         hospitals=cohort,
         expected_batch=batch * cohort,
     )

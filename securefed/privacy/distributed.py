@@ -76,24 +76,30 @@ class RingNoise:
         return math.sqrt(self.norm_bound_squared) / self.clip_steps - 1
 
 
-def counted_shares(minimum_survivors: int, colluding: int) -> int:
+def counted_shares(cohort: int, minimum_survivors: int, colluding: int) -> int:
     """Noise shares that an observer cannot know.
 
+    Coalitions that could make the secure sum open single vectors, each with one share only, are
+    refused: 2 minimum_survivors - cohort hospitals and a lying server (docs/protocol.md).
+
     Args:
+        cohort: hospitals asked in a round.
         minimum_survivors: fewest vectors in a sum, as the secure sum enforces it.
         colluding: hospitals that pool what they know, beside the server.
 
     Raises:
-        ConfigurationError: when nothing is left.
+        ConfigurationError: numbers out of order, or more colluding than the secure sum withstands.
     """
-    if colluding < 0 or minimum_survivors < 1:
+    if colluding < 0 or not cohort / 2 < minimum_survivors <= cohort:
         raise ConfigurationError(
-            f"{colluding} colluding hospitals and {minimum_survivors} survivors make no sense"
+            f"{colluding} colluding hospitals and {minimum_survivors} survivors of {cohort} make "
+            "no sense"
         )
-    if colluding >= minimum_survivors:
+    withstood = 2 * minimum_survivors - cohort - 1
+    if colluding > withstood:
         raise ConfigurationError(
-            f"privacy.colluding: {colluding} hospitals that pool what they know leave no noise to "
-            f"count on in a round of {minimum_survivors} survivors",
+            f"privacy.colluding: {colluding} hospitals that pool what they know are more than the "
+            f"{withstood} that sums over {minimum_survivors} of {cohort} hospitals withstand",
             hint="assume fewer, ask more hospitals per round, or use privacy.placement: local",
         )
     return minimum_survivors - colluding

@@ -275,9 +275,11 @@ def test_trained_encoders_have_to_be_shared() -> None:
     settings(model={"train_encoders": True}, federation={"shared": "all"})
 
 
-def test_more_colluding_hospitals_than_survivors_are_refused(patients: FederatedData) -> None:
-    with pytest.raises(ConfigurationError, match=r"privacy\.colluding: 3 hospitals"):
-        build_ring(settings(privacy={"colluding": 3}), patients, 354)
+def test_more_colluding_hospitals_than_the_sum_withstands_are_refused(
+    patients: FederatedData,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"privacy\.colluding: 2 hospitals"):
+        build_ring(settings(privacy={"colluding": 2}), patients, 354)
 
 
 def test_noise_that_does_not_fit_the_ring_is_refused_before_the_run(

@@ -293,13 +293,28 @@ def test_impossible_multipliers_are_refused(multiplier: float) -> None:
         calibrate(multiplier, dimension=512, rounds=80, counted=2, hospitals=4, expected_batch=400)
 
 
-def test_colluding_hospitals_are_not_counted_on() -> None:
-    assert counted_shares(3, 1) == 2
-    assert counted_shares(3, 0) == 3
-    with pytest.raises(ConfigurationError, match=r"privacy\.colluding: 3 hospitals"):
-        counted_shares(3, 3)
+@pytest.mark.parametrize(
+    ("cohort", "fewest", "colluding", "counted"),
+    [(2, 2, 1, 1), (4, 3, 0, 3), (4, 3, 1, 2), (10, 7, 3, 4), (4, 4, 3, 1)],
+)
+def test_colluding_hospitals_are_not_counted_on(
+    cohort: int, fewest: int, colluding: int, counted: int
+) -> None:
+    assert counted_shares(cohort, fewest, colluding) == counted
+
+
+@pytest.mark.parametrize(("cohort", "fewest", "colluding"), [(4, 3, 2), (10, 7, 4), (3, 3, 3)])
+def test_coalitions_that_the_secure_sum_does_not_withstand_are_refused(
+    cohort: int, fewest: int, colluding: int
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"privacy\.colluding: {colluding} hospitals"):
+        counted_shares(cohort, fewest, colluding)
+
+
+@pytest.mark.parametrize(("cohort", "fewest", "colluding"), [(4, 3, -1), (4, 2, 0), (4, 5, 0)])
+def test_impossible_rounds_are_refused(cohort: int, fewest: int, colluding: int) -> None:
     with pytest.raises(ConfigurationError, match="make no sense"):
-        counted_shares(3, -1)
+        counted_shares(cohort, fewest, colluding)
 
 
 def test_shares_too_narrow_for_the_theorem_are_refused() -> None:
