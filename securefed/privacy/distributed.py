@@ -11,7 +11,7 @@ The proof is a reduction to the continuous Gaussian, with which sampling and com
 RDP) are then the same as everywhere in this package. Let P(z) be the mass at z, word by word.
 
 1. The sum of n shares is within exp(+-tau) of the discrete Gaussian of sigma sqrt(n), with
-   tau = 10 sum_{k=1}^{n-1} exp(-2 pi^2 sigma^2 k / (k + 1))       (their theorem 5's tau).
+   tau = 10 sum_{k=1}^{n-1} exp(-2 pi^2 sigma^2 k / (k + 1))       (their theorem 1's tau).
 2. The discrete Gaussian of S is within exp(+-eta) of what comes out when a continuous Gaussian of
    sqrt(S^2 - w^2) is drawn and then re-drawn as a discrete Gaussian of w centred there, and a shift
    by an integer passes through. By Poisson summation the normalisers sum_k exp(-(k - x)^2 / 2 w^2)
@@ -109,7 +109,7 @@ def sum_log_ratio(sigma: float, shares: int) -> float:
     """tau: how far a sum of discrete Gaussians is from the discrete Gaussian of its variance.
 
     The largest |log| of the ratio of the two mass functions, at any integer. Kairouz, Liu &
-    Steinke (2021), theorem 5, for sigma^2 >= 1/2.
+    Steinke (2021), the tau of theorem 1, for sigma^2 >= 1/2.
 
     Raises:
         ConfigurationError: a smaller sigma, or no shares.
