@@ -11,8 +11,8 @@ scores, however chosen, on three conditions that this module enforces or states:
 - the scores do not depend on the coins except through the run. That is the caller's to keep:
   canaries that were *not* included must be scored by the same code.
 
-Canaries are records, so the epsilon is that of the unit the canary stands for: one canary per
-patient where the claim is per patient.
+The epsilon is that of the unit a canary stands for: one canary per patient where the claim is per
+patient. A coin adds a canary or leaves it out, so the adjacency is add/remove, as the accountant's.
 """
 
 import math

@@ -14,6 +14,7 @@ from attacks.intervals import (
     Interval,
     Proportion,
     Resampled,
+    _patient_counts,
     auc_by_patient,
     auc_of_weights,
     clopper_pearson,
@@ -166,6 +167,14 @@ def test_complete_separation_gets_a_wide_interval_and_not_a_point():
     reversed_scores = auc_by_patient(ScoredTargets.of(-1.0 * member, member), rng)
     assert reversed_scores.value == 0.0
     assert reversed_scores.interval(0.95).upper == pytest.approx(1 - 0.025 ** (1 / 12))
+
+
+def test_each_replicate_draws_as_many_patients_of_a_class_as_there_are():
+    is_member = np.arange(50) < 11
+    counts = _patient_counts(is_member, 300, np.random.default_rng(0))
+    assert (counts[:, is_member].sum(axis=1) == 11).all()
+    assert (counts[:, ~is_member].sum(axis=1) == 39).all()
+    assert (counts.std(axis=0) > 0).all()  # and every patient is drawn more and less often
 
 
 def test_the_same_seed_gives_the_same_interval():

@@ -1,0 +1,24 @@
+"""The statistics stay light: they load neither torch nor the federation that they judge."""
+
+import subprocess
+import sys
+
+MODULES = (
+    "canaries epsilon_bounds epsilon_power errors gaussian_dp intervals membership_scores "
+    "policy roc targets verdicts"
+).split()
+
+
+def test_the_statistics_load_without_torch_and_without_the_federation():
+    program = "; ".join(
+        [
+            *(f"import attacks.{name}" for name in MODULES),
+            "import sys",
+            "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'opacus', 'protocols')"
+            " or m.startswith('securefed.federation')])",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
