@@ -3,10 +3,19 @@
 import subprocess
 import sys
 
-MODULES = (
-    "canaries epsilon_bounds epsilon_power errors gaussian_dp intervals membership_scores "
-    "policy roc targets verdicts"
-).split()
+MODULES = [
+    "canaries",
+    "epsilon_bounds",
+    "epsilon_power",
+    "errors",
+    "gaussian_dp",
+    "intervals",
+    "membership_scores",
+    "policy",
+    "roc",
+    "targets",
+    "verdicts",
+]
 
 
 def test_the_statistics_load_without_torch_and_without_the_federation():
