@@ -131,7 +131,7 @@ def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and "." not in repr(value):
-        return repr(value).replace("e", ".0e")  # YAML 1.1 reads 1e-05 as text
+        return f"{value:g}"
     return str(value)
 
 

@@ -5,6 +5,7 @@ would silently drop the first with its epsilon; here that is refused, as YAML 1.
 data is built (SafeLoader): a tag that names a Python object is an error.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ class _Loader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return node
+
+
+# YAML 1.1, which PyYAML follows, reads 1e-5 as text; everybody means the number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
 
 
 def read(path: Path) -> dict[str, Any]:

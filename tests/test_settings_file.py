@@ -101,3 +101,11 @@ def test_a_missing_file_and_a_folder_are_refused(path: Path, tmp_path: Path):
 def test_texts_are_utf8_wherever_it_runs(path: Path):
     path.write_bytes("a: Universitätsklinikum\n".encode())
     assert read(path) == {"a": "Universitätsklinikum"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-5", 1e-5), ("2E3", 2000.0), ("1.0e-05", 1e-5), ("'1e-5'", "1e-5")]
+)
+def test_a_number_with_an_exponent_is_a_number(path: Path, text: str, value: object) -> None:
+    path.write_text(f"privacy: {{delta: {text}}}\n")
+    assert read(path) == {"privacy": {"delta": value}}
