@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
 from securefed.training.evaluation import COUNTS
 from securefed.training.local import LocalTrainer
+from securefed.training.patients import stack
 from securefed.training.private import patient_gradients, poisson_sample
 
 TINY: dict[str, dict[str, Any]] = {
@@ -299,6 +301,19 @@ def test_a_plan_with_shared_noise_gives_nothing_outside_the_ring(
     local = start(settings(privacy={"placement": "local"}), tmp_path / "local", patients)
     with pytest.raises(ValueError, match="only a plan with shared noise"):
         local.clients["hospital-1"].trainer.train_in_ring(1)
+
+
+@pytest.mark.parametrize("changes", [{"shared": "classifier"}, {"local_steps": 2}])
+def test_a_trainer_refuses_shared_noise_for_more_than_one_shared_step(
+    changes: dict[str, Any], tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    trainer = simulation.clients["hospital-1"].trainer
+    images = stack(patients.hospitals[0].train, 4)
+    plan = replace(trainer._plan, **changes)
+    ledger = simulation.ledgers["hospital-1"]
+    with pytest.raises(ConfigurationError, match="one step on shared parameters"):
+        LocalTrainer("hospital-1", trainer.network, images, images, plan, ledger, "run-2")
 
 
 LAYOUT = DistributedLayout(
