@@ -113,7 +113,12 @@ def open_run(
         data=data,
         ledgers=ledgers,
         device=device,
-        notes=[*data.warnings, *_small_hospitals(data), *_shared_noise(settings, ring)],
+        notes=[
+            *data.warnings,
+            *_small_hospitals(data),
+            *_foreign_encoders(settings),
+            *_shared_noise(settings, ring),
+        ],
         started=started,
     )
     if resume:
@@ -144,6 +149,12 @@ def _small_hospitals(data: FederatedData) -> list[str]:
         for each in data.hospitals
         if not each.test
     ]
+
+
+def _foreign_encoders(settings: Settings) -> list[str]:
+    if settings.data.manifest is None or settings.model.initialisation != "public":
+        return []
+    return ["the shipped encoders have seen phantoms only; on real scans they may be of no use"]
 
 
 def _layout(settings: Settings, parameters: int, ring: RingCode | None) -> Layout:

@@ -4,7 +4,7 @@
     metrics.jsonl            one line per round (client null) and per round and client
     summary.json             flat and stable, for scripts
     model.safetensors        the network with the final shared parameters
-    server.safetensors/json  the server's check point
+    checkpoint.json          the round to resume from; checkpoint-N.safetensors beside it
     hospitals/NAME/          that hospital's own: ledger.sqlite, personal.safetensors, check point
     exposures/               what crossed the wire (securefed.adversary)
 
