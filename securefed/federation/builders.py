@@ -20,12 +20,13 @@ from securefed.errors import ConfigurationError, PrivacyError
 from securefed.federation.run_directory import RunDirectory
 from securefed.model import public_weights
 from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.patients import PatientTensors
 from securefed.privacy.accounting import solve_noise_multiplier
 from securefed.privacy.distributed import calibrate, counted_shares
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps, sample_rate
-from securefed.training.patients import PatientTensors, one_slice_records, stack
+from securefed.training.patients import one_slice_records, stack
 
 View = Callable[[PatientTensors], PatientTensors]
 

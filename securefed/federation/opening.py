@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
-from securefed.adversary import Recording
+from securefed.adversary.recording import Recording
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError

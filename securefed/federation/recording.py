@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from securefed.adversary import Recording
+from securefed.adversary.recording import Recording
 from securefed.federation.messages import decode_request
 from securefed.federation.transport import Transport
 

@@ -6,7 +6,7 @@
     model.safetensors        the network with the final shared parameters
     checkpoint.json          the round to resume from; checkpoint-N.safetensors beside it
     hospitals/NAME/          that hospital's own: ledger.sqlite, personal.safetensors, check point
-    exposures/               what crossed the wire (securefed.adversary)
+    exposures/               what crossed the wire (securefed.adversary.recording)
 
 Everything is written whole and then renamed, so a crash leaves the old or the new file.
 """

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from securefed.errors import RunError
 from securefed.model.network import DualEncoderNetwork
-from securefed.training.patients import PatientTensors
+from securefed.model.patients import PatientTensors
 
 BINS = 512
 LARGEST_LOGIT = 8.0  # beyond it a probability is within 0.0004 of 0 or 1

@@ -19,13 +19,14 @@ from torch.nn import functional as F
 
 from securefed.errors import ConfigurationError
 from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
 from securefed.privacy.ring_code import RingCode, Rows, Words
 from securefed.training.evaluation import Counts, count_scores, score
-from securefed.training.patients import PatientTensors, one_slice_records
+from securefed.training.patients import one_slice_records
 from securefed.training.private import (
     Forward,
     patient_gradients,

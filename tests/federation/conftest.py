@@ -16,10 +16,11 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.federation.client import Client
 from securefed.federation.contribution import ContributionLayout
 from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
 from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps
-from securefed.training.patients import PatientTensors, stack
+from securefed.training.patients import stack
 
 NAMES = ("north", "south", "west")
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)

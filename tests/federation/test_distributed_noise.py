@@ -12,7 +12,7 @@ import torch
 from scipy.stats import chi2
 
 from protocols.errors import ValueOutOfRange
-from securefed import adversary
+from securefed.adversary import recording as adversary
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError, PrivacyError, RunError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from securefed import adversary
+from securefed.adversary import recording as adversary
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError

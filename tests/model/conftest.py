@@ -7,7 +7,8 @@ import torch
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import DualEncoderNetwork, NetworkShape
-from securefed.training.patients import PatientTensors, stack
+from securefed.model.patients import PatientTensors
+from securefed.training.patients import stack
 
 torch.set_num_threads(1)  # the tensors are too small to share
 

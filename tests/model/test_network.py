@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from securefed.model.network import Classifier, DualEncoderNetwork, NetworkShape
-from securefed.training.patients import PatientTensors
+from securefed.model.patients import PatientTensors
 from securefed.training.private import refuse_batch_statistics
 
 MakeNetwork = Callable[..., DualEncoderNetwork]

@@ -10,9 +10,10 @@ import torch
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
 from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps
-from securefed.training.patients import PatientTensors, stack
+from securefed.training.patients import stack
 
 torch.set_num_threads(1)  # the tensors are too small to share
 

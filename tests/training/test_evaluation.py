@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from securefed.errors import RunError
+from securefed.model.patients import PatientTensors
 from securefed.training.evaluation import (
     BINS,
     COUNTS,
@@ -19,7 +20,6 @@ from securefed.training.evaluation import (
     metrics,
     score,
 )
-from securefed.training.patients import PatientTensors
 
 BIN = 2 * LARGEST_LOGIT / BINS
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError, RunError
 from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
 from securefed.model.sharing import SHARED_GROUPS, flatten, shared_names
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
@@ -19,7 +20,7 @@ from securefed.privacy.noise import SeededSource
 from securefed.training import local
 from securefed.training.evaluation import count_scores, score
 from securefed.training.local import LocalTrainer, PrivateSteps, sample_rate, tokens_of
-from securefed.training.patients import PatientTensors, one_slice_records
+from securefed.training.patients import one_slice_records
 from securefed.training.private import poisson_sample
 
 MakeTrainer = Callable[..., LocalTrainer]

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from securefed.adversary import BYTES, INDEX, Direction, Recording, Sighting, content, sightings
+from securefed.adversary.recording import (
+    BYTES,
+    INDEX,
+    Direction,
+    Recording,
+    Sighting,
+    content,
+    sightings,
+)
 from securefed.errors import RunError
 
 Entry = tuple[int, str, str, Direction, bytes]
