@@ -29,12 +29,16 @@ class Entry(BaseModel):
 
 
 class Threshold(Entry):
-    """A leakage figure (larger is worse) and the most it may be; None: reported, not judged."""
+    """A leakage figure (larger is worse) and the most it may be; None: reported, not judged.
+
+    With `required: false` a figure that is withheld, for want of patients, leaves no gap.
+    """
 
     attack: Attack
     metric: Text
     scene: Scene
     at_most: Figure | None
+    required: bool = True
     reason: Text
 
 

@@ -3,6 +3,7 @@
     PASS          the upper confidence limit is under the threshold
     FAIL          the lower limit is over it; or the certified epsilon is over the claimed one
     INCONCLUSIVE  between; or not attacked, withheld, without a threshold, without power
+    (none)        reported, not judged: the policy wants it so, or the attack has nothing to work on
     INVALID       a control of that attack is off its gate, or was not run
 
 A control speaks for the attacks of its family. Of the whole audit: FAIL if anything fails whose
@@ -13,14 +14,14 @@ attacks found little, with this confidence. It does not say that none could.
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from attacks.canaries import EpsilonAudit
 from attacks.errors import InvalidScores
 from attacks.intervals import Estimate, Interval, holm, tail
-from attacks.policy import Attack, Gate, Policy, Scene
+from attacks.policy import Attack, Gate, Policy, Scene, Threshold
 
 
 class Verdict(Enum):
@@ -47,6 +48,7 @@ class Finding:
         metric: of leakage, larger is worse; named as in the policy.
         estimate: the figure; None where there is none.
         absent: why there is none (not applicable, withheld); None where there is one.
+        applies: False where the observer saw nothing that this attack could start from.
 
     Raises:
         InvalidScores: both or neither of estimate and absent, or a figure that is not finite.
@@ -59,10 +61,13 @@ class Finding:
     scene: Scene
     estimate: Estimate | None = None
     absent: str | None = None
+    applies: bool = True
 
     def __post_init__(self) -> None:
         if (self.estimate is None) == (not self.absent):
             raise InvalidScores(f"{self.name}: a finding is a figure, or says why there is none")
+        if self.estimate is not None and not self.applies:
+            raise InvalidScores(f"{self.name}: a figure from an attack that does not apply")
         if self.estimate is not None and not math.isfinite(self.estimate.value):
             raise InvalidScores(f"{self.name}: the figure is {self.estimate.value}")
 
@@ -87,11 +92,14 @@ class Judgement:
     """One line of the verdict.
 
     Attributes:
+        observer: None where nobody attacked.
         verdict: None where the policy reports the figure without judging it.
         reason: in words, with the figures that decided.
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
     """
 
+    attack: Attack
+    observer: str | None
     name: str
     verdict: Verdict | None
     reason: str
@@ -135,12 +143,17 @@ def judge(
     findings: Sequence[Finding],
     controls: Sequence[Control],
     policy: Policy,
-    epsilon_audit: EpsilonAudit | None = None,
+    epsilon_audits: Mapping[str, EpsilonAudit] | None = None,
 ) -> AuditVerdict:
-    """Apply the policy. Every threshold of the policy is answered, found or not."""
+    """Apply the policy. Every threshold of the policy is answered, found or not.
+
+    Args:
+        epsilon_audits: observer -> what its canaries say.
+    """
+    epsilon_audits = epsilon_audits or {}
     broken: dict[Attack, tuple[str, ...]] = {}
     attacked: set[Attack] = {f.attack for f in findings if f.estimate is not None}
-    if epsilon_audit is not None:
+    if epsilon_audits:
         attacked.add("epsilon")
     for attack in sorted(attacked):
         complaints = (gate_complaint(g, controls) for g in policy.gates if g.attack == attack)
@@ -154,15 +167,21 @@ def judge(
     ]
     answered = {(f.attack, f.metric, f.scene) for f in findings}
     judgements += [
-        Judgement(f"{t.attack} / {t.metric} / {t.scene}", Verdict.INCONCLUSIVE, "not attacked")
+        _not_attacked(t)
         for t in policy.thresholds
         if t.at_most is not None and (t.attack, t.metric, t.scene) not in answered
     ]
-    if epsilon_audit is not None:
-        judgements.append(_judge_epsilon(epsilon_audit, policy, broken))
+    judgements += [
+        _judge_epsilon(observer, each, policy, broken) for observer, each in epsilon_audits.items()
+    ]
     verdicts = [j.verdict for j in judgements if j.verdict is not None]
     overall = max(verdicts, key=GRAVITY.index, default=Verdict.INCONCLUSIVE)
     return AuditVerdict(overall, tuple(judgements), broken)
+
+
+def _not_attacked(limit: Threshold) -> Judgement:
+    name = f"{limit.attack} / {limit.metric} / {limit.scene}"
+    return Judgement(limit.attack, None, name, Verdict.INCONCLUSIVE, "not attacked")
 
 
 def _adjusted_p_values(findings: Sequence[Finding], policy: Policy) -> dict[int, float]:
@@ -188,14 +207,24 @@ def _judge_finding(
     adjusted_p: float | None,
 ) -> Judgement:
     estimate = finding.estimate
-    if estimate is None:
-        return Judgement(finding.name, Verdict.INCONCLUSIVE, str(finding.absent))
-    interval = estimate.interval(policy.confidence)
     limit = policy.threshold(finding.attack, finding.metric, finding.scene)
+    if estimate is None:
+        return _judge_absence(finding, limit)
+    interval = estimate.interval(policy.confidence)
     most = None if limit is None else limit.at_most
 
     def line(verdict: Verdict | None, reason: str) -> Judgement:
-        return Judgement(finding.name, verdict, reason, estimate.value, interval, most, adjusted_p)
+        return Judgement(
+            finding.attack,
+            finding.observer,
+            finding.name,
+            verdict,
+            reason,
+            estimate.value,
+            interval,
+            most,
+            adjusted_p,
+        )
 
     if finding.attack in broken:
         return line(Verdict.INVALID, "; ".join(broken[finding.attack]))
@@ -216,22 +245,36 @@ def _judge_finding(
     return line(Verdict.FAIL, f"lower limit {interval.lower:.4g} is over {most:g}")
 
 
+def _judge_absence(finding: Finding, limit: Threshold | None) -> Judgement:
+    """A figure that is missing counts where the policy asks for it and there could be one."""
+
+    def line(verdict: Verdict | None, reason: str) -> Judgement:
+        return Judgement(finding.attack, finding.observer, finding.name, verdict, reason)
+
+    if not finding.applies:
+        return line(None, f"does not apply: {finding.absent}")
+    if limit is not None and (limit.at_most is None or not limit.required):
+        return line(None, f"no figure, and the policy does not insist: {finding.absent}")
+    return line(Verdict.INCONCLUSIVE, str(finding.absent))
+
+
 def _judge_epsilon(
-    audit: EpsilonAudit, policy: Policy, broken: dict[Attack, tuple[str, ...]]
+    observer: str, audit: EpsilonAudit, policy: Policy, broken: dict[Attack, tuple[str, ...]]
 ) -> Judgement:
     """A claim can be refuted; it cannot be confirmed, only survive a test that had power."""
     certified, claimed, power = audit.certified, audit.claimed_epsilon, audit.power_halved_noise
     level = 1 - audit.plan.significance
     seen = f"the least epsilon this audit could have seen is {audit.visible_epsilon:.3g}"
 
-    def line(verdict: Verdict, reason: str) -> Judgement:
+    def line(verdict: Verdict | None, reason: str) -> Judgement:
         interval = Interval(certified, math.inf, level)
-        return Judgement("epsilon / canaries", verdict, reason, certified, interval, claimed)
+        name = f"epsilon / canaries / {observer}"
+        return Judgement("epsilon", observer, name, verdict, reason, certified, interval, claimed)
 
     if "epsilon" in broken:
         return line(Verdict.INVALID, "; ".join(broken["epsilon"]))
     if claimed is None or power is None:
-        return line(Verdict.INCONCLUSIVE, f"the run claims no epsilon; {seen}")
+        return line(None, f"the run claims no epsilon; {seen}")
     if certified > claimed:
         return line(
             Verdict.FAIL,

@@ -51,7 +51,8 @@ def complete(findings):
 
 def verdict_of(*findings, controls=None, policy=POLICY, epsilon_audit=None):
     made = controls_in_order() if controls is None else controls
-    return judge(complete(findings), made, policy, epsilon_audit)
+    audits = {"server": epsilon_audit} if epsilon_audit else {}
+    return judge(complete(findings), made, policy, audits)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_any_control_that_does_not_stand_makes_its_family_invalid(index, how):
     assert list(answer.broken_controls) == [gate.attack]
     assert gate.control in answer.broken_controls[gate.attack][0]
     for judgement in answer.judgements:
-        broken = judgement.name.startswith(gate.attack)
+        broken = judgement.attack == gate.attack
         assert (judgement.verdict is Verdict.INVALID) == broken
     assert answer.verdict is Verdict.INVALID
 
@@ -144,14 +145,26 @@ def test_the_second_run_of_a_control_counts_too():
 
 def test_controls_of_an_attack_that_does_not_apply_are_not_demanded():
     absent = [
-        Finding(t.attack, "none", t.metric, "server", t.scene, absent="no single update was seen")
+        Finding(t.attack, "none", t.metric, "outsider", t.scene, None, "no update was seen", False)
         for t in POLICY.thresholds
         if t.attack != "membership"
     ]
     controls = [c for c in controls_in_order() if c.attack == "membership"]
     answer = verdict_of(auc_between(0.4, 0.5), *absent, controls=controls)
     assert answer.broken_controls == {}
-    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert answer.verdict is Verdict.PASS
+    skipped = [j for j in answer.judgements if j.attack != "membership"]
+    assert {(j.verdict, j.reason) for j in skipped} == {
+        (None, "does not apply: no update was seen")
+    }
+
+
+def test_an_audit_in_which_nothing_applies_is_inconclusive():
+    absent = [
+        Finding(t.attack, "none", t.metric, "outsider", t.scene, None, "nothing was seen", False)
+        for t in POLICY.thresholds
+    ]
+    assert judge(absent, [], POLICY).verdict is Verdict.INCONCLUSIVE
 
 
 # --- what was not attacked ----------------------------------------------------------------------
@@ -177,14 +190,29 @@ def test_a_withheld_figure_is_inconclusive_and_says_why():
     withheld = Finding(
         "membership",
         "lira",
+        "tpr at fpr 0.01",
+        "server",
+        "as configured",
+        absent="99 distinct non-members",
+    )
+    answer = verdict_of(withheld)
+    assert answer.judgements[0].verdict is Verdict.INCONCLUSIVE
+    assert answer.judgements[0].reason == "99 distinct non-members"
+
+
+def test_a_withheld_figure_on_which_the_policy_does_not_insist_leaves_no_gap():
+    withheld = Finding(
+        "membership",
+        "lira",
         "tpr at fpr 0.001",
         "server",
         "as configured",
         absent="999 distinct non-members",
     )
     answer = verdict_of(withheld)
-    assert answer.judgements[0].verdict is Verdict.INCONCLUSIVE
-    assert answer.judgements[0].reason == "999 distinct non-members"
+    assert answer.judgements[0].verdict is None
+    assert "999 distinct non-members" in answer.judgements[0].reason
+    assert answer.verdict is Verdict.PASS
 
 
 def test_a_figure_without_a_threshold_is_inconclusive():
@@ -300,7 +328,9 @@ def test_a_claim_that_survives_a_test_without_power_is_inconclusive(method, cana
 
 def test_a_run_that_claims_nothing_is_not_judged_on_it():
     audit = dataclasses.replace(epsilon_audit(0.9), claimed_epsilon=None, power_halved_noise=None)
-    assert epsilon_line(audit).verdict is Verdict.INCONCLUSIVE
+    line = epsilon_line(audit)
+    assert line.verdict is None
+    assert "claims no epsilon" in line.reason
 
 
 # --- the whole ----------------------------------------------------------------------------------
@@ -328,6 +358,7 @@ def test_a_finding_has_a_figure_or_a_reason_and_not_both():
         {},
         {"absent": ""},
         {"estimate": Proportion(1, 2), "absent": "withheld"},
+        {"estimate": Proportion(1, 2), "applies": False},
         {"estimate": Resampled(math.nan, np.zeros(3))},
     ):
         with pytest.raises(InvalidScores, match="membership / lira / auc"):
