@@ -6,10 +6,17 @@ them, so an audit cannot look at anything that never travelled: under secure agg
 no individual update in the file.
 
     server       every message, both directions
-    peer         the messages to and from one client
+    peer         the messages to and from one client, and what that client sent before masking
+    coalition    every message, and what all clients but one sent before masking
     outsider     none of them; the released model.safetensors alone
+
+What a client sent before masking is a recording of the same form, in that client's own folder.
+
+The bytes of a stage are written before its lines, and a last line that a crash cut short counts as
+not written. Files are readable by their owner only.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -49,12 +56,14 @@ class Recording:
         self._index = folder / INDEX
         self._bytes = folder / BYTES
         self._limit = limit
+        #: How many messages the folder holds.
+        self.messages = _drop_torn_line(self._index)
         self._used = self._bytes.stat().st_size if self._bytes.exists() else 0
 
     def add(self, messages: list[tuple[int, str, str, Direction, bytes]]) -> None:
         """Record (round, stage, client, direction, content) of each message, in order."""
         lines: list[bytes] = []
-        with self._bytes.open("ab") as store:
+        with open(self._bytes, "ab", opener=private) as store:
             for round_number, stage, client, direction, content in messages:
                 fits = self._used + len(content) <= self._limit
                 offset = self._used if fits else None
@@ -63,8 +72,25 @@ class Recording:
                     self._used += len(content)
                 seen = Sighting(round_number, stage, client, direction, offset, len(content))
                 lines.append(msgspec.json.encode(seen) + b"\n")
-        with self._index.open("ab") as index:
+        with open(self._index, "ab", opener=private) as index:
             index.writelines(lines)
+        self.messages += len(lines)
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: a file that is made is readable by its owner only."""
+    return os.open(path, flags, 0o600)
+
+
+def _drop_torn_line(index: Path) -> int:
+    """Cut off what follows the last newline; returns the number of lines that are left."""
+    if not index.exists():
+        return 0
+    data = index.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(index, whole)
+    return data.count(b"\n")
 
 
 def sightings(folder: Path) -> Iterator[Sighting]:
@@ -76,6 +102,8 @@ def sightings(folder: Path) -> Iterator[Sighting]:
     try:
         with (folder / INDEX).open("rb") as index:
             for line in index:
+                if not line.endswith(b"\n"):
+                    return  # a crash came between; nobody acted on this message
                 yield msgspec.json.decode(line, type=Sighting)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(

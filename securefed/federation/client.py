@@ -20,6 +20,7 @@ import numpy as np
 
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
+from securefed.adversary.recording import Recording
 from securefed.errors import RunError, SecureFedError
 from securefed.federation import messages
 from securefed.federation.contribution import ContributionLayout, Words
@@ -41,6 +42,7 @@ class Client:
         trainer: the hospital's patients and personal parameters.
         layout: how contributions are encoded.
         secure: the client's side of secure aggregation, or None to contribute in the clear.
+        sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
     Attributes:
         busy_s: seconds spent on the current round so far, by kind: "train", "protocol".
@@ -52,12 +54,14 @@ class Client:
         trainer: LocalTrainer,
         layout: ContributionLayout | DistributedLayout,
         secure: SecureSumClient | None,
+        sent: Recording | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer
         self.busy_s: dict[str, float] = {}
         self._layout = layout
         self._secure = secure
+        self._sent = sent
         self._round = 0
         self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
 
@@ -123,6 +127,9 @@ class Client:
         if self._secure is None:
             raise RunError("a contribution that needs secure aggregation, without it")
         secure = self._secure
+        if self._sent and request.train:
+            content = words.astype("<u4", copy=False).tobytes()
+            self._sent.add([(request.round, request.stage, self.name, "up", content)])
         return self._timed("protocol", lambda: secure.mask(request.body, words))
 
     def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:

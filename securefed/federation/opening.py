@@ -20,6 +20,7 @@ from securefed.adversary.recording import Recording
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
+from securefed.federation import jobs
 from securefed.federation.builders import (
     View,
     build_ring,
@@ -84,23 +85,29 @@ def open_run(
         directory.write_json("run.json", about)
 
     ring = build_ring(settings, data, len(shared))
-    layout = _layout(settings, len(shared), ring)
+    layout = build_layout(settings, len(shared), ring)
     job = _secure_job(settings, layout, [each.name for each in data.hospitals])
     clients: dict[str, Client] = {}
     ledgers: dict[str, Ledger] = {}
+    limit = settings.exposures.limit_mb * 2**20
     for hospital in data.hospitals:
         say(f"preparing {hospital.name}, {len(hospital.train)} patients")
         trainer, ledger = build_trainer(
             settings, directory, hospital, network, device, about["run"], view, ring
         )
         name = hospital.name
-        clients[name] = Client(name, trainer, layout, job.clients[name] if job else None)
+        masks, sent = None, None
+        if job:
+            masks = job.clients[name]
+            if settings.exposures.record:
+                sent = Recording(directory.hospital(name) / "contributions", limit)
+        clients[name] = Client(name, trainer, layout, masks, sent)
         if ledger:
             ledgers[name] = ledger
 
     recording = None
     if settings.exposures.record:
-        recording = Recording(directory.exposures, settings.exposures.limit_mb * 2**20)
+        recording = Recording(directory.exposures, limit)
     inner = InProcessTransport({name: client.handle for name, client in clients.items()})
     transport = RecordingTransport(inner, recording)
     simulation = Simulation(
@@ -124,6 +131,13 @@ def open_run(
     if resume:
         simulation.restore()
         simulation.fit_to_budget()
+    if recording:
+        rules, roster = (job.rules, job.roster) if job else (None, None)
+        noise = ring.noise if ring else None
+        finished = simulation.server.finished
+        jobs.append(
+            directory.exposures, jobs.Job(recording.messages, finished, roster, rules, noise)
+        )
     return simulation
 
 
@@ -157,7 +171,8 @@ def _foreign_encoders(settings: Settings) -> list[str]:
     return ["the shipped encoders have seen phantoms only; on real scans they may be of no use"]
 
 
-def _layout(settings: Settings, parameters: int, ring: RingCode | None) -> Layout:
+def build_layout(settings: Settings, parameters: int, ring: RingCode | None) -> Layout:
+    """How contributions of `parameters` values are encoded; with `ring`, noise and all."""
     if ring:
         return DistributedLayout(
             code=ring,

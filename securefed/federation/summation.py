@@ -8,7 +8,7 @@ masked vectors and their sum; the next round's keys and shares ride on the curre
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -37,12 +37,14 @@ class Summed:
         survivors: names of the clients in the sum.
         dropped: name -> reason.
         server_s: seconds of the server's own computation, waiting excluded.
+        words: the sum in the ring before decoding, (words,); None without masks.
     """
 
     total: Total
     survivors: tuple[str, ...]
     dropped: dict[str, str]
     server_s: float
+    words: Words | None = field(default=None, repr=False)
 
 
 class Summation(Protocol):
@@ -83,6 +85,26 @@ def ask(
     return bodies, dropped
 
 
+def plain_contribution(
+    body: bytes, layout: ContributionLayout
+) -> tuple[messages.Vector, int, NDArray[np.int64]]:
+    """Update (P,), patients and counts (COUNTS,) of a reply in the clear.
+
+    Raises:
+        RunError: not a contribution, a wrong length, or values out of range.
+    """
+    contribution = messages.decode_contribution(body)
+    update = messages.vector_from_bytes(contribution.update)
+    if update.shape != (layout.parameters,) or not np.isfinite(update).all():
+        raise RunError("an update of the wrong length or with non-finite values")
+    counts, largest = contribution.counts, layout.max_patients
+    if len(counts) != COUNTS or not all(
+        0 <= n <= largest for n in (*counts, contribution.patients)
+    ):
+        raise RunError("counts of the wrong length or out of range")
+    return update, contribution.patients, np.array(counts, np.int64)
+
+
 class PlainSummation:
     """FedAvg over contributions that the server sees one by one."""
 
@@ -100,7 +122,7 @@ class PlainSummation:
         contributions = {}
         for name, body in bodies.items():
             try:
-                contributions[name] = self._decode(body)
+                contributions[name] = plain_contribution(body, self._layout)
             except RunError as error:
                 dropped[name] = str(error)
         _require(len(contributions), self._minimum, work.round, dropped)
@@ -109,22 +131,13 @@ class PlainSummation:
         total = plain_total([contributions[name] for name in survivors])
         return Summed(total, survivors, dropped, time.perf_counter() - start)
 
-    def _decode(self, body: bytes) -> tuple[messages.Vector, int, NDArray[np.int64]]:
-        contribution = messages.decode_contribution(body)
-        update = messages.vector_from_bytes(contribution.update)
-        if update.shape != (self._layout.parameters,) or not np.isfinite(update).all():
-            raise RunError("an update of the wrong length or with non-finite values")
-        counts = contribution.counts
-        largest = self._layout.max_patients
-        if len(counts) != COUNTS or not all(
-            0 <= n <= largest for n in (*counts, contribution.patients)
-        ):
-            raise RunError("counts of the wrong length or out of range")
-        return update, contribution.patients, np.array(counts, np.int64)
-
 
 class SecureSummation:
-    """FedAvg over masked contributions; the server learns the total only."""
+    """FedAvg over masked contributions; the server learns the total only.
+
+    Args:
+        sums: how many this job has made before; more than 0 only where recorded ones are replayed.
+    """
 
     def __init__(
         self,
@@ -134,6 +147,8 @@ class SecureSummation:
         rules: JobRules,
         minimum: int,
         deadline_s: float,
+        *,
+        sums: int = 0,
     ) -> None:
         self._transport = transport
         self._layout = layout
@@ -141,7 +156,7 @@ class SecureSummation:
         self._rules = rules
         self._minimum = minimum
         self._deadline_s = deadline_s
-        self._sums = 0  # the protocol numbers its sums itself: none is ever tried again
+        self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
         self._pipelined: SecureSumServer | None = None
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
@@ -182,7 +197,7 @@ class SecureSummation:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
         total = self._decode(words, work.round)
-        return Summed(total, survivors, dropped, watch.stop())
+        return Summed(total, survivors, dropped, watch.stop(), words)
 
     def _decode(self, words: Words, round_number: int) -> Total:
         if isinstance(self._layout, DistributedLayout):
