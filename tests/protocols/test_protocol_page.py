@@ -1,5 +1,6 @@
 """docs/protocol.md cannot drift: every message kind, field and size on it is checked."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ from protocols.parameters import JobRules
 from protocols.shamir import PRIME, SHARE_BYTES
 from protocols.transcript import PROTOCOL
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "protocol.md").read_text()
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGE = (DOCS / "protocol.md").read_text()
 KINDS = [
     kind for kind in vars(m).values() if isinstance(kind, type) and issubclass(kind, m.Message)
 ]
@@ -65,3 +67,17 @@ def test_the_constants_on_the_page_are_the_codes():
     assert f"in {SHARE_BYTES} bytes" in PAGE
     assert f"`sealed` ({m.BOX_BYTES} bytes)" in PAGE
     assert f"`version` = {m.VERSION}" in PAGE
+
+
+def test_the_speeds_on_the_page_are_those_measured():
+    measured = json.loads((DOCS / "measured" / "secure_aggregation.json").read_text())
+    cases = {case["case"]: case for case in measured["cases"]}
+    mask = cases["client mask, 1e+07 parameters, 16 neighbours"]
+    unmask = cases["server unmask, 1 dropped, 1e+07 parameters, 16 neighbours"]
+    for case in (mask, unmask):
+        ours, peer = case["ours"] * 1000, case["peers"]["flwr"] * 1000
+        assert f"{ours:.1f} / {peer:.0f} ms, {case['times_better']['flwr']:.1f}" in PAGE
+        assert case["times_better"]["flwr"] >= 8
+    assert f"{mask['ours'] / (1e7 * 16) * 1e9:.2f} ns per parameter and pair" in PAGE
+    size = cases["bytes of a masked vector for each parameter, 1e+07 parameters, 16 neighbours"]
+    assert f"takes {size['ours']:.5f} bytes" in PAGE
