@@ -1,10 +1,6 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
 import json
-import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from securefed.config import Settings, load
-from securefed.errors import ConfigurationError, Interrupted
+from securefed.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from securefed.federation.simulation import Simulation
@@ -105,39 +101,71 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
     # Imported here: torch takes two seconds, and --help does not need it.
-    import torch
+    from securefed.federation.execution import execute
+    from securefed.federation.opening import settings_of
 
-    from securefed.federation.opening import open_run, settings_of
-    from securefed.federation.run_directory import RunDirectory
-
-    resume = settings is None
-    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
-    settings = settings or settings_of(path)
-    _log_to(directory.path / "hospitals.log")
-    _announce(settings, console)
-    with console.status("starting") as status:
-        simulation = open_run(settings, directory, status.update, resume=resume)
-    for note in simulation.notes:
-        console.print(f"[yellow]note:[/] {note}")
-    # From here on the hospitals compute side by side, each on a thread of its own.
-    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.clients)))
-    stopped = _train(simulation, console)
-    if stopped:
-        done, planned = simulation.server.finished, simulation.server.plan.rounds
-        raise Interrupted(
-            f"stopped after round {done} of {planned}; everything so far is in {path}",
-            hint=f"continue with: securefed run --resume {path}",
+    used = settings or settings_of(path)
+    _announce(used, console)
+    with _Screen(console) as screen:
+        summary = execute(
+            settings,
+            path,
+            resume=settings is None,
+            say=screen.say,
+            on_open=screen.open,
+            on_round=screen.round,
+            stop_on_ctrl_c=True,
         )
-    return _finish(simulation, console)
+    console.print(_table(summary, _hospitals(path), used))
+    console.print(f"results: {path} (summary.json, model.safetensors, progress.svg)")
+    return summary
 
 
-def _log_to(path: Path) -> None:
-    # What a hospital's own log would hold (reasons of refusals); the terminal shows the round.
-    handler = logging.FileHandler(path, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("securefed")
-    logger.handlers = [handler]
-    logger.propagate = False
+class _Screen:
+    """What the user sees while a run goes: what is being done, then a bar over the rounds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("starting")
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> "_Screen":
+        self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._status.stop()
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """The run prepares or finishes."""
+        self._progress.stop()
+        self._status.update(text)
+        self._status.start()
+
+    def open(self, simulation: "Simulation") -> None:
+        """The rounds begin."""
+        self._status.stop()
+        for note in simulation.notes:
+            self._console.print(f"[yellow]note:[/] {note}")
+        server = simulation.server
+        self._task = self._progress.add_task(
+            "rounds", total=server.plan.rounds, completed=server.finished
+        )
+        self._progress.start()
+
+    def round(self, line: dict[str, Any]) -> None:
+        """A round is on disk."""
+        self._progress.update(self._task, completed=line["round"])
+        if line["loss"] is not None or line["dropped"] or line["aborted"]:
+            self._console.print(_round_text(line), highlight=False)
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -161,46 +189,6 @@ def _announce(settings: Settings, console: Console) -> None:
         )
 
 
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collects Ctrl-C instead of dying; a second one stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _train(simulation: "Simulation", console: Console) -> bool:
-    """Run the rounds; True if the user asked to stop before the last one."""
-    plan = simulation.server.plan
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with (
-        _stop_requests() as stop,
-        Progress(*columns, console=console, transient=True) as progress,
-    ):
-        task = progress.add_task("rounds", total=plan.rounds, completed=simulation.server.finished)
-        for record, line in simulation.rounds():
-            progress.update(task, completed=record.round)
-            if record.metrics or record.dropped or record.aborted:
-                progress.console.print(_round_text(line), highlight=False)
-            if stop and record.round < plan.rounds:
-                return True
-    return False
-
-
 def _round_text(line: dict[str, Any]) -> str:
     text = f"round {line['round']:>4}"
     if line["aborted"]:
@@ -215,22 +203,11 @@ def _round_text(line: dict[str, Any]) -> str:
     return text
 
 
-def _finish(simulation: "Simulation", console: Console) -> dict[str, Any]:
-    from securefed.federation.baselines import train_baselines
-    from securefed.federation.results import write_results
-    from securefed.reporting.figures import draw_progress
-
-    final = simulation.evaluate()
-    baselines = None
-    if simulation.settings.evaluation.baselines:
-        with console.status("training each hospital alone"):
-            baselines = train_baselines(simulation)
-    summary, hospitals = write_results(simulation, final, baselines)
-    directory = simulation.directory
-    draw_progress(directory.read_metrics(), directory.path / "progress.svg")
-    console.print(_table(summary, hospitals, simulation.settings))
-    console.print(f"results: {directory.path} (summary.json, model.safetensors, progress.svg)")
-    return summary
+def _hospitals(path: Path) -> list[dict[str, Any]]:
+    # Shown to whoever runs all of them in one process; each file is the hospital's own.
+    names = json.loads((path / "run.json").read_text())["data"]["hospitals"]
+    folders = (path / "hospitals" / name for name in names)
+    return [json.loads((folder / "summary.json").read_text()) for folder in folders]
 
 
 def _table(summary: dict[str, Any], hospitals: list[dict[str, Any]], settings: Settings) -> Table:
