@@ -185,6 +185,17 @@ class EvaluationSettings(Section):
     )
 
 
+class CanarySettings(Section):
+    """Made-up records among one hospital's patients, so that an audit can test its epsilon."""
+
+    count: int = Field(
+        0, ge=0, le=100_000, description="Canaries that get a coin each; 0 for a run without."
+    )
+    hospital: int = Field(
+        1, ge=1, le=1000, description="Whose records they join: hospitals counted from 1."
+    )
+
+
 class Settings(Section):
     """All settings of a run."""
 
@@ -196,6 +207,7 @@ class Settings(Section):
     secure_aggregation: SecureAggregationSettings = SecureAggregationSettings()
     exposures: ExposureSettings = ExposureSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    canaries: CanarySettings = CanarySettings()
     seed: int = Field(
         0, ge=0, lt=2**63, description="Data, initial weights, cohorts; not the noise."
     )

@@ -21,6 +21,7 @@ Examples:
   securefed run --dp-epsilon 8
   securefed run --no-dp --rounds 20 --out runs/plain
   securefed run --config configs/report.yaml --data my/manifest.csv
+  securefed run --dp-epsilon 8 --no-secure --canaries 200 --out runs/to-audit
   securefed run --resume runs/2026-01-31-120000
 
 The result is a run directory: summary.json, model.safetensors, a ledger per hospital.
@@ -38,6 +39,7 @@ Every key of the configuration file is explained in docs/configuration.md."""
 @click.option("--seed", type=int, help="Seed of data, initial weights and cohorts.")
 @click.option("--seeded-noise", is_flag=True, help="Reproducible noise: research only.")
 @click.option("--baselines", is_flag=True, help="Also train every hospital alone.")
+@click.option("--canaries", type=int, help="Records to test epsilon with: a run for auditing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Run directory to continue.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
@@ -53,6 +55,7 @@ def command(
     seed: int | None,
     seeded_noise: bool,
     baselines: bool,
+    canaries: int | None,
     out: Path | None,
     resume: Path | None,
     device: str | None,
@@ -77,6 +80,7 @@ def command(
         "federation.clients": clients,
         "federation.rounds": rounds,
         "evaluation.baselines": baselines or None,
+        "canaries.count": canaries,
         "seed": seed,
         "device": device,
     }

@@ -16,7 +16,7 @@ from securefed.data.load import (
     phantom_hospitals,
 )
 from securefed.data.phantom import PhantomSpec
-from securefed.errors import ConfigurationError, PrivacyError
+from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.federation.run_directory import RunDirectory
 from securefed.model import public_weights
 from securefed.model.network import DualEncoderNetwork, NetworkShape
@@ -25,6 +25,8 @@ from securefed.privacy.accounting import solve_noise_multiplier
 from securefed.privacy.distributed import calibrate, counted_shares
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.ring_code import RingCode, padded
+from securefed.training import canaries
+from securefed.training.canaries import CanarySecret
 from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps, sample_rate
 from securefed.training.patients import one_slice_records, stack
 
@@ -109,12 +111,14 @@ def build_trainer(
     run: str,
     view: View | None = None,
     ring: RingCode | None = None,
+    canaries: CanarySecret | None = None,
 ) -> tuple[LocalTrainer, Ledger | None]:
     """A hospital's trainer and its ledger (None without DP).
 
     Args:
         view: what the hospital sees of its patients, for baselines.
         ring: where hospitals share out the noise; None: the hospital's own.
+        canaries: the run's; they join the records of their own hospital only.
     """
     if len(hospital.train) > settings.secure_aggregation.max_patients:
         raise ConfigurationError(
@@ -148,7 +152,43 @@ def build_trainer(
         private=private,
     )
     own = copy.deepcopy(network).to(device)
-    return LocalTrainer(hospital.name, own, train, test, plan, ledger, run), ledger
+    theirs = canaries if canaries and canaries.hospital == hospital.name else None
+    return LocalTrainer(hospital.name, own, train, test, plan, ledger, run, theirs), ledger
+
+
+def build_canaries(
+    settings: Settings, directory: RunDirectory, data: FederatedData, parameters: int
+) -> CanarySecret | None:
+    """The run's canaries, drawn when it starts and read again when it is resumed; None without.
+
+    Args:
+        parameters: how many are shared.
+
+    Raises:
+        ConfigurationError: no such hospital, or no room for so many.
+        RunError: the canaries of a run that has begun are missing or are not its own.
+    """
+    count, position = settings.canaries.count, settings.canaries.hospital
+    if not count:
+        return None
+    if settings.evaluation.baselines:
+        raise ConfigurationError(
+            "canaries.count: baselines are not compared with a run that holds canaries",
+            hint="leave out --canaries or --baselines",
+        )
+    if position > len(data.hospitals):
+        raise ConfigurationError(
+            f"canaries.hospital is {position}, but there are {len(data.hospitals)} hospitals"
+        )
+    name = data.hospitals[position - 1].name
+    folder = directory.hospital(name)
+    begun = (directory.path / "checkpoint.json").exists()
+    if not begun and not (folder / canaries.FILE).exists():
+        canaries.save(canaries.draw(name, count, parameters), folder)
+    secret = canaries.read(folder)
+    if (secret.hospital, len(secret), secret.parameters) != (name, count, parameters):
+        raise RunError(f"{folder / canaries.FILE} holds the canaries of another run")
+    return secret
 
 
 def secure_rules(settings: Settings, vector_length: int) -> JobRules:

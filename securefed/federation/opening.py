@@ -23,6 +23,7 @@ from securefed.errors import ConfigurationError
 from securefed.federation import jobs
 from securefed.federation.builders import (
     View,
+    build_canaries,
     build_ring,
     build_trainer,
     choose_device,
@@ -44,6 +45,7 @@ from securefed.federation.transport import InProcessTransport, Transport
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.ring_code import RingCode
+from securefed.training.canaries import CanarySecret
 
 Say = Callable[[str], None]
 Layout = ContributionLayout | DistributedLayout
@@ -84,6 +86,7 @@ def open_run(
     else:
         directory.write_json("run.json", about)
 
+    canaries = build_canaries(settings, directory, data, len(shared))
     ring = build_ring(settings, data, len(shared))
     layout = build_layout(settings, len(shared), ring)
     job = _secure_job(settings, layout, [each.name for each in data.hospitals])
@@ -93,7 +96,7 @@ def open_run(
     for hospital in data.hospitals:
         say(f"preparing {hospital.name}, {len(hospital.train)} patients")
         trainer, ledger = build_trainer(
-            settings, directory, hospital, network, device, about["run"], view, ring
+            settings, directory, hospital, network, device, about["run"], view, ring, canaries
         )
         name = hospital.name
         masks, sent = None, None
@@ -125,6 +128,7 @@ def open_run(
             *_small_hospitals(data),
             *_foreign_encoders(settings),
             *_shared_noise(settings, ring),
+            *_canaries(canaries),
         ],
         started=started,
     )
@@ -154,6 +158,15 @@ def _shared_noise(settings: Settings, ring: RingCode | None) -> list[str]:
         f"hospitals share out the noise: epsilon holds as long as {ring.noise.counted} of a "
         "round's hospitals add theirs and keep it to themselves "
         f"(privacy.colluding: {settings.privacy.colluding})"
+    ]
+
+
+def _canaries(canaries: CanarySecret | None) -> list[str]:
+    if canaries is None:
+        return []
+    return [
+        f"a run for auditing: some of {len(canaries)} made-up records, each by its own coin, are "
+        f"among the patients of {canaries.hospital}; do not use the model for anything else"
     ]
 
 

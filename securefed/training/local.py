@@ -11,13 +11,13 @@ clipping and noise, so that configurations differ only in what they must.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, RunError
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
@@ -25,6 +25,7 @@ from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
 from securefed.privacy.ring_code import RingCode, Rows, Words
+from securefed.training.canaries import CanaryRecords, CanarySecret, NetworkWithCanaries
 from securefed.training.evaluation import Counts, count_scores, score
 from securefed.training.patients import one_slice_records
 from securefed.training.private import (
@@ -96,6 +97,8 @@ class LocalTrainer:
         train, test: images as stacked patients.
         ledger: where epsilon is reserved; required exactly when the plan is private.
         run: the run's identity in the ledger.
+        canaries: made-up records among the patients, for auditing; they count for no rate, no
+            expected batch and no number of patients.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class LocalTrainer:
         plan: LocalPlan,
         ledger: Ledger | None,
         run: str,
+        canaries: CanarySecret | None = None,
     ) -> None:
         if (ledger is None) != (plan.private is None):
             raise ValueError("a private plan needs a ledger, and only a private plan has one")
@@ -126,7 +130,6 @@ class LocalTrainer:
             train, test = tokens_of(network, train), tokens_of(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
-        self._fingerprint = _fingerprint(self._records)
         self._rate = sample_rate(plan.batch_size, len(self._records))
         #: What a round costs, None without differential privacy.
         self.event: Event | None = None
@@ -135,6 +138,10 @@ class LocalTrainer:
             shares = ring.noise.counted if ring else 1
             self.event = Event(multiplier, self._rate, plan.local_steps, noise_from=shares)
         self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        self._canaries = self._canary_records(canaries) if canaries else None
+        # With its canaries, a seeded step is another release than without them.
+        self._fingerprint = _fingerprint(self._records)
+        self._fingerprint += self._canaries.identity if self._canaries else b""
         if plan.private and plan.private.ring:
             self._require_one_shared_step()
         rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
@@ -164,8 +171,7 @@ class LocalTrainer:
         before = flatten(received, self._shared)
         for step in range(self._plan.local_steps):
             source = self._source(round_number, step)
-            rows = poisson_sample(len(self._records), self._rate, source)
-            gradients = self._gradients(self._records[torch.as_tensor(rows)], source)
+            gradients = self._gradients(self._draw(source), source)
             for name, parameter in self._trainable.items():
                 parameter.grad = gradients[name]
                 if self._plan.proximal and name in received:
@@ -188,8 +194,7 @@ class LocalTrainer:
         self._reserve(round_number)
         self.network.train()
         source = self._source(round_number, 0)
-        rows = poisson_sample(len(self._records), self._rate, source)
-        gradients = self._gradient_rows(self._records[torch.as_tensor(rows)])
+        gradients = self._gradient_rows(self._draw(source))
         return private.ring.encode(gradients, round_number, source)
 
     @property
@@ -248,43 +253,72 @@ class LocalTrainer:
             return CryptographicSource()
         return SeededSource(self._plan.seed, "training", self.name, round_number, step)
 
-    def _gradients(self, batch: PatientTensors, source: KeystreamSource) -> dict[str, Tensor]:
+    def _draw(self, source: KeystreamSource) -> "_Drawn":
+        """A Poisson sample of all records, canaries last: one draw, one rate."""
+        patients, canaries = len(self._records), len(self._canaries) if self._canaries else 0
+        rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
+        return _Drawn(self._records[rows[rows < patients]], rows[rows >= patients] - patients)
+
+    def _gradients(self, drawn: "_Drawn", source: KeystreamSource) -> dict[str, Tensor]:
         expected = self._rate * len(self._records)
         private = self._plan.private
         if private is None:
-            return self._plain_gradients(batch, expected)
-        return private_gradients(
-            self.network,
+            return self._plain_gradients(drawn, expected)
+        gradients = private_gradients(
+            self._model(),
             self._loss_of_record,
-            _tensors(batch),
+            self._tensors(drawn),
             clip_norm=private.clip_norm,
             noise_multiplier=private.noise_multiplier,
             expected_batch_size=expected,
             source=source,
             chunk=None if self._encoded else GRADIENT_CHUNK,
         )
+        return {name.removeprefix("network."): value for name, value in gradients.items()}
 
-    def _gradient_rows(self, batch: PatientTensors) -> Iterator[Rows]:
-        """The batch's gradients in chunks (n, P), in the order of the shared vector; private."""
-        size = max(1, len(batch)) if self._encoded else GRADIENT_CHUNK
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            gradients = patient_gradients(self.network, self._loss_of_record, _tensors(part))
-            flat = [gradients[name].reshape(len(part), -1) for name in self._shared]
+    def _gradient_rows(self, drawn: "_Drawn") -> Iterator[Rows]:
+        """The records' gradients in chunks (n, P), in the order of the shared vector; private."""
+        batch = self._tensors(drawn)
+        records = len(batch["label"])
+        size = max(1, records) if self._encoded else GRADIENT_CHUNK
+        for start in range(0, records, size):
+            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
+            gradients = patient_gradients(self._model(), self._loss_of_record, part)
+            named = {name.removeprefix("network."): rows for name, rows in gradients.items()}
+            flat = [named[name].reshape(len(part["label"]), -1) for name in self._shared]
             yield torch.cat(flat, dim=1).double().cpu().numpy()
 
-    def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
-        logit = forward(
-            record["ct"],
-            record["mri"],
-            record["has_ct"],
-            record["has_mri"],
-            encoded=self._encoded,
-        )
-        return F.binary_cross_entropy_with_logits(logit, record["label"])
+    def _canary_records(self, secret: CanarySecret) -> CanaryRecords:
+        parameters = sum(self._trainable[name].numel() for name in self._shared)
+        if secret.parameters != parameters:
+            raise RunError(
+                f"canaries of {secret.parameters} parameters, the network has {parameters}"
+            )
+        private = self._plan.private
+        records = CanaryRecords(secret, private.clip_norm if private else None, self._shared)
+        records.to(self._records.label.device)
+        return records
 
-    def _plain_gradients(self, batch: PatientTensors, expected: float) -> dict[str, Tensor]:
+    def _model(self) -> nn.Module:
+        return NetworkWithCanaries(self.network, self._canaries) if self._canaries else self.network
+
+    def _tensors(self, drawn: "_Drawn") -> dict[str, Tensor]:
+        if self._canaries:
+            return self._canaries.batch(drawn.patients, drawn.canaries)
+        return _tensors(drawn.patients)
+
+    def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
+        images = (record["ct"], record["mri"], record["has_ct"], record["has_mri"])
+        if self._canaries is None:
+            logit = forward(*images, encoded=self._encoded)
+            return F.binary_cross_entropy_with_logits(logit, record["label"])
+        logit, along = forward(record["canary"], *images, encoded=self._encoded)
+        loss = F.binary_cross_entropy_with_logits(logit, record["label"])
+        return self._canaries.loss(loss, along, record["canary"])
+
+    def _plain_gradients(self, drawn: "_Drawn", expected: float) -> dict[str, Tensor]:
         self.network.zero_grad()
+        batch = drawn.patients
         size = GRADIENT_CHUNK if not self._encoded else max(1, len(batch))
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
@@ -293,14 +327,26 @@ class LocalTrainer:
             )
             loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
             (loss / expected).backward()  # type: ignore[no-untyped-call]
-        return {
+        gradients = {
             name: torch.zeros_like(p) if p.grad is None else p.grad
             for name, p in self._trainable.items()
         }
+        if self._canaries:
+            for name, total in self._canaries.sum(drawn.canaries, self._trainable).items():
+                gradients[name] += total / expected
+        return gradients
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One step's records: patients, and indices of canaries (none without an audit)."""
+
+    patients: PatientTensors
+    canaries: Tensor = field(repr=False)
 
 
 def _tensors(batch: PatientTensors) -> dict[str, Tensor]:
-    return {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {each.name: getattr(batch, each.name) for each in fields(batch)}
 
 
 def _bytes(tensor: Tensor) -> bytes:
@@ -309,8 +355,8 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def _fingerprint(group: PatientTensors) -> bytes:
     digest = hashlib.sha256()
-    for field in fields(group):
-        digest.update(_bytes(getattr(group, field.name)))
+    for each in fields(group):
+        digest.update(_bytes(getattr(group, each.name)))
     return digest.digest()
 
 

@@ -338,8 +338,8 @@ def test_unit_image_draws_slices_but_the_weight_stays_patients(
     drawn = []
     original = trainer._gradients
 
-    def observed(batch: PatientTensors, source: SeededSource) -> dict[str, Tensor]:
-        drawn.append(batch)
+    def observed(batch: local._Drawn, source: SeededSource) -> dict[str, Tensor]:
+        drawn.append(batch.patients)
         return original(batch, source)
 
     trainer._gradients = observed  # type: ignore[method-assign, assignment]

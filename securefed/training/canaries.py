@@ -1,0 +1,232 @@
+"""Gradient canaries: made-up records that test a run's own privacy (Nasr et al. 2023).
+
+A canary is a record whose gradient is a fixed direction, longer than the clipping norm. Each one is
+in or out of a hospital's records by a fair coin of its own (Steinke, Nasr & Jagielski 2023). The
+included ones are drawn, clipped, summed and noised with the patients, by the same code, so that
+whoever guesses the coins from what the run releases tests sampling, clipping, noise and accounting
+as they are. A canary changes no patient's guarantee: it is one more record, the sampling rate and
+the expected batch stay those of the patients alone.
+
+Directions are rows of the orthonormal cosine transform (DCT-II) with random signs,
+
+    d_j[p] = sign[p] * sqrt(2 / P) * cos(pi (2 p + 1) k_j / (2 P)),      k_j distinct, 1 .. P - 1
+
+hence at right angles, so that no canary hides another, and spread over all P shared parameters.
+Signs and k come from a seed in `hospitals/NAME/canaries.json` (mode 0600), beside the coins: the
+audit needs both; nobody else should have either before the run is over.
+"""
+
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from securefed.errors import ConfigurationError, RunError
+from securefed.model.patients import PatientTensors
+from securefed.privacy.noise import SeededSource
+
+FILE = "canaries.json"
+LARGEST_FILE = 1 << 20
+LENGTH = 10.0  # of a canary's gradient, in clipping norms: a clip that does nothing shows at once
+LARGEST_TABLE = 1 << 28  # entries of all directions together, 1 GB
+NOT_A_CANARY = -1
+
+Seed = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Coins = Annotated[str, msgspec.Meta(pattern="^[01]+$", max_length=100_000)]
+
+
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of canaries.json."""
+
+    schema: Literal[1]
+    hospital: str
+    parameters: Annotated[int, msgspec.Meta(ge=2)]
+    seed: Seed
+    coins: Coins
+
+
+@dataclass(frozen=True)
+class CanarySecret:
+    """A run's canaries: what an audit of it must know and an attacker must not.
+
+    Attributes:
+        hospital: whose records they are among.
+        parameters: P, shared parameters.
+        seed: of the directions, 128 bits in hexadecimal.
+        included: the coins, (M,).
+    """
+
+    hospital: str
+    parameters: int
+    seed: str = field(repr=False)
+    included: NDArray[np.bool_] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.included)
+
+    def directions(self) -> NDArray[np.float32]:
+        """All canaries' unit directions, included or not, (M, P)."""
+        source = SeededSource(int(self.seed, 16), "canaries", len(self), self.parameters)
+        draws = source.uniform(2 * self.parameters - 1)
+        signs = np.where(draws[: self.parameters] < 0.5, -1.0, 1.0)
+        # The constant row is left out: k runs from 1.
+        chosen = 1 + np.argsort(draws[self.parameters :], kind="stable")[: len(self)]
+        places = (2 * np.arange(self.parameters) + 1) * (math.pi / (2 * self.parameters))
+        rows = np.empty((len(self), self.parameters), np.float32)
+        for row, k in zip(rows, chosen, strict=True):
+            row[:] = signs * np.cos(k * places) * math.sqrt(2 / self.parameters)
+        return rows
+
+
+def draw(hospital: str, count: int, parameters: int) -> CanarySecret:
+    """New canaries: coins and directions from the operating system.
+
+    Raises:
+        ConfigurationError: more of them than directions at right angles, or than fit in memory.
+    """
+    if not 1 <= count < parameters:
+        raise ConfigurationError(
+            f"canaries.count is {count}, but {parameters} shared parameters have room for 1 to "
+            f"{parameters - 1} canaries at right angles",
+            hint="use fewer canaries, or share more (federation.shared)",
+        )
+    if count * parameters > LARGEST_TABLE:
+        raise ConfigurationError(
+            f"{count} canaries in {parameters} shared parameters need more than a gigabyte",
+            hint=f"set canaries.count to {LARGEST_TABLE // parameters} or less",
+        )
+    bits = np.frombuffer(secrets.token_bytes((count + 7) // 8), np.uint8)
+    included = np.unpackbits(bits)[:count].astype(np.bool_)
+    return CanarySecret(hospital, parameters, secrets.token_hex(16), included)
+
+
+def save(secret: CanarySecret, folder: Path) -> None:
+    """Write canaries.json, readable by its owner alone.
+
+    Raises:
+        RunError: there is one already, or it cannot be written.
+    """
+    coins = "".join("1" if each else "0" for each in secret.included)
+    stored = _Stored(1, secret.hospital, secret.parameters, secret.seed, coins)
+    try:
+        # Exclusive, so that canaries of a run that has begun are never replaced.
+        handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        raise RunError(f"cannot write {folder / FILE}: {error.strerror}") from None
+
+
+def read(folder: Path) -> CanarySecret:
+    """Read and check canaries.json; its content is never part of an error.
+
+    Raises:
+        RunError: missing, too large, malformed, or more canaries than directions.
+    """
+    path = folder / FILE
+    try:
+        with path.open("rb") as source:
+            content = source.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > LARGEST_FILE:
+        raise RunError(f"{path} has over {LARGEST_FILE} bytes")
+    try:
+        stored = msgspec.json.decode(content, type=_Stored)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RunError(
+            f"{path} does not hold canaries", hint="restore the file as the run wrote it"
+        ) from None
+    included = np.array([coin == "1" for coin in stored.coins])
+    if len(included) >= stored.parameters or len(included) * stored.parameters > LARGEST_TABLE:
+        raise RunError(f"{path}: {len(included)} canaries in {stored.parameters} parameters")
+    return CanarySecret(stored.hospital, stored.parameters, stored.seed, included)
+
+
+class CanaryRecords:
+    """The included canaries as records of a trainer; the others are nowhere.
+
+    Args:
+        clip_norm: their gradients are LENGTH times as long; without clipping, of length 1.
+        shared: names of the shared parameters, in vector order.
+    """
+
+    def __init__(self, secret: CanarySecret, clip_norm: float | None, shared: list[str]) -> None:
+        length = LENGTH * clip_norm if clip_norm else 1.0
+        self.identity = f"{secret.hospital}\0{secret.seed}\0{secret.included.tolist()}".encode()
+        self._gradients = torch.from_numpy(length * secret.directions()[secret.included])  # (m, P)
+        self._shared = shared
+
+    def __len__(self) -> int:
+        return len(self._gradients)
+
+    def to(self, device: torch.device) -> None:
+        """Move to where training happens."""
+        self._gradients = self._gradients.to(device)
+
+    def batch(self, patients: PatientTensors, drawn: Tensor) -> dict[str, Tensor]:
+        """The drawn patients' tensors, then one row for each drawn canary.
+
+        A canary's images are zeros that the loss takes no notice of; `canary` says which rows.
+        """
+        rows = {name: getattr(patients, name) for name in PatientTensors.__dataclass_fields__}
+        canary = torch.cat([torch.full((len(patients),), NOT_A_CANARY), drawn])
+        for name, tensor in rows.items():
+            fill = tensor.new_zeros((len(drawn), *tensor.shape[1:]))
+            if name in ("has_ct", "has_mri"):
+                fill[:, 0] = True  # something to attend to, so that nothing divides by zero
+            rows[name] = torch.cat([tensor, fill])
+        return {**rows, "canary": canary.to(rows["label"].device)}
+
+    def loss(self, loss: Tensor, along: Tensor, canary: Tensor) -> Tensor:
+        """A patient's own loss; a canary's is the inner product of its gradient and parameters."""
+        return torch.where(canary == NOT_A_CANARY, loss, along)
+
+    def sum(self, drawn: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sum of the drawn canaries' gradients, unclipped, by parameter: for training without DP.
+
+        Args:
+            parameters: the trained ones; those that are not shared get nothing.
+        """
+        total = self._gradients[drawn.to(self._gradients.device)].sum(dim=0)
+        sizes = [parameters[name].numel() for name in self._shared]
+        pieces = torch.split(total, sizes)
+        return {
+            name: piece.view_as(parameters[name])
+            for name, piece in zip(self._shared, pieces, strict=True)
+        }
+
+    def along(self, network: nn.Module, canary: Tensor) -> Tensor:
+        """The inner product of one canary's gradient with the shared parameters, shape ()."""
+        parameters = dict(network.named_parameters())
+        flat = torch.cat([parameters[name].reshape(-1) for name in self._shared])
+        # index_select, because torch.func.vmap cannot index with a single number of its batch.
+        return self._gradients.index_select(0, canary.clamp(min=0).reshape(1))[0] @ flat
+
+
+class NetworkWithCanaries(nn.Module):
+    """The network, answering in one call for a patient and for a canary.
+
+    `private_gradients` differentiates what goes through the model's forward; so canaries do.
+    """
+
+    def __init__(self, network: nn.Module, records: CanaryRecords) -> None:
+        super().__init__()
+        self.network = network
+        self._records = records
+
+    def forward(self, canary: Tensor, *images: Tensor, encoded: bool) -> tuple[Tensor, Tensor]:
+        """(logit of the patient, inner product of the canary), each meaningless for the other."""
+        logit: Tensor = self.network(*images, encoded=encoded)
+        return logit, self._records.along(self.network, canary)
