@@ -6,6 +6,7 @@ size of shared noise, and where in the recording the job's messages begin.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def read(folder: Path) -> list[Job]:
             f"cannot read the recorded jobs in {folder / FILE}: {error}",
             hint="was the run made with exposures.record: false, or by an older version?",
         ) from None
-    in_order = all(a.first <= b.first for a, b in zip(jobs, jobs[1:], strict=False))
+    in_order = all(a.first <= b.first for a, b in pairwise(jobs))
     if not jobs or jobs[0].first != 0 or not in_order:
         raise RunError(f"{folder / FILE} does not begin at the first message or is out of order")
     return jobs
