@@ -8,6 +8,7 @@
       RunError                  exit 1   a run directory or a running federation is broken
         RoundAborted            exit 1   too few hospitals answered; nothing was revealed
         Interrupted             exit 130 the user pressed Ctrl-C; finished rounds are saved
+      PolicyNotMet              exit 3   an audit found more than its policy allows
 
 The command line prints `securefed: MESSAGE` and `hint: HINT` on stderr, without a traceback.
 """
@@ -53,3 +54,9 @@ class Interrupted(RunError):
     """The user asked to stop; every finished round is on disk."""
 
     exit_code = 130
+
+
+class PolicyNotMet(SecureFedError):
+    """An audit's verdict is FAIL; the findings are in audit.json."""
+
+    exit_code = 3
