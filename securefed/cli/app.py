@@ -11,6 +11,7 @@ from securefed.errors import SecureFedError
 # name -> (module, one-line help). The help stands here so that `securefed --help` imports no torch.
 COMMANDS = {
     "run": ("securefed.cli.run", "Train one model over several hospitals."),
+    "budget": ("securefed.cli.budget", "Plan noise, epsilon and rounds before running."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
 }
