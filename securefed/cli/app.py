@@ -12,6 +12,7 @@ from securefed.errors import SecureFedError
 COMMANDS = {
     "run": ("securefed.cli.run", "Train one model over several hospitals."),
     "budget": ("securefed.cli.budget", "Plan noise, epsilon and rounds before running."),
+    "compare": ("securefed.cli.compare", "Put configurations side by side."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
 }

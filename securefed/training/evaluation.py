@@ -50,6 +50,16 @@ class Metrics:
     loss: float | None
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """Held-out patients by truth and by the answer at probability 0.5; a tumour is positive."""
+
+    true_positive: int
+    false_negative: int
+    false_positive: int
+    true_negative: int
+
+
 @torch.no_grad()
 def score(
     network: DualEncoderNetwork, group: PatientTensors, *, encoded: bool, chunk: int = 32
@@ -100,6 +110,18 @@ def metrics(counts: Counts) -> Metrics:
         specificity=_ratio(true_negative, n_negative),
         f1=_ratio(2 * true_positive, 2 * true_positive + missed + false_alarms),
         loss=_loss(negatives, positives) if total else None,
+    )
+
+
+def confusion(counts: Counts) -> Confusion:
+    """The confusion matrix of a (possibly summed) histogram, shape (2 * BINS,); exact."""
+    negatives, positives = counts.reshape(2, BINS)
+    half = BINS // 2
+    return Confusion(
+        true_positive=int(positives[half:].sum()),
+        false_negative=int(positives[:half].sum()),
+        false_positive=int(negatives[half:].sum()),
+        true_negative=int(negatives[:half].sum()),
     )
 
 

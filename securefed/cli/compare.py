@@ -1,0 +1,202 @@
+"""`securefed compare`: the same federation under several configurations, side by side."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from securefed.cli.compare_tables import tables
+from securefed.config import load
+from securefed.errors import ConfigurationError, Interrupted
+
+if TYPE_CHECKING:
+    from securefed.comparison.comparison import Audit
+    from securefed.comparison.plan import Plan
+
+Effort = Literal["quick", "default", "thorough"]
+DATA_SHARES = (0.1, 0.25, 0.5)
+
+EPILOG = """\b
+Examples:
+  securefed compare --seeds 1 --quick
+  securefed compare --configurations plain,dp+secure --epsilons 1,2,4,8 --out runs/sweep
+  securefed compare --config configs/report.yaml --no-audit --json
+
+The same command again continues where it was stopped. docs/compare.md explains every figure."""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with settings.")
+@click.option(
+    "--configurations",
+    default="plain,dp,secure,dp+secure",
+    show_default=True,
+    help="Which to compare.",
+)
+@click.option("--epsilons", help="Budgets of the private ones, e.g. 1,2,4,8.  [default: 8]")
+@click.option("--seeds", default=3, show_default=True, help="Repetitions, each all anew.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/compare"),
+    show_default=True,
+    help="Directory of the comparison.",
+)
+@click.option(
+    "--baselines",
+    type=click.Choice(["none", "plain", "all"]),
+    default="plain",
+    show_default=True,
+    help="Without DP, or also at each epsilon.",
+)
+@click.option("--data-shares", is_flag=True, help="Also train on 10, 25 and 50% of the patients.")
+@click.option("--no-audit", is_flag=True, help="Do not audit the runs.")
+@click.option("--quick", "effort", flag_value="quick", help="Audit each run in two minutes.")
+@click.option("--thorough", "effort", flag_value="thorough", help="Audit each run for an hour.")
+@click.option("--json", "as_json", is_flag=True, help="Print compare.json, nothing else.")
+def command(
+    config: Path | None,
+    configurations: str,
+    epsilons: str | None,
+    seeds: int,
+    out: Path,
+    baselines: str,
+    data_shares: bool,
+    no_audit: bool,
+    effort: Effort | None,
+    as_json: bool,
+) -> None:
+    """Compare configurations: utility, cost, and what each observer can find out.
+
+    Runs the same federation under each configuration, on the same patients, splits and initial
+    weights, once per seed; audits every run; trains what it is compared with (each hospital alone,
+    all data in one place, one modality, late fusion). Finished runs in --out are used again.
+    Ctrl-C keeps what is finished; the same command continues.
+    """
+    if no_audit and effort:
+        raise ConfigurationError(
+            f"--no-audit and --{effort} contradict each other", hint="give one of them"
+        )
+    settings = load(config, {})
+    # Imported here: torch takes two seconds, and --help does not need it.
+    from securefed.comparison.plan import plan
+
+    planned = plan(
+        settings,
+        [name.strip() for name in configurations.split(",") if name.strip()],
+        _numbers(epsilons) if epsilons is not None else [settings.privacy.epsilon],
+        seeds,
+        baselines=baselines,
+        data_shares=DATA_SHARES if data_shares else (),
+    )
+    console = Console(stderr=True, quiet=as_json)
+    found = _compare(planned, out, None if no_audit else effort or "default", console)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for table in tables(found):
+        console.print(table)
+    console.print(f"results: {escape(str(out))} (compare.json, one run directory per row and seed)")
+
+
+def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -> dict[str, Any]:
+    from securefed.comparison.comparison import compare, work_left
+
+    left = work_left(plan, out, effort)
+    _announce(plan, left, console)
+    try:
+        with _Screen(console, left, effort) as screen:
+            return compare(plan, out, screen, _audit(effort), effort or "default")
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted(
+            f"stopped; everything finished is in {out}, its table so far in compare.json",
+            hint="the same command continues",
+        ) from None
+
+
+def _audit(effort: Effort | None) -> "Audit | None":
+    if effort is None:
+        return None
+    from securefed.cli.audit import audit_run
+
+    def audit(directory: Path, tell: Callable[[str, float], None]) -> dict[str, Any]:
+        found = audit_run(directory, effort=effort, report=tell)
+        if found.get("interrupted"):  # it keeps what it has; the comparison stops as well
+            raise KeyboardInterrupt
+        return found
+
+    return audit
+
+
+def _announce(plan: "Plan", left: dict[str, float], console: Console) -> None:
+    names = ", ".join(case.name for case in plan.cases)
+    console.print(f"[bold]compare[/]: {names}; {len(plan.seeds)} seeds, {plan.runs} runs")
+    todo = [f"{left['run']:g} runs"]
+    todo += [f"{left['audit']:g} audits"] if left["audit"] else []
+    todo += [f"baselines {left['baselines']:g} times"] if left["baselines"] else []
+    console.print("to do: " + ", ".join(todo), highlight=False)
+
+
+class _Screen:
+    """One bar over everything, in expected seconds, and what is being done."""
+
+    # Of the default run on two cores; only their proportions matter for the time left.
+    SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0, "found": 0.0}  # noqa: RUF012
+    AUDIT_SECONDS = {"quick": 110.0, "default": 720.0, "thorough": 3600.0}  # noqa: RUF012
+
+    def __init__(self, console: Console, left: dict[str, float], effort: str | None) -> None:
+        self._seconds = {**self.SECONDS, "audit": self.AUDIT_SECONDS.get(effort or "", 0.0)}
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            # Pieces differ by minutes: the speed is that of everything so far.
+            speed_estimate_period=1e9,
+        )
+        total = sum(self._seconds[kind] * pieces for kind, pieces in left.items())
+        self._task = self._progress.add_task("starting", total=total or 1.0)
+        self._done = self._current = 0.0
+        self._text = ""
+
+    def __enter__(self) -> "_Screen":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def begin(self, kind: str, text: str, size: float) -> None:
+        self._done += self._current
+        self._current = self._seconds[kind] * size
+        self._text = escape(text)
+        self._progress.update(self._task, completed=self._done, description=self._text)
+        if kind != "found":
+            self._console.print(self._text, highlight=False)
+
+    def share(self, finished: float) -> None:
+        self._progress.update(self._task, completed=self._done + finished * self._current)
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._task, description=f"{self._text}: {escape(text)}")
+
+    def note(self, text: str) -> None:
+        self._console.print(f"[yellow]note:[/] {escape(text)}")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigurationError(
+            f"--epsilons must be numbers with commas between, got {text!r}",
+            hint="for instance 1,2,4,8",
+        ) from None

@@ -1,0 +1,96 @@
+"""Held-out scores of a finished run, read again from its directory.
+
+summary.json holds totals; a comparison also needs each hospital's histogram, for intervals over
+patients and for a fair look at hospitals that train alone. So the final network of the run is laid
+together from its files and scores everybody's held-out patients once more, in the auditor's
+position: this works where one machine holds all hospitals, as in a simulation. The total must give
+the AUC that summary.json holds, or the files do not belong together.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+from securefed.config import Settings
+from securefed.data.load import FederatedData
+from securefed.errors import DataError, RunError
+from securefed.federation.builders import choose_device, initial_network
+from securefed.federation.run_directory import RunDirectory, read_tensors
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+from securefed.training.evaluation import Counts, count_scores, metrics, score
+from securefed.training.local import tokens_of
+from securefed.training.patients import stack
+
+# Another number of threads adds floats in another order; a score at a bin's edge may then move.
+TOLERANCE = 2e-3
+
+
+class HeldOut:
+    """The held-out patients of one seed's hospitals, encoded once where encoders do not train.
+
+    Raises:
+        DataError: no hospital holds any patient out.
+    """
+
+    def __init__(self, settings: Settings, data: FederatedData) -> None:
+        if not any(hospital.test for hospital in data.hospitals):
+            raise DataError(
+                "no hospital holds a patient out: there is nothing to compare by",
+                hint="use fewer hospitals or a larger data.test_fraction",
+            )
+        device = choose_device(settings.device)
+        self._network = initial_network(settings)[0].to(device)
+        self._encoded = not settings.model.train_encoders
+        self._groups: dict[str, PatientTensors] = {}
+        for hospital in data.hospitals:
+            if hospital.test:
+                group = stack(hospital.test, settings.training.max_slices).to(device)
+                self._groups[hospital.name] = (
+                    tokens_of(self._network, group) if self._encoded else group
+                )
+
+    def counts(self, directory: RunDirectory) -> dict[str, Counts]:
+        """Hospital -> histogram under the run's final parameters, its personal ones included.
+
+        Raises:
+            RunError: files are missing or damaged, or do not give the summary's AUC.
+        """
+        shared = read_tensors(directory.path / "model.safetensors")
+        counts = {
+            name: self._score(_network(self._network, shared, directory, name), group)
+            for name, group in self._groups.items()
+        }
+        recorded = directory.read_json("summary.json").get("auc")
+        found = metrics(np.sum(list(counts.values()), axis=0)).auc
+        if recorded is not None and (found is None or abs(found - recorded) > TOLERANCE):
+            raise RunError(
+                f"{directory.path}: the model scores an AUC of {found}, summary.json holds "
+                f"{recorded}",
+                hint="the files are not of one run; delete the directory and compare again",
+            )
+        return counts
+
+    def _score(self, network: DualEncoderNetwork, group: PatientTensors) -> Counts:
+        network.eval()
+        return count_scores(score(network, group, encoded=self._encoded), group.label)
+
+
+def _network(
+    initial: DualEncoderNetwork,
+    shared: dict[str, torch.Tensor],
+    directory: RunDirectory,
+    name: str,
+) -> DualEncoderNetwork:
+    network = copy.deepcopy(initial)
+    personal = directory.path / "hospitals" / name / "personal.safetensors"
+    own = read_tensors(personal) if personal.exists() else {}
+    try:
+        network.load_state_dict({**shared, **own})
+    except RuntimeError:
+        raise RunError(
+            f"{directory.path}: model.safetensors does not fit the run's settings",
+            hint="the files are not of one run; delete the directory and compare again",
+        ) from None
+    return network
