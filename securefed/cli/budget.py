@@ -144,13 +144,10 @@ def _show(budget: "Budget", settings: Settings) -> None:
     console = Console(highlight=False)
     dearest = budget.dearest
     one = dearest.training
-    asked = {
-        "noise": f"noise for epsilon {budget.target_epsilon:g} over {budget.rounds} rounds",
-        "epsilon": f"epsilon of {budget.rounds} rounds",
-        "rounds": f"rounds that epsilon {budget.target_epsilon:g} pays for: {budget.rounds}",
-    }[budget.question]
     step = "step" if one.local_steps == 1 else "steps"
-    console.print(f"[bold]{asked}[/] (batch {one.batch_size}, {one.local_steps} {step} a round)")
+    console.print(
+        f"[bold]{_asked(budget)}[/] (batch {one.batch_size}, {one.local_steps} {step} a round)"
+    )
     console.print(_hospital_table(budget))
     console.print(f"largest: {dearest.guarantee}")
     console.print(f"over rounds, {one.name}:")
@@ -165,6 +162,14 @@ def _show(budget: "Budget", settings: Settings) -> None:
         )
     for note in budget.notes:
         console.print(f"note: {note}")
+
+
+def _asked(budget: "Budget") -> str:
+    if budget.target_epsilon is None:
+        return f"epsilon of {budget.rounds} rounds"
+    if budget.question == "rounds":
+        return f"rounds that epsilon {budget.target_epsilon:g} pays for: {budget.rounds}"
+    return f"noise for epsilon {budget.target_epsilon:g} over {budget.rounds} rounds"
 
 
 def _hospital_table(budget: "Budget") -> Table:

@@ -60,7 +60,8 @@ class Training:
         ):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(
-                    f"{what} of {self.name} must be a whole number of at least 1, got {number!r}"
+                    f"{what} of {self.name} must be a whole number of at least 1, got {number!r}",
+                    hint="a plan needs patients, a batch and steps",
                 )
         if self.delta >= 1 / self.records:
             raise PrivacyError(

@@ -1,0 +1,239 @@
+"""`securefed budget` as a user types it; figures are compared with the accountant's and a run's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from securefed.cli.app import cli
+from securefed.config import Settings, load
+from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_files import write_phantoms
+from securefed.errors import ConfigurationError, DataError, PrivacyError, SecureFedError
+from securefed.federation.budget import plan_budget
+from securefed.federation.builders import build_ring, initial_network, load_data
+from securefed.model.sharing import flatten, shared_names
+from securefed.privacy.accounting import Event, epsilon
+
+
+def budget(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["budget", *map(str, arguments)], catch_exceptions=False)
+
+
+def as_json(*arguments: object) -> dict[str, object]:
+    shown = budget(*arguments, "--json")
+    assert shown.exit_code == 0
+    value: dict[str, object] = json.loads(shown.stdout)
+    return value
+
+
+def hospitals(plan: dict[str, object]) -> list[dict[str, object]]:
+    found = plan["hospitals"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_without_options_it_plans_the_default_run() -> None:
+    plan, default = as_json(), load(None, {})
+    assert plan["question"] == "noise"
+    assert plan["target_epsilon"] == default.privacy.epsilon
+    (each,) = hospitals(plan)
+    assert each["records"] == default.data.phantom.patients
+    assert each["steps"] == default.federation.rounds * default.training.local_steps
+    rate = default.training.batch_size / default.data.phantom.patients
+    history = [Event(float(str(each["noise_multiplier"])), rate, default.federation.rounds)]
+    assert each["epsilon"] == epsilon(history, default.privacy.delta, "prv")
+    assert each["epsilon_rdp"] == epsilon(history, default.privacy.delta, "rdp")
+
+
+def test_noise_alone_asks_for_epsilon() -> None:
+    plan = as_json("--noise-multiplier", 1.5, "--rounds", 10, "--patients", 200)
+    assert plan["question"] == "epsilon"
+    assert plan["target_epsilon"] is None
+    (each,) = hospitals(plan)
+    assert each["epsilon"] == epsilon([Event(1.5, 0.5, 10)], 1e-5, "prv")
+
+
+def test_noise_and_epsilon_together_ask_for_rounds_that_every_hospital_can_afford() -> None:
+    plan = as_json("--noise-multiplier", 4, "--epsilon", 3, "--patients", "300,120")
+    assert plan["question"] == "rounds"
+    large, small = hospitals(plan)
+    affordable = (large["affordable_rounds"], small["affordable_rounds"])
+    assert affordable[0] > affordable[1] > 0  # type: ignore[operator]
+    assert plan["rounds"] == affordable[1]
+    for each, rate in ((large, 1 / 3), (small, 100 / 120)):
+        assert each["epsilon"] == epsilon([Event(4.0, rate, affordable[1])], 1e-5, "prv")  # type: ignore[arg-type]
+        assert float(str(each["epsilon"])) <= 3
+
+
+def test_hospitals_of_different_size_get_a_line_each_and_their_own_noise() -> None:
+    shown = budget("--patients", "300,120,80", "--epsilon", 2, "--rounds", 20)
+    assert shown.exit_code == 0
+    lines = [line for line in shown.stdout.splitlines() if "hospital-" in line]
+    rows = [re.findall(r"[\d.]+", line) for line in lines if line.startswith(" hospital-")]
+    assert [row[1] for row in rows] == ["300", "120", "80"]
+    noises = [float(row[4]) for row in rows]
+    assert noises == sorted(noises)
+    assert noises[0] < noises[-1]
+    assert "sampling hides nobody" in " ".join(shown.stdout.split())  # 80 patients, batch 100
+
+
+def test_every_epsilon_stands_with_what_it_means() -> None:
+    text = " ".join(budget("--epsilon", 4, "--rounds", 8).stdout.split())
+    for part in ("delta 1e-05", "per patient", "add/remove adjacency", "poisson", "PRV", "RDP"):
+        assert part in text
+
+
+def test_shown_epsilons_are_rounded_up_never_down() -> None:
+    plan = as_json("--noise-multiplier", 2, "--rounds", 7, "--patients", 333)
+    exact = float(str(hospitals(plan)[0]["epsilon"]))
+    text = budget("--noise-multiplier", 2, "--rounds", 7, "--patients", 333).stdout
+    (shown,) = re.findall(r"largest: epsilon ([\d.]+)", text)
+    assert exact <= float(shown) < exact + 0.001
+
+
+def test_both_accountants_stand_side_by_side_and_one_decides() -> None:
+    by_prv = hospitals(as_json("--epsilon", 4, "--rounds", 10))[0]
+    by_rdp = hospitals(as_json("--epsilon", 4, "--rounds", 10, "--accountant", "rdp"))[0]
+    assert by_rdp["noise_multiplier"] > by_prv["noise_multiplier"]  # type: ignore[operator]
+    assert by_rdp["epsilon_rdp"] == by_rdp["epsilon"]
+    assert float(str(by_rdp["epsilon_prv"])) < float(str(by_rdp["epsilon_rdp"])) <= 4
+
+
+@pytest.mark.parametrize(("name", "start"), [("b.svg", b"<?xml"), ("b.PNG", b"\x89PNG")])
+def test_the_plot_is_a_picture_with_its_meaning(name: str, start: bytes, tmp_path: Path) -> None:
+    shown = budget("--rounds", 6, "--patients", "300,120", "--plot", tmp_path / name)
+    assert shown.exit_code == 0
+    picture = (tmp_path / name).read_bytes()
+    assert picture.startswith(start)
+    if name.endswith("svg"):
+        for part in ("hospital-2, PRV", "hospital-1, RDP", "delta 1e-05 per patient", "at most 8"):
+            assert part in picture.decode()
+
+
+def test_the_plot_does_not_change_the_plan(tmp_path: Path) -> None:
+    assert as_json("--rounds", 6) == as_json("--rounds", 6, "--plot", tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("--patients", "3x"), ConfigurationError, "'3x'"),
+        (("--patients", "300,"), ConfigurationError, "'300,'"),
+        (("--patients", "0"), ConfigurationError, "at least 1"),
+        (("--patients", "300", "--data", "x.csv"), ConfigurationError, "give one of them"),
+        (("--data", "missing.csv"), DataError, "missing.csv"),
+        (("--delta", "0.5"), PrivacyError, "1 / 300"),
+        (("--epsilon", "-1"), ConfigurationError, "privacy.epsilon"),
+        (("--epsilon", "0.001"), ConfigurationError, "cannot be reached"),
+        (("--noise-multiplier", "nan"), ConfigurationError, "noise_multiplier"),
+        (("--noise-multiplier", "0.6", "--epsilon", "0.2"), ConfigurationError, "one round"),
+        (
+            ("--noise-multiplier", "1", "--epsilon", "2", "--rounds", "3"),
+            ConfigurationError,
+            "leave one of the three out",
+        ),
+        (("--plot", "budget.pdf"), ConfigurationError, ".svg or .png"),
+        (("--plot", "missing/b.svg", "--rounds", "2"), ConfigurationError, "missing/b.svg"),
+        (("--config", "missing.yaml"), ConfigurationError, "missing.yaml"),
+    ],
+)
+def test_wrong_input_is_refused_with_a_way_out(
+    arguments: tuple[str, ...], error: type[SecureFedError], message: str
+) -> None:
+    with pytest.raises(error) as refused:
+        budget(*arguments)
+    assert message in f"{refused.value} {refused.value.hint}"
+    assert refused.value.hint
+
+
+def test_a_manifest_is_counted_as_the_run_would_divide_it(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "mine", PhantomSpec(image_size=32), 2, 12, seed=1)
+    data = {"partition": "dirichlet", "manifest": str(tmp_path / "mine" / "manifest.csv")}
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {"data": data, "model": {"image_size": 32}, "federation": {"clients": 3}, "seed": 3}
+        )
+    )
+    expected = {each.name: len(each.train) for each in load_data(load(config, {})).hospitals}
+    plan = as_json("--config", config, "--batch-size", 2, "--rounds", 3)
+    assert {each["name"]: each["records"] for each in hospitals(plan)} == expected
+    assert len(set(expected.values())) > 1
+
+
+def test_the_unit_image_counts_slices(tmp_path: Path) -> None:
+    settings = load(
+        None,
+        {
+            "privacy.unit": "image",
+            "privacy.delta": 1e-4,
+            "data.phantom": {"patients": 4, "test_patients": 2},
+            "model.image_size": 32,
+            "training.batch_size": 4,
+            "training.max_slices": 3,
+            "federation.rounds": 2,
+        },
+    )
+    plan = plan_budget(settings)
+    assert len(plan.hospitals) == 4
+    assert {each.training.records for each in plan.hospitals} == {12}  # 4 patients, 3 slices kept
+    assert plan.dearest.guarantee.unit == "image"
+
+
+def shared(**privacy: object) -> Settings:
+    return load(
+        None,
+        {
+            "privacy": {"placement": "distributed", "delta": 1e-4, "epsilon": 6.0, **privacy},
+            "data.phantom": {"patients": 20, "test_patients": 2},
+            "model.image_size": 32,
+            "training.batch_size": 5,
+            "federation": {"rounds": 10, "clients": 5},
+        },
+    )
+
+
+def test_shared_noise_is_planned_as_the_run_calibrates_it() -> None:
+    settings = shared()
+    network, _ = initial_network(settings)
+    names = shared_names(network, settings.federation.shared)
+    parameters = len(flatten(dict(network.named_parameters()), names))
+    ring = build_ring(settings, load_data(settings), parameters)
+    plan = plan_budget(settings)
+    assert ring is not None
+    assert plan.shared_noise is not None
+    assert plan.shared_noise.noise_multiplier == ring.noise.noise_multiplier
+    assert plan.shared_noise.counted == ring.noise.counted
+    assert plan.shared_noise.share == ring.noise.share_sigma / ring.noise.clip_steps
+    assert plan.dearest.guarantee.epsilon <= 6.0
+
+
+def test_shared_noise_is_that_of_the_smallest_hospital_and_costs_the_others_less() -> None:
+    plan = plan_budget(shared(), sizes={"a": 20, "b": 40, "c": 30, "d": 20, "e": 90})
+    assert len({each.noise_multiplier for each in plan.hospitals}) == 1
+    epsilons = {each.training.name: each.guarantee.epsilon for each in plan.hospitals}
+    assert epsilons["a"] == max(epsilons.values()) == plan.dearest.guarantee.epsilon
+    assert epsilons["e"] < epsilons["b"] < epsilons["c"] < epsilons["a"] <= 6.0
+
+
+def test_the_command_tells_the_share_of_each_hospital(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("privacy: {placement: distributed}\nmodel: {image_size: 32}\n")
+    text = " ".join(budget("--config", config, "--patients", "50,60,70,80,90").stdout.split())
+    # Of five asked, four have to answer, and one of them may collude.
+    assert "each of 5 hospitals adds a share of" in text
+    assert "epsilon counts on 3 of them" in text
+
+
+def test_rounds_without_noise_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="noise multiplier"):
+        plan_budget(load(None, {}), solve_rounds=True)
+
+
+def test_what_a_run_would_refuse_is_said() -> None:
+    plan = plan_budget(load(None, {}), sizes={"large": 20_000})
+    assert any("max_patients: 20000" in note for note in plan.notes)
