@@ -1,0 +1,91 @@
+"""Updates of one client, as the run's own mechanism would make them, for scenes and controls.
+
+The worst case is not in any exposure, so it is made here: the gradient of a small batch under the
+run's network, clipped and noised where the run is private, as one SGD step in float32. The noise is
+simulated from the audit's seed; a real run draws it from a cryptographic generator.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One SGD step of a client.
+
+    Attributes:
+        learning_rate: of the client.
+        clip_norm: bound on a patient's gradient over all trained parameters; None: no clipping.
+        noise_std: of the noise on the sum of clipped gradients, per entry; 0 for none.
+    """
+
+    learning_rate: float
+    clip_norm: float | None
+    noise_std: float
+
+
+PLAIN = Mechanism(learning_rate=0.3, clip_norm=None, noise_std=0.0)
+
+
+def client_update(
+    network: DualEncoderNetwork,
+    shared: Sequence[str],
+    batch: PatientTensors,
+    mechanism: Mechanism,
+    rng: np.random.Generator,
+    *,
+    encoded: bool,
+) -> NDArray[np.float32]:
+    """Change of the shared parameters by one step on `batch`, (P,); the network is not moved.
+
+    Args:
+        batch: tokens if `encoded`, else images; the gradient is divided by its length.
+    """
+    parameters = dict(network.named_parameters())
+    # What is clipped together: all that the run trains. Frozen encoders have no part in it.
+    frozen = ("encoder_ct.", "encoder_mri.") if encoded else ()
+    trained = {n: p for n, p in parameters.items() if not (frozen and n.startswith(frozen))}
+    total = {name: torch.zeros_like(p) for name, p in trained.items()}
+    for index in range(len(batch)):
+        gradient = _patient_gradient(network, trained, batch[index : index + 1], encoded)
+        scale = 1.0
+        if mechanism.clip_norm is not None:
+            norm = float(torch.cat([g.flatten() for g in gradient.values()]).double().norm())
+            scale = min(1.0, mechanism.clip_norm / max(norm, 1e-12))
+        for name, value in gradient.items():
+            total[name] += scale * value
+    before = _flat(parameters, shared)
+    step = _flat(total, shared).astype(np.float64)
+    step += mechanism.noise_std * rng.standard_normal(step.shape)
+    step *= mechanism.learning_rate / max(1, len(batch))
+    # In float32, as a client sends it: the rounding is part of what an attacker gets.
+    return (before - step.astype(np.float32)) - before
+
+
+def _patient_gradient(
+    network: DualEncoderNetwork,
+    trained: Mapping[str, Tensor],
+    patient: PatientTensors,
+    encoded: bool,
+) -> dict[str, Tensor]:
+    logit = network(patient.ct, patient.mri, patient.has_ct, patient.has_mri, encoded=encoded)
+    loss = F.binary_cross_entropy_with_logits(logit, patient.label, reduction="sum")
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(trained.items(), gradients, strict=True)
+    }
+
+
+def _flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> NDArray[np.float32]:
+    vector: NDArray[np.float32] = torch.cat([tensors[n].detach().flatten() for n in names]).numpy()
+    return vector
