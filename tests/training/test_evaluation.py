@@ -15,7 +15,9 @@ from securefed.training.evaluation import (
     BINS,
     COUNTS,
     LARGEST_LOGIT,
+    Confusion,
     Metrics,
+    confusion,
     count_scores,
     metrics,
     score,
@@ -82,6 +84,16 @@ def test_the_confusion_matrix_is_exact_at_probability_one_half(scores: Scores):
         assert found.specificity == pytest.approx(true_negative / (true_negative + false_alarm))
     if true_positive + missed + false_alarm:
         assert found.f1 == pytest.approx(oracle.f1_score(truth, predicted))
+
+
+@given(scores=_scores(both=False, elements=st.floats(-12, 12, width=32) | st.floats(-1e-6, 1e-6)))
+@settings(max_examples=40, deadline=None)
+def test_the_confusion_matrix_counts_as_scikit_learn_does(scores: Scores):
+    logits, labels = scores
+    matrix = oracle.confusion_matrix(labels.int(), (logits >= 0).int(), labels=[0, 1])
+    (true_negative, false_positive), (false_negative, true_positive) = matrix.tolist()
+    expected = Confusion(true_positive, false_negative, false_positive, true_negative)
+    assert confusion(count_scores(logits, labels)) == expected
 
 
 @pytest.mark.parametrize("logit", [-1e-17, -1e-30, -1.4e-45])
