@@ -13,6 +13,7 @@ COMMANDS = {
     "run": ("securefed.cli.run", "Train one model over several hospitals."),
     "budget": ("securefed.cli.budget", "Plan noise, epsilon and rounds before running."),
     "compare": ("securefed.cli.compare", "Put configurations side by side."),
+    "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
 }

@@ -1,0 +1,85 @@
+"""Egress: every byte that left each hospital, by stage of the protocol.
+
+Counted from exposures/index.jsonl, which has a line for every message that crossed the transport,
+also for those whose content was not kept. Where a run recorded no messages, metrics.jsonl still
+has each hospital's bytes per round, without the stage. Both count whole messages, envelope
+included; transport headers of a network engine come on top.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from securefed.adversary.recording import INDEX, sightings
+from securefed.reporting.facts import Egress, Flow
+from securefed.reporting.sources import MetricsLine
+
+STAGES = {
+    "advertise": "fresh public keys for this round, signed",
+    "share": "secret shares for the other hospitals, encrypted to each",
+    "work": "the update and the held-out counts (masked, if secure)",
+    "confirm": "a signature over who is still in the round",
+    "unmask": "shares that open what is left of the masks",
+    "all stages": "whole messages; this run recorded no stages",
+}
+
+
+def egress(folder: Path, metrics: list[MetricsLine]) -> Egress:
+    """Count a run's messages.
+
+    Raises:
+        RunError: the recording is damaged.
+    """
+    recorded = folder / "exposures"
+    lines = [line for line in metrics if line.client is not None]
+    metered_up = Counter[str]()
+    for line in lines:
+        metered_up[str(line.client)] += line.bytes_up
+    metered_down = sum(line.bytes_down for line in lines)
+    if not (recorded / INDEX).is_file():
+        return _without_stages(metered_up, metered_down, lines)
+    messages, up = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    down = 0
+    for seen in sightings(recorded):
+        if seen.direction == "down":
+            down += seen.size
+            continue
+        messages[seen.client, seen.stage] += 1
+        up[seen.client, seen.stage] += seen.size
+    total = sum(up.values())
+    agrees = total == metered_up.total()
+    return Egress(
+        source=f"exposures/{INDEX}",
+        complete=agrees,
+        note="Agrees to the byte with metrics.jsonl."
+        if agrees
+        else f"metrics.jsonl counts {metered_up.total()} bytes sent by hospitals, the recording "
+        f"{total}: a round was repeated or cut short, or a file was changed.",
+        flows=[
+            Flow(hospital=name, stage=stage, messages=messages[name, stage], bytes=size)
+            for (name, stage), size in sorted(up.items(), key=_place)
+        ],
+        total_up=total,
+        total_down=down,
+    )
+
+
+def _place(item: tuple[tuple[str, str], int]) -> tuple[str, int]:
+    (name, stage), _ = item
+    order = list(STAGES)
+    return name, order.index(stage) if stage in order else len(order)
+
+
+def _without_stages(up: Counter[str], down: int, lines: list[MetricsLine]) -> Egress:
+    rounds = Counter(str(line.client) for line in lines)
+    return Egress(
+        source="metrics.jsonl",
+        complete=True,
+        note="The run recorded no messages (exposures.record: false), so stages are not told "
+        "apart; a line counts as one message here.",
+        flows=[
+            Flow(hospital=name, stage="all stages", messages=rounds[name], bytes=size)
+            for name, size in sorted(up.items())
+        ],
+        total_up=up.total(),
+        total_down=down,
+    )

@@ -1,0 +1,360 @@
+"""report.json: the types of everything that the report page says.
+
+The page is drawn from these values and from nothing else, so that whoever cannot read a page (a
+script, a screen, a second auditor) has the same facts. `json_schema` gives the published JSON
+Schema, docs/schemas/report.schema.json. A value that is unknown or does not apply is null, and the
+field beside it says why. Lengths are bytes, times are seconds, rates and AUCs are 0 to 1.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID", "NOT AUDITED"]
+
+
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the run claims. `sentence` has epsilon with all that it means nothing without.
+
+    `adjacency` and `sampling` are fixed by the accounting; all other fields are null without DP.
+    `odds_factor` is e^epsilon: how much more likely any conclusion can become through one record.
+    """
+
+    dp: bool
+    sentence: str
+    noise: str
+    epsilon: float | None = None
+    delta: float | None = None
+    unit: str | None = None
+    adjacency: str | None = None
+    sampling: str | None = None
+    accountant: str | None = None
+    placement: str | None = None
+    clip_norm: float | None = None
+    odds_factor: float | None = None
+
+
+class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one observer sees of a run, in words; `bound` says what limits it."""
+
+    observer: str
+    who: str
+    sees: str
+    bound: str
+    exposed: bool
+
+
+class Confusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Held-out patients by truth and answer at probability 0.5."""
+
+    true_positive: int
+    false_negative: int
+    false_positive: int
+    true_negative: int
+
+
+class Utility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Held-out performance of the final model; `confusion_note` says where the counts are from."""
+
+    patients: int
+    training_patients: int
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    f1: float | None
+    local_auc: float | None
+    confusion: Confusion | None
+    confusion_note: str
+
+
+class Hospital(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One hospital's own results, as its folder holds them."""
+
+    name: str
+    training_patients: int | None
+    held_out_patients: int | None
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    accuracy: float | None
+    local_auc: float | None
+    epsilon: float | None
+
+
+class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One round as the server recorded it; `loss`, `auc` are of the parameters it started from."""
+
+    round: int
+    survivors: int
+    dropped: int
+    aborted: str
+    loss: float | None
+    auc: float | None
+    epsilon: float | None
+    bytes_up: int
+    bytes_down: int
+    seconds: float | None
+
+
+class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Equal DP-SGD steps in a ledger."""
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    noise_from: int
+
+
+class LedgerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One hospital's privacy ledger, composed anew by both accountants."""
+
+    hospital: str
+    budget: float | None
+    epsilon_prv: float | None
+    epsilon_rdp: float | None
+    delta: float
+    unit: str
+    reservations: int
+    mechanisms: list[Mechanism]
+
+
+class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Messages of one stage that left one hospital."""
+
+    hospital: str
+    stage: str
+    messages: int
+    bytes: int
+
+
+class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every byte that left each hospital; `source` names the file that was counted."""
+
+    source: str
+    complete: bool
+    note: str
+    flows: list[Flow]
+    total_up: int
+    total_down: int
+
+
+class Exposed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    observer: str
+    members: list[str]
+    rounds: int
+    sees_updates: bool
+    sees_means: bool
+    missing: str
+
+
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of an audit's verdict; `verdict` is null where a figure is reported, not judged."""
+
+    observer: str
+    attack: str
+    name: str
+    verdict: str | None
+    reason: str
+    value: float | None
+    interval: tuple[float | None, float | None] | None
+    threshold: float | None
+    adjusted_p: float | None
+
+
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    attack: str
+    method: str
+    metric: str
+    observer: str
+    scene: str
+    value: float | None
+    interval: tuple[float | None, float | None] | None
+    absent: str | None
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    attack: str
+    control: str
+    kind: str
+    metric: str
+    value: float | None
+    interval: tuple[float | None, float | None] | None
+    gate: str
+    met: bool
+    reason: str
+
+
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    refused: bool
+    expected: bool
+    detail: str
+
+
+class EpsilonTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One canary audit: `certified` is a lower bound, `point_estimate` is not a bound."""
+
+    observer: str
+    canaries: int
+    guesses: int
+    correct: int
+    certified: float
+    one_run_bound: float | None
+    f_dp_bound: float | None
+    point_estimate: float | None
+    visible_epsilon: float | None
+    claimed_epsilon: float | None
+    power_halved_noise: float | None
+
+
+class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A picture file below the run directory, with its caption."""
+
+    file: str
+    caption: str
+
+
+class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One attack family in a sentence, for the first look."""
+
+    attack: str
+    attacked: bool
+    verdict: str | None
+    summary: str
+
+
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    verdict: Verdict
+    effort: str
+    seed: int | None
+    seconds: float | None
+    policy: str
+    policy_set_by: str
+    policy_sha256: str | None
+    confidence: float | None
+    exposures: list[Exposed]
+    families: list[Family]
+    judgements: list[Judgement]
+    findings: list[Finding]
+    controls: list[Control]
+    checks: list[Check]
+    epsilon: list[EpsilonTest]
+    pictures: list[Picture]
+
+
+class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    value: str
+
+
+class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything about one run. `folder` is relative to the reported directory, "" for itself."""
+
+    folder: str
+    run: str
+    configuration: str
+    verdict: Verdict
+    verdict_words: str
+    data_kind: str
+    two_hospitals: bool
+    rounds: int
+    clients: int
+    privacy: Privacy
+    sights: list[Sight]
+    utility: Utility
+    hospitals: list[Hospital]
+    curve: list[Round]
+    ledgers: list[LedgerFacts]
+    egress: Egress | None
+    audit: Audit | None
+    wall_seconds: float | None
+    settings: list[Setting]
+    environment: list[Setting]
+    warnings: list[str]
+
+
+class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something to change. `grave` orders them, 100 first; `evidence` names the section."""
+
+    run: str
+    title: str
+    why: str
+    change: str
+    evidence: str
+    grave: int
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A figure of this report and where it stands: a JSON pointer into report.json."""
+
+    run: str
+    says: str
+    pointer: str
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question of a source, and what this report has to say to it; no evidence: unanswered."""
+
+    source: str
+    place: str
+    question: str
+    evidence: list[Evidence]
+    unanswered: str
+    section: str
+
+
+class ComparedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of a comparison; numbers as text where a unit or interval goes with them."""
+
+    name: str
+    cells: list[str]
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table of compare.json."""
+
+    columns: list[str]
+    rows: list[ComparedRow]
+    notes: list[str]
+
+
+class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    word: str
+    meaning: str
+
+
+class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file the report was made from, or that lay beside it, by its path below the directory."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The root of report.json. Times are UTC, ISO 8601."""
+
+    schema: Literal[1]
+    kind: Literal["run", "compare"]
+    title: str
+    made: str
+    securefed: str
+    runs: list[RunFacts]
+    comparison: Comparison | None
+    risks: list[Risk]
+    questions: list[Question]
+    limits: list[str]
+    glossary: list[Term]
+    inputs: list[InputFile]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of report.json."""
+    schema = msgspec.json.schema(Report)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "SecureFed report, schema 1",
+        **schema,
+    }

@@ -1,0 +1,133 @@
+"""The report page: one HTML file that opens offline and sends nothing anywhere.
+
+The page is drawn from report.json alone, plus the picture files that it names, which are embedded.
+Its Content-Security-Policy allows exactly the one style sheet and the one script in it, by their
+hashes, and images from data: addresses; even if a file of the run carried markup past the template
+engine's escaping, the browser would load and run nothing.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from securefed.errors import RunError
+from securefed.reporting import charts, words
+from securefed.reporting.egress import STAGES
+from securefed.reporting.facts import Report, RunFacts
+from securefed.reporting.glossary import GLOSSARY
+
+LARGEST_PICTURE = 4 * 2**20  # bytes
+SIGNATURES = {".png": (b"\x89PNG\r\n\x1a\n", "image/png"), ".svg": (b"", "image/svg+xml")}
+SHOWN_RISKS = 3
+
+
+def page(report: Report, directory: Path, *, fingerprint: str, signer: str, opened: bool) -> str:
+    """The HTML of a report.
+
+    Args:
+        directory: the reported one, for pictures.
+        fingerprint, signer: SHA-256 of report.json and the public key that signed it, both hex.
+        opened: unfold everything, for print.
+
+    Raises:
+        RunError: a picture is missing, too large, or not what its name says.
+    """
+    environment = _environment()
+    style = environment.get_template("style.css.j2").render()
+    script = environment.get_template("page.js").render()
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        style=Markup(style),  # noqa: S704  # our own file
+        script=Markup(script),  # noqa: S704  # our own file
+        policy=content_security_policy(style, script),
+        fingerprint=fingerprint,
+        signer=signer,
+        opened=opened,
+        drawn=[_drawn(run) for run in report.runs],
+        pictures=[_pictures(run, report, directory) for run in report.runs],
+        stages=STAGES,
+        shown_risks=SHOWN_RISKS,
+    )
+
+
+def content_security_policy(style: str, script: str) -> str:
+    """Nothing but this style, this script and embedded images."""
+    return (
+        f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("securefed.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "span": words.span,
+        "size": words.size,
+        "seconds": words.seconds,
+    }
+    environment.globals["term"] = term
+    return environment
+
+
+def term(word: str, shown: str | None = None) -> Markup:
+    """A word of the glossary with its meaning on hover and focus."""
+    meaning = next(each.meaning for each in GLOSSARY if each.word == word)
+    return Markup('<span class="term" tabindex="0">{}<span role="tooltip">{}</span></span>').format(
+        shown or word, meaning
+    )
+
+
+def _drawn(run: RunFacts) -> dict[str, Any]:
+    budget = max((ledger.budget or 0.0 for ledger in run.ledgers), default=0.0) or None
+    return {
+        "training": charts.training(run.curve, budget),
+        "roc": charts.operating_point(run.utility),
+        "egress": charts.egress_bars(run.egress) if run.egress else "",
+        "forest": charts.forest(run.audit.judgements) if run.audit else "",
+    }
+
+
+def _pictures(run: RunFacts, report: Report, directory: Path) -> list[tuple[str, str]]:
+    # A comparison of many runs would carry hundreds; each run's own page has them.
+    if run.audit is None or report.kind == "compare":
+        return []
+    return [
+        (picture_address(directory / run.folder / picture.file), picture.caption)
+        for picture in run.audit.pictures
+    ]
+
+
+def picture_address(path: Path) -> str:
+    """A PNG or SVG file as a data: address.
+
+    Raises:
+        RunError: missing, too large, or not of the kind its name says.
+    """
+    signature, kind = SIGNATURES[path.suffix.lower()]
+    try:
+        with path.open("rb") as source:
+            content = source.read(LARGEST_PICTURE + 1)
+    except OSError as error:
+        raise RunError(f"cannot read the picture {path}: {error.strerror}") from None
+    if len(content) > LARGEST_PICTURE:
+        raise RunError(f"the picture {path} is larger than {LARGEST_PICTURE // 2**20} MB")
+    if not content.startswith(signature) or (not signature and b"<svg" not in content[:4096]):
+        raise RunError(f"{path} is not a picture of the kind its name says")
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

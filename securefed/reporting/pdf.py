@@ -1,0 +1,105 @@
+"""The report page as PDF: through Chromium's own print where there is one, else WeasyPrint.
+
+Chromium runs headless on a copy of the page in a folder of its own, with a fresh profile there and
+without a network: the page needs none, and nothing of the user's browser is touched.
+"""
+
+import importlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from securefed.errors import ConfigurationError, RunError
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TIMEOUT_S = 120
+OFFLINE = (
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--proxy-server=127.0.0.1:9",  # nothing listens there: no request can leave
+)
+
+
+def find_browser() -> str | None:
+    """Path of an installed Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def write_pdf(html: str, path: Path) -> str:
+    """Print a page to a PDF file.
+
+    Args:
+        html: a page with everything unfolded.
+
+    Returns:
+        What printed it.
+
+    Raises:
+        ConfigurationError: neither a browser nor WeasyPrint is installed.
+        RunError: the browser failed.
+    """
+    browser = find_browser()
+    if browser is not None:
+        _print_with_browser(browser, html, path)
+        return Path(browser).name
+    _print_with_weasyprint(html, path)
+    return "weasyprint"
+
+
+def _print_with_browser(browser: str, html: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="securefed-pdf-") as scratch:
+        folder = Path(scratch)
+        (folder / "report.html").write_text(html, encoding="utf-8")
+        made = folder / "report.pdf"
+        # Chromium refuses its sandbox to root; the page is our own and runs one known script.
+        root = ("--no-sandbox",) if os.geteuid() == 0 else ()
+        command = [
+            browser,
+            *OFFLINE,
+            *root,
+            f"--user-data-dir={folder / 'profile'}",
+            "--no-pdf-header-footer",
+            f"--print-to-pdf={made}",
+            (folder / "report.html").as_uri(),
+        ]
+        try:
+            done = subprocess.run(  # noqa: S603  # a fixed program with our own arguments
+                command, capture_output=True, timeout=TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RunError(
+                f"{browser} could not print the page: {error}",
+                hint="the HTML page is there; print it from a browser by hand",
+            ) from None
+        if not made.is_file():
+            raise RunError(
+                f"{browser} printed nothing (exit code {done.returncode})",
+                hint="the HTML page is there; print it from a browser by hand",
+            )
+        path.write_bytes(made.read_bytes())
+
+
+def _print_with_weasyprint(html: str, path: Path) -> None:
+    try:
+        # OSError: its wheel is there and the system's Pango library is not.
+        weasyprint = importlib.import_module("weasyprint")
+    except (ImportError, OSError):
+        raise ConfigurationError(
+            "--pdf needs Chromium, Chrome or WeasyPrint, and none is here",
+            hint="install chromium, or: pip install 'securefed[pdf]'",
+        ) from None
+
+    def only_embedded(url: str) -> Any:
+        if not url.startswith("data:"):
+            raise ValueError("the page loads nothing from elsewhere")
+        return weasyprint.default_url_fetcher(url)
+
+    weasyprint.HTML(string=html, url_fetcher=only_embedded).write_pdf(path)

@@ -1,0 +1,202 @@
+"""What stands out in a run, gravest first, each with what to change.
+
+The order is by what is at stake, not by a score that was measured: a claim shown false, then no
+claim, then a claim that rests on others, then what nobody looked at, then how far results carry.
+Every risk names the section of the report with its evidence.
+"""
+
+from collections.abc import Iterator
+
+from securefed.reporting.facts import Risk, RunFacts
+from securefed.reporting.words import number, span
+
+# Above this epsilon e^epsilon is over 20: a bound on paper more than in practice.
+MEANINGFUL_EPSILON = 3.0
+WIDE_INTERVAL = 0.1
+
+
+def risks(run: RunFacts) -> list[Risk]:
+    """All risks of one run, gravest first."""
+    found = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
+    return sorted(found, key=lambda risk: -risk.grave)
+
+
+def _risk(run: RunFacts, grave: int, title: str, why: str, change: str, evidence: str) -> Risk:
+    return Risk(
+        run=run.folder or run.configuration,
+        title=title,
+        why=why,
+        change=change,
+        evidence=evidence,
+        grave=grave,
+    )
+
+
+def _audited(run: RunFacts) -> Iterator[Risk]:
+    audit = run.audit
+    if audit is None:
+        yield _risk(
+            run,
+            65,
+            "Nobody has attacked this run",
+            "What attackers do learn was not measured; only the bounds below speak.",
+            "Run securefed audit on the run directory, then make the report again.",
+            "audit",
+        )
+        return
+    failed = [line for line in audit.judgements if line.verdict == "FAIL"]
+    for line in failed[:3]:
+        yield _risk(
+            run,
+            100 if line.attack == "epsilon" else 98,
+            f"An attack succeeds: {line.attack}, by the {line.observer}"
+            if line.observer != "any"
+            else f"An attack succeeds: {line.attack}",
+            f"{line.name}: {number(line.value)} ({span(line.interval)}); {line.reason}.",
+            "Do not release this model. Check the implementation of the noise."
+            if line.attack == "epsilon"
+            else "Do not release this model; lower epsilon, or turn on what is off: differential "
+            "privacy bounds it, secure aggregation hides single updates from the server.",
+            "audit",
+        )
+    for check in audit.checks:
+        if check.refused != check.expected:
+            yield _risk(
+                run,
+                97,
+                f"A hospital accepts what it must refuse: {check.name}",
+                check.detail or "The configuration check did not go as it must.",
+                "Update every hospital's software; do not train until the check is refused.",
+                "audit",
+            )
+    broken = [control for control in audit.controls if not control.met]
+    if broken:
+        yield _risk(
+            run,
+            80,
+            "A control is off its gate: parts of the audit do not count",
+            f"{broken[0].attack}: {broken[0].reason or broken[0].control}.",
+            "Audit again with more effort (--thorough); if the control stays off, the attack is "
+            "broken and says nothing either way.",
+            "controls",
+        )
+    if audit.verdict == "INCONCLUSIVE":
+        yield _risk(
+            run,
+            45,
+            "The audit could not decide",
+            "At least one figure's confidence interval holds its threshold, or an attack lacked "
+            "power. That is not a pass.",
+            "Audit with more effort (--thorough), or hold out more patients.",
+            "audit",
+        )
+
+
+def _bounded(run: RunFacts) -> Iterator[Risk]:
+    privacy = run.privacy
+    if not privacy.dp:
+        yield _risk(
+            run,
+            90,
+            "Nothing bounds what the model tells about a patient",
+            "The run has no differential privacy. Masks hide single updates from the server, but "
+            "the sum and the released model still carry what was in the scans.",
+            "Train with --dp-epsilon; securefed budget shows what a budget costs.",
+            "privacy",
+        )
+        return
+    if privacy.noise == "seeded":
+        yield _risk(
+            run,
+            95,
+            "The noise can be removed",
+            "It was drawn from a seed that stands in run.json. Whoever has the seed subtracts it.",
+            "Train again without --seeded-noise before anything leaves.",
+            "privacy",
+        )
+    if privacy.epsilon and privacy.epsilon > MEANINGFUL_EPSILON:
+        yield _risk(
+            run,
+            40,
+            f"Epsilon {number(privacy.epsilon)} is a weak bound on its own",
+            f"It allows any conclusion about one {privacy.unit} to become up to "
+            f"{privacy.odds_factor:,.0f} times more likely. Attacks usually reach far less, which "
+            "only an audit can show.",
+            "Choose a smaller --dp-epsilon, and look at the AUC it costs with securefed compare.",
+            "privacy",
+        )
+    if privacy.unit == "image":
+        yield _risk(
+            run,
+            60,
+            "The bound is per slice, not per patient",
+            "A patient with ten slices may lose ten times the epsilon.",
+            "Set privacy.unit: patient.",
+            "privacy",
+        )
+    if privacy.placement == "distributed":
+        yield _risk(
+            run,
+            55,
+            "Each hospital relies on the others' noise",
+            "Every hospital adds a share only. If more collude than planned, or leave theirs out, "
+            "epsilon holds for nobody, and nobody notices.",
+            "Set privacy.placement: local, unless the hospitals trust each other with this.",
+            "sees",
+        )
+
+
+def _hidden(run: RunFacts) -> Iterator[Risk]:
+    secure = "secure" in run.configuration
+    if run.two_hospitals:
+        yield _risk(
+            run,
+            85 if not run.privacy.dp else 50,
+            "Two hospitals: each can compute the other's update",
+            "The sum less one's own part is the other's part. Masks protect from the server only.",
+            "Add a third hospital, or rely on differential privacy alone and say so.",
+            "sees",
+        )
+    if not secure:
+        yield _risk(
+            run,
+            70 if not run.privacy.dp else 52,
+            "The server sees every hospital's update",
+            "Also its number of patients and its held-out counts, which epsilon does not cover.",
+            "Train with --secure; it costs a few kilobytes per round.",
+            "sees",
+        )
+
+
+def _useful(run: RunFacts) -> Iterator[Risk]:
+    utility = run.utility
+    if run.data_kind == "phantom":
+        yield _risk(
+            run,
+            35,
+            "Synthetic patients: no result here is about people",
+            "The scans are drawings. AUC on them shows that the method works, not what it "
+            "diagnoses; what leaks about them does not transfer to real scans either.",
+            "Repeat with --data on real scans before any decision.",
+            "utility",
+        )
+    if utility.local_auc and utility.auc and utility.local_auc > utility.auc:
+        yield _risk(
+            run,
+            58,
+            "Hospitals do better alone",
+            f"Mean AUC alone {number(utility.local_auc)}, together {number(utility.auc)}: they "
+            "take a risk and get nothing for it.",
+            "Do not join on these settings; try other rounds, learning rates or a larger epsilon.",
+            "utility",
+        )
+    if utility.auc_ci95 and utility.auc_ci95[1] - utility.auc_ci95[0] > WIDE_INTERVAL:
+        yield _risk(
+            run,
+            30,
+            "Too few held-out patients to say how good the model is",
+            f"AUC {number(utility.auc)}, 95% interval {span(utility.auc_ci95)} over "
+            f"{utility.patients} patients.",
+            "Hold out more patients.",
+            "utility",
+        )

@@ -1,0 +1,87 @@
+"""Who can see what in a run: the threat model's table, for the run's own configuration.
+
+docs/threat-model.md has the reasons. Here the configuration, the number of hospitals and where the
+noise is added decide which sentence is true of this run.
+"""
+
+from securefed.reporting.facts import Sight
+
+
+def sights(
+    configuration: str, clients: int, placement: str | None, colluding: int, epsilon: str
+) -> list[Sight]:
+    """What server, peer, coalition and outsider see.
+
+    Args:
+        configuration: plain, dp, secure or dp+secure.
+        placement: of the noise, "local" or "distributed"; None without DP.
+        colluding: with distributed noise, the hospitals that may work with the server.
+        epsilon: in words, for the bounds; "" without DP.
+    """
+    dp, secure = "dp" in configuration, "secure" in configuration
+    shared_noise = placement == "distributed"
+    bound = f"differential privacy: {epsilon}" if dp else "nothing bounds it"
+    noised = "noised " if dp else ""
+    return [
+        _server(secure, noised, bound),
+        _peer(secure, dp, clients, shared_noise, bound),
+        _coalition(dp, shared_noise, colluding, bound),
+        Sight(
+            observer="outsider",
+            who="anybody with the released model",
+            sees="The final model" + (", trained with noise." if dp else ", exact."),
+            bound=bound,
+            exposed=False,
+        ),
+    ]
+
+
+def _server(secure: bool, noised: str, bound: str) -> Sight:
+    if secure:
+        sees = (
+            f"One weighted sum of {noised}updates per round, total patients, total held-out "
+            "counts, and who took part. No single hospital's update."
+        )
+    else:
+        sees = (
+            f"Every hospital's {noised}update in every round, its number of patients and its "
+            "held-out counts."
+        )
+    return Sight(
+        observer="server",
+        who="the coordinator",
+        sees=sees,
+        bound=("secure aggregation hides the parts; " if secure else "") + bound,
+        exposed=not secure,
+    )
+
+
+def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) -> Sight:
+    sees = "The shared parameters of every round, and from them the mean update."
+    exposed = clients == 2
+    if exposed:
+        sees += " With two hospitals it subtracts its own update and is left with the other's" + (
+            " noised one." if dp else ", exactly."
+        )
+        if secure:
+            sees += " Secure aggregation does not protect hospitals from each other here."
+    else:
+        sees += f" It can subtract its own update; what is left mixes {clients - 1} hospitals."
+    if shared_noise and exposed:
+        bound = "only the other hospital's share of the noise"
+    return Sight(observer="peer", who="another hospital", sees=sees, bound=bound, exposed=exposed)
+
+
+def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sight:
+    kind = "noised" if dp else "exact"
+    sees = f"The {kind} update of the one hospital left, in every round, and its patient count."
+    if shared_noise:
+        sees = "The update of the one hospital left with only its share of the noise."
+        bound = f"epsilon holds for up to {colluding} colluding hospitals, not for all but one"
+    return Sight(
+        observer="coalition",
+        who="the server with all hospitals but one",
+        sees=sees,
+        bound=bound,
+        exposed=True,
+    )
