@@ -1,6 +1,36 @@
 """SecureFed: federated learning on paired CT and MRI scans, with its leaks measured.
 
-The command line is `securefed`; see docs/ for the threat model and its limits.
+From Python: `securefed.run`, `resume`, `load`, `plan`, `settings` (docs/python-api.md). The command
+line is `securefed`; see docs/ for the threat model and its limits.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from securefed.api import load, plan, resume, run, settings
+    from securefed.config import Settings
+    from securefed.federation.budget import Budget
+    from securefed.results import RunResult
+
 __version__ = "0.1.0"
+
+__all__ = ["Budget", "RunResult", "Settings", "load", "plan", "resume", "run", "settings"]
+
+# name -> module. Loaded on first use, so that `import securefed` costs nothing.
+_LAZY = {
+    "Budget": "securefed.federation.budget",
+    "RunResult": "securefed.results",
+    "Settings": "securefed.config",
+    **dict.fromkeys(("load", "plan", "resume", "run", "settings"), "securefed.api"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
