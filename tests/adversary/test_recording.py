@@ -62,6 +62,24 @@ def test_a_resumed_run_appends(tmp_path: Path):
     assert _read(tmp_path) == [_entry(b"first"), _entry(b"second", 2)]
 
 
+def test_a_line_that_a_crash_cut_short_counts_as_not_written(tmp_path: Path):
+    Recording(tmp_path, 100).add([_entry(b"first"), _entry(b"second", 2)])
+    index = tmp_path / INDEX
+    index.write_bytes(index.read_bytes()[:-9])
+    assert _read(tmp_path) == [_entry(b"first")]
+    again = Recording(tmp_path, 100)
+    assert again.messages == 1
+    again.add([_entry(b"third", 2)])
+    assert again.messages == 2
+    assert _read(tmp_path) == [_entry(b"first"), _entry(b"third", 2)]
+
+
+def test_a_recording_is_readable_by_its_owner_only(tmp_path: Path):
+    Recording(tmp_path / "exposures", 100).add([_entry(b"first")])
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "exposures").iterdir()}
+    assert modes == {INDEX: 0o600, BYTES: 0o600}
+
+
 def test_beyond_the_limit_only_sizes_are_kept_over_resumption_too(tmp_path: Path):
     Recording(tmp_path, 10).add([_entry(b"12345678")])
     Recording(tmp_path, 10).add([_entry(b"abc", 2), _entry(b"de", 3)])
