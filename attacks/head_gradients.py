@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from securefed.model.encoders import encode
+from attacks.parallel import Step, side_by_side
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 
 HEAD = ("fusion.", "classifier.")
-CHUNK = 1 << 19  # entries of the attention matrices held at once: 2 MB each
+CHUNK = 1 << 19  # entries of the attention matrices and parameters held at once, 2 MB each
 ENCODE_CHUNK = 16  # patients encoded at a time
 
 
@@ -81,26 +81,19 @@ class Records:
         return len(self.label)
 
 
-@torch.no_grad()
 def encoded_records(
     network: DualEncoderNetwork, patients: PatientTensors, *, each_slice: bool
 ) -> Records:
-    """Encode patients once; a record is a patient or, with `each_slice`, one of its slices.
-
-    Patients without a slice, which training does not have either, are not allowed.
-    """
+    """Encode patients once; a record is a patient or, with `each_slice`, one of its slices."""
     network.eval()
-    ct: list[Tensor] = []
-    mri: list[Tensor] = []
-    for start in range(0, len(patients), ENCODE_CHUNK):
-        part = patients[start : start + ENCODE_CHUNK]
-        real = part.has_ct | part.has_mri  # (patients, slices)
-        for kept, encoder, images in (
-            (ct, network.encoder_ct, part.ct),
-            (mri, network.encoder_mri, part.mri),
-        ):
-            tokens = encode(encoder, images[real].float() / 255)  # (real slices, places, width)
-            kept.append(tokens.transpose(1, 2).contiguous())
+    starts = range(0, len(patients), ENCODE_CHUNK)
+
+    def part(start: int, told: Step) -> tuple[Tensor, Tensor]:
+        told()
+        return _tokens(network, patients[start : start + ENCODE_CHUNK])
+
+    parts = side_by_side(part, starts, steps=1, progress=lambda _: None)
+    ct, mri = (torch.cat(tokens) for tokens in zip(*parts, strict=True))
     real = patients.has_ct | patients.has_mri
     counts = real.sum(1)
     label = patients.label
@@ -108,17 +101,25 @@ def encoded_records(
         label = label.repeat_interleave(counts)
         counts = torch.ones_like(label, dtype=torch.long)
     return Records(
-        ct=torch.cat(ct),
-        mri=torch.cat(mri),
+        ct=ct,
+        mri=mri,
         has_ct=patients.has_ct[real],
         has_mri=patients.has_mri[real],
         first=F.pad(counts.cumsum(0), (1, 0)),
         label=label,
-        coordinates=_coordinates(ct[0].shape[-1]),
+        coordinates=place_grid(ct.shape[-1]),
     )
 
 
-def _coordinates(places: int) -> Tensor:
+@torch.no_grad()
+def _tokens(network: DualEncoderNetwork, part: PatientTensors) -> tuple[Tensor, Tensor]:
+    """CT and MRI tokens of the real slices.  # (real slices, width, places) twice"""
+    real = part.has_ct | part.has_mri  # (patients, slices)
+    ct, mri = network.encode(part.ct[real].float() / 255, part.mri[real].float() / 255)
+    return ct.transpose(1, 2).contiguous(), mri.transpose(1, 2).contiguous()
+
+
+def place_grid(places: int) -> Tensor:
     """The place grid of the fusion, centred: squared distances lose less to rounding.  # (2, n)"""
     side = math.isqrt(places)
     axis = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
@@ -136,16 +137,18 @@ class Drawn:
     model: Tensor = field(repr=False)
     record: Tensor = field(repr=False)
 
-    def chunks(self, records: Records) -> Iterator["Drawn"]:
-        """Parts of about CHUNK attention entries, whole records each."""
+    def chunks(self, records: Records, size: int) -> Iterator["Drawn"]:
+        """Parts of about CHUNK entries of attention and parameters, whole records each."""
         if not len(self.record):
             return
         slices = records.first[self.record + 1] - records.first[self.record]
         places = records.ct.shape[-1]
-        part = (slices.cumsum(0) - slices) * places**2 // CHUNK
-        for size in torch.unique_consecutive(part, return_counts=True)[1].tolist():
-            yield Drawn(self.model[:size], self.record[:size])
-            self = Drawn(self.model[size:], self.record[size:])
+        part = (slices.cumsum(0) - slices) * (places**2 + size) // CHUNK
+        lengths = torch.unique_consecutive(part, return_counts=True)[1].tolist()
+        pieces = zip(
+            torch.split(self.model, lengths), torch.split(self.record, lengths), strict=True
+        )
+        yield from (Drawn(model, record) for model, record in pieces)
 
 
 def losses(shape: HeadShape, vectors: Tensor, records: Records, drawn: Drawn) -> Tensor:
@@ -155,7 +158,7 @@ def losses(shape: HeadShape, vectors: Tensor, records: Records, drawn: Drawn) ->
         F.binary_cross_entropy_with_logits(
             _Forward(views, records, part).logit, records.label[part.record], reduction="none"
         )
-        for part in drawn.chunks(records)
+        for part in drawn.chunks(records, shape.size)
     ]
     return torch.cat(parts) if parts else vectors.new_zeros(0)
 
@@ -163,7 +166,7 @@ def losses(shape: HeadShape, vectors: Tensor, records: Records, drawn: Drawn) ->
 def gradients(shape: HeadShape, vectors: Tensor, records: Records, drawn: Drawn) -> Tensor:
     """Gradient of each drawn record's loss with respect to its model's head.  # (drawn, size)"""
     views = shape.views(vectors)
-    parts = [_gradients(shape, views, records, part) for part in drawn.chunks(records)]
+    parts = [_gradients(shape, views, records, part) for part in drawn.chunks(records, shape.size)]
     return torch.cat(parts) if parts else vectors.new_zeros(0, shape.size)
 
 
@@ -179,7 +182,7 @@ def summed_gradients(
     """
     views = shape.views(vectors)
     total = torch.zeros_like(vectors)
-    for part in drawn.chunks(records):
+    for part in drawn.chunks(records, shape.size):
         rows = _gradients(shape, views, records, part)
         if clip_norm is not None:
             norms = rows.norm(dim=1, keepdim=True)

@@ -117,7 +117,11 @@ def lira_online(
 
 
 def lira_offline(
-    target: npt.ArrayLike, shadow: npt.ArrayLike, *, pooled: bool | None = None
+    target: npt.ArrayLike,
+    shadow: npt.ArrayLike,
+    shadow_in: npt.ArrayLike | None = None,
+    *,
+    pooled: bool | None = None,
 ) -> Floats:
     """How far above what models *not* trained on the target say, in standard deviations.
 
@@ -125,14 +129,19 @@ def lira_offline(
 
     Args:
         target: logit confidences of the attacked model.  # (targets,)
-        shadow: those of models trained without any of the targets.  # (models, targets)
+        shadow: those of models trained without the targets.  # (models, targets)
+        shadow_in: which shadow was trained on which target, and is left out for it; None where
+            no shadow was trained on any.  # (models, targets), booleans
 
     Raises:
         InvalidScores, TooFewTargets: as `lira_online`.
     """
     values = finite_vector(target, "target confidences")
     matrix = _shadow_matrix(shadow, values.size, "shadow confidences")
-    mean, deviation = _normal_fit(matrix, np.ones(matrix.shape, np.bool_), "out of", pooled)
+    outside = np.ones(matrix.shape, np.bool_)
+    if shadow_in is not None:
+        outside = ~_membership_matrix(shadow_in, matrix.shape)
+    mean, deviation = _normal_fit(matrix, outside, "out of", pooled)
     return np.asarray((values - mean) / deviation, dtype=np.float64)
 
 

@@ -13,9 +13,6 @@ released there is no model to query, and `prepare` says that instead.
 """
 
 import copy
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -25,6 +22,7 @@ from torch import Tensor
 from attacks.errors import TooFewTargets
 from attacks.federation_replay import Pool, ReplayPlan, replay
 from attacks.head_gradients import Drawn, HeadShape, encoded_records, losses
+from attacks.parallel import Step, side_by_side
 from attacks.result import Effort, Progress
 from attacks.subject import Subject
 from attacks.targets import Bools, Floats
@@ -33,7 +31,10 @@ from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, load_vector
 
 SHADOWS = {Effort.QUICK: 16, Effort.DEFAULT: 32, Effort.THOROUGH: 64}
-GROUP = 8  # shadows that move together; groups are what threads share out
+# Slices whose gradients an audit can afford, by measured speed on two cores; beyond it the shadows
+# stop before the last round. Enough for the default run in full at the default effort.
+AFFORDABLE = {Effort.QUICK: 2e6, Effort.DEFAULT: 12e6, Effort.THOROUGH: float("inf")}
+GROUP = 8  # shadows that move together, on one thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +89,11 @@ def prepare(
             "fusion stays in the hospitals: the released classifier is queried behind the initial "
             "fusion, in the run and in the shadows alike"
         )
-    pool = pool_of(network, subject)
-    models = SHADOWS[effort]
+    pool, models = pool_of(network, subject), SHADOWS[effort]
+    rounds = affordable_rounds(plan, pool, models, AFFORDABLE[effort])
+    if rounds < subject.training.rounds:
+        caveats.append(f"shadows stop after {rounds} of {subject.training.rounds} rounds")
+        plan = replace(plan, training=replace(plan.training, rounds=rounds))
     inside = balanced_membership(pool, models, subject.seed)
     heads = train(plan, pool, inside, subject.seed, progress)
     said = patient_losses(plan.shape, heads, pool)
@@ -156,6 +160,14 @@ def _joined(groups: list[PatientTensors]) -> PatientTensors:
     return PatientTensors(*(torch.cat([getattr(g, name) for g in groups]) for name in names))
 
 
+def affordable_rounds(plan: ReplayPlan, pool: Pool, models: int, slices: float) -> int:
+    """Rounds that `models` shadows can replay for at most `slices` gradients of a slice; >= 1."""
+    each = len(pool.records.ct) / len(pool)  # slices per patient
+    patients = sum(h.sample_rate * len(h.train) for h in plan.hospitals)
+    per_round = models * plan.training.local_steps * patients * each
+    return int(max(1, min(plan.training.rounds, slices // max(per_round, 1))))
+
+
 def balanced_membership(pool: Pool, models: int, seed: int) -> Tensor:
     """Who is in which shadow: (models, patients) bool, the run's own number per hospital.
 
@@ -176,59 +188,31 @@ def balanced_membership(pool: Pool, models: int, seed: int) -> Tensor:
 
 
 def train(plan: ReplayPlan, pool: Pool, inside: Tensor, seed: int, progress: Progress) -> Tensor:
-    """Heads of all shadows after the whole run.  # (models, size)
+    """Heads of all shadows after the whole run.  # (models, size)"""
 
-    Groups of shadows run on threads of their own, one operation thread each: small operations
-    gain nothing from more, and lose much where other programs compete. The result does not depend
-    on the number of threads.
-    """
-    starts = range(0, len(inside), GROUP)
-    total, done, lock = len(starts) * plan.training.rounds, 0, threading.Lock()
-    stop = threading.Event()
-
-    def told() -> None:
-        nonlocal done
-        if stop.is_set():
-            raise _Stopped
-        with lock:
-            done += 1
-            progress(done / total)
-
-    def work(start: int) -> Tensor:
-        torch.set_num_threads(1)
+    def group(start: int, told: Step) -> Tensor:
         models = range(start, min(start + GROUP, len(inside)))
         seeds = [_seed(seed, model) for model in models]
         return replay(plan, pool, inside[models.start : models.stop], seeds, told)
 
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1)) as threads:
-            try:
-                return torch.cat(list(threads.map(work, starts)))
-            except BaseException:
-                # Ctrl-C, or a group that failed: the others end with their round.
-                stop.set()
-                raise
-    finally:
-        torch.set_num_threads(before)
-
-
-class _Stopped(Exception):
-    """A group ends early because the audit does."""
+    starts = range(0, len(inside), GROUP)
+    return torch.cat(side_by_side(group, starts, steps=plan.training.rounds, progress=progress))
 
 
 def _seed(seed: int, model: int) -> int:
     return int(np.random.SeedSequence([seed, 2, model]).generate_state(1, np.uint64)[0] >> 1)
 
 
-@torch.no_grad()
 def patient_losses(shape: HeadShape, heads: Tensor, pool: Pool) -> Floats:
     """Mean cross-entropy over each patient's records, under every head.  # (models, patients)"""
-    records = torch.arange(len(pool.records))
+    everybody = torch.arange(len(pool.records))
+    drawn = Drawn(torch.zeros_like(everybody), everybody)
     counts = torch.bincount(pool.patient, minlength=len(pool)).double()
-    said = np.empty((len(heads), len(pool)))
-    for row in range(len(heads)):
-        drawn = Drawn(torch.zeros_like(records), records)
-        each = losses(shape, heads[row : row + 1], pool.records, drawn).double()
-        said[row] = (torch.zeros_like(counts).index_add_(0, pool.patient, each) / counts).numpy()
-    return said
+
+    def of_one(row: int, told: Step) -> Floats:
+        with torch.no_grad():
+            each = losses(shape, heads[row : row + 1], pool.records, drawn).double()
+        told()
+        return (torch.zeros_like(counts).index_add_(0, pool.patient, each) / counts).numpy()
+
+    return np.stack(side_by_side(of_one, range(len(heads)), steps=1, progress=lambda _: None))
