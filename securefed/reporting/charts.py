@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from securefed.reporting.facts import Egress, Judgement, Round, Utility
 from securefed.reporting.words import number, size, span
 
-WIDTH, HEIGHT = 560, 260
+WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
 Points = Sequence[tuple[float, float]]
 
@@ -75,7 +75,7 @@ def over_rounds(
     return _svg(title, about, body, WIDTH, HEIGHT)
 
 
-def training(curve: Sequence[Round], budget: float | None) -> list[Markup]:
+def training(curve: Sequence[Round], budget: float | None) -> list[tuple[Markup, str]]:
     """AUC, loss and epsilon over rounds, whichever were recorded."""
     # An evaluation describes the parameters its round started from.
     auc = [(k.round - 1, k.auc) for k in curve if k.auc is not None]
@@ -83,11 +83,20 @@ def training(curve: Sequence[Round], budget: float | None) -> list[Markup]:
     spent = [(k.round, k.epsilon) for k in curve if k.epsilon is not None]
     lowest = min((value for _, value in auc), default=0.5)
     charts = [
-        over_rounds(auc, "AUC, held-out patients", "AUC over rounds", (min(0.4, lowest), 1.0), 0.5),
-        over_rounds(loss, "loss, nats", "Held-out loss over rounds", None, None),
-        over_rounds(spent, "epsilon", "Epsilon spent over rounds", None, budget),
+        (
+            over_rounds(auc, "AUC", "AUC over rounds", (min(0.4, lowest), 1.0), 0.5),
+            "AUC on held-out patients; the dashed line is guessing.",
+        ),
+        (
+            over_rounds(loss, "loss, nats", "Held-out loss over rounds", None, None),
+            "Mean cross-entropy on held-out patients.",
+        ),
+        (
+            over_rounds(spent, "epsilon", "Epsilon spent over rounds", None, budget),
+            "Largest epsilon of all ledgers; the dashed line is the budget.",
+        ),
     ]
-    return [chart for chart in charts if chart]
+    return [(chart, caption) for chart, caption in charts if chart]
 
 
 def operating_point(utility: Utility) -> Markup:
@@ -108,7 +117,7 @@ def operating_point(utility: Utility) -> Markup:
     about = (
         f"Sensitivity {number(found)} at false alarm rate {number(alarm)}; the diagonal guesses."
     )
-    return _svg(title, about, body, side, side)
+    return _svg(title, about, body, side, side, "chart square")
 
 
 def forest(judgements: Sequence[Judgement]) -> Markup:
@@ -224,9 +233,9 @@ def _frame(
     return "".join(parts)
 
 
-def _svg(title: str, about: str, body: str, width: int, height: int) -> Markup:
+def _svg(title: str, about: str, body: str, width: int, height: int, kind: str = "chart") -> Markup:
     # Every piece of text that came from a file was escaped where it was put in.
     return Markup(  # noqa: S704
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(title)}. {escape(about)}"><title>{escape(title)}</title>{body}</svg>'
     )

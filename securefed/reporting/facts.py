@@ -36,10 +36,14 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one observer sees of a run, in words; `bound` says what limits it."""
+    """What one observer sees of a run, in words; `bound` says what limits it.
+
+    `exposed`: one hospital's update can be told from the others'. `short` is for the first screen.
+    """
 
     observer: str
     who: str
+    short: str
     sees: str
     bound: str
     exposed: bool

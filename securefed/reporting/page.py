@@ -24,6 +24,7 @@ from securefed.reporting.glossary import GLOSSARY
 LARGEST_PICTURE = 4 * 2**20  # bytes
 SIGNATURES = {".png": (b"\x89PNG\r\n\x1a\n", "image/png"), ".svg": (b"", "image/svg+xml")}
 SHOWN_RISKS = 3
+MANY_RUNS = 4  # more go into a table, so that the verdicts stay on one screen
 
 
 def page(report: Report, directory: Path, *, fingerprint: str, signer: str, opened: bool) -> str:
@@ -52,6 +53,7 @@ def page(report: Report, directory: Path, *, fingerprint: str, signer: str, open
         pictures=[_pictures(run, report, directory) for run in report.runs],
         stages=STAGES,
         shown_risks=SHOWN_RISKS,
+        many=MANY_RUNS,
     )
 
 
@@ -81,6 +83,7 @@ def _environment() -> Environment:
         "span": words.span,
         "size": words.size,
         "seconds": words.seconds,
+        "upper": words.upper,
     }
     environment.globals["term"] = term
     return environment

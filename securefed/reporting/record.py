@@ -33,7 +33,7 @@ from securefed.reporting.facts import (
 from securefed.reporting.glossary import GLOSSARY, LIMITS
 from securefed.reporting.ledgers import read_ledgers
 from securefed.reporting.questions import answers
-from securefed.reporting.risks import risks
+from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import sights
 from securefed.reporting.sources import MetricsLine, RunFile, Sources, SummaryFile, flat, read_run
 from securefed.reporting.words import upper
@@ -48,7 +48,8 @@ VERDICT_WORDS: dict[Verdict, str] = {
     "INCONCLUSIVE": "The attacks could not decide: intervals hold their thresholds, or power was "
     "too small. This is not a pass.",
     "INVALID": "A control failed, so the attacks it speaks for prove nothing either way.",
-    "NOT AUDITED": "No attack was run on this directory. Run: securefed audit RUN_DIRECTORY",
+    "NOT AUDITED": "Nobody has attacked this run, so nobody knows what attackers learn from it. "
+    "The command is: securefed audit RUN_DIRECTORY",
 }
 
 
@@ -79,7 +80,7 @@ def report_on(directory: Path, inputs: list[InputFile]) -> Report:
         securefed=__version__,
         runs=runs,
         comparison=read_comparison(directory / "compare.json") if compare else None,
-        risks=sorted((risk for run in runs for risk in risks(run)), key=lambda risk: -risk.grave),
+        risks=merged([risk for run in runs for risk in risks(run)]),
         questions=answers(runs),
         limits=LIMITS,
         glossary=GLOSSARY,

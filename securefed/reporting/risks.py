@@ -5,7 +5,9 @@ claim, then a claim that rests on others, then what nobody looked at, then how f
 Every risk names the section of the report with its evidence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from securefed.reporting.facts import Risk, RunFacts
 from securefed.reporting.words import number, span
@@ -19,6 +21,19 @@ def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
     found = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
     return sorted(found, key=lambda risk: -risk.grave)
+
+
+def merged(found: Sequence[Risk]) -> list[Risk]:
+    """Risks of several runs, gravest first; the same advice to several runs stands once."""
+    by_advice: dict[tuple[str, str], list[Risk]] = {}
+    for risk in found:
+        by_advice.setdefault((risk.title, risk.change), []).append(risk)
+    groups = [sorted(group, key=lambda risk: -risk.grave) for group in by_advice.values()]
+    together = [
+        msgspec.structs.replace(group[0], run=", ".join(risk.run for risk in group))
+        for group in groups
+    ]
+    return sorted(together, key=lambda risk: -risk.grave)
 
 
 def _risk(run: RunFacts, grave: int, title: str, why: str, change: str, evidence: str) -> Risk:

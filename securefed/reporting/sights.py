@@ -29,6 +29,7 @@ def sights(
         Sight(
             observer="outsider",
             who="anybody with the released model",
+            short="sees the released model",
             sees="The final model" + (", trained with noise." if dp else ", exact."),
             bound=bound,
             exposed=False,
@@ -50,6 +51,7 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     return Sight(
         observer="server",
         who="the coordinator",
+        short="sees sums only" if secure else f"sees every hospital's {noised}update",
         sees=sees,
         bound=("secure aggregation hides the parts; " if secure else "") + bound,
         exposed=not secure,
@@ -69,7 +71,14 @@ def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) 
         sees += f" It can subtract its own update; what is left mixes {clients - 1} hospitals."
     if shared_noise and exposed:
         bound = "only the other hospital's share of the noise"
-    return Sight(observer="peer", who="another hospital", sees=sees, bound=bound, exposed=exposed)
+    return Sight(
+        observer="peer",
+        who="another hospital",
+        short="sees the other's update" if exposed else "sees the shared model",
+        sees=sees,
+        bound=bound,
+        exposed=exposed,
+    )
 
 
 def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sight:
@@ -80,6 +89,7 @@ def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sigh
         bound = f"epsilon holds for up to {colluding} colluding hospitals, not for all but one"
     return Sight(
         observer="coalition",
+        short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
         sees=sees,
         bound=bound,

@@ -49,6 +49,19 @@
   document.querySelectorAll(".term").forEach((each) => {
     ["pointerleave", "blur"].forEach((kind) => each.addEventListener(kind, () => each.classList.remove("shut")));
   });
+  // Fixed to the window, so that neither a table's scrolling nor the right edge cuts it off.
+  const placed = (event) => {
+    const tip = event.currentTarget.querySelector('[role="tooltip"]');
+    const word = event.currentTarget.getBoundingClientRect();
+    tip.style.position = "fixed";
+    tip.style.insetInlineStart = "auto";
+    tip.style.left = Math.max(8, Math.min(word.left, window.innerWidth - tip.offsetWidth - 24)) + "px";
+    const below = word.bottom + 4;
+    tip.style.top = (below + tip.offsetHeight > window.innerHeight ? word.top - tip.offsetHeight - 4 : below) + "px";
+  };
+  document.querySelectorAll(".term").forEach((each) => {
+    ["pointerenter", "focus"].forEach((kind) => each.addEventListener(kind, placed));
+  });
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((each) => { each.open = true; });
   });

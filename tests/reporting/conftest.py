@@ -1,0 +1,289 @@
+"""Run directories to report on: files as `securefed run` writes them, of one tiny made-up run.
+
+`audited` has an audit.json written by hand, for the page's layout only: its figures were never
+measured. tests/cli/test_report_command.py reports on a real run.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from securefed.adversary.recording import Recording
+from securefed.privacy.accounting import Event
+from securefed.privacy.ledger import Ledger
+from securefed.reporting.facts import Report
+from securefed.reporting.integrity import inventory
+from securefed.reporting.record import report_on
+
+RUN = "0123456789abcdef0123456789abcdef"
+HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
+STAGES = ("advertise", "share", "work", "confirm", "unmask")
+TABLE = {"accuracy": 33 / 40, "sensitivity": 15 / 18, "specificity": 18 / 22, "f1": 30 / 37}
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2))
+
+
+def png(path: Path) -> None:
+    """A grey 8x8 picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress((b"\0" + b"\x80" * 8) * 8))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
+
+
+def make_run(folder: Path, configuration: str = "dp+secure", clients: int = 3) -> Path:
+    """The files of a run of `clients` hospitals and two rounds."""
+    names = [f"hospital-{i + 1}" for i in range(clients)]
+    dp = "dp" in configuration
+    privacy = {"dp": dp, "clip_norm": 1.0, "placement": "local", "colluding": 1, "unit": "patient"}
+    settings = {"privacy": privacy, "data": {"manifest": "/srv/scans/list.csv"}, "seed": 0}
+    run = {
+        "schema": 1,
+        "run": RUN,
+        "securefed": "0.1.0",
+        "configuration": configuration,
+        "settings": settings,
+        "data": {
+            "kind": "manifest",
+            "fingerprint": "f" * 64,
+            "hospitals": {name: {"train": 20, "test": 40 // clients} for name in names},
+            "warnings": [],
+        },
+        "model": {"initialisation": "public", "shared_parameters": 9},
+        "randomness": {"seed": 0, "dp_noise_and_sampling": "cryptographic" if dp else "none"},
+        "environment": {"python": "3.11", "packages": {"torch": "2.6"}},
+    }
+    left = 40 - (40 // clients) * clients
+    run["data"]["hospitals"][names[0]]["test"] += left  # type: ignore[index]
+    write(folder / "run.json", run)
+    spent = {name: _ledger(folder / "hospitals" / name, name) for name in names} if dp else {}
+    write(folder / "summary.json", _summary(configuration, names, spent))
+    (folder / "metrics.jsonl").write_text("".join(_metrics(names, spent)))
+    recording = Recording(folder / "exposures", 10**6)
+    for number in (1, 2):
+        for stage in STAGES if "secure" in configuration else ("work",):
+            down = [(number, stage, name, "down", b"d" * 5) for name in names]
+            up = [(number, stage, name, "up", b"u" * 100) for name in names]
+            recording.add([*down, *up])  # type: ignore[list-item]
+    return folder
+
+
+def _ledger(folder: Path, name: str) -> float:
+    folder.mkdir(parents=True)
+    ledger = Ledger.create(
+        folder / "ledger.sqlite",
+        client=name,
+        unit="patient",
+        delta=1e-5,
+        budget_epsilon=None,
+        accountant="rdp",  # fast
+    )
+    for number in (1, 2):
+        ledger.reserve(number, Event(2.0, 0.5, 1), run=RUN)
+    return ledger.spent()
+
+
+def _summary(configuration: str, names: list[str], spent: dict[str, float]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "configuration": configuration,
+        "rounds": 2,
+        "clients": len(names),
+        "patients": 20 * len(names),
+        "auc": 0.9,
+        "auc_ci95": [0.83, 0.95],
+        **TABLE,
+        "local_auc": None,
+        "epsilon": max(spent.values()) if spent else None,
+        "epsilon_by_client": spent or None,
+        "delta": 1e-5 if spent else None,
+        "privacy_unit": "patient" if spent else None,
+        "accountant": "rdp" if spent else None,
+        "wall_seconds": 12.5,
+    }
+
+
+def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[str]:
+    stages = 5
+    for number in (1, 2):
+        round_line = {
+            "round": number,
+            "client": None,
+            "survivors": names,
+            "dropped": {},
+            "aborted": "",
+            "loss": 0.7 / number,
+            "auc": 0.5 + 0.2 * number,
+            "epsilon": max(spent.values()) if spent else None,
+            "bytes_up": 100 * stages * len(names),
+            "bytes_down": 5 * stages * len(names),
+            "wall_s": 0.5,
+        }
+        yield json.dumps(round_line) + "\n"
+        for name in names:
+            line = {"round": number, "client": name, "bytes_up": 500, "bytes_down": 25}
+            yield json.dumps(line) + "\n"
+
+
+def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
+    """audit.json as the audit writes it, with made-up figures."""
+    name = "membership / lira / auc / server / as configured"
+    return {
+        "schema": 1,
+        "run": RUN,
+        "configuration": "dp+secure",
+        "effort": "quick",
+        "seed": 0,
+        "policy": {"name": "default", "set_by": "tests", "confidence": 0.95, "sha256": "a" * 64},
+        "verdict": verdict,
+        "seconds": 61.0,
+        "exposures": [
+            {
+                "observer": "server",
+                "members": [],
+                "rounds": 2,
+                "sees_updates": False,
+                "sees_means": True,
+                "missing": "",
+            }
+        ],
+        "judgements": [
+            {
+                "observer": "server",
+                "attack": "membership",
+                "name": name,
+                "verdict": verdict,
+                "reason": "lower limit 0.71 is over 0.6",
+                "value": 0.8,
+                "interval": [0.71, 0.88],
+                "threshold": 0.6,
+                "adjusted_p": None,
+            },
+            {
+                "observer": "coalition",
+                "attack": "inversion",
+                "name": "inversion / cosine + tv / identification / coalition / as configured",
+                "verdict": "PASS",
+                "reason": "upper limit 0.06 is under 0.1",
+                "value": 0.02,
+                "interval": [0.0, 0.06],
+                "threshold": 0.1,
+                "adjusted_p": 0.4,
+            },
+            {
+                "observer": "server",
+                "attack": "epsilon",
+                "name": "epsilon / canaries",
+                "verdict": "INCONCLUSIVE",
+                "reason": "not contradicted, but power was small",
+                "value": 0.4,
+                "interval": [0.4, None],
+                "threshold": 2.2,
+                "adjusted_p": None,
+            },
+        ],
+        "findings": [
+            {
+                "attack": "membership",
+                "method": "lira",
+                "metric": "auc",
+                "observer": "server",
+                "scene": "as configured",
+                "value": 0.8,
+                "interval": [0.71, 0.88],
+                "absent": None,
+            },
+            {
+                "attack": "head leakage",
+                "method": "row ratio",
+                "metric": "identification",
+                "observer": "server",
+                "scene": "as configured",
+                "value": None,
+                "interval": None,
+                "absent": "N/A: the server saw no individual update",
+            },
+        ],
+        "controls": [
+            {
+                "attack": "membership",
+                "control": "permuted membership",
+                "kind": "null",
+                "metric": "auc",
+                "value": 0.51,
+                "interval": [0.45, 0.57],
+                "gate": "interval holds 0.5",
+                "met": True,
+                "reason": "With membership dealt anew nothing is left to find.",
+            }
+        ],
+        "checks": [
+            {"name": "changed shape", "refused": True, "expected": True, "detail": "ShapeError"},
+            {"name": "values not finite", "refused": True, "expected": True, "detail": ""},
+        ],
+        "epsilon": [
+            {
+                "observer": "server",
+                "canaries": 1000,
+                "guesses": 100,
+                "correct": 60,
+                "certified": 0.4,
+                "one_run_bound": 0.3,
+                "f_dp_bound": 0.4,
+                "point_estimate": 0.9,
+                "visible_epsilon": 3.1,
+                "claimed_epsilon": 2.2,
+                "power_halved_noise": 0.3,
+            }
+        ],
+        "details": {"membership": {"server": {"shadows": 16}}},
+        "pictures": [{"file": "reconstruction.png", "caption": "True image and reconstruction"}],
+        "curves": [{"file": "roc.svg", "title": "ROC, log scale"}],
+    }
+
+
+def add_audit(folder: Path, audit: dict[str, Any]) -> None:
+    write(folder / "audit.json", audit)
+    png(folder / "audit" / "reconstruction.png")
+    (folder / "audit" / "roc.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 40" width="40" height="40">'
+        '<style>path { stroke: #b3541e; fill: none; }</style><path d="M0 40 L40 0"/></svg>'
+    )
+
+
+@pytest.fixture(scope="session")
+def unaudited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("unaudited") / "run")
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("audited") / "run")
+    add_audit(folder, made_up_audit())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def report(audited: Path) -> Report:
+    return report_on(audited, inventory(audited))
+
+
+@pytest.fixture(scope="session")
+def plain_facts(report: Report) -> dict[str, Any]:
+    """What report.json holds."""
+    facts: dict[str, Any] = msgspec.to_builtins(report)
+    return facts
