@@ -150,6 +150,9 @@ def _show(budget: "Budget", settings: Settings) -> None:
     )
     console.print(_hospital_table(budget))
     console.print(f"largest: {dearest.guarantee}")
+    if budget.shared_noise is None:
+        noise = dearest.noise_of_mean
+        console.print(f"noise in the mean gradient of its step: {noise:.4f} clipping norms")
     console.print(f"over rounds, {one.name}:")
     console.print(_curve_table(budget))
     if budget.shared_noise:

@@ -68,7 +68,7 @@ class Budget:
             "accountant": one.accountant,
             "local_steps": one.local_steps,
             "batch_size": one.batch_size,
-            "hospitals": [_as_json(hospital) for hospital in self.hospitals],
+            "hospitals": [_as_json(each, own_noise=shared is None) for each in self.hospitals],
             "shared_noise": shared
             and {
                 "share": shared.share,
@@ -81,7 +81,7 @@ class Budget:
         }
 
 
-def _as_json(hospital: HospitalPlan) -> dict[str, Any]:
+def _as_json(hospital: HospitalPlan, *, own_noise: bool) -> dict[str, Any]:
     curve = hospital.curve()
     return {
         "name": hospital.training.name,
@@ -89,7 +89,7 @@ def _as_json(hospital: HospitalPlan) -> dict[str, Any]:
         "sample_rate": hospital.training.sample_rate,
         "steps": hospital.training.steps(hospital.rounds),
         "noise_multiplier": hospital.noise_multiplier,
-        "noise_of_mean": hospital.noise_of_mean,
+        "noise_of_mean": hospital.noise_of_mean if own_noise else None,
         "epsilon": hospital.guarantee.epsilon,
         "epsilon_prv": curve[-1].prv,
         "epsilon_rdp": curve[-1].rdp,

@@ -119,7 +119,10 @@ class HospitalPlan:
 
     @property
     def noise_of_mean(self) -> float:
-        """Standard deviation of the noise in a step's mean gradient, in clipping norms."""
+        """Standard deviation of the noise in a step's mean gradient, in clipping norms.
+
+        Where the noise is the hospital's own; shared noise is divided by everybody's batch.
+        """
         expected = self.training.sample_rate * self.training.records
         return self.noise_multiplier / expected
 

@@ -229,6 +229,14 @@ def test_the_command_tells_the_share_of_each_hospital(tmp_path: Path) -> None:
     assert "epsilon counts on 3 of them" in text
 
 
+def test_noise_of_the_mean_is_told_where_it_is_the_hospitals_own() -> None:
+    (own,) = hospitals(as_json("--noise-multiplier", 2, "--rounds", 2))
+    assert own["noise_of_mean"] == pytest.approx(0.02)  # 2 over a batch of 100
+    assert "mean gradient of its step: 0.0200" in budget("--noise-multiplier", 2).stdout
+    (dealt,) = plan_budget(shared()).as_json()["hospitals"]
+    assert dealt["noise_of_mean"] is None
+
+
 def test_rounds_without_noise_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="noise multiplier"):
         plan_budget(load(None, {}), solve_rounds=True)
@@ -237,3 +245,22 @@ def test_rounds_without_noise_are_refused() -> None:
 def test_what_a_run_would_refuse_is_said() -> None:
     plan = plan_budget(load(None, {}), sizes={"large": 20_000})
     assert any("max_patients: 20000" in note for note in plan.notes)
+
+
+def test_the_pages_figures_are_what_the_command_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "budget.md").read_text()
+    rows = {
+        "batch 100, 80 rounds": {},
+        "batch 100, 20 rounds": {"federation.rounds": 20},
+        "batch 30, 80 rounds": {"training.batch_size": 30},
+    }
+    for name, changes in rows.items():
+        each = plan_budget(load(None, changes)).dearest
+        assert f"| {name} | {each.noise_multiplier:.4f} | {each.noise_of_mean:.4f} |" in page
+    small = plan_budget(load(None, {"privacy.epsilon": 2.0}), sizes={"a": 300, "b": 80}).hospitals
+    assert f"patients need a noise multiplier of {small[0].noise_multiplier:.4f}" in page
+    assert f"80 patients {small[1].noise_multiplier:.4f}" in page
+    dealt = plan_budget(load(None, {"privacy.placement": "distributed"})).shared_noise
+    assert dealt is not None
+    assert dealt.counted == 2
+    assert f"that is {dealt.share:.3f} clipping norms, two of which count" in page
