@@ -13,6 +13,7 @@ model that never moved "converges" at round 0.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from securefed.federation.baselines import Curve
-from securefed.training.bootstrap import FIGURES, figures, intervals, replicates
+from securefed.training.bootstrap import FIGURES, Floats, figures, intervals, replicates
 from securefed.training.evaluation import Confusion, Counts, confusion, metrics
 
 CONVERGED_WITHIN = 0.01  # of the final AUC
@@ -52,6 +53,11 @@ class Measured:
     cost: dict[str, float | None]
     epsilon: float | None
 
+    @cached_property
+    def drawn(self) -> dict[str, Floats]:
+        """FIGURES of redrawn patients, (REPLICATES,) each; the same in every process."""
+        return replicates(list(self.counts.values()), np.random.default_rng(self.seed))
+
 
 def row(measured: Sequence[Measured], *, headline: str = "auc") -> dict[str, Any]:
     """The figures of one row over its seeds (at least one).
@@ -60,13 +66,9 @@ def row(measured: Sequence[Measured], *, headline: str = "auc") -> dict[str, Any
         headline: which of FIGURES is the row's AUC: "mean_auc" where every hospital has a model of
             its own, so that scores of different hospitals have no common scale.
     """
-    drawn = [
-        replicates(list(each.counts.values()), np.random.default_rng(each.seed))
-        for each in measured
-    ]
     # Replicates of different seeds are independent: their mean is a replicate of the mean.
     over_patients = intervals(
-        {name: np.mean([each[name] for each in drawn], axis=0) for name in FIGURES}
+        {name: np.mean([each.drawn[name] for each in measured], axis=0) for name in FIGURES}
     )
     by_seed = [figures(list(each.counts.values())) for each in measured]
     rounds = [convergence_round(each.curve) for each in measured]
