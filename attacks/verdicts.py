@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from attacks.canaries import EpsilonAudit
 from attacks.errors import InvalidScores
@@ -88,6 +89,26 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing a malicious server tried on a client.
+
+    Attributes:
+        refused: whether the client refused.
+        expected: whether a sound client refuses; False where no client can tell.
+        detail: the refusal's name, or what follows from acceptance.
+    """
+
+    name: str
+    refused: bool
+    expected: bool
+    detail: str
+
+    @property
+    def sound(self) -> bool:
+        return self.refused == self.expected
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One line of the verdict.
 
@@ -98,7 +119,7 @@ class Judgement:
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
     """
 
-    attack: Attack
+    attack: Attack | Literal["malicious server"]
     observer: str | None
     name: str
     verdict: Verdict | None
@@ -144,11 +165,13 @@ def judge(
     controls: Sequence[Control],
     policy: Policy,
     epsilon_audits: Mapping[str, EpsilonAudit] | None = None,
+    checks: Sequence[Check] = (),
 ) -> AuditVerdict:
     """Apply the policy. Every threshold of the policy is answered, found or not.
 
     Args:
         epsilon_audits: observer -> what its canaries say.
+        checks: what a malicious server tried on a client.
     """
     epsilon_audits = epsilon_audits or {}
     broken: dict[Attack, tuple[str, ...]] = {}
@@ -174,9 +197,20 @@ def judge(
     judgements += [
         _judge_epsilon(observer, each, policy, broken) for observer, each in epsilon_audits.items()
     ]
+    judgements += [_judge_check(check) for check in checks]
     verdicts = [j.verdict for j in judgements if j.verdict is not None]
     overall = max(verdicts, key=GRAVITY.index, default=Verdict.INCONCLUSIVE)
     return AuditVerdict(overall, tuple(judgements), broken)
+
+
+def _judge_check(check: Check) -> Judgement:
+    """A client that takes what it must refuse is broken, whatever the policy says."""
+    name = f"malicious server / {check.name}"
+    verdict = None
+    if check.expected:
+        verdict = Verdict.PASS if check.refused else Verdict.FAIL
+    told = "refused" if check.refused else "accepted"
+    return Judgement("malicious server", "server", name, verdict, f"{told}: {check.detail}")
 
 
 def _not_attacked(limit: Threshold) -> Judgement:

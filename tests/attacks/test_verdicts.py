@@ -11,7 +11,7 @@ from attacks.canaries import CanaryPlan, audit_epsilon
 from attacks.errors import InvalidScores
 from attacks.intervals import Interval, Proportion, Resampled
 from attacks.policy import load_policy
-from attacks.verdicts import Control, Finding, Verdict, judge
+from attacks.verdicts import Check, Control, Finding, Verdict, judge
 
 POLICY = load_policy()
 AUC = ("membership", "auc", "as configured")  # at most 0.60
@@ -331,6 +331,26 @@ def test_a_run_that_claims_nothing_is_not_judged_on_it():
     line = epsilon_line(audit)
     assert line.verdict is None
     assert "claims no epsilon" in line.reason
+
+
+# --- what a malicious server tried --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refused", "expected", "verdict"),
+    [
+        (True, True, Verdict.PASS),
+        (False, True, Verdict.FAIL),
+        (False, False, None),
+        (True, False, None),
+    ],
+)
+def test_a_client_that_takes_what_it_must_refuse_fails_the_audit(refused, expected, verdict):
+    check = Check("non-finite parameters", refused, expected, "RunError")
+    answer = judge(complete([auc_between(0.4, 0.5)]), controls_in_order(), POLICY, {}, [check])
+    assert answer.judgements[-1].verdict is verdict
+    assert answer.judgements[-1].observer == "server"
+    assert answer.verdict is (Verdict.FAIL if verdict is Verdict.FAIL else Verdict.PASS)
 
 
 # --- the whole ----------------------------------------------------------------------------------
