@@ -22,7 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from attacks.epsilon_bounds import check_counts, check_significance, f_dp_bound, one_run_bound
+from attacks.composed_power import CanaryView, choose_guesses, power_of
+from attacks.epsilon_bounds import (
+    check_counts,
+    check_significance,
+    composed_bound,
+    f_dp_bound,
+    one_run_bound,
+)
 from attacks.epsilon_power import Method, power_against_halved_noise, smallest_visible_epsilon
 from attacks.errors import InvalidScores, TooFewTargets
 from attacks.gaussian_dp import check_delta, point_estimate
@@ -37,8 +44,10 @@ class CanaryPlan:
         canaries: how many records get a coin.
         guesses_in, guesses_out: how many are called "in" (highest scores) and "out" (lowest).
         delta: of the claim under audit, in (0, 1).
-        method: the bound that the verdict reads; "f_dp" only where the curve is Gaussian.
+        method: the bound that the verdict reads; "f_dp" needs the mechanism's family: that of
+            `view`, or without one a single Gaussian release.
         significance: chance that the bound exceeds a true epsilon.
+        view: mechanism and observer of a run of DP-SGD with a claim; None for anything else.
 
     Raises:
         InvalidScores: more guesses than canaries, none, or delta or significance out of range.
@@ -50,6 +59,13 @@ class CanaryPlan:
     delta: float
     method: Method = "one_run"
     significance: float = 0.05
+    view: CanaryView | None = None
+
+    @classmethod
+    def for_run(cls, canaries: int, view: CanaryView, delta: float) -> "CanaryPlan":
+        """The plan with most power against half the claimed noise; it looks at no score."""
+        calls = choose_guesses(canaries, view)
+        return cls(canaries, *calls, delta, method="f_dp", view=view)
 
     def __post_init__(self) -> None:
         if min(self.guesses_in, self.guesses_out) < 0:
@@ -59,6 +75,8 @@ class CanaryPlan:
         check_significance(self.significance)
         if self.method not in ("one_run", "f_dp"):
             raise InvalidScores(f"unknown method {self.method!r}", hint="one_run or f_dp")
+        if self.view is not None and self.method != "f_dp":
+            raise InvalidScores("a plan with a view is read by the f_dp bound")
 
     @property
     def guesses(self) -> int:
@@ -106,14 +124,16 @@ class EpsilonAudit:
         plan: as fixed in advance.
         correct: right guesses among the plan's.
         one_run_bound: lower bound on epsilon, any (epsilon, delta)-DP mechanism.
-        f_dp_bound: lower bound if the run's trade-off curve is Gaussian.
+        f_dp_bound: lower bound if the run is of the plan's family (`CanaryPlan.method`).
         point_estimate: Andrew et al.'s estimate, *not* a bound; None below 20 canaries a side.
         visible_epsilon: smallest true epsilon that an ideal attack on a Gaussian run would have
-            shown to be above 0 with this plan, four times in five.
+            shown to be above 0 with this plan, four times in five (of the family of `view`).
         largest_bound: what the plan yields if every guess is right: it can say no more.
         claimed_epsilon: the accountant's, or None where the run claims none.
         power_halved_noise: chance that an ideal attack would have contradicted the claim, had
             half the noise been added; None without a claim.
+        noticed_noise: largest share of the claimed noise that an ideal attack would have noticed
+            to be too little, four times in five; 0 where none, None without a `view`.
     """
 
     plan: CanaryPlan
@@ -125,6 +145,7 @@ class EpsilonAudit:
     largest_bound: float
     claimed_epsilon: float | None = None
     power_halved_noise: float | None = None
+    noticed_noise: float | None = None
 
     @property
     def certified(self) -> float:
@@ -155,42 +176,51 @@ def audit_epsilon(
     correct = int(((guesses == 1) & coins).sum() + ((guesses == -1) & ~coins).sum())
     one_run, f_dp = _bounds(plan, correct)
     largest = _bounds(plan, plan.guesses)
-    sizes = (plan.canaries, plan.guesses)
-    power = None
-    if claimed_epsilon is not None:
-        power = power_against_halved_noise(
-            *sizes,
-            claimed_epsilon,
-            plan.delta,
-            method=plan.method,
-            significance=plan.significance,
-        )
+    power, visible, noticed = _power(plan, claimed_epsilon)
     return EpsilonAudit(
         plan=plan,
         correct=correct,
         one_run_bound=one_run,
         f_dp_bound=f_dp,
         point_estimate=_estimate(plan, np.asarray(scores, dtype=np.float64), coins),
-        visible_epsilon=smallest_visible_epsilon(
-            *sizes,
-            plan.delta,
-            attacker="gaussian",
-            method=plan.method,
-            significance=plan.significance,
-        ),
+        visible_epsilon=visible,
         largest_bound=largest[0] if plan.method == "one_run" else largest[1],
         claimed_epsilon=claimed_epsilon,
-        power_halved_noise=power,
+        power_halved_noise=power if claimed_epsilon is not None else None,
+        noticed_noise=noticed,
     )
+
+
+def _power(plan: CanaryPlan, claimed: float | None) -> tuple[float | None, float, float | None]:
+    """Power against halved noise, smallest visible epsilon, noticed share of the noise."""
+    if plan.view is not None:
+        calls = (plan.guesses_in, plan.guesses_out)
+        power = power_of(plan.canaries, calls, plan.view, plan.delta, plan.significance)
+        return power.against_halved, power.visible_epsilon, power.noticed_noise
+    sizes = (plan.canaries, plan.guesses)
+    visible = smallest_visible_epsilon(
+        *sizes,
+        plan.delta,
+        attacker="gaussian",
+        method=plan.method,
+        significance=plan.significance,
+    )
+    if claimed is None:
+        return None, visible, None
+    against_halved = power_against_halved_noise(
+        *sizes, claimed, plan.delta, method=plan.method, significance=plan.significance
+    )
+    return against_halved, visible, None
 
 
 def _bounds(plan: CanaryPlan, correct: int) -> tuple[float, float]:
     """(one-run, f-DP)."""
     counts = (plan.canaries, plan.guesses, correct)
-    return (
-        one_run_bound(*counts, plan.delta, plan.significance),
-        f_dp_bound(*counts, plan.delta, plan.significance),
-    )
+    one_run = one_run_bound(*counts, plan.delta, plan.significance)
+    if plan.view is None:
+        return one_run, f_dp_bound(*counts, plan.delta, plan.significance)
+    mechanism = plan.view.mechanism
+    return one_run, composed_bound(*counts, mechanism, plan.delta, plan.significance)
 
 
 def _estimate(plan: CanaryPlan, scores: npt.NDArray[np.float64], included: Bools) -> float | None:

@@ -5,8 +5,8 @@ main theorem). It holds for every (epsilon, delta)-DP mechanism. f-DP bound: Mah
 Chaudhuri (2024, arXiv 2410.22235, algorithm 3). It is much tighter, but `f_dp_bound` is
 *conditional*: it refutes that the mechanism's trade-off curve is Gaussian, and so overstates the
 epsilon of a mechanism of another shape (randomised response, see the tests). DP-SGD over many
-steps is close to Gaussian, not equal. `f_dp_refutes` takes any curve, for instance the
-accountant's own.
+steps is close to Gaussian, not equal, so that an audit of a run uses `composed_bound`: the same
+test against the curve of the run's own mechanism (`trade_off`), over all noise multipliers.
 
 Both need what `canaries` provides: membership by independent fair coins and a number of guesses
 fixed before the scores were seen. A bound of 0 says that the attack was too weak or the run
@@ -21,10 +21,12 @@ from scipy import special
 
 from attacks.errors import InvalidScores
 from attacks.gaussian_dp import MU_LARGEST, check_delta, gaussian_epsilon
+from attacks.trade_off import NOISE_LARGEST, NOISE_SMALLEST, SubsampledGaussian
 
 # The least probability of a wrong guess on a canary, given the probability of a right one.
 TradeOff = Callable[[float], float]
 TOLERANCE = 1e-9  # of a bound; ends are rounded towards 0
+NOISES_PER_OCTAVE = 1024  # noise multipliers that `composed_bound` tries, 0.07% apart
 
 
 def check_counts(canaries: int, guesses: int, correct: int) -> None:
@@ -181,3 +183,39 @@ def f_dp_bound(
     check_delta(delta)
     mu = f_dp_mu_bound(canaries, guesses, correct, significance)
     return 0.0 if mu is None else gaussian_epsilon(mu, delta)
+
+
+def composed_bound(
+    canaries: int,
+    guesses: int,
+    correct: int,
+    mechanism: SubsampledGaussian,
+    delta: float,
+    significance: float = 0.05,
+) -> float:
+    """The f-DP bound for a mechanism of known sampling and steps and unknown noise.
+
+    The hypotheses are "at least as private as `mechanism` with noise multiplier s". Less noise is
+    a weaker hypothesis, so those that fall are all from some s on; the result is epsilon at delta
+    of the smallest s that falls, on a grid, and 0 where none does.
+
+    Guarantee: if the hypothesis holds at s, the bound exceeds epsilon(s) with probability at most
+    `significance`.
+
+    Raises:
+        InvalidScores: impossible counts, delta outside (0, 1), significance outside (0, 0.5].
+    """
+    check_delta(delta)
+
+    def refuted(step: int) -> bool:
+        curve = mechanism.curve(2.0 ** (step / NOISES_PER_OCTAVE))
+        return f_dp_refutes(canaries, guesses, correct, curve, significance)
+
+    low = round(math.log2(NOISE_SMALLEST) * NOISES_PER_OCTAVE)  # taken as standing
+    high = round(math.log2(NOISE_LARGEST) * NOISES_PER_OCTAVE)
+    if not refuted(high):
+        return 0.0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refuted(middle) else (middle, high)
+    return mechanism.curve(2.0 ** (high / NOISES_PER_OCTAVE)).epsilon(delta)

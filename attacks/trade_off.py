@@ -24,18 +24,19 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
 from attacks.errors import InvalidScores
 from attacks.gaussian_dp import check_delta
 
 Array = npt.NDArray[np.float64]
 
-POINTS = 1 << 16  # of the composed grid
+POINTS = 1 << 15  # of the composed grid
 TAIL = 1e-15  # probability that may leave the composed window on each side
 ROUNDING = 1e-10  # added to every delta: above what tails and transforms lose
 LOSS_LARGEST = 500.0  # where composed losses pass it, the mechanism promises nothing
 LINES = 400  # epsilons whose lines make the curve
+NOISE_SMALLEST, NOISE_LARGEST = 2.0**-4, 2.0**14  # noise multipliers that are told apart
 SPREAD = 9.0  # standard deviations of one step that are kept; beyond lies 1e-19
 
 
@@ -111,11 +112,30 @@ class SubsampledGaussian:
             raise InvalidScores(f"noise_multiplier must be positive, got {noise_multiplier}")
         return _curve(self, noise_multiplier)
 
+    def noise_multiplier(self, epsilon: float, delta: float) -> float:
+        """The noise at which the mechanism has that epsilon at delta.
 
-@lru_cache(maxsize=512)
+        Raises:
+            InvalidScores: no noise between NOISE_SMALLEST and NOISE_LARGEST does.
+        """
+        check_delta(delta)
+
+        def excess(log_noise: float) -> float:
+            # Infinite where the curve promises nothing; a finite number keeps the search going.
+            return min(self.curve(math.exp(log_noise)).epsilon(delta), LOSS_LARGEST) - epsilon
+
+        low, high = math.log(NOISE_SMALLEST), math.log(NOISE_LARGEST)
+        if not excess(high) <= 0 <= excess(low):
+            raise InvalidScores(
+                f"no noise gives {self.steps} steps at rate {self.sample_rate:g} epsilon {epsilon}"
+            )
+        return math.exp(optimize.brentq(excess, low, high, xtol=1e-5))
+
+
+@lru_cache(maxsize=128)  # of some 800 kB each
 def _curve(family: SubsampledGaussian, noise_multiplier: float) -> Curve:
     lowest, highest = _one_step_range(noise_multiplier, family.sample_rate)
-    coarse = max((highest - lowest) / 4096, 1e-12)
+    coarse = max((highest - lowest) / 1024, 1e-12)
     window = max(
         _composed_reach(masses, indices.astype(np.float64) * coarse, family.steps)
         for masses, indices, _ in _both(noise_multiplier, family.sample_rate, coarse)
@@ -210,10 +230,12 @@ def _composed_reach(masses: Array, losses: Array, steps: int) -> float:
     """
     kept = masses > 0
     logs, values = np.log(masses[kept]), losses[kept]
+    parameters = np.geomspace(1e-3, 1e6, 60)
     reach = 0.0
     for sign in (1.0, -1.0):
-        parameters = np.geomspace(1e-3, 1e6, 80)
-        cumulants = np.array([special.logsumexp(logs + t * sign * values) for t in parameters])
+        exponents = logs + sign * parameters[:, None] * values
+        largest = exponents.max(axis=1)
+        cumulants = largest + np.log(np.exp(exponents - largest[:, None]).sum(axis=1))
         reach = max(reach, float(((steps * cumulants - math.log(TAIL)) / parameters).min()))
     return 1.05 * reach
 
