@@ -32,6 +32,7 @@ Simulate = Callable[[Tensor], Tensor]  # images (problems, *shape) -> updates (p
 # Geiping et al. divide the step by ten after these shares of the iterations.
 DECAY_AFTER = (3 / 8, 5 / 8, 7 / 8)
 MOMENTUM, SQUARES, STEADY = 0.9, 0.999, 1e-8  # Adam (Kingma & Ba 2015)
+START_SPREAD = 0.1  # of starts near a given image, so that restarts differ
 SMALLEST_NORM = 1e-20  # an update of nothing has no direction; keeps the cosine finite
 
 
@@ -85,6 +86,7 @@ def invert(
     seed: int,
     active: Tensor | None = None,
     progress: Progress | None = None,
+    around: Tensor | None = None,
 ) -> Inversion:
     """Search images that explain the observed updates, one problem per row.
 
@@ -95,6 +97,8 @@ def invert(
         seed: of the random starts.
         active: broadcasts to (problems, *shape), bool; where False (a missing modality) the image
             is not searched and stays grey.
+        around: an image that starts are drawn near (what an attacker knows of heads in general),
+            broadcasts to (problems, *shape); None: starts are uniform noise.
 
     Raises:
         InvalidScores: an observed update that is not finite or has no direction, or a closure
@@ -105,7 +109,7 @@ def invert(
     directions = observed / observed.norm(dim=1, keepdim=True)  # (problems, P)
     best: Inversion | None = None
     for restart in range(recipe.restarts):
-        images = torch.rand((len(observed), *shape), generator=starts)
+        images = _start((len(observed), *shape), around, starts)
         if active is not None:
             images = torch.where(active, images, 0.5)
 
@@ -119,6 +123,11 @@ def invert(
     if best is None:
         raise InvalidScores("no start was tried")
     return best
+
+
+def _start(shape: tuple[int, ...], around: Tensor | None, drawn: torch.Generator) -> Tensor:
+    noise = torch.rand(shape, generator=drawn)
+    return noise if around is None else (around + START_SPREAD * (noise - 0.5)).clamp(0, 1)
 
 
 def _check(observed: Tensor) -> None:
@@ -200,8 +209,8 @@ def _add_variation_slope(slope: Tensor, images: Tensor, weight: float) -> None:
 def _distance(simulate: Simulate, directions: Tensor, images: Tensor) -> Tensor:
     updates = simulate(images).detach()
     norm = updates.norm(dim=1).clamp_min(SMALLEST_NORM)
-    distance = 1 - (updates * directions).sum(dim=1) / norm
-    return distance.nan_to_num(2.0)
+    cosine: Tensor = (updates * directions).sum(dim=1) / norm
+    return (1 - cosine).nan_to_num(2.0)
 
 
 def _better(one: Inversion, other: Inversion) -> Inversion:

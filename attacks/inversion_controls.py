@@ -85,8 +85,9 @@ def reconstruct(control: str, seed: int, progress: Progress) -> Quality:
 
 def _observed(control: str, gradient: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(gradient.shape, generator=generator)
+    observed = gradient
     if control == NOISE:
-        return noise * (gradient.norm() / noise.norm())
-    if control == PRIVATE:
-        return gradient / gradient.norm().clamp_min(1.0) + noise
-    return gradient
+        observed = noise * (gradient.norm() / noise.norm())
+    elif control == PRIVATE:
+        observed = gradient / gradient.norm().clamp_min(1.0) + noise
+    return observed
