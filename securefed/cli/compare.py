@@ -38,7 +38,7 @@ The same command again continues where it was stopped. docs/compare.md explains 
     show_default=True,
     help="Which to compare.",
 )
-@click.option("--epsilons", help="Budgets of the private ones, as 1,2,4,8.  [default: as configured]")
+@click.option("--epsilons", help="Budgets of the private ones, as 1,2,4,8; or as configured.")
 @click.option("--seeds", default=3, show_default=True, help="Repetitions, each all anew.")
 @click.option(
     "--out",

@@ -140,14 +140,12 @@ def _data_efficiency(found: dict[str, Any]) -> Group:
     for row in found["shares"]:
         auc = row["figures"]["auc"]
         table.add_row(f"{row['share']:.0%}", _figure(auc["value"]), _limits(auc["ci95_patients"]))
-    least = found["smallest_tried_share_that_reaches_it"]
-    reached = f"{least:.0%} of them reach" if least is not None else "no share reaches"
-    goal = f" ({found['target']:.3f})" if found["target"] is not None else ""
-    return _under(
-        "trained on a share of each hospital's patients, without DP",
-        table,
-        f"{reached} 95% of the AUC with all{goal}",
-    )
+    least, tried = found["smallest_tried_share_that_reaches_it"], found["shares"][0]["share"]
+    remark = "95% of the AUC with all of them cannot be told"
+    if found["target"] is not None and least is not None:
+        remark = f"{least:.0%} reach 95% of the AUC with all of them ({found['target']:.3f})"
+        remark += "; fewer were not tried" if least == tried else ""
+    return _under("trained on a share of each hospital's patients, without DP", table, remark)
 
 
 def _starting_report(report: dict[str, Any]) -> Group:
