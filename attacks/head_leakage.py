@@ -28,6 +28,7 @@ from attacks.head_features import HeadGradient, head_gradient, label_count, sign
 from attacks.head_pictures import pictures_of
 from attacks.head_stage import DECOYS, ROUNDING, People, Stages, identification, identified, part
 from attacks.head_worst_case import worst_case
+from attacks.malicious_server import measure
 from attacks.policy import Scene
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Hospital, Subject
@@ -70,11 +71,21 @@ def attack(
         return _absent(exposure, f"fewer than {DECOYS} held-out decoys", applies=True)
     rounds = min(plan.rounds, 2) if subject.encoders_train else plan.rounds
     chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, rounds).astype(int))]
-    seen_part = _as_configured(subject, exposure, chosen, people, plan, rng, part(progress, 0, 0.5))
+    stages = Stages(subject, people)
+    seen_part = _as_configured(subject, exposure, chosen, stages, plan, rng, part(progress, 0, 0.5))
     edges = [chosen[0], chosen[-1]] if len(chosen) > 1 else chosen
     trials = max(1, plan.trials // (4 * len(edges)))
     worst = worst_case(
-        subject, exposure.observer, edges, people, trials, rng, part(progress, 0.5, 0.85)
+        subject, exposure.observer, edges, stages, trials, rng, part(progress, 0.5, 0.7)
+    )
+    imprinted = measure(
+        subject,
+        exposure.observer,
+        stages.at(edges[0]),
+        trials,
+        effort is not Effort.QUICK,
+        rng,
+        part(progress, 0.7, 0.85),
     )
     pictures = pictures_of(
         subject,
@@ -87,9 +98,15 @@ def attack(
     )
     sound = controls_on_run(subject, effort, rng)
     return AttackResult(
-        findings=(*seen_part.findings, *worst.findings),
+        findings=(*seen_part.findings, *worst.findings, *imprinted.findings),
         controls=sound.controls,
-        details={**seen_part.details, **worst.details, **pictures.details, **sound.details},
+        details={
+            **seen_part.details,
+            **worst.details,
+            **imprinted.details,
+            **pictures.details,
+            **sound.details,
+        },
         pictures=pictures.pictures,
     )
 
@@ -138,19 +155,18 @@ def _as_configured(
     subject: Subject,
     exposure: Exposure,
     views: list[RoundView],
-    people: People,
+    stages: Stages,
     plan: _Plan,
     rng: np.random.Generator,
     progress: Progress,
 ) -> AttackResult:
-    stages = Stages(subject, people)
     hits: list[bool] = []
     cosines: list[float] = []
     shares: list[tuple[float, float]] = []
     for done, view in enumerate(views):
         stage = stages.at(view)
         sources = _sources(view, exposure)
-        possible = [h for h in people.hospitals if h.name in _targets(view, exposure)]
+        possible = [h for h in stages.people.hospitals if h.name in _targets(view, exposure)]
         for hospital in possible:
             key = hospital.name if hospital.name in sources else None
             clients = len(view.survivors) if key is None else 1

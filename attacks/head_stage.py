@@ -114,9 +114,13 @@ def concatenate(groups: list[PatientTensors]) -> PatientTensors:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The network of one round, with the decoys' and reference patients' signatures under it."""
+    """The network of one round, with the decoys' and reference patients' signatures under it.
+
+    Good until the next stage is made: all stages are the same network.
+    """
 
     network: DualEncoderNetwork = field(repr=False)
+    people: People = field(repr=False)  # decoys and reference as tokens
     reference: Signatures = field(repr=False)
     decoys: dict[str, Signatures] = field(repr=False)
 
@@ -135,19 +139,21 @@ class Stages:
     def __init__(self, subject: Subject, people: People) -> None:
         self._subject = subject
         self._network = copy.deepcopy(subject.network).eval().requires_grad_(True)
-        self._people = people
+        self.people = people
         self._encoded: People | None = None
 
     def at(self, view: RoundView) -> Stage:
-        load_vector(self._network, list(self._subject.shared), view.shared)
-        if self._encoded is None or self._subject.encoders_train:
-            self._encoded = People(
-                self._people.hospitals,
-                {n: tokens_of(self._network, g) for n, g in self._people.decoys.items()},
-                tokens_of(self._network, self._people.reference),
+        network = self._network
+        load_vector(network, list(self._subject.shared), view.shared)
+        people = self._encoded
+        if people is None or self._subject.encoders_train:
+            people = self._encoded = People(
+                self.people.hospitals,
+                {name: tokens_of(network, group) for name, group in self.people.decoys.items()},
+                tokens_of(network, self.people.reference),
             )
-        decoys = {n: signatures(self._network, g) for n, g in self._encoded.decoys.items()}
-        return Stage(self._network, signatures(self._network, self._encoded.reference), decoys)
+        decoys = {name: signatures(network, group) for name, group in people.decoys.items()}
+        return Stage(network, people, signatures(network, people.reference), decoys)
 
 
 def identified(

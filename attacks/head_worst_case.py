@@ -21,7 +21,7 @@ from attacks.head_features import (
     signatures,
     tokens_of,
 )
-from attacks.head_stage import ROUNDING, People, Stage, Stages, identification, identified
+from attacks.head_stage import ROUNDING, Stage, Stages, identification, identified
 from attacks.head_updates import Mechanism, client_update
 from attacks.result import AttackResult, Progress
 from attacks.sparse_recovery import recover
@@ -38,17 +38,16 @@ def worst_case(
     subject: Subject,
     observer: Observer,
     views: list[RoundView],
-    people: People,
+    stages: Stages,
     trials: int,
     rng: np.random.Generator,
     progress: Progress,
 ) -> AttackResult:
-    stages = Stages(subject, people)
     outcomes: dict[int, list[_Outcome]] = {1: [], LARGE_BATCH: []}
     for done, view in enumerate(views):
         stage = stages.at(view)
         for half, (size, found) in enumerate(outcomes.items()):
-            batches = _batches(subject, stage, people, size, trials, rng)
+            batches = _batches(subject, stage, size, trials, rng)
             for number, outcome in enumerate(batches, start=1):
                 found.append(outcome)
                 progress((done + (half + number / trials) / 2) / len(views))
@@ -85,13 +84,13 @@ class _Outcome:
 def _batches(
     subject: Subject,
     stage: Stage,
-    people: People,
     size: int,
     trials: int,
     rng: np.random.Generator,
 ) -> Iterator[_Outcome]:
+    hospitals = stage.people.hospitals
     for trial in range(trials):
-        hospital = people.hospitals[trial % len(people.hospitals)]
+        hospital = hospitals[trial % len(hospitals)]
         rows = torch.from_numpy(rng.permutation(len(hospital.train))[:size])
         batch = hospital.train[rows]
         known = signatures(stage.network, tokens_of(stage.network, batch))
