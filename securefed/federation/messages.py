@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from securefed.errors import RunError
 
 LARGEST_MESSAGE = 2**30  # bytes; a ResNet-18 pair with everything shared is about 90 MB
+# Far above the histogram's length, which the summation asks for exactly: a message of a gigabyte of
+# one-byte numbers would otherwise become a list ten times its size before anybody looks.
+LONGEST_HISTOGRAM = 2**16
 
 Stage = Literal["advertise", "share", "work", "confirm", "unmask"]
 Round = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 # The name of an error class. It ends in the server's log and on its terminal: no control
 # characters, no text, no length of the sender's choice.
 ErrorName = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*\Z")]
+Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Message = TypeVar("Message")
 Vector = NDArray[np.float32]
 
@@ -75,8 +79,8 @@ class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """
 
     update: bytes
-    patients: int
-    counts: list[int]
+    patients: Count
+    counts: Annotated[list[Count], Meta(max_length=LONGEST_HISTOGRAM)]
 
 
 def encode(message: Request | Reply | PlainContribution) -> bytes:

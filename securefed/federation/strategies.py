@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from securefed.errors import ConfigurationError, RunError
+
 Vector = NDArray[np.float64]
 ADAM_BETA1, ADAM_BETA2 = 0.9, 0.99  # Reddi et al. 2021, section 5
 
@@ -27,7 +29,7 @@ class Strategy(Protocol):
         ...
 
     def restore(self, state: dict[str, Vector]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint; RunError if the state is not one of this strategy."""
         ...
 
 
@@ -42,7 +44,7 @@ class FedAvg:
 
     def restore(self, state: dict[str, Vector]) -> None:
         if state:
-            raise ValueError(f"FedAvg has no state, got {sorted(state)}")
+            raise RunError(f"FedAvg has no state, the check point holds {sorted(state)}")
 
 
 @dataclass
@@ -69,11 +71,26 @@ class FedAdam:
         return dict(self._moments)
 
     def restore(self, state: dict[str, Vector]) -> None:
+        # Half a state would go on with a step of another size, and no word about it.
+        if state and (state.keys() != {"first", "second"} or not _are_moments(**state)):
+            raise RunError(
+                f"FedAdam's check point is damaged: it holds {sorted(state)}, and needs both "
+                "moments, finite and equally long"
+            )
         self._moments = dict(state)
 
 
+def _are_moments(first: Vector, second: Vector) -> bool:
+    finite = bool(np.isfinite(first).all() and np.isfinite(second).all())
+    return first.shape == second.shape and finite and bool((second >= 0).all())
+
+
 def build_strategy(name: str, server_learning_rate: float) -> Strategy:
-    """The strategy of a settings name: fedavg, fedprox or fedadam."""
+    """The strategy of a settings name; ConfigurationError for a name that is none of them."""
     if name == "fedadam":
         return FedAdam(server_learning_rate)
-    return FedAvg()
+    if name in ("fedavg", "fedprox"):
+        return FedAvg()
+    raise ConfigurationError(
+        f"unknown strategy {name!r}", hint="set federation.strategy: fedavg, fedprox or fedadam"
+    )

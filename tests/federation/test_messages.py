@@ -164,3 +164,19 @@ def test_vectors_are_little_endian_on_every_machine():
 def test_a_vector_of_a_broken_length_is_refused(length: int):
     with pytest.raises(RunError, match="whole number of float32"):
         messages.vector_from_bytes(bytes(length))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[0] * (messages.LONGEST_HISTOGRAM + 1), [-1], [2**32], [0.5], [True]],
+    ids=["too long", "negative", "too large", "fraction", "truth value"],
+)
+def test_a_histogram_that_no_hospital_sends_is_refused(counts: list[object]):
+    with pytest.raises(RunError, match="malformed plaincontribution"):
+        messages.decode_contribution(msgspec.msgpack.encode([b"", 1, counts]))
+
+
+@pytest.mark.parametrize("patients", [-1, 2**32, "12"])
+def test_a_number_of_patients_that_is_none_is_refused(patients: object):
+    with pytest.raises(RunError, match="malformed plaincontribution"):
+        messages.decode_contribution(msgspec.msgpack.encode([b"", patients, []]))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from securefed.errors import ConfigurationError, RunError
 from securefed.federation.strategies import FedAdam, FedAvg, build_strategy
 
 _updates = st.lists(
@@ -78,8 +79,28 @@ def test_a_restored_fedadam_continues_bit_for_bit():
 def test_a_new_strategy_has_nothing_to_save_and_fedavg_takes_no_state():
     assert FedAvg().state() == FedAdam(0.1).state() == {}
     FedAvg().restore({})
-    with pytest.raises(ValueError, match="first"):
+    with pytest.raises(RunError, match="first"):
         FedAvg().restore({"first": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"first": np.zeros(2)},
+        {"second": np.zeros(2)},
+        {"first": np.zeros(2), "second": np.zeros(3)},
+        {"first": np.zeros(2), "second": np.zeros(2), "third": np.zeros(2)},
+        {"first": np.zeros(2), "second": np.array([1.0, np.nan])},
+        {"first": np.array([np.inf, 0.0]), "second": np.zeros(2)},
+        {"first": np.zeros(2), "second": np.array([1.0, -1.0])},
+    ],
+    ids=lambda state: "-".join(state),
+)
+def test_fedadam_refuses_a_state_that_is_not_both_its_moments(state: dict[str, np.ndarray]):
+    strategy = FedAdam(0.1)
+    with pytest.raises(RunError, match="moments"):
+        strategy.restore(state)
+    assert strategy.state() == {}
 
 
 def test_names_build_the_strategies_and_fedprox_is_the_clients_matter():
@@ -88,6 +109,12 @@ def test_names_build_the_strategies_and_fedprox_is_the_clients_matter():
     adam = build_strategy("fedadam", 0.07)
     assert isinstance(adam, FedAdam)
     assert adam.learning_rate == 0.07
+
+
+@pytest.mark.parametrize("name", ["", "FedAdam", "fedyogi"])
+def test_a_name_that_is_no_strategy_is_refused(name: str):
+    with pytest.raises(ConfigurationError, match="unknown strategy"):
+        build_strategy(name, 0.1)
 
 
 def test_repr_shows_no_moments():
