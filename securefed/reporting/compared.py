@@ -1,6 +1,7 @@
 """compare.json as the report shows it: one table of configurations and baselines, and its notes."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -22,6 +23,7 @@ COLUMNS = [
     "bytes up per hospital and round",
     "hospital seconds per round",
     "audit",
+    "gravest by observer",
 ]
 
 
@@ -31,8 +33,16 @@ class FigurePart(msgspec.Struct, frozen=True):
     ci95_seeds: tuple[float, float] | None = None
 
 
+class LeakPart(msgspec.Struct, frozen=True):
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"] | None = None
+    value: float | None = None
+
+
 class LeakagePart(msgspec.Struct, frozen=True):
+    """The gravest verdict, and observer -> attack -> its gravest judgement."""
+
     verdict: str | None = None
+    observers: dict[str, dict[str, LeakPart]] = msgspec.field(default_factory=dict)
 
 
 class RowPart(msgspec.Struct, frozen=True):
@@ -113,9 +123,22 @@ def _row(part: RowPart) -> ComparedRow:
             number(part.convergence_round),
             NOTHING if sent is None else size(sent),
             seconds(part.cost.get("client_seconds_per_round")),
-            (part.leakage.verdict if part.leakage else None) or "not audited",
+            (part.leakage.verdict if part.leakage else None) or NOTHING,
+            _leaks(part.leakage),
         ],
     )
+
+
+def _leaks(leakage: LeakagePart | None) -> str:
+    if leakage is None:
+        return NOTHING
+    order = (None, "PASS", "INCONCLUSIVE", "INVALID", "FAIL")
+    parts = []
+    for observer, attacks in leakage.observers.items():
+        attack, leak = max(attacks.items(), key=lambda item: order.index(item[1].verdict))
+        figure = "" if leak.value is None else f" {number(leak.value)}"
+        parts.append(f"{observer}: {attack}{figure} ({leak.verdict or 'not judged'})")
+    return "; ".join(parts) or NOTHING
 
 
 def _starting(row: StartingRow) -> ComparedRow:

@@ -46,6 +46,8 @@ def seconds(value: float | None) -> str:
     """A duration."""
     if value is None:
         return NOTHING
+    if value < 0.1:
+        return f"{1000 * value:.1f} ms"
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"

@@ -1,0 +1,295 @@
+"""The page's text: escaped, self-contained, accessible in form, and free of conclusions."""
+
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from securefed.errors import RunError
+from securefed.reporting.charts import Axis
+from securefed.reporting.facts import Report, Risk
+from securefed.reporting.integrity import inventory
+from securefed.reporting.page import page, picture_address
+from securefed.reporting.record import report_on
+from securefed.reporting.words import number, size, span, upper
+
+KEY = "ab" * 32
+CONTRAST_AA = 4.5
+
+
+def drawn(report: Report, folder: Path) -> str:
+    return page(report, folder, fingerprint="cd" * 32, signer=KEY, opened=False)
+
+
+@pytest.fixture(scope="module")
+def html(report: Report, audited: Path) -> str:
+    return drawn(report, audited)
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+# One file, and nothing from elsewhere
+
+
+def test_nothing_is_loaded_from_anywhere(html: str) -> None:
+    for tag, attributes in Tags(html).found:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:")), f"<{tag} {name}={address[:60]}>"
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_the_policy_allows_this_style_and_script_by_their_hashes_and_nothing_else(
+    html: str,
+) -> None:
+    policy = next(
+        m["content"] for m in Tags(html).all("meta") if "http-equiv" in m and "content" in m
+    )
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    for tag in ("style", "script"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert "unsafe" not in policy
+
+
+def test_no_tag_has_inline_style_or_event_handlers(html: str) -> None:
+    for tag, attributes in Tags(html).found:
+        assert "style" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+
+
+def test_text_from_files_is_escaped_everywhere(report: Report, audited: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+    run = report.runs[0]
+    audit = run.audit
+    assert audit is not None
+    assert run.egress is not None
+    replaced = msgspec.structs.replace(
+        run,
+        folder=evil,
+        configuration=evil,
+        warnings=[evil],
+        hospitals=[msgspec.structs.replace(h, name=evil) for h in run.hospitals],
+        egress=msgspec.structs.replace(
+            run.egress,
+            flows=[msgspec.structs.replace(f, hospital=evil, stage=evil) for f in run.egress.flows],
+        ),
+        audit=msgspec.structs.replace(
+            audit,
+            policy_set_by=evil,
+            pictures=[],
+            judgements=[
+                msgspec.structs.replace(j, name=evil, observer=evil, reason=evil, attack=evil)
+                for j in audit.judgements
+            ],
+        ),
+    )
+    risk = Risk(run=evil, title=evil, why=evil, change=evil, evidence=evil, grave=1)
+    text = drawn(
+        msgspec.structs.replace(report, title=evil, runs=[replaced], risks=[risk]), audited
+    )
+    tags = Tags(text)
+    assert len(tags.all("script")) == 1
+    assert all((image.get("src") or "").startswith("data:") for image in tags.all("img"))
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+# What it must and must not say
+
+
+def test_the_page_never_says_the_word_that_is_counsels(html: str, unaudited: Path) -> None:
+    other = drawn(report_on(unaudited, inventory(unaudited)), unaudited)
+    for text in (html, other):
+        assert "compliant" not in text.lower()
+        assert "compliance" not in text.lower()
+
+
+def test_every_section_is_there_and_every_link_leads_to_one(html: str) -> None:
+    anchors = {attributes["id"] for _, attributes in Tags(html).found if "id" in attributes}
+    links = {(a.get("href") or "")[1:] for a in Tags(html).all("a")}
+    assert links <= anchors
+    wanted = "verdicts risks sees utility training privacy ledger egress audit controls settings"
+    assert set(wanted.split()) <= anchors
+    assert {"questions", "limits", "glossary", "integrity"} <= anchors
+
+
+def test_the_first_screen_has_verdict_sights_epsilon_and_risks(html: str) -> None:
+    top = html[html.index("<main") : html.index('id="sees"')]
+    for text in (
+        "FAIL",
+        "sees sums only",
+        "delta 1e-05 per patient",
+        "add/remove",
+        "What to change",
+    ):
+        assert text in top
+    assert top.count("<strong>Change:</strong>") == 2  # this run has two risks
+
+
+def test_at_most_three_risks_stand_unfolded(report: Report, audited: Path) -> None:
+    risk = Risk(run="r", title="t", why="w", change="c", evidence="audit", grave=1)
+    text = drawn(msgspec.structs.replace(report, risks=[risk] * 5), audited)
+    top, folded = text[text.index('id="risks"') :].split("<details", 1)
+    assert top.count("<strong>Change:</strong>") == 3
+    assert "2 more" in folded
+
+
+def test_an_unaudited_run_says_so_with_the_command(unaudited: Path) -> None:
+    text = drawn(report_on(unaudited, inventory(unaudited)), unaudited)
+    assert "NOT AUDITED" in text
+    assert "securefed audit" in text
+    assert ">PASS<" not in text
+
+
+def test_questions_link_to_figures_or_say_that_they_are_open(unaudited: Path) -> None:
+    text = drawn(report_on(unaudited, inventory(unaudited)), unaudited)
+    assert "Not answered by this run." in text
+    assert "/runs/0/privacy/sentence" in text
+
+
+# Accessibility
+
+
+def test_every_table_header_has_a_scope_and_every_picture_a_text(html: str) -> None:
+    tags = Tags(html)
+    assert all(th.get("scope") in ("col", "row") for th in tags.all("th"))
+    assert len(tags.all("img")) == 2
+    assert all(image.get("alt") for image in tags.all("img"))
+    charts = [svg for svg in tags.all("svg") if svg.get("role") == "img"]
+    assert charts
+    assert charts == tags.all("svg")
+    assert all(svg.get("aria-label") for svg in charts)
+    assert len(tags.all("table")) == len(tags.all("caption"))
+    assert tags.all("html") == [{"lang": "en"}]
+
+
+def test_the_first_link_skips_to_the_content(html: str) -> None:
+    first = Tags(html).all("a")[0]
+    assert first == {"class": "skip", "href": "#main"}
+
+
+def test_headings_do_not_skip_a_level(html: str) -> None:
+    levels = [int(tag[1]) for tag, _ in Tags(html).found if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def themes(html: str) -> Iterator[dict[str, str]]:
+    """Custom properties of the light and the dark theme."""
+    for block in (":root {", ':root[data-theme="dark"] {'):
+        start = html.index(block)
+        found = re.findall(r"--([\w-]+): (#[0-9a-f]{6})", html[start : html.index("}", start)])
+        yield dict(found)
+
+
+def test_the_contrast_formula_agrees_with_the_standards_own_figures() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=1e-3)
+
+
+def test_every_text_colour_has_aa_contrast_in_both_themes(html: str) -> None:
+    light, dark = themes(html)
+    assert light.keys() == dark.keys()
+    for theme in (light, dark):
+        for kind in ("pass", "fail", "inconclusive", "invalid", "none"):
+            assert contrast(theme[kind], theme[f"{kind}-back"]) >= CONTRAST_AA, kind
+            assert contrast(theme[kind], theme["card"]) >= CONTRAST_AA, kind
+        for text in ("text", "muted", "accent"):
+            for back in ("page", "card"):
+                assert contrast(theme[text], theme[back]) >= CONTRAST_AA, (text, back)
+        assert contrast(theme["accent"], theme["accent-text"]) >= CONTRAST_AA
+        assert contrast(theme["tip"], theme["tip-text"]) >= CONTRAST_AA
+        for graphic in ("line", "limit", "f0", "f1", "f2", "f3", "f4"):
+            assert contrast(theme[graphic], theme["card"]) >= 3, graphic  # WCAG 1.4.11
+
+
+# Pictures, comparisons, numbers
+
+
+def test_a_file_that_is_not_the_picture_its_name_says_is_refused(tmp_path: Path) -> None:
+    for name in ("a.png", "a.svg"):
+        (tmp_path / name).write_bytes(b"<html>no picture</html>")
+        with pytest.raises(RunError, match="not a picture of the kind"):
+            picture_address(tmp_path / name)
+
+
+def test_a_picture_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(5 * 2**20))
+    with pytest.raises(RunError, match="larger than 4 MB"):
+        picture_address(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.4, 1.0), (0, 8.6), (0, 80), (0, 1_234_567), (0, 0.003)]
+)
+def test_ticks_are_few_in_order_and_within_the_axis(low: float, high: float) -> None:
+    ticks = Axis(low, high, 0, 100).ticks()
+    assert 2 <= len(ticks) <= 8
+    assert ticks == sorted(set(ticks))
+    assert low <= ticks[0]
+    assert ticks[-1] <= high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (number(None), "–"),
+        (number(0.12345), "0.123"),
+        (number(1e-5), "1e-05"),
+        (number(float("nan")), "–"),
+        (number(3.0), "3"),
+        (upper(7.9999), "8.000"),
+        (upper(2.0571), "2.058"),
+        (span([0.1, None]), "at least 0.100"),
+        (span(None), "–"),
+        (size(6353), "6.4 kB"),
+        (size(12), "12 B"),
+    ],
+)
+def test_numbers_are_written_to_act_on(shown: str, wanted: str) -> None:
+    assert shown == wanted
+
+
+def test_a_folder_named_like_markup_is_only_text(audited: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(audited, tmp_path / "<b>run&"))
+    text = drawn(report_on(folder, inventory(folder)), folder)
+    assert "<b>run" not in text
+    assert "&lt;b&gt;run&amp;" in text

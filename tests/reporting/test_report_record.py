@@ -1,0 +1,282 @@
+"""report.json follows from the files; damaged or contradicting files are refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from securefed.errors import RunError
+from securefed.reporting.confusion import recover
+from securefed.reporting.facts import Report
+from securefed.reporting.integrity import inventory
+from securefed.reporting.record import report_on
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "schemas" / "report.schema.json").read_text())
+
+
+def facts(folder: Path) -> Report:
+    return report_on(folder, inventory(folder))
+
+
+@pytest.fixture
+def copied(audited: Path, tmp_path: Path) -> Path:
+    """The audited run, to be damaged."""
+    return Path(shutil.copytree(audited, tmp_path / "run"))
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    value = json.loads(path.read_text())
+    edit(value)
+    path.write_text(json.dumps(value))
+
+
+# The schema
+
+
+def test_the_published_schema_is_that_of_the_types() -> None:
+    from securefed.reporting.facts import json_schema
+
+    assert json_schema() == SCHEMA
+
+
+def test_report_json_is_valid_under_the_published_schema(plain_facts: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(msgspec.json.encode(plain_facts)), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda value: value.pop("risks"),
+        lambda value: value["runs"][0].update(verdict="MAYBE"),
+        lambda value: value["runs"][0]["privacy"].update(epsilon="two"),
+        lambda value: value.update(extra=1),
+    ],
+)
+def test_the_schema_refuses_what_is_no_report(
+    plain_facts: dict[str, Any], edit: Callable[[dict[str, Any]], object]
+) -> None:
+    value = json.loads(msgspec.json.encode(plain_facts))
+    edit(value)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, SCHEMA)
+
+
+# What follows from the files
+
+
+def test_an_unaudited_run_is_called_not_audited(unaudited: Path) -> None:
+    report = facts(unaudited)
+    run = report.runs[0]
+    assert run.verdict == "NOT AUDITED"
+    assert run.audit is None
+    assert "securefed audit" in run.verdict_words
+    assert any("Nobody has attacked" in risk.title for risk in report.risks)
+
+
+def test_epsilon_comes_with_all_that_it_means_nothing_without(report: Report) -> None:
+    sentence = report.runs[0].privacy.sentence
+    for part in ("delta 1e-05", "per patient", "add/remove", "Poisson", "RDP", "upper bound"):
+        assert part in sentence
+
+
+def test_ledgers_are_composed_anew_by_both_accountants(report: Report) -> None:
+    run = report.runs[0]
+    assert [ledger.hospital for ledger in run.ledgers] == ["hospital-1", "hospital-2", "hospital-3"]
+    for ledger in run.ledgers:
+        assert ledger.epsilon_rdp == pytest.approx(run.privacy.epsilon)
+        assert ledger.epsilon_prv is not None
+        assert ledger.epsilon_rdp is not None
+        assert 0 < ledger.epsilon_prv < ledger.epsilon_rdp
+        assert [(m.steps, m.noise_multiplier) for m in ledger.mechanisms] == [(2, 2.0)]
+
+
+def test_reading_a_ledger_leaves_its_folder_as_it_was(unaudited: Path) -> None:
+    before = inventory(unaudited)
+    facts(unaudited)
+    assert inventory(unaudited) == before
+
+
+def test_egress_counts_every_byte_by_hospital_and_stage(report: Report) -> None:
+    egress = report.runs[0].egress
+    assert egress is not None
+    assert egress.total_up == 2 * 5 * 3 * 100
+    assert egress.total_down == 2 * 5 * 3 * 5
+    assert egress.complete
+    assert {(f.hospital, f.stage, f.messages, f.bytes) for f in egress.flows} == {
+        (f"hospital-{i}", stage, 2, 200)
+        for i in (1, 2, 3)
+        for stage in ("advertise", "share", "work", "confirm", "unmask")
+    }
+
+
+def test_egress_says_when_the_recording_and_the_metrics_disagree(copied: Path) -> None:
+    index = copied / "exposures" / "index.jsonl"
+    index.write_text("".join(index.read_text().splitlines(keepends=True)[:-1]))
+    egress = facts(copied).runs[0].egress
+    assert egress is not None
+    assert not egress.complete
+    assert "3000 bytes" in egress.note
+    assert "2900" in egress.note
+
+
+def test_without_recorded_messages_bytes_are_still_counted(copied: Path) -> None:
+    shutil.rmtree(copied / "exposures")
+    egress = facts(copied).runs[0].egress
+    assert egress is not None
+    assert egress.source == "metrics.jsonl"
+    assert egress.total_up == 3000
+    assert {flow.stage for flow in egress.flows} == {"all stages"}
+
+
+def test_paths_of_the_machine_do_not_travel_in_settings(report: Report) -> None:
+    assert "/srv" not in msgspec.json.encode(report).decode()
+
+
+def test_the_confusion_matrix_is_recovered_from_its_rates(report: Report) -> None:
+    table = report.runs[0].utility.confusion
+    assert table is not None
+    assert (table.true_positive, table.false_negative) == (15, 3)
+    assert (table.false_positive, table.true_negative) == (4, 18)
+
+
+@pytest.mark.parametrize("patients", [39, 41])
+def test_rates_of_another_number_of_patients_give_no_matrix(patients: int) -> None:
+    assert recover(patients, 33 / 40, 15 / 18, 18 / 22, 30 / 37) is None
+
+
+def test_a_matrix_that_rates_leave_open_is_not_made_up() -> None:
+    # Everything right: any split of the labels has these rates.
+    assert recover(10, 1.0, 1.0, 1.0, 1.0) is None
+
+
+# Risks and questions
+
+
+def test_a_failed_attack_is_the_first_risk(report: Report) -> None:
+    assert report.risks[0].title == "An attack succeeds: membership, by the server"
+    graves = [risk.grave for risk in report.risks]
+    assert graves == sorted(graves, reverse=True)
+
+
+def test_a_broken_control_is_told_before_what_could_not_be_decided(copied: Path) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        value["verdict"] = "INVALID"
+        value["judgements"][0]["verdict"] = "INVALID"
+        value["controls"][0].update(met=False, reason="auc: the interval does not hold 0.5")
+
+    change(copied / "audit.json", edit)
+    report = facts(copied)
+    assert report.runs[0].verdict == "INVALID"
+    assert "A control is off its gate" in report.risks[0].title
+
+
+def test_a_check_that_a_hospital_fails_is_a_risk(copied: Path) -> None:
+    change(copied / "audit.json", lambda value: value["checks"][0].update(refused=False))
+    report = facts(copied)
+    assert any("changed shape" in risk.title for risk in report.risks)
+    family = report.runs[0].audit.families[-1]  # type: ignore[union-attr]
+    assert family.verdict == "FAIL"
+
+
+def test_every_answer_points_to_a_value_in_the_report(
+    report: Report, plain_facts: dict[str, Any]
+) -> None:
+    pointers = [e.pointer for question in report.questions for e in question.evidence]
+    assert len(pointers) > 20
+    for pointer in pointers:
+        value: Any = plain_facts
+        for step in pointer.split("/")[1:]:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        assert value not in (None, "")
+
+
+def test_questions_without_figures_are_left_unanswered(unaudited: Path) -> None:
+    questions = {q.question: q for q in facts(unaudited).questions}
+    tested = next(q for text, q in questions.items() if "tested and evaluated" in text)
+    assert tested.evidence == []
+    assert "not audited" in tested.unanswered
+    bound = next(q for text, q in questions.items() if "unit of privacy" in text)
+    assert next(e.says for e in bound.evidence) == "Unit: patient"
+
+
+@pytest.mark.parametrize(
+    "source", ["EDPB Opinion 28/2024", "NIST SP 800-226", "GDPR Article 32", "GDPR Article 35"]
+)
+def test_every_source_is_mapped(report: Report, source: str) -> None:
+    assert any(question.source == source for question in report.questions)
+
+
+# Refusals
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"neither a run \(run.json\) nor a comparison"):
+        facts(tmp_path)
+
+
+def test_an_unfinished_run_is_refused_with_the_way_on(copied: Path) -> None:
+    (copied / "summary.json").unlink()
+    with pytest.raises(RunError, match="not finished") as refused:
+        facts(copied)
+    assert "--resume" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("name", ["run.json", "summary.json", "audit.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", ["{", '{"schema": 1}', "[]", "\xff"])
+def test_a_damaged_file_is_refused_by_name_in_one_line(
+    copied: Path, name: str, content: str
+) -> None:
+    (copied / name).write_text(content, encoding="latin-1")
+    with pytest.raises(RunError, match=name) as refused:
+        facts(copied)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda v: v.update(verdict="COMPLIANT"), "COMPLIANT"),
+        (lambda v: v.update(schema=2), "damaged"),
+        (lambda v: v.update(configuration="plain"), "is of a plain run"),
+        (lambda v: v.update(run="f" * 32), "another run"),
+        (lambda v: v["pictures"][0].update(file="../../secret.png"), "no picture of this audit"),
+        (lambda v: v["pictures"][0].update(file="/etc/passwd"), "no picture of this audit"),
+        (lambda v: v["pictures"][0].update(file="gone.png"), "which is not there"),
+        (lambda v: v["judgements"][0].update(value="high"), "damaged"),
+    ],
+)
+def test_an_audit_that_is_not_of_this_run_or_malformed_is_refused(
+    copied: Path, edit: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    change(copied / "audit.json", edit)
+    with pytest.raises(RunError, match=told):
+        facts(copied)
+
+
+def test_missing_optional_keys_and_unknown_ones_are_taken_kindly(copied: Path) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        for key in ("seconds", "epsilon", "pictures", "curves", "exposures", "checks", "details"):
+            value.pop(key)
+        value["something_new"] = {"a": 1}
+
+    change(copied / "audit.json", edit)
+    assert facts(copied).runs[0].verdict == "FAIL"
+
+
+def test_a_summary_that_claims_less_than_a_ledger_holds_is_refused(copied: Path) -> None:
+    change(copied / "summary.json", lambda v: v["epsilon_by_client"].update({"hospital-2": 1.0}))
+    with pytest.raises(RunError, match=r"hospital-2 holds epsilon .* claims 1\.000"):
+        facts(copied)
+
+
+def test_a_symbolic_link_is_refused(copied: Path) -> None:
+    (copied / "elsewhere").symlink_to("/etc")
+    with pytest.raises(RunError, match="symbolic link"):
+        facts(copied)

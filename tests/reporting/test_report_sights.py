@@ -1,0 +1,35 @@
+"""Who sees what: the sentences follow the configuration, the hospitals and the placement."""
+
+import pytest
+
+from securefed.reporting.facts import Sight
+from securefed.reporting.sights import sights
+
+
+def seen(configuration: str, clients: int = 4, placement: str | None = "local") -> dict[str, Sight]:
+    where = placement if "dp" in configuration else None
+    epsilon = "epsilon 8.000" if "dp" in configuration else ""
+    return {s.observer: s for s in sights(configuration, clients, where, 1, epsilon)}
+
+
+@pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
+def test_the_server_tells_hospitals_apart_exactly_without_masks(configuration: str) -> None:
+    assert seen(configuration)["server"].exposed == ("secure" not in configuration)
+
+
+@pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
+def test_two_hospitals_see_each_other_in_every_configuration(configuration: str) -> None:
+    assert seen(configuration, clients=2)["peer"].exposed
+    assert not seen(configuration, clients=3)["peer"].exposed
+
+
+@pytest.mark.parametrize("configuration", ["plain", "secure"])
+def test_without_noise_nothing_bounds_any_observer(configuration: str) -> None:
+    assert all("nothing bounds" in sight.bound for sight in seen(configuration).values())
+
+
+def test_shared_noise_does_not_bound_a_coalition_of_all_but_one() -> None:
+    coalition = seen("dp+secure", placement="distributed")["coalition"]
+    assert "share of the noise" in coalition.sees
+    assert "not for all but one" in coalition.bound
+    assert "epsilon 8.000" in seen("dp+secure")["coalition"].bound
