@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from protocols.errors import ProtocolError
 from securefed import __version__
 from securefed.errors import SecureFedError
 
@@ -57,13 +58,14 @@ def main() -> None:
     """Run the command line; a known error becomes two lines on stderr and its exit code."""
     try:
         cli.main(standalone_mode=False)
-    except SecureFedError as error:
+    except (SecureFedError, ProtocolError) as error:
         if "--debug" in sys.argv:
             raise
         click.echo(f"securefed: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-        sys.exit(error.exit_code)
+        # The protocol's refusals that reach this far mean that the run cannot go on.
+        sys.exit(error.exit_code if isinstance(error, SecureFedError) else 1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
