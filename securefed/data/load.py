@@ -142,19 +142,32 @@ def manifest_hospitals(
         ConfigurationError: unknown `by`, or a value out of range.
         DataError: too few patients for so many hospitals.
     """
+    warnings = [*loaded.warnings, *_sites_ignored(loaded.patients, by)]
     if by == "iid":
-        return _held_out_first(loaded, hospitals, test_share, seed)
+        return _held_out_first(loaded.patients, hospitals, test_share, seed, warnings)
     groups = partition.divide(loaded.patients, by=by, hospitals=hospitals, alpha=alpha, seed=seed)
     made = []
     for index, (name, patients) in enumerate(groups.items()):
         sides = partition.split(patients, test_share, seed=seed + index)
         made.append(HospitalData(name, sides.train, sides.test))
-    return _federated(made, list(loaded.warnings))
+    return _federated(made, warnings)
 
 
-def _held_out_first(loaded: Loaded, hospitals: int, test_share: float, seed: int) -> FederatedData:
+def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
+    sites = {patient.site for patient in patients}
+    if by == "site" or len(sites) == 1:
+        return []
+    return [
+        f"the data name {len(sites)} sites, which partition {by} does not look at; "
+        "data.partition: site gives each site its own patients"
+    ]
+
+
+def _held_out_first(
+    patients: Sequence[Patient], hospitals: int, test_share: float, seed: int, warnings: list[str]
+) -> FederatedData:
     # A hospital of three patients cannot hold out one of each label; all patients together can.
-    sides = partition.split(loaded.patients, test_share, seed=seed)
+    sides = partition.split(patients, test_share, seed=seed)
     if len(sides.train) < hospitals:
         raise DataError(
             f"{len(sides.train)} patients are left to train on, for {hospitals} hospitals",
@@ -166,7 +179,7 @@ def _held_out_first(loaded: Loaded, hospitals: int, test_share: float, seed: int
         HospitalData(f"hospital-{index + 1}", *both)
         for index, both in enumerate(zip(train, test, strict=True))
     ]
-    return _federated(made, list(loaded.warnings))
+    return _federated(made, warnings)
 
 
 def fingerprint(patients: Iterable[Patient]) -> str:

@@ -43,7 +43,7 @@ class PhantomSpec:
     lesion_radius: tuple[float, float] = (0.13, 0.22)
     misregistration: float = 0.7
     missing_ct: float = 0.05
-    missing_mri: float = 0.10
+    missing_mri: float = 0.05  # as data.phantom.missing_mri
     site_shift: float = 0.5
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from securefed.config import PhantomSettings
 from securefed.data import partition
 from securefed.data.load import Loaded, fingerprint, manifest_hospitals, phantom_hospitals
 from securefed.data.phantom import PhantomSpec
@@ -168,3 +169,25 @@ def test_phantom_hospitals_hold_whole_distinct_patients() -> None:
     assert data.fingerprint != phantom_hospitals(spec, 3, 5, 2, seed=5).fingerprint
     with pytest.raises(ConfigurationError, match="hospitals must be at least 1, got 0"):
         phantom_hospitals(spec, 0, 5, 2, seed=4)
+
+
+@pytest.mark.parametrize("by", ["iid", "dirichlet"])
+def test_dealing_patients_without_regard_to_their_sites_is_said(by: str) -> None:
+    loaded = Loaded(cohort([0, 1] * 6, sites=3), [], ["a warning of the files"], "")
+    data = manifest_hospitals(loaded, hospitals=2, test_share=0.25, seed=0, by=by)
+    assert data.warnings[0] == "a warning of the files"
+    assert f"name 3 sites, which partition {by} does not look at" in data.warnings[1]
+    assert loaded.warnings == ["a warning of the files"]
+
+
+@pytest.mark.parametrize(("by", "sites"), [("site", 3), ("iid", 1), ("dirichlet", 1)])
+def test_where_no_site_is_ignored_nothing_is_said(by: str, sites: int) -> None:
+    loaded = Loaded(cohort([0, 1] * 6, sites=sites), [], [], "")
+    assert manifest_hospitals(loaded, hospitals=2, test_share=0.25, seed=0, by=by).warnings == []
+
+
+def test_phantoms_from_the_command_and_from_a_run_lack_modalities_alike() -> None:
+    spec, phantom = PhantomSpec(), PhantomSettings()
+    assert (spec.missing_ct, spec.missing_mri) == (phantom.missing_ct, phantom.missing_mri)
+    assert (spec.rho, spec.kappa) == (phantom.dissociated, phantom.single_evidence)
+    assert (spec.contrast, spec.site_shift) == (phantom.contrast, phantom.site_shift)
