@@ -1,8 +1,12 @@
 """The settings of a run: one pydantic model per section, strict, with unknown keys refused.
 
 Precedence: defaults, then the YAML file, then the command line. `load` turns each mistake into a
-ConfigurationError that names the key's path. Settings that change what an observer can learn are
-in `privacy`, `secure_aggregation` and `federation.shared`; the other sections cannot.
+ConfigurationError that names the key's path.
+
+How well patients are protected is decided by `privacy` and `secure_aggregation`. What else an
+observer may see depends on `federation` (which parameters travel, how often and from how many;
+every `evaluate_every` rounds totals of held-out scores), `canaries`, and `evaluation.baselines`,
+which train and report more on the same patients. `exposures` only says what of that is kept.
 """
 
 from pathlib import Path
