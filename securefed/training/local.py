@@ -141,7 +141,7 @@ class LocalTrainer:
         self._canaries = self._canary_records(canaries) if canaries else None
         # With its canaries, a seeded step is another release than without them.
         self._fingerprint = _fingerprint(self._records)
-        self._fingerprint += self._canaries.identity if self._canaries else b""
+        self._fingerprint += self._canaries.identity if self._canaries is not None else b""
         if plan.private and plan.private.ring:
             self._require_one_shared_step()
         rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
@@ -255,7 +255,10 @@ class LocalTrainer:
 
     def _draw(self, source: KeystreamSource) -> "_Drawn":
         """A Poisson sample of all records, canaries last: one draw, one rate."""
-        patients, canaries = len(self._records), len(self._canaries) if self._canaries else 0
+        patients, canaries = (
+            len(self._records),
+            len(self._canaries) if self._canaries is not None else 0,
+        )
         rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
         return _Drawn(self._records[rows[rows < patients]], rows[rows >= patients] - patients)
 
@@ -300,10 +303,14 @@ class LocalTrainer:
         return records
 
     def _model(self) -> nn.Module:
-        return NetworkWithCanaries(self.network, self._canaries) if self._canaries else self.network
+        return (
+            NetworkWithCanaries(self.network, self._canaries)
+            if self._canaries is not None
+            else self.network
+        )
 
     def _tensors(self, drawn: "_Drawn") -> dict[str, Tensor]:
-        if self._canaries:
+        if self._canaries is not None:
             return self._canaries.batch(drawn.patients, drawn.canaries)
         return _tensors(drawn.patients)
 
@@ -331,7 +338,7 @@ class LocalTrainer:
             name: torch.zeros_like(p) if p.grad is None else p.grad
             for name, p in self._trainable.items()
         }
-        if self._canaries:
+        if self._canaries is not None:
             for name, total in self._canaries.sum(drawn.canaries, self._trainable).items():
                 gradients[name] += total / expected
         return gradients
