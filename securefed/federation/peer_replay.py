@@ -25,7 +25,6 @@ from securefed.federation.messages import (
     Vector,
     decode_reply,
     decode_request,
-    vector_from_bytes,
 )
 from securefed.federation.opening import Layout
 from securefed.federation.playback import Attempt, Exchange, attempts_by_job, work_request
@@ -91,7 +90,7 @@ def _seen(run: RecordedRun, name: str, notes: Notes) -> dict[int, _Seen]:
             own = None
             if request.train:
                 own = sent.update(number, layout) if sent else _plain(run, name, layout, work)
-            shared = vector_from_bytes(request.shared)
+            shared = run.shared(request)
             survivors = _survivors(run, attempt, train=request.train)
             seen[number] = _Seen(number, request.train, shared, own, survivors)
     return seen

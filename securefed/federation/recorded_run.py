@@ -4,13 +4,14 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.federation.builders import initial_network
 from securefed.federation.jobs import Job
-from securefed.federation.messages import Vector
+from securefed.federation.messages import Request, Vector, vector_from_bytes
 from securefed.federation.opening import Layout, build_layout
 from securefed.federation.rounds import Plan
 from securefed.federation.run_directory import RunDirectory, read_tensors
@@ -96,6 +97,21 @@ class RecordedRun:
             seed=self.settings.seed,
         )
         return plan.cohort(number) if train else plan.clients
+
+    def shared(self, request: Request) -> Vector:
+        """The shared parameters that a recorded request sends, (P,).
+
+        Raises:
+            RunError: another number of them, or not finite.
+        """
+        shared = vector_from_bytes(request.shared)
+        if shared.shape != (self.parameters,) or not np.isfinite(shared).all():
+            raise RunError(
+                f"round {request.round} sends {shared.size} parameters, {self.parameters} finite "
+                "ones are expected",
+                hint="the recording in exposures/ is damaged; make the run again",
+            )
+        return shared
 
     def released(self) -> Vector:
         """Shared parameters of the released model, (P,).

@@ -21,7 +21,6 @@ from securefed.federation.messages import (
     Vector,
     decode_reply,
     decode_request,
-    vector_from_bytes,
 )
 from securefed.federation.opening import Layout
 from securefed.federation.playback import (
@@ -113,9 +112,7 @@ def _play(
         server.skip()
         _lose(found, number, "only sizes were kept (exposures.limit_mb)")
         return
-    shared = vector_from_bytes(request.shared)
-    if shared.shape != (run.parameters,):
-        raise RunError(f"round {number} sends {shared.size} parameters, not {run.parameters}")
+    shared = run.shared(request)
     found.trail.at(number, shared)
     summed = _advance(server, attempt, request, found)
     if not request.train:

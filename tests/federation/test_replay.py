@@ -514,6 +514,37 @@ def test_a_changed_recording_is_refused(
     assert f"round {round_number}" in str(refused.value) or "follow" in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["plain", "secure"])
+def test_whatever_is_damaged_ends_in_an_answer_or_a_named_error(
+    kind: str, copies: dict[str, Path]
+) -> None:
+    rng = np.random.default_rng(3)
+    files = sorted(
+        file
+        for file in copies[kind].rglob("*")
+        if file.name in ("index.jsonl", "messages.bin", "jobs.jsonl", "run.json")
+    )
+    refused = 0
+    for turn in range(40):
+        file = files[turn % len(files)]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        place = int(rng.integers(len(good)))
+        if turn % 4:
+            bad[place] ^= 1 << int(rng.integers(8))
+        else:
+            del bad[place:]
+        file.write_bytes(bad)
+        for observer, member in (("server", None), ("coalition", NAMES[0]), ("peer", NAMES[2])):
+            try:
+                exposure(copies[kind], observer, member)  # type: ignore[arg-type]
+            except RunError:
+                refused += 1
+        file.write_bytes(good)
+    assert refused > 20
+    exposure(copies[kind], "server")  # whole again
+
+
 def test_a_changed_record_of_ones_own_contribution_is_refused_or_shows(
     copies: dict[str, Path],
 ) -> None:
