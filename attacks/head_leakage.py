@@ -26,7 +26,16 @@ from numpy.typing import NDArray
 from attacks.head_controls import controls, controls_on_run
 from attacks.head_features import HeadGradient, head_gradient, label_count, signatures, tokens_of
 from attacks.head_pictures import pictures_of
-from attacks.head_stage import DECOYS, ROUNDING, People, Stages, identification, identified, part
+from attacks.head_stage import (
+    DECOYS,
+    ROUNDING,
+    People,
+    Stage,
+    Stages,
+    identification,
+    identified,
+    part,
+)
 from attacks.head_worst_case import worst_case
 from attacks.malicious_server import measure
 from attacks.policy import Scene
@@ -39,20 +48,31 @@ __all__ = ["attack", "controls"]
 
 @dataclass(frozen=True)
 class _Plan:
-    """How much is tried: rounds attacked, trials per scene, hospitals whose patients are targets,
-    pictures, and iterations of each."""
+    """How much is tried.
+
+    Attributes:
+        rounds: of those seen, evenly spread, the first and the last included.
+        targets: patients to identify in the scene as configured.
+        batches: of each size in the worst case, half of them early and half late.
+        hospitals: whose patients are targets, at most.
+        pictures, iterations: reconstructed patients, and optimiser steps of each.
+    """
 
     rounds: int
-    trials: int
+    targets: int
+    batches: int
     hospitals: int
     pictures: int
     iterations: int
 
 
 PLANS = {
-    Effort.QUICK: _Plan(rounds=2, trials=60, hospitals=2, pictures=1, iterations=60),
-    Effort.DEFAULT: _Plan(rounds=6, trials=240, hospitals=4, pictures=2, iterations=300),
-    Effort.THOROUGH: _Plan(rounds=40, trials=2000, hospitals=1000, pictures=4, iterations=1000),
+    # 120 targets at chance have an upper limit of .07, which a threshold of .10 can tell apart.
+    Effort.QUICK: _Plan(2, targets=120, batches=14, hospitals=2, pictures=1, iterations=60),
+    Effort.DEFAULT: _Plan(6, targets=240, batches=60, hospitals=4, pictures=2, iterations=300),
+    Effort.THOROUGH: _Plan(
+        40, targets=2000, batches=500, hospitals=1000, pictures=4, iterations=1000
+    ),
 }
 
 
@@ -74,18 +94,12 @@ def attack(
     stages = Stages(subject, people)
     seen_part = _as_configured(subject, exposure, chosen, stages, plan, rng, part(progress, 0, 0.5))
     edges = [chosen[0], chosen[-1]] if len(chosen) > 1 else chosen
-    trials = max(1, plan.trials // (4 * len(edges)))
+    trials = max(1, plan.batches // len(edges))
     worst = worst_case(
         subject, exposure.observer, edges, stages, trials, rng, part(progress, 0.5, 0.7)
     )
-    imprinted = measure(
-        subject,
-        exposure.observer,
-        stages.at(edges[0]),
-        trials,
-        effort is not Effort.QUICK,
-        rng,
-        part(progress, 0.7, 0.85),
+    imprinted = _imprinted(
+        subject, exposure, stages.at(edges[0]), trials, effort, rng, part(progress, 0.7, 0.85)
     )
     pictures = pictures_of(
         subject,
@@ -109,6 +123,26 @@ def attack(
         },
         pictures=pictures.pictures,
     )
+
+
+def _imprinted(
+    subject: Subject,
+    exposure: Exposure,
+    stage: Stage,
+    trials: int,
+    effort: Effort,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> AttackResult:
+    """What imprint parameters would yield, for an observer who can send any."""
+    if exposure.observer not in ("server", "coalition"):
+        reason = "only the server sends parameters"
+        absent = identification(
+            exposure.observer, "imprint", "worst case", absent=reason, applies=False
+        )
+        return AttackResult(findings=(absent,))
+    large = effort is not Effort.QUICK
+    return measure(subject, exposure.observer, stage, trials, large, rng, progress)
 
 
 # ---- what is seen ------------------------------------------------------------------------------
@@ -174,7 +208,7 @@ def _as_configured(
                 subject, hospital, sources[key], max(1, clients)
             )
             matched = stage.filter(patients, noise_std)
-            count = max(1, plan.trials // (len(views) * len(possible)))
+            count = max(1, plan.targets // (len(views) * len(possible)))
             rows = rng.permutation(len(hospital.train))[:count]
             tokens = tokens_of(stage.network, hospital.train[torch.from_numpy(rows)])
             targets = signatures(stage.network, tokens)

@@ -43,6 +43,8 @@ def pictures_of(
     for number in range(count):
         hospital = people.hospitals[number % len(people.hospitals)]
         pool = _one_slice(hospital.train)
+        if not len(pool):
+            continue  # none of its patients has both scans of the middle slice
         row = int(rng.integers(len(pool)))
         patient = pool[row : row + 1]
         gradient = simulated_gradient(

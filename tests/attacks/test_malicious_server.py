@@ -1,0 +1,165 @@
+"""A lying server: what the client as shipped refuses, and what an accepted imprint yields."""
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.errors import AuditError
+from attacks.head_features import HeadGradient, head_gradient, signatures, tokens_of
+from attacks.head_updates import PLAIN, client_update
+from attacks.imprint import (
+    Bins,
+    bins_of_gradient,
+    bins_of_patients,
+    distances,
+    imprint,
+    silenced,
+    vector_of,
+)
+from attacks.malicious_server import checks
+from attacks.verdicts import Check
+from securefed.cli.malicious_client import kernel_leak, malicious_checks
+from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.patients import PatientTensors
+from securefed.model.sharing import LARGEST_PARAMETER, load_vector, shared_names
+from securefed.training.patients import stack
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def network() -> DualEncoderNetwork:
+    torch.manual_seed(0)
+    return DualEncoderNetwork(NetworkShape(image_size=32, width=4, attention_width=4)).eval()
+
+
+@pytest.fixture(scope="module")
+def tokens(network: DualEncoderNetwork) -> PatientTensors:
+    spec = PhantomSpec(image_size=32, slices=(2, 3))
+    made = generate(spec, SiteProfile.draw(spec, 0, 4), 60, 4)
+    return tokens_of(network, stack([each.patient for each in made], max_slices=3))
+
+
+@pytest.fixture(scope="module")
+def names(network: DualEncoderNetwork) -> list[str]:
+    return shared_names(network, "fusion+classifier")
+
+
+def _gradient(network: DualEncoderNetwork, names: list[str], batch: PatientTensors) -> HeadGradient:
+    rng = np.random.default_rng(0)
+    update = client_update(network, names, batch, PLAIN, rng, encoded=True)
+    return head_gradient(network, names, update * (-len(batch) / PLAIN.learning_rate))
+
+
+# ---- the client as shipped -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tried() -> tuple[Check, ...]:
+    return malicious_checks()
+
+
+def test_the_client_refuses_all_that_a_sound_client_refuses(tried: tuple[Check, ...]):
+    must = [check for check in tried if check.expected]
+    assert len(must) == 26  # thirteen in the clear, thirteen behind secure aggregation
+    assert [check.name for check in must if not check.refused] == []
+    assert {check.detail for check in must} == {"RunError"}
+
+
+def test_what_no_client_can_refuse_is_accepted_and_said(tried: tuple[Check, ...]):
+    accepted = {check.name: check.detail for check in tried if not check.refused}
+    assert len(accepted) == 4
+    assert "only differential privacy" in accepted["imprint parameters (plain)"]
+    kernels = accepted["other parameters than the other hospitals' (secure)"]
+    assert "one hospital's" in kernels
+
+
+def test_different_parameters_make_a_secure_sum_give_one_hospital_away():
+    assert kernel_leak(0) > 0.9999
+
+
+def test_a_client_that_refuses_nothing_is_told_from_a_sound_one():
+    vector = np.ones(5, np.float32)
+    found = checks(lambda number, data: "", lambda: "", vector, vector, vector, 9)
+    assert not any(check.sound for check in found if check.expected)
+    assert all(check.detail == "accepted" for check in found if check.expected)
+
+
+def test_a_client_that_refuses_everything_is_no_evidence():
+    vector = np.ones(5, np.float32)
+    with pytest.raises(AuditError, match="refuses honest parameters"):
+        checks(lambda number, data: "RunError", lambda: "RunError", vector, vector, vector, 9)
+
+
+def test_each_check_has_a_round_of_its_own_except_the_two_that_repeat_one():
+    vector = np.ones(5, np.float32)
+    rounds: list[int] = []
+
+    def deliver(number: int, data: bytes) -> str:
+        rounds.append(number)
+        return ""
+
+    checks(deliver, lambda: "", vector, vector + 1, vector, 9)
+    repeated = [number for number in set(rounds) if rounds.count(number) > 1]
+    assert repeated == [1]
+    assert rounds.count(1) == 3  # honest, different, past
+    assert max(rounds) == len(set(rounds))
+
+
+# ---- the imprint -----------------------------------------------------------------------------
+
+
+def test_an_imprint_is_within_what_clients_accept(
+    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+):
+    for changed in (imprint(network, tokens, 4), silenced(network)):
+        vector = vector_of(changed, names)
+        assert np.abs(vector).max() < LARGEST_PARAMETER / 5
+        own = DualEncoderNetwork(network.shape)
+        load_vector(own, names, vector)
+        assert np.array_equal(vector_of(own, names), vector)
+
+
+def test_bins_are_nested_and_the_first_unit_is_always_on(
+    network: DualEncoderNetwork, tokens: PatientTensors
+):
+    changed = imprint(network, tokens, 4)
+    weight = signatures(changed, tokens).rows[..., -1]  # (patients, m)
+    assert np.allclose(weight[:, 0], 1, atol=1e-5)
+    assert (np.diff(weight, axis=1) <= 1e-6).all()
+
+
+def test_an_imprint_tells_more_of_a_batch_apart_than_honest_parameters(
+    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+):
+    changed = imprint(network, tokens[20:], 4)
+    apart = {}
+    for kind, sent in (("imprint", changed), ("honest", network)):
+        output = sent.classifier.output.weight[0].detach().double().numpy()
+        known = bins_of_patients(signatures(sent, tokens))
+        spread = np.nanstd(known.feature.reshape(-1, known.feature.shape[-1]), axis=0)
+        apart[kind] = 0
+        for start in range(0, 20, 4):
+            batch = tokens[start : start + 4]
+            seen = bins_of_gradient(_gradient(sent, names, batch), output, 1e-3)
+            near = distances(seen, bins_of_patients(signatures(sent, batch)), spread)
+            apart[kind] += int((near < 0.1).sum())
+    assert apart["imprint"] >= 8  # of 20
+    assert apart["imprint"] >= 3 * max(apart["honest"], 1)
+
+
+def test_silenced_parameters_have_no_hidden_gradient_at_all(
+    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+):
+    gradient = _gradient(silenced(network), names, tokens[:4])
+    assert not gradient.rows.any()
+    assert gradient.output_bias != 0
+
+
+def test_a_candidate_without_a_common_bin_is_infinitely_far():
+    seen = Bins(np.array([[1.0, 2.0], [np.nan, np.nan]]), np.array([1.0, 0.0]))
+    candidates = Bins(
+        np.array([[[1.0, 2.0], [5.0, 5.0]], [[np.nan, np.nan], [1.0, 2.0]]]), np.ones((2, 2))
+    )
+    assert distances(seen, candidates, np.ones(2)).tolist() == [0.0, np.inf]
