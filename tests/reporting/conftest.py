@@ -287,3 +287,59 @@ def plain_facts(report: Report) -> dict[str, Any]:
     """What report.json holds."""
     facts: dict[str, Any] = msgspec.to_builtins(report)
     return facts
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compare directory of two runs; compare.json in the form `securefed compare` writes."""
+    folder = tmp_path_factory.mktemp("compared") / "comparison"
+    make_run(folder / "seed-0" / "plain", "plain")
+    audited_run = make_run(folder / "seed-0" / "dp-secure-epsilon-8")
+    add_audit(audited_run, made_up_audit())
+    interval = {"ci95_patients": [0.8, 0.95], "ci95_seeds": [0.7, 1.0], "by_seed": [0.9]}
+    names = ("auc", "mean_auc", "accuracy", "precision", "recall", "f1")
+    figures = {name: {"value": 0.9, **interval} for name in names}
+    row = {
+        "name": "plain",
+        "configuration": "plain",
+        "runs": ["seed-0/plain"],
+        "auc_is": "auc",
+        "figures": figures,
+        "convergence_round": 8.0,
+        "epsilon_spent": None,
+        "cost": {"bytes_up_per_client_round": 2500.0, "client_seconds_per_round": 0.02},
+        "leakage": None,
+    }
+    leak = {"verdict": "FAIL", "value": 0.8, "name": "membership / lira / auc"}
+    private = {
+        **row,
+        "name": "dp+secure epsilon 8",
+        "configuration": "dp+secure",
+        "epsilon_spent": 7.9991,
+        "leakage": {"verdict": "FAIL", "observers": {"server": {"membership": leak}}},
+    }
+    alone = {
+        **row,
+        "name": "alone",
+        "privacy": "no DP",
+        "remark": "mean over hospitals",
+        "auc_is": "mean_auc",
+        "cost": {},
+    }
+    write(
+        folder / "compare.json",
+        {
+            "schema": 1,
+            "complete": True,
+            "seeds": [0],
+            "configurations": [row, private],
+            "baselines": [alone],
+            "baselines_refused": None,
+            "starting_report": {
+                "note": "another data set",
+                "rows": [{"name": "fusion", "accuracy": 0.81, "auc": 0.82}],
+            },
+            "notes": [],
+        },
+    )
+    return folder

@@ -1,0 +1,87 @@
+"""A compare directory: its table, and every run's key facts on one page."""
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from securefed.errors import RunError
+from securefed.reporting.compared import read_comparison
+from securefed.reporting.facts import Comparison
+from securefed.reporting.integrity import inventory
+from securefed.reporting.page import MANY_RUNS, page
+from securefed.reporting.record import report_on
+
+
+def cells(table: Comparison, name: str) -> dict[str, str]:
+    (row,) = [row for row in table.rows if row.name == name]
+    return dict(zip(table.columns, row.cells, strict=True))
+
+
+def test_the_table_has_configurations_baselines_and_the_starting_report(compared: Path) -> None:
+    table = read_comparison(compared / "compare.json")
+    assert [row.name for row in table.rows] == [
+        "plain",
+        "dp+secure epsilon 8",
+        "alone, no DP",
+        "starting report (another data set): fusion",
+    ]
+    private = cells(table, "dp+secure epsilon 8")
+    assert private["AUC (mean over seeds)"] == "0.900"
+    assert private["95% over patients"] == "0.800 to 0.950"
+    assert private["bytes up per hospital and round"] == "2.5 kB"
+    assert private["audit"] == "FAIL"
+    assert private["gravest by observer"] == "server: membership 0.800 (FAIL)"
+    assert cells(table, "plain")["audit"] == "–"
+    assert "alone: mean over hospitals" in table.notes
+
+
+def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
+    report = report_on(compared, inventory(compared))
+    assert report.kind == "compare"
+    assert {run.folder: run.verdict for run in report.runs} == {
+        "seed-0/dp-secure-epsilon-8": "FAIL",
+        "seed-0/plain": "NOT AUDITED",
+    }
+    html = page(report, compared, fingerprint="0" * 64, signer="0" * 64, opened=False)
+    for prefix in ("run0-", "run1-"):
+        for section in ("sees", "utility", "privacy", "egress", "audit", "settings"):
+            assert f'id="{prefix}{section}"' in html
+    assert len(set(ids := [part.split('"')[0] for part in html.split(' id="')[1:]])) == len(ids)
+
+
+def test_the_same_advice_to_several_runs_stands_once(compared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "c"))
+    (folder / "seed-0" / "dp-secure-epsilon-8" / "audit.json").unlink()
+    report = report_on(folder, inventory(folder))
+    (risk,) = [risk for risk in report.risks if risk.title == "Nobody has attacked this run"]
+    assert risk.run == "seed-0/dp-secure-epsilon-8, seed-0/plain"
+
+
+def test_many_runs_become_a_table_of_verdicts(compared: Path) -> None:
+    report = report_on(compared, inventory(compared))
+    runs = [
+        msgspec.structs.replace(report.runs[0], folder=f"run-{i}") for i in range(MANY_RUNS + 1)
+    ]
+    many = msgspec.structs.replace(report, runs=runs)
+    html = page(many, compared, fingerprint="0" * 64, signer="0" * 64, opened=False)
+    assert "verdict-card fail" not in html
+    assert '<a href="#run4">run-4</a>' in html
+
+
+@pytest.mark.parametrize(
+    "value", [{"schema": 2}, {"schema": 1, "configurations": 3}, {"configurations": []}, []]
+)
+def test_a_damaged_comparison_is_refused_by_name(tmp_path: Path, value: object) -> None:
+    (tmp_path / "compare.json").write_text(json.dumps(value))
+    with pytest.raises(RunError, match=r"compare\.json"):
+        read_comparison(tmp_path / "compare.json")
+
+
+def test_an_unfinished_comparison_says_so(compared: Path, tmp_path: Path) -> None:
+    value = json.loads((compared / "compare.json").read_text())
+    value["complete"] = False
+    (tmp_path / "compare.json").write_text(json.dumps(value))
+    assert "not finished" in read_comparison(tmp_path / "compare.json").notes[0]

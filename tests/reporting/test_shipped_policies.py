@@ -1,0 +1,53 @@
+"""The policies beside the default load, keep its gates, and are as strict as they say."""
+
+from pathlib import Path
+
+import pytest
+
+from attacks.policy import Policy, load_policy
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "policies"
+FILES = sorted(FOLDER.glob("*.yaml"))
+DEFAULT = load_policy()
+
+
+def limits(policy: Policy) -> dict[tuple[str, str, str], float]:
+    """What each judged figure may be; a figure that is only reported may be anything."""
+    infinite = float("inf")
+    return {
+        (t.attack, t.metric, t.scene): infinite if t.at_most is None else t.at_most
+        for t in policy.thresholds
+    }
+
+
+def test_there_are_a_stricter_and_a_laxer_policy() -> None:
+    assert [path.stem for path in FILES] == ["research", "strict"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_policy_loads_names_itself_and_who_set_it(path: Path) -> None:
+    policy = load_policy(path)
+    assert policy.name == path.stem
+    assert policy.set_by
+    assert policy.primary == DEFAULT.primary
+    assert limits(policy).keys() == limits(DEFAULT).keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_policy_softens_the_gates_that_make_an_answer_count(path: Path) -> None:
+    assert load_policy(path).gates == DEFAULT.gates
+
+
+def test_strict_and_research_lie_on_their_sides_of_the_default() -> None:
+    strict, research = (load_policy(FOLDER / f"{name}.yaml") for name in ("strict", "research"))
+    for key, limit in limits(DEFAULT).items():
+        assert limits(strict)[key] < limit or limits(strict)[key] < float("inf") == limit
+        assert limits(research)[key] >= limit
+    assert strict.confidence > DEFAULT.confidence >= research.confidence
+    assert strict.epsilon.minimum_power > DEFAULT.epsilon.minimum_power
+    assert research.epsilon.minimum_power < DEFAULT.epsilon.minimum_power
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_policy_speaks_for_counsel(path: Path) -> None:
+    assert "compliant" not in path.read_text().lower()
