@@ -50,7 +50,11 @@ def state_of(path: Path, settings: Settings) -> State:
     """
     if not (path / "run.json").exists():
         return State.MISSING
-    if settings_of(path) != settings:
+    try:
+        recorded = settings_of(path)
+    except (KeyError, ValueError):
+        recorded = None  # of another version, or by hand: not ours to continue
+    if recorded != settings:
         raise RunError(
             f"{path} holds a run of other settings",
             hint="choose another --out, or the --config of that comparison",

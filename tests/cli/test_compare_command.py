@@ -29,6 +29,7 @@ SETTINGS = {
     "privacy": {"delta": 1e-3},
     "federation": {"clients": 3, "rounds": 2, "evaluate_every": 1},
 }
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -77,6 +78,10 @@ def test_tables_show_every_row_and_json_is_the_file(config: Path, tmp_path: Path
     content = json.loads(again.stdout)
     assert content == json.loads((out / "compare.json").read_text())
     assert content["schema"] == 1
+    page = (ROOT / "docs" / "compare.md").read_text()
+    row = content["configurations"][0]
+    for key in (*content, *row, *content["baselines"][0], *row["figures"]["auc"]):
+        assert f"`{key}`" in page, f"docs/compare.md does not explain {key}"
     runs = sorted(path.parent.name for path in (out / "seed-0").glob("*/summary.json"))
     assert runs == ["data-10-percent", "data-25-percent", "data-50-percent", "plain"]
 

@@ -356,6 +356,17 @@ def test_a_run_of_other_settings_is_refused_before_anything_is_trained(
     assert sorted(copied.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", '{"settings": {"future": 1}}', '{"settings": 3}', "[]", "{"]
+)
+def test_a_run_file_that_cannot_be_understood_is_refused(
+    text: str, four: Plan, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError):
+        runs.state_of(tmp_path, four.settings(four.cases[0], 0))
+
+
 def test_a_finished_run_on_other_patients_is_refused(copied: Path, four: Plan) -> None:
     path = copied / "seed-0" / "plain" / "run.json"
     record = json.loads(path.read_text())
