@@ -165,11 +165,14 @@ class CanaryRecords:
     def __init__(self, secret: CanarySecret, clip_norm: float | None, shared: list[str]) -> None:
         length = LENGTH * clip_norm if clip_norm else 1.0
         self.identity = f"{secret.hospital}\0{secret.seed}\0{secret.included.tolist()}".encode()
-        self._gradients = torch.from_numpy(length * secret.directions()[secret.included])  # (m, P)
+        rows = torch.from_numpy(length * secret.directions()[secret.included])
+        self._count = len(rows)
+        # A last row of zeros, for patients to look up: none of the canaries may be included.
+        self._gradients = torch.cat([rows, rows.new_zeros(1, secret.parameters)])  # (m + 1, P)
         self._shared = shared
 
     def __len__(self) -> int:
-        return len(self._gradients)
+        return self._count
 
     def to(self, device: torch.device) -> None:
         """Move to where training happens."""
@@ -212,7 +215,7 @@ class CanaryRecords:
         parameters = dict(network.named_parameters())
         flat = torch.cat([parameters[name].reshape(-1) for name in self._shared])
         # index_select, because torch.func.vmap cannot index with a single number of its batch.
-        return self._gradients.index_select(0, canary.clamp(min=0).reshape(1))[0] @ flat
+        return self._gradients.index_select(0, (canary % len(self._gradients)).reshape(1))[0] @ flat
 
 
 class NetworkWithCanaries(nn.Module):
