@@ -1,0 +1,209 @@
+"""Speed of the audit's attacks, side by side with what exists, in one JSON object.
+
+    python benchmarks/attacks.py [--json] [--repetitions 3] [--iterations 300] [--only inversion]
+
+Inversion: our engine and breaching (Geiping et al.; PyPI `breaching` with hydra-core) on the same
+LeNet, pictures, gradients, labels, step size, total variation, step decay and number of iterations,
+one after the other in one process on one thread. Processor seconds are counted, so that other work
+on the machine disturbs little. The floor is one evaluation of the gradient and its derivative in
+the image, without matching, prior or optimizer: no engine that uses autograd gets below it.
+Figures are milliseconds per iteration, lower is better, and `psnr_db` of the result.
+
+The cases of shadow models (shadow_heads.py) and of RMIA (attack_statistics.py) join if their
+scripts are beside this one; each says its own unit. A peer that cannot run is null with a `why`.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+# This file has the package's name: with its own folder in front, `attacks` would be this script.
+HERE = Path(__file__).resolve().parent
+sys.path[0] = str(HERE.parent)
+
+import numpy as np  # noqa: E402  # after the path
+import torch  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from attacks.gradient_inversion import Recipe, invert  # noqa: E402
+from attacks.reconstruction_quality import psnr  # noqa: E402
+from attacks.reference_lenet import (  # noqa: E402
+    IMAGE,
+    ReferenceLeNet,
+    gradients_of,
+    smooth_picture,
+)
+
+STEP_SIZE, TOTAL_VARIATION = 0.05, 0.03
+JOINED = {
+    "shadow_heads": "64 vectorised shadow heads against a loop",
+    "attack_statistics": "RMIA against the naive matrix",
+}
+
+
+class Problem:
+    """One picture and its gradient on the reference network."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.network, self.picture = ReferenceLeNet(seed), smooth_picture(seed)
+        self.label = torch.tensor([seed % 10])
+        self.gradient = gradients_of(self.network, self.label)(self.picture[None]).detach()
+
+    def quality(self, image: torch.Tensor) -> float:
+        return psnr(self.picture.numpy(), image.numpy().astype(np.float32))
+
+
+def ours(problem: Problem, iterations: int) -> torch.Tensor:
+    recipe = Recipe(iterations, STEP_SIZE, TOTAL_VARIATION)
+    simulate = gradients_of(problem.network, problem.label)
+    return invert(simulate, problem.gradient, IMAGE, recipe, problem.seed).images[0]
+
+
+def floor(problem: Problem, iterations: int) -> torch.Tensor:
+    simulate = gradients_of(problem.network, problem.label)
+    image = problem.picture[None].clone().requires_grad_(True)
+    for _ in range(iterations):
+        gradient = simulate(image)
+        torch.autograd.grad(gradient, image, problem.gradient)
+    return image.detach()[0]
+
+
+def breachings_attack() -> Callable[[Problem, int], torch.Tensor]:
+    """breaching's "invertinggradients" with our settings; ImportError where it is missing."""
+    # Declares the operators that torchvision's wheel lacks beside a CPU-only torch.
+    importlib.import_module("securefed.model.vision")
+    breaching = importlib.import_module("breaching")
+    sys.stdout, kept = sys.stderr, sys.stdout  # it prints; our output is one JSON object
+    try:
+        settings = breaching.get_attack_config("invertinggradients")
+    finally:
+        sys.stdout = kept
+    settings.optim.step_size, settings.optim.callback = STEP_SIZE, 10**9
+    settings.regularization.total_variation.scale = TOTAL_VARIATION
+
+    def attack(problem: Problem, iterations: int) -> torch.Tensor:
+        torch.manual_seed(problem.seed)
+        settings.optim.max_iterations = iterations
+        loss = torch.nn.CrossEntropyLoss()
+        attacker = breaching.attacks.prepare_attack(problem.network, loss, settings)
+        parameters = list(problem.network.parameters())
+        value = F.cross_entropy(problem.network(problem.picture[None]), problem.label)
+        gradients = list(torch.autograd.grad(value, parameters))
+        told = {"num_data_points": 1, "labels": problem.label, "local_hyperparams": None}
+        sent = {
+            "parameters": parameters,
+            "buffers": None,
+            "metadata": SimpleNamespace(shape=IMAGE, modality="vision"),
+        }
+        shared = {"gradients": gradients, "buffers": None, "metadata": told}
+        found, _ = attacker.reconstruct([sent], [shared], {})
+        return found["data"][0].detach()
+
+    return attack
+
+
+def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
+    """Milliseconds per iteration and PSNR; each repetition is another picture and network."""
+    runners = {"ours": ours, "floor": floor}
+    why = None
+    try:
+        runners["breaching"] = breachings_attack()
+    except (ImportError, RuntimeError) as error:
+        why = f"{type(error).__name__}: {error}"
+    taken: dict[str, list[float]] = {name: [] for name in runners}
+    quality: dict[str, list[float]] = {name: [] for name in runners}
+    for runner in runners.values():
+        runner(Problem(0), 5)  # first calls compile and cache
+    for seed in range(repetitions):
+        problem = Problem(seed)
+        for name, runner in runners.items():
+            start = time.process_time()
+            image = runner(problem, iterations)
+            taken[name].append((time.process_time() - start) / iterations * 1e3)
+            quality[name].append(problem.quality(image))
+    median = {name: statistics.median(values) for name, values in taken.items()}
+    peer = median.get("breaching")
+    case = {
+        "case": f"inversion, LeNet 32x32, {iterations} iterations, ms per iteration",
+        "ours": median["ours"],
+        "peers": {"breaching": peer},
+        "floor": median["floor"],
+        "times_better": {"breaching": peer / median["ours"] if peer else None},
+        "of_floor": median["ours"] / median["floor"],
+        "psnr_db": {
+            name: statistics.median(values) for name, values in quality.items() if name != "floor"
+        },
+    }
+    return case | ({"why": {"breaching": why}} if why else {})
+
+
+def joined_cases() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Cases of the scripts beside this one, and why one is missing."""
+    found: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    for name, what in JOINED.items():
+        path = HERE / f"{name}.py"
+        if not path.exists():
+            missing[what] = f"benchmarks/{path.name} is not there"
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        make = getattr(module, "cases", None)
+        if make:
+            found += make()
+        else:  # attack_statistics has its case under another name
+            found.append(module.time_case(3))
+    return found, missing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object only")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--only", choices=["inversion"], help="leave the joined cases out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.INFO)
+    warnings.simplefilter("ignore")  # the peer's, about its configuration
+    cases = [inversion_case(options.repetitions, options.iterations)]
+    joined, missing = ([], {}) if options.only else joined_cases()
+    result = {
+        "name": "attacks",
+        "unit": "ms per iteration (inversion); seconds (others, as each case says)",
+        "better": "lower",
+        "repetitions": options.repetitions,
+        "machine": f"{platform.machine()} {platform.system()}, 1 thread",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "cases": cases + joined,
+    }
+    if missing:
+        result["missing"] = missing
+    if options.json:
+        print(json.dumps(result))
+        return
+    for case in result["cases"]:
+        print(case["case"])
+        for key in ("ours", "peers", "floor", "times_better", "of_floor", "psnr_db", "why"):
+            if key in case:
+                print(f"  {key}: {case[key]}")
+
+
+if __name__ == "__main__":
+    main()
