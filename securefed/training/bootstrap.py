@@ -7,9 +7,9 @@ fixed. A histogram is enough for that, because patients of one label and one bin
 The AUC has a second interval, Newcombe's (`evaluation.metrics`). They answer the same question, how
 far chance in who was held out can have moved the figure, and differ where patients are few or the
 ranking is nearly perfect: there the bootstrap cannot draw a patient it has not seen, and is too
-narrow (to nothing, at an AUC of 1). Newcombe's assumes the usual shape of the two distributions of
-scores; the bootstrap assumes none, and serves figures for which there is no formula: precision, F1
-and means over several models. Neither knows what another training would have given.
+narrow (to nothing, at an AUC of 1; docs/compare.md has the coverage of both). Believe Newcombe's
+for an AUC. The bootstrap serves figures for which there is no formula: precision, F1 and means over
+several models. Neither knows what another training would have given.
 """
 
 from collections.abc import Mapping, Sequence
