@@ -1,0 +1,381 @@
+"""The epsilon audit end to end: a tiny federation as it is, and with half of its noise missing."""
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.canaries import CanaryPlan, audit_epsilon
+from attacks.canary_scores import log_ratio, score_laws
+from attacks.composed_power import (
+    CanaryView,
+    choose_guesses,
+    composed_power,
+    critical_count,
+    power_of,
+)
+from attacks.epsilon_audit import CanarySecrets, attack, controls
+from attacks.epsilon_power import guess_accuracy_gaussian
+from attacks.errors import InvalidScores
+from attacks.policy import load_policy
+from attacks.result import AttackResult, Effort
+from attacks.subject import Hospital, Subject, Training
+from attacks.trade_off import SubsampledGaussian
+from attacks.verdicts import Verdict, gate_complaint, judge
+from securefed.adversary.exposure import Exposure, RoundView
+from securefed.config import Settings
+from securefed.federation.opening import open_run
+from securefed.federation.run_directory import RunDirectory
+from securefed.model.sharing import flatten, shared_names
+from securefed.training import canaries, local
+from securefed.training.patients import stack
+
+RUN = SubsampledGaussian(1 / 3, 80)
+
+
+def ignore(share: float) -> None:
+    """Progress that nobody watches."""
+
+
+# --- scores and their laws ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_score_is_the_log_likelihood_ratio(steps):
+    x, noise, rate = np.linspace(-5, 9, 41), 1.3, 0.2
+    deviation = noise * math.sqrt(steps)
+
+    def density(centre):
+        return np.exp(-((x - centre) ** 2) / (2 * deviation**2))
+
+    inside = sum(
+        math.comb(steps, k) * rate**k * (1 - rate) ** (steps - k) * density(k)
+        for k in range(steps + 1)
+    )
+    np.testing.assert_allclose(log_ratio(x, noise, rate, steps), np.log(inside / density(0)))
+
+
+def test_one_full_step_is_guessed_as_a_single_gaussian():
+    laws = score_laws(1.0, 1, 1, 0.7, 0.7)
+    for share in (0.1, 0.5, 1.0):
+        for accuracy in laws.accuracies(share / 2, share / 2):
+            assert accuracy == pytest.approx(guess_accuracy_gaussian(1 / 0.7, share), abs=1e-3)
+
+
+@pytest.mark.parametrize(("steps_per_round", "rounds"), [(1, 80), (8, 10)])
+def test_accuracies_are_those_of_simulated_canaries(steps_per_round, rounds):
+    rng, noise = np.random.default_rng(3), 1.0
+    size = 20_000
+    coins = rng.random(size) < 0.5
+    drawn = rng.binomial(steps_per_round, 1 / 3, (size, rounds)) * coins[:, None]
+    x = drawn + noise * math.sqrt(steps_per_round) * rng.normal(size=(size, rounds))
+    scores = log_ratio(x, 1.4, 1 / 3, steps_per_round).sum(axis=1)
+    laws = score_laws(1 / 3, steps_per_round, rounds, noise, 1.4)
+    ranked = coins[np.argsort(scores)]
+    for share in (0.1, 0.3, 0.5):
+        called = round(size * share)
+        found = ranked[-called:].mean(), (~ranked[:called]).mean()
+        for seen, predicted in zip(found, laws.accuracies(share, share), strict=True):
+            # Four standard errors at most: a false alarm in 16,000.
+            assert seen == pytest.approx(predicted, abs=4 * 0.5 / math.sqrt(called))
+
+
+# --- power and plan -----------------------------------------------------------------------------
+
+
+def default_view(noise_ratio=1.0):
+    return CanaryView(RUN, RUN.noise_multiplier(8.0, 1e-5), 80, 1, noise_ratio)
+
+
+def test_power_is_what_simulation_finds():
+    view = default_view()
+    plan = CanaryPlan.for_run(200, view, 1e-5)
+    calls = (plan.guesses_in, plan.guesses_out)
+    critical = critical_count(200, plan.guesses, view.contradicted)
+    laws = view.laws(view.claimed_noise / 2)
+    predicted = composed_power(200, *calls, critical, laws)
+    rng, caught = np.random.default_rng(8), 0
+    for _ in range(200):
+        coins = rng.random(200) < 0.5
+        x = (rng.random((200, 80)) < 1 / 3) & coins[:, None]
+        x = x + view.claimed_noise / 2 * rng.normal(size=(200, 80))
+        scores = log_ratio(x, view.assumed_noise, 1 / 3, 1).sum(axis=1)
+        order = np.argsort(scores)
+        right = coins[order[-calls[0] :]].sum() + (~coins[order[: calls[1]]]).sum()
+        caught += right >= critical
+    # 200 runs: four standard errors of a share are .14, and cuts move a little with each run.
+    assert caught / 200 == pytest.approx(predicted, abs=0.14)
+    assert 0.5 < predicted < 0.8
+
+
+def test_the_plan_has_more_power_than_guessing_on_all_or_a_few():
+    view = default_view()
+    chosen = choose_guesses(350, view)
+    best = power_of(350, chosen, view, 1e-5, 0.05)
+    assert best.against_halved > 0.8 > best.noticed_noise > 0.45
+    assert best.against_full < 1e-3
+    for calls in ((175, 175), (20, 20), (150, 150)):
+        assert power_of(350, calls, view, 1e-5, 0.05).against_halved < best.against_halved
+
+
+def test_everybodys_noise_takes_the_power_away():
+    alone, summed = (
+        power_of(350, choose_guesses(350, view), view, 1e-5, 0.05)
+        for view in (default_view(), default_view(2.0))
+    )
+    assert summed.against_halved < 0.01 < 0.8 < alone.against_halved
+    assert summed.visible_epsilon > alone.visible_epsilon
+
+
+def test_the_smallest_visible_epsilon_is_seen_four_times_in_five():
+    view = default_view()
+    calls = choose_guesses(350, view)
+    found = power_of(350, calls, view, 1e-5, 0.05).visible_epsilon
+    noise = RUN.noise_multiplier(found, 1e-5)
+    critical = critical_count(350, sum(calls), RUN.curve(2.0**14))
+    assert composed_power(350, *calls, critical, view.laws(noise)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_view_that_cannot_be_is_refused():
+    for change in ({"claimed_noise": 0.0}, {"rounds": 0}, {"noise_ratio": math.inf}):
+        with pytest.raises(InvalidScores):
+            CanaryView(**{"mechanism": RUN, "claimed_noise": 1.0, "rounds": 80, **change})
+    with pytest.raises(InvalidScores, match="f_dp"):
+        CanaryPlan(100, 10, 10, 1e-5, method="one_run", view=default_view())
+
+
+# --- a real federation, honest and not ----------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {
+    "data": {"phantom": {"patients": 24, "test_patients": 2}},
+    "model": {"image_size": 32},
+    "training": {"batch_size": 12, "max_slices": 1},
+    "privacy": {"delta": 1e-3, "epsilon": 4.0, "seeded_noise": True},
+    "secure_aggregation": {"enabled": False},
+    "federation": {"rounds": 24, "clients": 2, "evaluate_every": 100, "timeout_s": 100.0},
+    "canaries": {"count": 350},
+    "seed": 5,
+}
+
+
+class Run:
+    """A finished run: subject, the server's view and the canaries."""
+
+    def __init__(self, path: Path, factor: float, **sections: Any) -> None:
+        settings = Settings.model_validate({**SETTINGS, **sections})
+        original = local.private_gradients
+        coins = np.random.default_rng(7).random(350) < 0.5
+
+        def drawn(hospital: str, count: int, parameters: int) -> canaries.CanarySecret:
+            return canaries.CanarySecret(hospital, parameters, "7" * 32, coins[:count])
+
+        def tampered(*args: Any, noise_multiplier: float, **options: Any) -> Any:
+            return original(*args, noise_multiplier=factor * noise_multiplier, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(canaries, "draw", drawn)  # fixed coins, so that the test is
+            patch.setattr(local, "private_gradients", tampered)
+            simulation = open_run(settings, RunDirectory.create(path), lambda _: None, resume=False)
+            views = []
+            for number in range(1, settings.federation.rounds + 1):
+                shared = simulation.server.shared.astype(np.float32)
+                updates = {}
+                for name, client in simulation.clients.items():
+                    client.trainer.receive(shared)
+                    updates[name] = client.trainer.train(number)
+                mean = np.mean(list(updates.values()), axis=0)
+                server = simulation.server
+                server.shared = server.strategy.step(server.shared, mean.astype(np.float64))
+                views.append(RoundView(number, shared, updates, {}, mean, tuple(updates)))
+        released = simulation.server.shared.astype(np.float32)
+        self.exposure = Exposure("server", (), settings.configuration, tuple(views), released)
+        spent = simulation.spent()
+        hospitals = []
+        for each in simulation.data.hospitals:
+            event = simulation.clients[each.name].trainer.event
+            train = stack(each.train, 1)
+            hospitals.append(
+                Hospital(
+                    name=each.name,
+                    train=train,
+                    held_out=train[:0],
+                    sample_rate=0.5,
+                    noise_multiplier=event.noise_multiplier if event else 0.0,
+                    claimed_epsilon=spent.get(each.name),
+                )
+            )
+        self.subject = Subject(
+            configuration=settings.configuration,
+            network=simulation.network,
+            shared=tuple(shared_names(simulation.network, "fusion+classifier")),
+            encoders_train=False,
+            hospitals=tuple(hospitals),
+            training=Training(
+                rounds=24,
+                local_steps=1,
+                batch_size=12,
+                optimizer="sgd",
+                learning_rate=settings.training.learning_rate,
+                proximal=0.0,
+                clip_norm=1.0 if settings.privacy.dp else None,
+                unit="patient",
+                shared_noise=False,
+                strategy="fedadam",
+                server_learning_rate=0.03,
+                delta=1e-3,
+            ),
+            seed=5,
+        )
+        secret = canaries.read(path / "hospitals" / hospitals[0].name)
+        self.canaries = CanarySecrets(secret.hospital, secret.included, secret.directions())
+        self.parameters = flatten(
+            dict(simulation.network.named_parameters()), list(self.subject.shared)
+        )
+
+    def audit(self, **changes: Any) -> AttackResult:
+        exposure = Exposure(**{**vars(self.exposure), **changes})
+        return attack(self.subject, exposure, Effort.QUICK, ignore, self.canaries)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("honest") / "run", 1.0)
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("halved") / "run", 0.5)
+
+
+# The seeds are fixed. Over fresh noise and coins the honest run would be contradicted with
+# probability below .001 (power.against_full), the halved one missed with 1 - power_halved_noise.
+
+
+def test_half_the_noise_is_caught_though_the_ledger_claims_all_of_it(halved):
+    result = halved.audit()
+    audit = result.epsilon_audit
+    assert audit.claimed_epsilon == pytest.approx(4.0, abs=0.02)
+    assert audit.power_halved_noise > 0.8
+    assert audit.certified > audit.claimed_epsilon
+    verdict = judge([], checked().controls, load_policy(), {"server": audit})
+    assert verdict.verdict is Verdict.FAIL
+
+
+def test_its_honest_twin_is_not_contradicted_and_still_visible(honest):
+    audit = honest.audit().epsilon_audit
+    assert 0.5 < audit.certified < audit.claimed_epsilon
+    assert audit.power_halved_noise > 0.8
+    verdict = judge([], checked().controls, load_policy(), {"server": audit})
+    (line,) = [j for j in verdict.judgements if j.attack == "epsilon"]
+    assert line.verdict is Verdict.PASS
+
+
+def test_the_same_audit_gives_the_same_answer(honest):
+    assert honest.audit().epsilon_audit == honest.audit().epsilon_audit
+
+
+def test_coins_that_were_not_the_runs_certify_nothing(halved):
+    right = halved.canaries
+    other = CanarySecrets(
+        right.hospital, np.random.default_rng(1).permutation(right.included), right.directions
+    )
+    result = attack(halved.subject, halved.exposure, Effort.QUICK, ignore, other)
+    assert result.epsilon_audit.certified == 0.0
+
+
+def test_the_mean_alone_is_read_under_everybodys_noise(honest):
+    blind = tuple(
+        RoundView(v.number, v.shared, {}, {}, v.mean, v.survivors) for v in honest.exposure.rounds
+    )
+    result = honest.audit(rounds=blind)
+    assert result.details["seen"] == "means"
+    # Two equal hospitals: twice the variance.
+    assert result.details["noise_seen_over_claimed"] == pytest.approx(math.sqrt(2), rel=1e-3)
+    alone = honest.audit()
+    assert result.epsilon_audit.power_halved_noise < alone.epsilon_audit.power_halved_noise
+    assert result.epsilon_audit.certified < result.epsilon_audit.claimed_epsilon
+
+
+def test_an_outsider_has_the_released_parameters_and_says_what_that_costs(honest):
+    result = honest.audit(observer="outsider", rounds=())
+    assert result.details["seen"] == "changes"
+    assert any("change of the parameters" in remark for remark in result.details["remarks"])
+    assert result.epsilon_audit.certified < result.epsilon_audit.claimed_epsilon
+
+
+def test_a_colluding_hospital_of_the_canaries_is_no_attacker(honest):
+    name = honest.canaries.hospital
+    (finding,) = honest.audit(observer="peer", members=(name,)).findings
+    assert finding.estimate is None
+    assert "coins" in finding.absent
+
+
+def test_a_run_without_canaries_says_how_to_hold_some(honest):
+    result = attack(honest.subject, honest.exposure, Effort.QUICK, ignore, None)
+    (finding,) = result.findings
+    assert "--canaries" in finding.absent
+    assert result.epsilon_audit is None
+
+
+def test_canaries_of_another_run_are_refused(honest):
+    wrong = CanarySecrets("hospital-1", np.ones(3, np.bool_), np.eye(3, 9, dtype=np.float32))
+    with pytest.raises(InvalidScores, match="9 parameters"):
+        attack(honest.subject, honest.exposure, Effort.QUICK, ignore, wrong)
+    with pytest.raises(InvalidScores, match="included"):
+        CanarySecrets("hospital-1", np.ones(4, np.bool_), np.eye(3, 9, dtype=np.float32))
+
+
+def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
+    privacy = {**SETTINGS["privacy"], "dp": False}
+    result = Run(tmp_path / "run", 1.0, privacy=privacy).audit()
+    audit = result.epsilon_audit
+    assert audit.claimed_epsilon is None
+    assert audit.power_halved_noise is None
+    # Nothing hides them: with every guess right the bound is as large as it can be.
+    assert audit.correct >= 330
+    assert audit.certified > 2
+
+
+# --- controls -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def checked():
+    return controls(Effort.QUICK, 0, ignore)
+
+
+def test_the_controls_meet_their_gates_and_the_positive_one_succeeds():
+    policy, found = load_policy(), checked().controls
+    gates = [gate for gate in policy.gates if gate.attack == "epsilon"]
+    assert len(gates) >= 3
+    assert not [c for c in (gate_complaint(gate, found) for gate in gates) if c]
+    (half,) = [c for c in found if c.control == "half the noise of epsilon 8"]
+    assert half.value > 0.6
+
+
+def test_the_simulated_bounds_are_not_vacuous():
+    details = checked().details
+    assert 0.5 < details["median bound at true epsilon 2"] < 2
+    assert 2.5 < details["median bound at true epsilon 8"] < 8
+
+
+def test_scores_of_a_known_leak_are_bounded_by_the_plans_own_bound():
+    view = default_view()
+    plan = CanaryPlan.for_run(200, view, 1e-5)
+    coins = np.random.default_rng(2).random(200) < 0.5
+    audit = audit_epsilon(plan, coins * 1.0, coins, claimed_epsilon=8.0)
+    assert audit.correct == plan.guesses
+    assert audit.certified == audit.f_dp_bound == audit.largest_bound > 8.0
+    assert audit.one_run_bound < audit.f_dp_bound
