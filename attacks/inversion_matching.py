@@ -21,6 +21,8 @@ from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 
 Distances = NDArray[np.float64]
+Key = tuple[str, bool, int]  # hospital, whether held out, row: one patient
+Gallery = dict[Key, Tensor]  # patient -> features of its slices, (slices, 2, features)
 ENCODE_CHUNK = 64  # slices encoded at a time
 
 
@@ -30,10 +32,12 @@ class Trial:
 
     Attributes:
         hospital: the target's.
+        keys: who the candidates are, in order.
         candidates: the target first, then LEAST_DECOYS decoys; images as uint8.
     """
 
     hospital: str
+    keys: tuple[Key, ...] = field(repr=False)
     candidates: PatientTensors = field(repr=False)
 
 
@@ -74,13 +78,15 @@ def _trial(
 ) -> Trial:
     own, row, modalities = target
     parts = [own.train[row : row + 1]]
+    keys: list[Key] = [(own.name, False, row)]
     missing = LEAST_DECOYS
     for hospital in sorted(hospitals, key=lambda each: each.name != own.name):  # own first
         rows = held_out[hospital.name].get(modalities, [])
-        drawn = rng.permutation(len(rows))[:missing]
-        parts.append(hospital.held_out[torch.tensor([rows[int(i)] for i in drawn]).long()])
+        drawn = [rows[int(i)] for i in rng.permutation(len(rows))[:missing]]
+        parts.append(hospital.held_out[torch.tensor(drawn).long()])
+        keys += [(hospital.name, True, each) for each in drawn]
         missing -= len(drawn)
-    return Trial(own.name, _concatenate(parts))
+    return Trial(own.name, tuple(keys), _concatenate(parts))
 
 
 def _concatenate(parts: Sequence[PatientTensors]) -> PatientTensors:
@@ -138,7 +144,11 @@ def features(network: DualEncoderNetwork, images: Tensor) -> Tensor:
 
 
 def candidate_distances(
-    network: DualEncoderNetwork, reconstructions: Tensor, candidates: PatientTensors
+    network: DualEncoderNetwork,
+    reconstructions: Tensor,
+    candidates: PatientTensors,
+    keys: Sequence[Key],
+    gallery: Gallery,
 ) -> Distances:
     """Distance of each candidate to its nearest reconstruction, (candidates,).
 
@@ -147,10 +157,17 @@ def candidate_distances(
 
     Args:
         reconstructions: (n, 2, size, size) in [0, 1].
+        keys: who the candidates are.
+        gallery: features already known, with this network and these slices; grows.
     """
     present = presence_of(candidates)  # (c, slices, 2)
     seen = present.any(dim=2)
-    known = features(network, images_of(candidates)[seen])  # (m, 2, f)
+    new = torch.tensor([i for i, key in enumerate(keys) if key not in gallery]).long()
+    if len(new):
+        encoded = features(network, images_of(candidates[new])[seen[new]])
+        parts = torch.split(encoded, seen[new].sum(dim=1).tolist())
+        gallery.update(zip((keys[int(i)] for i in new), parts, strict=True))
+    known = torch.cat([gallery[key] for key in keys])  # (m, 2, f)
     found = features(network, reconstructions)  # (n, 2, f)
     has = present[seen].float()  # (m, 2)
     each = torch.stack([torch.cdist(known[:, i], found[:, i]).square() for i in (0, 1)], dim=2)

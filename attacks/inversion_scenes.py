@@ -20,6 +20,8 @@ from torch import Tensor
 
 from attacks.gradient_inversion import Recipe, count_positive, invert
 from attacks.inversion_matching import (
+    Gallery,
+    Key,
     Trial,
     candidate_distances,
     images_of,
@@ -110,7 +112,10 @@ def as_configured(
     around = start[None, :, None]
     found = invert(simulate, observed, shape, recipe, seed, None, progress, around)
     images = found.images[0, :, :, 0]  # (dummies, 2, size, size)
-    return [_attempt(network, images, trial.candidates, start) for trial in trials]
+    gallery: Gallery = {}
+    return [
+        _attempt(network, images, trial.candidates, trial.keys, gallery, start) for trial in trials
+    ]
 
 
 def local_steps(subject: Subject) -> LocalSteps:
@@ -172,8 +177,12 @@ def worst_case(
     start = mean_head(trials)
     shape, around = tuple(images.shape[1:]), start[None, :, None]
     found = invert(simulate, observed, shape, recipe, seed, presence.pixels, progress, around)
-    pairs = zip(found.images[:, :, :, 0], slices, strict=True)  # of (1, 2, size, size) each
-    return [_attempt(network, image, group, start) for image, group in pairs]
+    shown = found.images[:, :, :, 0]  # (trials, 1, 2, size, size)
+    gallery: Gallery = {}  # of middle slices
+    return [
+        _attempt(network, image, group, trial.keys, gallery, start)
+        for image, group, trial in zip(shown, slices, trials, strict=True)
+    ]
 
 
 def _released(
@@ -195,10 +204,15 @@ def _released(
 
 
 def _attempt(
-    network: DualEncoderNetwork, images: Tensor, candidates: PatientTensors, start: Tensor
+    network: DualEncoderNetwork,
+    images: Tensor,
+    candidates: PatientTensors,
+    keys: Sequence[Key],
+    gallery: Gallery,
+    start: Tensor,
 ) -> Attempt:
     """Try reconstructions (n, 2, size, size) on a target (first) and its decoys."""
-    distances = candidate_distances(network, images, candidates)
+    distances = candidate_distances(network, images, candidates, keys, gallery)
     decoy = 1 + int(distances[1:].argmin())
     target = middle_slices(candidates[:1])
     modalities = presence_of(target)[0, 0]  # (2,)

@@ -9,7 +9,14 @@ import torch
 from attacks import inversion
 from attacks.gradient_inversion import Recipe
 from attacks.inversion import Plan, attack, visible_updates
-from attacks.inversion_matching import candidate_distances, draw_trials, images_of
+from attacks.inversion_matching import (
+    Distances,
+    Gallery,
+    Trial,
+    candidate_distances,
+    draw_trials,
+    images_of,
+)
 from attacks.inversion_scenes import worst_case
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
@@ -170,11 +177,25 @@ def test_trials_have_fifty_decoys_with_the_targets_modalities_its_own_hospital_f
         assert all(image.numpy().tobytes() in own for image in trial.candidates.ct[1:])
 
 
+def distances(of: Subject, images: torch.Tensor, trial: Trial) -> Distances:
+    return candidate_distances(of.network, images, trial.candidates, trial.keys, {})
+
+
+def test_known_features_change_no_distance() -> None:
+    of = subject()
+    gallery: Gallery = {}
+    image = torch.rand(1, 2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    for trial in draw_trials(of.hospitals, ["north"], 3, np.random.default_rng(0)):
+        shared = candidate_distances(of.network, image, trial.candidates, trial.keys, gallery)
+        assert np.allclose(shared, distances(of, image, trial), atol=1e-6)
+    assert 51 < len(gallery) <= 59  # 56 decoys at most, and three targets
+
+
 def test_a_perfect_reconstruction_is_nearest_to_its_patient_and_chance_is_one_in_51() -> None:
     of = subject()
     trial = draw_trials(of.hospitals, ["north"], 1, np.random.default_rng(0))[0]
     true = images_of(trial.candidates[:1])[0]  # (slices, 2, size, size)
-    assert candidate_distances(of.network, true[:1], trial.candidates).argmin() == 0
+    assert distances(of, true[:1], trial).argmin() == 0
     # A reconstruction of noise names the target in 1 of 51; 7 or more of 60 would be a false
     # alarm with probability 2e-4. The seed is fixed.
     rng = np.random.default_rng(1)
@@ -182,7 +203,7 @@ def test_a_perfect_reconstruction_is_nearest_to_its_patient_and_chance_is_one_in
     for _ in range(10):
         for each in draw_trials(of.hospitals, ["north", "south"], 6, rng):
             noise = torch.from_numpy(rng.random((1, 2, SIDE, SIDE), dtype=np.float32))
-            hits += int(candidate_distances(of.network, noise, each.candidates).argmin() == 0)
+            hits += int(distances(of, noise, each).argmin() == 0)
     assert hits < 7
 
 
