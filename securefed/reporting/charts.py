@@ -5,6 +5,7 @@ the light and dark themes and prints. Each has a title and a description for scr
 page has the same numbers in a table.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,23 @@ from markupsafe import Markup, escape
 from securefed.reporting.facts import Egress, Judgement, Round, Utility
 from securefed.reporting.words import number, size, span
 
+# For renderers that do not apply a page's style sheet to drawings (WeasyPrint); elsewhere the style
+# sheet overrules these, so that drawings follow the theme.
+PAINT = {
+    "line": 'fill="none" stroke="#0b5394" stroke-width="2"',
+    "dot": 'fill="#0b5394"',
+    "grid": 'stroke="#d3dae1"',
+    "limit": 'stroke="#b3541e" stroke-width="1.5" stroke-dasharray="6 4"',
+    "bound": 'stroke="#b3541e" stroke-width="3"',
+    "whisker": 'stroke="#0b5394" stroke-width="3"',
+    "fill0": 'fill="#0b5394"',
+    "fill1": 'fill="#b3541e"',
+    "fill2": 'fill="#1d7a45"',
+    "fill3": 'fill="#6a3d9a"',
+    "fill4": 'fill="#8a6d00"',
+    "tick": 'font-size="13" fill="#4d5b69"',
+    "label": 'font-size="13" fill="#17202a"',
+}
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
 Points = Sequence[tuple[float, float]]
@@ -234,6 +252,7 @@ def _frame(
 
 
 def _svg(title: str, about: str, body: str, width: int, height: int, kind: str = "chart") -> Markup:
+    body = re.sub(r'class="(\w+)', lambda found: f"{PAINT[found[1]]} {found[0]}", body)
     # Every piece of text that came from a file was escaped where it was put in.
     return Markup(  # noqa: S704
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" '

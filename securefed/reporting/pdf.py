@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from securefed.errors import ConfigurationError, RunError
 
@@ -96,10 +95,6 @@ def _print_with_weasyprint(html: str, path: Path) -> None:
             "--pdf needs Chromium, Chrome or WeasyPrint, and none is here",
             hint="install chromium, or: pip install 'securefed[pdf]'",
         ) from None
-
-    def only_embedded(url: str) -> Any:
-        if not url.startswith("data:"):
-            raise ValueError("the page loads nothing from elsewhere")
-        return weasyprint.default_url_fetcher(url)
-
-    weasyprint.HTML(string=html, url_fetcher=only_embedded).write_pdf(path)
+    # The page loads nothing from elsewhere; a file: or http: address in it would be a forgery.
+    embedded = weasyprint.urls.URLFetcher(allowed_protocols=("data",), fail_on_errors=True)
+    weasyprint.HTML(string=html, url_fetcher=embedded).write_pdf(path)
