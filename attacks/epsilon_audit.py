@@ -20,7 +20,7 @@ Adaptive local optimizers and parameter changes give weaker scores, not wrong bo
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -96,6 +96,9 @@ def attack(
         background = seen.take_off_patients(subject, SAMPLED_PATIENTS[effort], progress)
     plan, scores = scene.plan_and_score(seen)
     audit = audit_epsilon(plan, scores, canaries.included, scene.claimed)
+    if scene.claimed is not None and not scene.in_units(seen):
+        # The law of such scores is not known, so that no power is claimed for them.
+        audit = replace(audit, power_halved_noise=0.0, noticed_noise=0.0, visible_epsilon=math.inf)
     progress(1.0)
     details = {
         "hospital": canaries.hospital,
@@ -240,11 +243,15 @@ class _Scene:
             return CanaryPlan(count, *calls, delta), finite_vector(along.sum(axis=0), "scores")
         view = self._view(seen)
         plan = CanaryPlan.for_run(count, view, delta)
-        if seen.kind == "changes" or self.subject.training.optimizer != "sgd":
-            return plan, finite_vector(along.sum(axis=0), "scores")  # units are not a canary's
+        if not self.in_units(seen):
+            return plan, finite_vector(along.sum(axis=0), "scores")
         steps = self.subject.training.local_steps
         scores = log_ratio(along, view.assumed_noise, self.mechanism.sample_rate, steps)
         return plan, finite_vector(scores.sum(axis=0), "scores")
+
+    def in_units(self, seen: _Seen) -> bool:
+        """Whether a canary that was drawn once shows as 1 in what the observer saw."""
+        return seen.kind != "changes" and self.subject.training.optimizer == "sgd"
 
     def _view(self, seen: _Seen) -> CanaryView:
         training, noise = self.subject.training, self.claimed_noise
@@ -270,11 +277,14 @@ class _Scene:
         training = self.subject.training
         if seen.kind == "changes":
             said.append(
-                "only the change of the parameters over the run is visible: the power stated is "
-                "that of an observer of the mean updates, this one has less"
+                "only the change of the parameters over the run is visible: the power of such "
+                "scores is not known and counts as 0"
             )
         if training.optimizer != "sgd":
-            said.append(f"local {training.optimizer} scales every entry apart: weaker scores")
+            said.append(
+                f"local {training.optimizer} scales every entry apart: the power of such scores "
+                "is not known and counts as 0"
+            )
         if seen.factors and not predictable(self.subject):
             said.append("the patients' own contribution is not taken off")
         if self.claimed is None:

@@ -312,6 +312,8 @@ def test_an_outsider_has_the_released_parameters_and_says_what_that_costs(honest
     result = honest.audit(observer="outsider", rounds=())
     assert result.details["seen"] == "changes"
     assert any("change of the parameters" in remark for remark in result.details["remarks"])
+    assert result.epsilon_audit.power_halved_noise == 0.0
+    assert result.epsilon_audit.visible_epsilon == math.inf
     assert result.epsilon_audit.certified < result.epsilon_audit.claimed_epsilon
 
 
