@@ -21,7 +21,7 @@ from securefed.federation.distributed_noise import DistributedLayout
 from securefed.federation.opening import open_run
 from securefed.federation.replay import exposure
 from securefed.federation.results import write_results
-from securefed.federation.run_directory import RunDirectory
+from securefed.federation.run_directory import RunDirectory, read_tensors, save_tensors
 from securefed.federation.simulation import Simulation
 
 Vector = NDArray[np.float32]
@@ -558,6 +558,24 @@ def test_a_changed_record_of_ones_own_contribution_is_refused_or_shows(
     record.write_bytes(data[: half // 2])
     with pytest.raises(RunError, match="ends before round"):
         exposure(copies["secure"], "coalition", NAMES[2])
+
+
+def test_another_released_model_than_the_rounds_lead_to_is_refused(copies: dict[str, Path]) -> None:
+    path = copies["secure"] / "model.safetensors"
+    tensors = read_tensors(path)
+    tensors["classifier.output.bias"] = tensors["classifier.output.bias"] + 0.01
+    save_tensors(path, tensors, {})
+    with pytest.raises(RunError, match=r"round 5 .* do not follow"):
+        exposure(copies["secure"], "server")
+
+
+def test_a_stage_that_the_server_had_no_use_for_is_refused(copies: dict[str, Path]) -> None:
+    lines = index(copies["plain"])
+    extra = [{**seen, "stage": "unmask"} for seen in lines if seen["round"] == 5]
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, *extra])
+    (copies["plain"] / "exposures" / "index.jsonl").write_text(text)
+    with pytest.raises(RunError, match="round 5 goes on in the recording with stage unmask"):
+        exposure(copies["plain"], "server")
 
 
 def test_without_the_jobs_public_half_nothing_is_opened(copies: dict[str, Path]) -> None:
