@@ -151,7 +151,7 @@ def test_canaries_choose_the_victim(tmp_path: Path, finished: Simulation) -> Non
     run(settings(canaries={"count": 8, "hospital": 3}), tmp_path / "run")
     held = canaries_of(tmp_path / "run")
     assert held is not None
-    assert (held.hospital, len(held)) == ("hospital-3", 8)
+    assert (held.hospital, held.included.size) == ("hospital-3", 8)
     found = exposures_of(tmp_path / "run", ["peer", "coalition"])
     assert found["coalition"].members == ("hospital-1", "hospital-2", "hospital-4")
     assert found["peer"].members == ("hospital-4",)
