@@ -127,7 +127,7 @@ def _bins(rows: Floats, faintest: float) -> Bins:
 def distances(seen: Bins, candidates: Bins, spread: Floats) -> Floats:
     """How far each candidate is from what was read, in its nearest bin, (candidates,).
 
-    Root mean square difference in units of `spread` (d,); infinite without a common bin.
+    Root mean square difference in units of `spread` (m - 1, d); infinite without a common bin.
     """
     squares = (((candidates.feature - seen.feature) / spread) ** 2).mean(axis=-1)
     nearest: Floats = np.sqrt(np.where(np.isnan(squares), np.inf, squares).min(axis=-1))

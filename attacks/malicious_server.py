@@ -185,9 +185,13 @@ def _outcomes(
 
 
 def _spread(features: Floats) -> Floats:
-    """Standard deviation of each feature over patients, (d,), in the fullest bins."""
-    spread: Floats = np.nanstd(features.reshape(-1, features.shape[-1]), axis=0)
-    return np.maximum(spread, 1e-9)
+    """Standard deviation of each bin's feature over patients, (m - 1, d); 1 in an empty bin."""
+    known = np.isfinite(features)  # (patients, m - 1, d)
+    counts = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, features, 0).sum(axis=0) / counts
+    squares = np.where(known, features - mean, 0) ** 2
+    spread: Floats = np.sqrt(squares.sum(axis=0) / counts)
+    return np.where(spread > 0, spread, 1.0)
 
 
 def _faintest(mechanism: Mechanism, size: int) -> float:
