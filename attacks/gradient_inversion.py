@@ -98,7 +98,7 @@ def invert(
         active: broadcasts to (problems, *shape), bool; where False (a missing modality) the image
             is not searched and stays grey.
         around: an image that starts are drawn near (what an attacker knows of heads in general),
-            broadcasts to (problems, *shape); None: starts are clamped normal noise.
+            broadcasts to (problems, *shape); None: starts are standard normal noise.
 
     Raises:
         InvalidScores: an observed update that is not finite or has no direction, or a closure
@@ -127,8 +127,8 @@ def invert(
 
 def _start(shape: tuple[int, ...], around: Tensor | None, drawn: torch.Generator) -> Tensor:
     noise = torch.randn(shape, generator=drawn)
-    # Clamped normal noise is black or bright in most places; it converges faster than uniform.
-    return (noise if around is None else around + START_SPREAD * noise).clamp(0, 1)
+    # The box is enforced from the first step on; clamping before it converges more slowly.
+    return noise if around is None else (around + START_SPREAD * noise).clamp(0, 1)
 
 
 def _check(observed: Tensor) -> None:
