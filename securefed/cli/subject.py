@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from attacks.epsilon_audit import CanarySecrets
 from attacks.subject import Hospital, Subject, Training
 from securefed.adversary.exposure import Exposure, Observer
 from securefed.config import Settings
@@ -25,7 +26,6 @@ from securefed.model.sharing import shared_names
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
 from securefed.training import canaries
-from securefed.training.canaries import CanarySecret
 from securefed.training.local import sample_rate
 from securefed.training.patients import one_slice_records, stack
 
@@ -77,14 +77,15 @@ def exposures_of(
     return {each: exposure(directory, each, named.get(each)) for each in observers}
 
 
-def canaries_of(directory: Path) -> CanarySecret | None:
+def canaries_of(directory: Path) -> CanarySecrets | None:
     """The run's canaries, None if it held none; RunError if they are missing or damaged."""
     run = RunDirectory.open(directory)
     settings = settings_of(directory)
     if not settings.canaries.count:
         return None
     name = _hospitals(run)[settings.canaries.hospital - 1]
-    return canaries.read(run.path / "hospitals" / name)
+    secret = canaries.read(run.path / "hospitals" / name)
+    return CanarySecrets(secret.hospital, secret.included, secret.directions())
 
 
 def _hospitals(run: RunDirectory) -> list[str]:

@@ -79,24 +79,22 @@ def draw_roc(curves: Mapping[str, Floats], title: str, path: Path) -> None:
         _save(figure, path)
 
 
-def draw_canaries(scores: Floats, included: NDArray[np.bool_], path: Path) -> None:
-    """Histogram of canary scores, by whether the coin put them in."""
+def draw_canaries(included: Floats, excluded: Floats, title: str, path: Path) -> None:
+    """Histograms of the scores of canaries that the coin put in and left out."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.add_subplot()
-        bins = np.histogram_bin_edges(scores, bins=30)
-        for chosen, colour, label in (
-            (~included, GREY, "left out"),
-            (included, ORANGE, "included"),
-        ):
-            axes.hist(scores[chosen], bins=bins, color=colour, alpha=0.6, label=label)
+        bins = np.histogram_bin_edges(np.concatenate([included, excluded]), bins=30)
+        axes.hist(excluded, bins=bins, color=GREY, alpha=0.6, label="left out")
+        axes.hist(included, bins=bins, color=ORANGE, alpha=0.6, label="included")
         axes.set_xlabel("score of a canary")
         axes.set_ylabel("canaries")
+        axes.set_title(title)
         axes.legend(frameon=False)
         _save(figure, path)
 
 
-def draw_epsilon(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_epsilon(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Epsilon claimed against epsilon certified, one row per observer of `epsilon` records."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 1.2 + 0.5 * len(records)), layout="constrained")
@@ -113,15 +111,14 @@ def draw_epsilon(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_yticks(range(len(records)), [record["observer"] for record in records])
         axes.set_xlim(left=0)
         axes.set_xlabel("epsilon")
+        axes.set_title(title)
         handles, labels = axes.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))
         axes.legend(
             named.values(),
             named.keys(),
             frameon=False,
-            loc="upper left",
-            ncols=3,
-            bbox_to_anchor=(0, 1.25),
+            loc="lower right",
         )
         _save(figure, path)
 

@@ -1,0 +1,279 @@
+"""`securefed audit`: attack what each observer of a run really saw, and judge it by a policy."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
+
+if TYPE_CHECKING:
+    from attacks.suite import Done, Step
+
+OBSERVERS = ("server", "peer", "coalition", "outsider")
+ATTACKS = ("head leakage", "epsilon", "inversion", "membership", "malicious server")
+EPILOG = """\b
+Examples:
+  securefed audit runs/2026-01-31-120000-dp-secure
+  securefed audit runs/plain --observer server --attack inversion --quick
+  securefed audit runs/plain --policy configs/policies/strict.yaml --json
+
+Results: audit.json and the folder audit/ with pictures, in the run directory. Exit code 3 where
+the policy is not met. docs/reading-an-audit.md explains every figure."""
+
+ROC = "roc / "  # attacks.membership names its curves so
+CANARIES = ("canary scores, included", "canary scores, excluded")  # and attacks.epsilon_audit
+
+Effort = Literal["quick", "default", "thorough"]
+Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--observer",
+    "observers",
+    multiple=True,
+    type=click.Choice(OBSERVERS),
+    help="Who attacks; may be given again. Default: all four.",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=click.Choice(ATTACKS),
+    help="Which family; may be given again. Default: all.",
+)
+@click.option("--quick", is_flag=True, help="Fewer shadow models and iterations: about a minute.")
+@click.option("--thorough", is_flag=True, help="More of both: up to an hour.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="YAML file with thresholds and gates. Default: the built-in policy.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print audit.json, nothing else.")
+def command(
+    run_dir: Path,
+    observers: tuple[str, ...],
+    attacks: tuple[str, ...],
+    quick: bool,
+    thorough: bool,
+    policy: Path | None,
+    as_json: bool,
+) -> None:
+    """Attack a finished run with what each observer saw of it.
+
+    Every attack comes with a positive control, where it must succeed, and a null control, where it
+    must fail; without them its answer does not count. The policy turns findings into PASS, FAIL,
+    INCONCLUSIVE or INVALID. A PASS says that these attacks found little, not that none could.
+    """
+    if quick and thorough:
+        raise ConfigurationError("--quick and --thorough contradict each other")
+    effort: Effort = "quick" if quick else "thorough" if thorough else "default"
+    console = Console(stderr=True, quiet=as_json)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("reading the run", total=1.0)
+
+        def report(text: str, share: float) -> None:
+            progress.update(task, description=text, completed=share)
+
+        audit = audit_run(
+            run_dir,
+            effort=effort,
+            observers=observers or OBSERVERS,
+            attacks=attacks or ATTACKS,
+            policy=policy,
+            report=report,
+        )
+    _show(audit, console)
+    if as_json:
+        click.echo(json.dumps(audit, indent=2))
+    where = run_dir / "audit.json"
+    if audit["interrupted"]:
+        raise Interrupted(
+            f"stopped; what was finished is in {where}",
+            hint="--attack and --observer run the missing parts alone",
+        )
+    if audit["verdict"] == "FAIL":
+        raise PolicyNotMet(f"policy {audit['policy']['name']} is not met, see {where}")
+
+
+def audit_run(
+    directory: Path,
+    *,
+    effort: Effort = "default",
+    observers: Sequence[str] = OBSERVERS,
+    attacks: Sequence[str] = ATTACKS,
+    policy: Path | None = None,
+    report: Report = lambda text, share: None,
+) -> dict[str, Any]:
+    """Audit a run; writes audit.json and audit/ into it.
+
+    Ctrl-C ends it early: what was finished is judged and written, `interrupted` is true.
+
+    Args:
+        observers, attacks: of OBSERVERS and ATTACKS.
+        policy: YAML file; None: the built-in one.
+        report: told what is being done, and the finished share, 0 to 1.
+
+    Returns:
+        The content of audit.json.
+
+    Raises:
+        RunError: no run there, no recording, or its patients have changed.
+        PolicyError: the policy cannot be used.
+    """
+    # Imported here: torch takes two seconds, and --help does not need it.
+    from attacks.policy import load_policy
+    from attacks.record import SCHEMA, exposure_record
+    from attacks.result import Effort as Efforts
+    from attacks.suite import conclude, steps
+    from securefed.cli.malicious_client import malicious_checks
+    from securefed.cli.subject import canaries_of, exposures_of, subject_of
+    from securefed.federation.run_directory import RunDirectory
+
+    started = time.perf_counter()
+    judge_by = load_policy(policy)
+    run = RunDirectory.open(directory)
+    exposures = exposures_of(directory, observers)
+    subject = subject_of(directory)
+    todo = steps(subject, exposures, attacks, Efforts(effort), canaries_of(directory))
+    done, interrupted = _work(todo, report)
+    checks = []
+    if "malicious server" in attacks and not interrupted:
+        report("malicious server", 1.0)
+        checks = list(malicious_checks(subject.seed))
+    audit = {
+        "schema": SCHEMA,
+        "run": run.read_json("run.json")["run"],
+        "configuration": subject.configuration,
+        "effort": effort,
+        "seed": subject.seed,
+        "interrupted": interrupted,
+        "policy": {
+            "name": judge_by.name,
+            "set_by": judge_by.set_by,
+            "confidence": judge_by.confidence,
+            "sha256": hashlib.sha256(judge_by.model_dump_json().encode()).hexdigest(),
+        },
+        "exposures": [exposure_record(each) for each in exposures.values()],
+        **conclude(done, checks, judge_by),
+    }
+    audit |= _draw(done, audit["epsilon"], run.path / "audit")
+    audit["seconds"] = time.perf_counter() - started
+    run.write_json("audit.json", audit)
+    return audit
+
+
+def _work(todo: "Sequence[Step]", report: Report) -> "tuple[list[Done], bool]":
+    """Run the steps; stops at Ctrl-C and says so."""
+    from attacks.suite import Done
+
+    total = sum(step.weight for step in todo)
+    done: list[Done] = []
+    before = 0.0
+    try:
+        for step in todo:
+
+            def progress(share: float, step: "Step" = step, before: float = before) -> None:
+                report(step.label, (before + step.weight * share) / total)
+
+            progress(0.0)
+            done.append(Done(step, step.work(progress)))
+            before += step.weight
+    except KeyboardInterrupt:
+        return done, True
+    return done, False
+
+
+def _draw(
+    done: "Sequence[Done]", epsilon: list[dict[str, Any]], folder: Path
+) -> dict[str, list[dict[str, str]]]:
+    """Draw every figure; returns the lists `pictures` and `curves` of audit.json."""
+    from securefed.reporting import audit_figures as figures
+
+    figures.empty_folder(folder)
+    pictures = [picture for each in done for picture in each.result.pictures]
+    curves: list[dict[str, str]] = []
+
+    def drawn(name: str, title: str) -> Path:
+        curves.append({"file": f"{folder.name}/{name}", "title": title})
+        return folder / name
+
+    for each in done:
+        observer, found = each.step.observer, each.result.curves
+        roc = {key.removeprefix(ROC): found[key] for key in found if key.startswith(ROC)}
+        if roc:
+            title = f"Membership inference, {observer}"
+            figures.draw_roc(roc, title, drawn(f"roc-{observer}.svg", title))
+        if CANARIES[0] in found:
+            title = f"Canary scores, {observer}"
+            included, excluded = (found[key] for key in CANARIES)
+            figures.draw_canaries(
+                included, excluded, title, drawn(f"canaries-{observer}.svg", title)
+            )
+    if epsilon:
+        title = "Epsilon claimed and certified"
+        figures.draw_epsilon(epsilon, title, drawn("epsilon.svg", title))
+    return {"pictures": figures.draw_pictures(pictures, folder), "curves": curves}
+
+
+def _show(audit: dict[str, Any], console: Console) -> None:
+    """The verdict, why, and every figure that was judged or reported."""
+    colour = {"PASS": "green", "FAIL": "bold red", "INVALID": "magenta", "INCONCLUSIVE": "yellow"}
+    policy, verdict = audit["policy"], audit["verdict"]
+    table = Table(title=f"{audit['configuration']} run, {audit['effort']} audit")
+    for column in ("attack", "observer", "figure", "95% interval", "at most", "verdict"):
+        table.add_column(column, no_wrap=column != "attack")
+    for line in audit["judgements"]:
+        if line["observer"] is None:
+            continue
+        parts = line["name"].split(" / ")
+        named = " / ".join(part for part in parts if part != line["observer"])
+        answer = line["verdict"] or ("-" if line["value"] is None else "reported")
+        table.add_row(
+            named,
+            line["observer"],
+            _figure(line["value"]),
+            _limits(line["interval"]),
+            _figure(line["threshold"]),
+            f"[{colour.get(answer, 'dim')}]{answer}[/]",
+        )
+    console.print(table)
+    for control in audit["controls"]:
+        if not control["met"]:
+            console.print(f"[magenta]control off its gate:[/] {control['reason']}")
+    gaps = {f"{line['name']}: {line['reason']}" for line in audit["judgements"] if _open(line)}
+    for gap in sorted(gaps):
+        console.print(f"[yellow]open:[/] {gap}", highlight=False)
+    console.print(
+        f"[{colour[verdict]}]{verdict}[/] by the policy {policy['name']} ({policy['set_by']})"
+    )
+
+
+def _open(line: dict[str, Any]) -> bool:
+    return line["verdict"] == "INCONCLUSIVE"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _limits(interval: list[float | None] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{_figure(low)} to {_figure(high)}" if high is not None else f"at least {_figure(low)}"
