@@ -1,6 +1,5 @@
-"""Audits of what each observer of a federation really saw.
+"""Audits of what each observer of a federation really saw; `securefed audit` runs them.
 
-So far only the statistics exist: scores, intervals, ROC, epsilon bounds, policy and verdicts. The
-attacks that feed them (inversion, head leakage, shadow models) and `securefed audit` do not, so
-nothing here has been run against a federation yet.
+`suite` lists the steps, one folder holds each attack family (its `attack.py` first), `statistics`
+what they share, and `policy` and `verdicts` turn findings into an answer.
 """

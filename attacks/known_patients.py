@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from attacks.head_gradients import Drawn, HeadShape, Records, encoded_records, summed_gradients
+from attacks.membership.head_gradients import (
+    Drawn,
+    HeadShape,
+    Records,
+    encoded_records,
+    summed_gradients,
+)
 from attacks.result import Progress
 from attacks.subject import Subject
 

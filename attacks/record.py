@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from attacks.canaries import EpsilonAudit
-from attacks.intervals import Interval
+from attacks.epsilon.canaries import EpsilonAudit
 from attacks.policy import Gate, Policy
 from attacks.result import AttackResult
+from attacks.statistics.intervals import Interval
 from attacks.verdicts import AuditVerdict, Control, Finding, Judgement, gate_complaint
 from securefed.adversary.exposure import Exposure
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.canaries import EpsilonAudit
+from attacks.epsilon.canaries import EpsilonAudit
 from attacks.verdicts import Control, Finding
 
 Progress = Callable[[float], None]  # told the finished share, 0 to 1

@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from attacks import epsilon_audit, head_leakage, inversion, membership
-from attacks.canaries import EpsilonAudit
+from attacks.epsilon import attack as epsilon_audit
+from attacks.epsilon.canaries import EpsilonAudit
+from attacks.head import attack as head_leakage
+from attacks.inversion import attack as inversion
+from attacks.membership import attack as membership
+from attacks.membership.shadow_models import NoShadows, Shadows, prepare
 from attacks.policy import Attack, Policy
 from attacks.record import details_record, epsilon_record, verdict_record
 from attacks.result import AttackResult, Effort, Progress
-from attacks.shadow_models import NoShadows, Shadows, prepare
 from attacks.subject import Subject
 from attacks.verdicts import Check, judge
 from securefed.adversary.exposure import Exposure, Observer, Vector
@@ -74,7 +77,7 @@ class _Shadows:
 def steps(
     subject: Subject,
     exposures: Exposures,
-    attacks: Sequence[Attack],
+    attacks: Sequence[str],
     effort: Effort,
     canaries: epsilon_audit.CanarySecrets | None,
 ) -> list[Step]:
@@ -82,7 +85,7 @@ def steps(
 
     Args:
         exposures: of the observers to audit.
-        attacks: the families to run.
+        attacks: the families to run; names of others are passed over.
         canaries: the run's coins and directions, or None if it held none.
     """
     # Every observer has the released model.

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from attacks.canaries import EpsilonAudit
+from attacks.epsilon.canaries import EpsilonAudit
 from attacks.errors import InvalidScores
-from attacks.intervals import Estimate, Interval, holm, tail
 from attacks.policy import Attack, Gate, Policy, Scene, Threshold
+from attacks.statistics.intervals import Estimate, Interval, holm, tail
 
 
 class Verdict(Enum):

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from attacks.membership_scores import rmia_scores
-from attacks.targets import Floats
+from attacks.membership.scores import rmia_scores
+from attacks.statistics.targets import Floats
 
 GAMMA = 2.0
 SIZE = 10_000

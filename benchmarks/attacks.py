@@ -35,9 +35,9 @@ import numpy as np  # noqa: E402  # after the path
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from attacks.gradient_inversion import Recipe, invert  # noqa: E402
-from attacks.reconstruction_quality import psnr  # noqa: E402
-from attacks.reference_lenet import (  # noqa: E402
+from attacks.inversion.gradient_inversion import Recipe, invert  # noqa: E402
+from attacks.inversion.quality import psnr  # noqa: E402
+from attacks.inversion.reference_lenet import (  # noqa: E402
     IMAGE,
     ReferenceLeNet,
     gradients_of,

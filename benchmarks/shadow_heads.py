@@ -28,13 +28,13 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from attacks.head_gradients import (  # noqa: E402
+from attacks.membership.head_gradients import (  # noqa: E402
     Drawn,
     HeadShape,
     encoded_records,
     summed_gradients,
 )
-from attacks.shadow_heads import train_heads  # noqa: E402
+from attacks.membership.shadow_heads import train_heads  # noqa: E402
 from securefed.model.network import DualEncoderNetwork, NetworkShape  # noqa: E402
 from securefed.model.patients import PatientTensors  # noqa: E402
 from securefed.training.local import tokens_of  # noqa: E402

@@ -16,8 +16,9 @@ from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 
 if TYPE_CHECKING:
     from attacks.suite import Done, Step
+    from securefed.adversary.exposure import Observer
 
-OBSERVERS = ("server", "peer", "coalition", "outsider")
+OBSERVERS: "tuple[Observer, ...]" = ("server", "peer", "coalition", "outsider")
 ATTACKS = ("head leakage", "epsilon", "inversion", "membership", "malicious server")
 EPILOG = """\b
 Examples:
@@ -28,8 +29,8 @@ Examples:
 Results: audit.json and the folder audit/ with pictures, in the run directory. Exit code 3 where
 the policy is not met. docs/reading-an-audit.md explains every figure."""
 
-ROC = "roc / "  # attacks.membership names its curves so
-CANARIES = ("canary scores, included", "canary scores, excluded")  # and attacks.epsilon_audit
+ROC = "roc / "  # attacks.membership.attack names its curves so
+CANARIES = ("canary scores, included", "canary scores, excluded")  # and attacks.epsilon.attack
 
 Effort = Literal["quick", "default", "thorough"]
 Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
@@ -61,7 +62,7 @@ Report = Callable[[str, float], None]  # what is being done, and the finished sh
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json, nothing else.")
 def command(
     run_dir: Path,
-    observers: tuple[str, ...],
+    observers: "tuple[Observer, ...]",
     attacks: tuple[str, ...],
     quick: bool,
     thorough: bool,
@@ -115,7 +116,7 @@ def audit_run(
     directory: Path,
     *,
     effort: Effort = "default",
-    observers: Sequence[str] = OBSERVERS,
+    observers: "Sequence[Observer]" = OBSERVERS,
     attacks: Sequence[str] = ATTACKS,
     policy: Path | None = None,
     report: Report = lambda text, share: None,
@@ -265,7 +266,7 @@ def _show(audit: dict[str, Any], console: Console) -> None:
 
 
 def _open(line: dict[str, Any]) -> bool:
-    return line["verdict"] == "INCONCLUSIVE"
+    return bool(line["verdict"] == "INCONCLUSIVE")
 
 
 def _figure(value: float | None) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attacks.head_features import head_gradient, tokens_of
-from attacks.imprint import imprint, silenced, vector_of
-from attacks.malicious_server import checks
+from attacks.head.features import head_gradient, tokens_of
+from attacks.malicious_server.attack import checks
+from attacks.malicious_server.imprint import imprint, silenced, vector_of
 from attacks.verdicts import Check
 from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster

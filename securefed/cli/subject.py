@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.epsilon_audit import CanarySecrets
+from attacks.epsilon.attack import CanarySecrets
 from attacks.subject import Hospital, Subject, Training
 from securefed.adversary.exposure import Exposure, Observer
 from securefed.config import Settings

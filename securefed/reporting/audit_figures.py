@@ -23,10 +23,14 @@ BLUE, ORANGE, GREY = "#1b5e9e", "#b3541e", "0.6"
 class Reconstruction(Protocol):
     """A reconstruction beside the truth; images (size, size) in [0, 1]."""
 
-    caption: str
-    true: NDArray[np.float32]
-    reconstruction: NDArray[np.float32]
-    decoy: NDArray[np.float32]
+    @property
+    def caption(self) -> str: ...
+    @property
+    def true(self) -> NDArray[np.float32]: ...
+    @property
+    def reconstruction(self) -> NDArray[np.float32]: ...
+    @property
+    def decoy(self) -> NDArray[np.float32]: ...
 
 
 def empty_folder(folder: Path) -> Path:
@@ -84,7 +88,7 @@ def draw_canaries(included: Floats, excluded: Floats, title: str, path: Path) ->
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.add_subplot()
-        bins = np.histogram_bin_edges(np.concatenate([included, excluded]), bins=30)
+        bins = np.histogram_bin_edges(np.concatenate([included, excluded]), bins=30).tolist()
         axes.hist(excluded, bins=bins, color=GREY, alpha=0.6, label="left out")
         axes.hist(included, bins=bins, color=ORANGE, alpha=0.6, label="included")
         axes.set_xlabel("score of a canary")

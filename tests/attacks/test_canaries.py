@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from attacks.canaries import CanaryPlan, EpsilonAudit, audit_epsilon, flip_coins, guess
-from attacks.epsilon_bounds import f_dp_bound, one_run_bound
+from attacks.epsilon.bounds import f_dp_bound, one_run_bound
+from attacks.epsilon.canaries import CanaryPlan, EpsilonAudit, audit_epsilon, flip_coins, guess
+from attacks.epsilon.gaussian_dp import gaussian_epsilon
 from attacks.errors import InvalidScores
-from attacks.gaussian_dp import gaussian_epsilon
 
 PLAN = CanaryPlan(canaries=200, guesses_in=20, guesses_out=20, delta=1e-5)
 

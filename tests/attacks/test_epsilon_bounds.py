@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from attacks.epsilon_bounds import (
+from attacks.epsilon.bounds import (
     approximate_dp_curve,
     f_dp_bound,
     f_dp_mu_bound,
@@ -17,9 +17,9 @@ from attacks.epsilon_bounds import (
     one_run_bound,
     one_run_p_value,
 )
-from attacks.epsilon_power import critical_correct, guess_accuracy_gaussian
+from attacks.epsilon.gaussian_dp import gaussian_epsilon, gaussian_mu
+from attacks.epsilon.power import critical_correct, guess_accuracy_gaussian
 from attacks.errors import InvalidScores
-from attacks.gaussian_dp import gaussian_epsilon, gaussian_mu
 
 counts = st.integers(1, 60).flatmap(
     lambda r: st.tuples(st.integers(r, 200), st.just(r), st.integers(0, r))

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.canaries import CanaryPlan, audit_epsilon
-from attacks.canary_scores import log_ratio, score_laws
-from attacks.composed_power import (
+from attacks.epsilon.attack import CanarySecrets, attack, controls
+from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
+from attacks.epsilon.composed_power import (
     CanaryView,
     choose_guesses,
     composed_power,
     critical_count,
     power_of,
 )
-from attacks.epsilon_audit import CanarySecrets, attack, controls
-from attacks.epsilon_power import guess_accuracy_gaussian
+from attacks.epsilon.power import guess_accuracy_gaussian
+from attacks.epsilon.scores import log_ratio, score_laws
+from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
 from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
-from attacks.trade_off import SubsampledGaussian
 from attacks.verdicts import Verdict, gate_complaint, judge
 from securefed.adversary.exposure import Exposure, RoundView
 from securefed.config import Settings

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from attacks.canaries import CanaryPlan, flip_coins, guess
-from attacks.epsilon_bounds import f_dp_bound, one_run_bound
-from attacks.epsilon_power import (
+from attacks.epsilon.bounds import f_dp_bound, one_run_bound
+from attacks.epsilon.canaries import CanaryPlan, flip_coins, guess
+from attacks.epsilon.gaussian_dp import gaussian_epsilon, gaussian_mu
+from attacks.epsilon.power import (
     critical_correct,
     guess_accuracy_gaussian,
     power,
@@ -18,7 +19,6 @@ from attacks.epsilon_power import (
     smallest_visible_epsilon,
 )
 from attacks.errors import InvalidScores
-from attacks.gaussian_dp import gaussian_epsilon, gaussian_mu
 
 
 @settings(max_examples=30, deadline=None)

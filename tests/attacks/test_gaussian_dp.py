@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from attacks.errors import InvalidScores, TooFewTargets
-from attacks.gaussian_dp import (
+from attacks.epsilon.gaussian_dp import (
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
     hockey_stick,
     point_estimate,
 )
+from attacks.errors import InvalidScores, TooFewTargets
 
 DELTA = 1e-5
 

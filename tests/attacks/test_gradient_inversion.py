@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.errors import InvalidScores
-from attacks.gradient_inversion import (
+from attacks.inversion.controls import NOISE, PLAIN, PRIVATE, run_controls
+from attacks.inversion.gradient_inversion import (
     Recipe,
     Simulate,
     _add_variation_slope,
@@ -17,10 +18,9 @@ from attacks.gradient_inversion import (
     invert,
     step_decay,
 )
-from attacks.inversion_controls import NOISE, PLAIN, PRIVATE, run_controls
-from attacks.local_updates import LocalSteps, Presence, trained_names, updates_of
+from attacks.inversion.local_updates import LocalSteps, Presence, trained_names, updates_of
+from attacks.inversion.reference_lenet import ReferenceLeNet, gradients_of, smooth_picture
 from attacks.policy import load_policy
-from attacks.reference_lenet import ReferenceLeNet, gradients_of, smooth_picture
 from attacks.result import Effort
 from attacks.verdicts import gate_complaint
 from securefed.model.network import DualEncoderNetwork, NetworkShape

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.errors import TooFewTargets
-from attacks.head_controls import NULL, POSITIVE
-from attacks.head_features import (
+from attacks.head.attack import PLANS, attack, controls
+from attacks.head.controls import NULL, POSITIVE
+from attacks.head.features import (
     HeadGradient,
     head_gradient,
     label_count,
@@ -20,9 +21,8 @@ from attacks.head_features import (
     signatures,
     tokens_of,
 )
-from attacks.head_leakage import PLANS, attack, controls
-from attacks.head_matching import build_filter
-from attacks.head_updates import PLAIN, Mechanism, client_update
+from attacks.head.matching import build_filter
+from attacks.head.updates import PLAIN, Mechanism, client_update
 from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
@@ -397,7 +397,7 @@ def test_the_positive_control_falls_off_its_gate_when_the_update_is_noise(
         size = sum(p.numel() for n, p in network.named_parameters() if n in shared)
         return np.random.default_rng(3).normal(size=size).astype(np.float32)
 
-    monkeypatch.setattr("attacks.head_controls.client_update", noise)
+    monkeypatch.setattr("attacks.head.controls.client_update", noise)
     found = controls(Effort.QUICK, 0, lambda share: None).controls
     (gate,) = [gate for gate in load_policy().gates if gate.control == POSITIVE]
     assert gate_complaint(gate, found)

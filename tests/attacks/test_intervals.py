@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from attacks.errors import InvalidScores, TooFewTargets
-from attacks.intervals import (
+from attacks.statistics.intervals import (
     Interval,
     Proportion,
     Resampled,
@@ -20,7 +20,7 @@ from attacks.intervals import (
     clopper_pearson,
     holm,
 )
-from attacks.targets import ScoredTargets
+from attacks.statistics.targets import ScoredTargets
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.5, 0.9, 0.95, 0.999]))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import inversion
-from attacks.gradient_inversion import Recipe
-from attacks.inversion import Plan, attack, visible_updates
-from attacks.inversion_matching import (
+from attacks.inversion import attack as inversion
+from attacks.inversion.attack import Plan, attack, visible_updates
+from attacks.inversion.gradient_inversion import Recipe
+from attacks.inversion.matching import (
     Distances,
     Gallery,
     Trial,
@@ -17,7 +17,7 @@ from attacks.inversion_matching import (
     draw_trials,
     images_of,
 )
-from attacks.inversion_scenes import worst_case
+from attacks.inversion.scenes import worst_case
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
 from securefed.adversary.exposure import Exposure, Observer, RoundView

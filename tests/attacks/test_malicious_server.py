@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from attacks.errors import AuditError
-from attacks.head_features import HeadGradient, head_gradient, signatures, tokens_of
-from attacks.head_updates import PLAIN, client_update
-from attacks.imprint import (
+from attacks.head.features import HeadGradient, head_gradient, signatures, tokens_of
+from attacks.head.updates import PLAIN, client_update
+from attacks.malicious_server.attack import checks
+from attacks.malicious_server.imprint import (
     Bins,
     bins_of_gradient,
     bins_of_patients,
@@ -16,7 +17,6 @@ from attacks.imprint import (
     silenced,
     vector_of,
 )
-from attacks.malicious_server import checks
 from attacks.verdicts import Check
 from securefed.cli.malicious_client import kernel_leak, malicious_checks
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import membership
-from attacks.federation_replay import replay
-from attacks.membership_fixture import NETWORK, fixture, fixture_controls
-from attacks.membership_scores import lira_offline
-from attacks.policy import load_policy
-from attacks.result import AttackResult, Effort
-from attacks.shadow_models import (
+from attacks.membership import attack as membership
+from attacks.membership.federation_replay import replay
+from attacks.membership.fixture import NETWORK, fixture, fixture_controls
+from attacks.membership.scores import lira_offline
+from attacks.membership.shadow_models import (
     NoShadows,
     Shadows,
     balanced_membership,
@@ -20,6 +18,8 @@ from attacks.shadow_models import (
     replay_plan,
     train,
 )
+from attacks.policy import load_policy
+from attacks.result import AttackResult, Effort
 from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
 from securefed.adversary.exposure import Exposure, RoundView

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy import stats
 
 from attacks.errors import InvalidScores, TooFewTargets
-from attacks.membership_scores import (
+from attacks.membership.scores import (
     gradient_cosine,
     lira_offline,
     lira_online,
@@ -19,8 +19,8 @@ from attacks.membership_scores import (
     rmia_log_ratio,
     rmia_scores,
 )
-from attacks.roc import auc
-from attacks.targets import ScoredTargets
+from attacks.statistics.roc import auc
+from attacks.statistics.targets import ScoredTargets
 
 # --- confidences --------------------------------------------------------------------------------
 

@@ -47,6 +47,8 @@ GATES = {
     ),
     ("epsilon", "true epsilon 2", "share of bounds above the truth"): ("at_most", 0.05),
     ("epsilon", "true epsilon 8", "share of bounds above the truth"): ("at_most", 0.05),
+    # "Also audit a run with sigma halved: where power allows it must be caught."
+    ("epsilon", "half the noise of epsilon 8", "share contradicted"): ("at_least", 0.6),
 }
 
 
@@ -147,5 +149,5 @@ def test_a_missing_or_huge_file_is_refused(tmp_path):
 
 def test_what_the_policy_does_not_name_has_no_threshold():
     assert DEFAULT.threshold("membership", "auc", "as configured").at_most == 0.60
-    assert DEFAULT.threshold("membership", "auc", "worst case") is None
+    assert DEFAULT.threshold("membership", "auc", "worst case").at_most is None
     assert DEFAULT.threshold("membership", "accuracy", "as configured") is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks.errors import InvalidScores, TooFewTargets
-from attacks.reconstruction_quality import (
+from attacks.inversion.quality import (
     LARGEST_PSNR_DB,
     Image,
     is_identified,

@@ -8,9 +8,9 @@ from scipy import stats
 from sklearn import metrics
 
 from attacks.errors import InvalidScores
-from attacks.intervals import clopper_pearson
-from attacks.roc import auc, roc_curve, tpr_at_fpr
-from attacks.targets import ScoredTargets
+from attacks.statistics.intervals import clopper_pearson
+from attacks.statistics.roc import auc, roc_curve, tpr_at_fpr
+from attacks.statistics.targets import ScoredTargets
 
 
 @st.composite

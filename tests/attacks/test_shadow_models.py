@@ -8,12 +8,16 @@ import torch
 from torch.nn import functional as F
 
 from attacks.errors import TooFewTargets
-from attacks.federation_replay import ReplayPlan, replay
-from attacks.head_gradients import Drawn, HeadShape, encoded_records, gradients, summed_gradients
-from attacks.parallel import side_by_side
-from attacks.result import Effort
-from attacks.shadow_heads import train_heads
-from attacks.shadow_models import (
+from attacks.membership.federation_replay import ReplayPlan, replay
+from attacks.membership.head_gradients import (
+    Drawn,
+    HeadShape,
+    encoded_records,
+    gradients,
+    summed_gradients,
+)
+from attacks.membership.shadow_heads import train_heads
+from attacks.membership.shadow_models import (
     NoShadows,
     Shadows,
     balanced_membership,
@@ -22,6 +26,8 @@ from attacks.shadow_models import (
     replay_plan,
     train,
 )
+from attacks.parallel import side_by_side
+from attacks.result import Effort
 from attacks.subject import Hospital, Subject, Training
 from securefed.federation.strategies import build_strategy
 from securefed.model.network import DualEncoderNetwork, NetworkShape
@@ -148,7 +154,7 @@ def test_many_models_at_once_equal_one_after_another(monkeypatch: pytest.MonkeyP
     draw = torch.Generator().manual_seed(0)
     heads = torch.randn(3, shape.size, generator=draw)
     model, record = torch.nonzero(torch.rand(3, 9, generator=draw) < 0.6, as_tuple=True)
-    monkeypatch.setattr("attacks.head_gradients.CHUNK", 700)  # several chunks
+    monkeypatch.setattr("attacks.membership.head_gradients.CHUNK", 700)  # several chunks
     together = summed_gradients(shape, heads, records, Drawn(model, record), 0.5)
     monkeypatch.undo()
     for index in range(3):
@@ -281,7 +287,7 @@ def test_same_seed_gives_the_same_shadows() -> None:
 def test_quick_shadows_that_stop_early_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(PLAIN)
     released = flatten(dict(subject.network.named_parameters()), list(subject.shared))
-    monkeypatch.setattr("attacks.shadow_models.AFFORDABLE", {Effort.QUICK: 1200.0})
+    monkeypatch.setattr("attacks.membership.shadow_models.AFFORDABLE", {Effort.QUICK: 1200.0})
     shadows = prepare(subject, released, Effort.QUICK, lambda _: None)
     assert isinstance(shadows, Shadows)
     assert shadows.plan.training.rounds < ROUNDS

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attacks.head_features import Floats, HeadGradient
-from attacks.sparse_recovery import recover
+from attacks.head.features import Floats, HeadGradient
+from attacks.head.sparse_recovery import recover
 
 UNITS, WIDTH = 64, 12
 

@@ -4,16 +4,16 @@ import subprocess
 import sys
 
 MODULES = [
-    "canaries",
-    "epsilon_bounds",
-    "epsilon_power",
+    "epsilon.bounds",
+    "epsilon.canaries",
+    "epsilon.gaussian_dp",
+    "epsilon.power",
     "errors",
-    "gaussian_dp",
-    "intervals",
-    "membership_scores",
+    "membership.scores",
     "policy",
-    "roc",
-    "targets",
+    "statistics.intervals",
+    "statistics.roc",
+    "statistics.targets",
     "verdicts",
 ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attacks.errors import InvalidScores
-from attacks.targets import ScoredTargets
+from attacks.statistics.targets import ScoredTargets
 
 SCORES = [0.1, 0.2, 0.3, 0.4]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attacks.epsilon_bounds import composed_bound, f_dp_bound, gaussian_curve
+from attacks.epsilon.bounds import composed_bound, f_dp_bound, gaussian_curve
+from attacks.epsilon.gaussian_dp import gaussian_delta, gaussian_epsilon
+from attacks.epsilon.trade_off import LOSS_LARGEST, SubsampledGaussian
 from attacks.errors import InvalidScores
-from attacks.gaussian_dp import gaussian_delta, gaussian_epsilon
-from attacks.trade_off import LOSS_LARGEST, SubsampledGaussian
 from securefed.privacy.accounting import Event, epsilon
 
 ONE = SubsampledGaussian(1.0, 1)

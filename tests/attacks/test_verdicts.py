@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from attacks.canaries import CanaryPlan, audit_epsilon
+from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.errors import InvalidScores
-from attacks.intervals import Interval, Proportion, Resampled
 from attacks.policy import load_policy
+from attacks.statistics.intervals import Interval, Proportion, Resampled
 from attacks.verdicts import Check, Control, Finding, Verdict, judge
 
 POLICY = load_policy()

@@ -1,0 +1,1 @@
+"""Canary bounds on epsilon: what the run's own noise provably let through."""

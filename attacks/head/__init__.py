@@ -1,0 +1,1 @@
+"""Head leakage: features, label counts and images from the classifier's update, in closed form."""

@@ -1,0 +1,110 @@
+"""Pictures of the head leakage attack: a recovered feature turned into an image of one slice.
+
+The easiest case: one patient of one slice, alone in the batch, under the run's mechanism. Twice:
+with the encoders known, and with a surrogate's (the same shape, other weights), which is what an
+attacker has who was never told them.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attacks.head.feature_inversion import invert_feature
+from attacks.head.features import row_ratio, signatures, tokens_of
+from attacks.head.stage import People, part
+from attacks.head.worst_case import mechanism_of, simulated_gradient
+from attacks.result import AttackResult, Picture, Progress
+from attacks.subject import Subject
+from securefed.adversary.exposure import RoundView
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+from securefed.model.sharing import load_vector
+
+
+def pictures_of(
+    subject: Subject,
+    view: RoundView,
+    people: People,
+    count: int,
+    iterations: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> AttackResult:
+    """One slice of one patient alone in the batch, from its recovered feature."""
+    network = copy.deepcopy(subject.network).eval().requires_grad_(True)
+    load_vector(network, list(subject.shared), view.shared)
+    slices = _one_slice(people.reference)
+    start = (slices.ct.float().mean((0, 1)) / 255, slices.mri.float().mean((0, 1)) / 255)
+    spread = np.nanstd(signatures(network, tokens_of(network, slices)).ratios, axis=0)
+    pictures, figures = [], []
+    encoders = {"known": network, "surrogate": _surrogate(network, rng)}
+    for number in range(count):
+        hospital = people.hospitals[number % len(people.hospitals)]
+        pool = _one_slice(hospital.train)
+        if not len(pool):
+            continue  # none of its patients has both scans of the middle slice
+        row = int(rng.integers(len(pool)))
+        patient = pool[row : row + 1]
+        gradient = simulated_gradient(
+            subject, network, patient, mechanism_of(subject, hospital), rng
+        )
+        for half, (kind, with_encoders) in enumerate(encoders.items()):
+            share = (number + half / 2) / count
+            inverted = invert_feature(
+                with_encoders,
+                row_ratio(gradient),
+                spread,
+                start,
+                iterations,
+                part(progress, share, share + 0.5 / count),
+            )
+            true = _grey(patient.ct[0, 0])
+            decoy = _nearest(inverted.ct, _one_slice(people.decoys[hospital.name]))
+            gain = _psnr(true, inverted.ct) - _psnr(true, start[0].numpy())
+            figures.append({"encoders": kind, "psnr over the mean image, dB": gain})
+            caption = f"head leakage, worst case, batch 1, encoders {kind}: {gain:+.1f} dB"
+            pictures.append(Picture(f"{caption} over the mean image", true, inverted.ct, decoy))
+    return AttackResult(pictures=tuple(pictures), details={"pictures": figures})
+
+
+def _surrogate(network: DualEncoderNetwork, rng: np.random.Generator) -> DualEncoderNetwork:
+    """The network with encoders of the same shape and other weights."""
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        fresh = DualEncoderNetwork(network.shape)
+    other.encoder_ct, other.encoder_mri = fresh.encoder_ct, fresh.encoder_mri
+    return other
+
+
+def _one_slice(group: PatientTensors) -> PatientTensors:
+    """The middle slice of each patient that has both modalities there."""
+    count = (group.has_ct | group.has_mri).sum(1)
+    middle = (count // 2).clamp(max=group.has_ct.shape[1] - 1)
+    rows = torch.arange(len(group))
+    keep = group.has_ct[rows, middle] & group.has_mri[rows, middle]
+    rows, middle = rows[keep], middle[keep]
+    return PatientTensors(
+        group.ct[rows, middle][:, None],
+        group.mri[rows, middle][:, None],
+        group.has_ct[rows, middle][:, None],
+        group.has_mri[rows, middle][:, None],
+        group.label[rows],
+    )
+
+
+def _grey(images: torch.Tensor) -> NDArray[np.float32]:
+    grey: NDArray[np.float32] = (images.float() / 255).numpy()
+    return grey
+
+
+def _nearest(image: NDArray[np.float32], group: PatientTensors) -> NDArray[np.float32]:
+    images = _grey(group.ct[:, 0])
+    nearest: NDArray[np.float32] = images[((images - image) ** 2).mean((1, 2)).argmin()]
+    return nearest
+
+
+def _psnr(true: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(-10 * np.log10(max(float(((true - other) ** 2).mean()), 1e-12)))

@@ -1,0 +1,1 @@
+"""Gradient inversion: images from updates, by search."""

@@ -1,0 +1,177 @@
+"""Whom a reconstruction shows: targets and their decoys, compared in the encoders' features.
+
+A trial is one training patient, chosen before anything is reconstructed, and decoys who took no
+part: held-out patients with the same modalities, of the same hospital as far as there are enough.
+Candidates are compared with the reconstruction by what the encoders make of both, which tells heads
+apart better than pixels do. A reconstruction that knows nothing picks the target with probability
+1 / (decoys + 1), because it was chosen without looking.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attacks.inversion.quality import LEAST_DECOYS
+from attacks.subject import Hospital
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+
+Distances = NDArray[np.float64]
+Key = tuple[str, bool, int]  # hospital, whether held out, row: one patient
+Gallery = dict[Key, Tensor]  # patient -> features of its slices, (slices, 2, features)
+ENCODE_CHUNK = 64  # slices encoded at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One target and its decoys.
+
+    Attributes:
+        hospital: the target's.
+        keys: who the candidates are, in order.
+        candidates: the target first, then LEAST_DECOYS decoys; images as uint8.
+    """
+
+    hospital: str
+    keys: tuple[Key, ...] = field(repr=False)
+    candidates: PatientTensors = field(repr=False)
+
+
+def draw_trials(
+    hospitals: Sequence[Hospital], among: Sequence[str], count: int, rng: np.random.Generator
+) -> list[Trial]:
+    """At most `count` trials with targets of the hospitals named in `among`, each patient once.
+
+    Patients with too few decoys of the same modalities are no targets; an empty list means that
+    nobody has enough.
+    """
+    held_out = {each.name: _by_modalities(each.held_out) for each in hospitals}
+    targets: list[tuple[Hospital, int, tuple[bool, bool]]] = []
+    for hospital in hospitals:
+        if hospital.name in among:
+            for modalities, rows in _by_modalities(hospital.train).items():
+                enough = sum(len(of.get(modalities, ())) for of in held_out.values())
+                if enough >= LEAST_DECOYS and any(modalities):
+                    targets += [(hospital, row, modalities) for row in rows]
+    order = rng.permutation(len(targets))[:count]
+    return [_trial(hospitals, held_out, targets[int(i)], rng) for i in order]
+
+
+def _by_modalities(group: PatientTensors) -> dict[tuple[bool, bool], list[int]]:
+    """(has CT, has MRI) -> rows."""
+    rows: dict[tuple[bool, bool], list[int]] = {}
+    has_ct, has_mri = group.has_ct.any(dim=1).tolist(), group.has_mri.any(dim=1).tolist()
+    for row, modalities in enumerate(zip(has_ct, has_mri, strict=True)):
+        rows.setdefault(modalities, []).append(row)
+    return rows
+
+
+def _trial(
+    hospitals: Sequence[Hospital],
+    held_out: dict[str, dict[tuple[bool, bool], list[int]]],
+    target: tuple[Hospital, int, tuple[bool, bool]],
+    rng: np.random.Generator,
+) -> Trial:
+    own, row, modalities = target
+    parts = [own.train[row : row + 1]]
+    keys: list[Key] = [(own.name, False, row)]
+    missing = LEAST_DECOYS
+    for hospital in sorted(hospitals, key=lambda each: each.name != own.name):  # own first
+        rows = held_out[hospital.name].get(modalities, [])
+        drawn = [rows[int(i)] for i in rng.permutation(len(rows))[:missing]]
+        parts.append(hospital.held_out[torch.tensor(drawn).long()])
+        keys += [(hospital.name, True, each) for each in drawn]
+        missing -= len(drawn)
+    return Trial(own.name, tuple(keys), _concatenate(parts))
+
+
+def _concatenate(parts: Sequence[PatientTensors]) -> PatientTensors:
+    slices = max(part.ct.shape[1] for part in parts)
+
+    def padded(name: str) -> Tensor:
+        pieces = []
+        for part in parts:
+            piece = getattr(part, name)
+            room = piece.new_zeros((len(piece), slices, *piece.shape[2:]))
+            room[:, : piece.shape[1]] = piece
+            pieces.append(room)
+        return torch.cat(pieces)
+
+    return PatientTensors(
+        padded("ct"),
+        padded("mri"),
+        padded("has_ct"),
+        padded("has_mri"),
+        torch.cat([part.label for part in parts]),
+    )
+
+
+def middle_slices(group: PatientTensors) -> PatientTensors:
+    """The same patients with their middle slice only."""
+    middle = (group.has_ct | group.has_mri).sum(dim=1) // 2
+    row = torch.arange(len(group))
+    return PatientTensors(
+        group.ct[row, middle, None],
+        group.mri[row, middle, None],
+        group.has_ct[row, middle, None],
+        group.has_mri[row, middle, None],
+        group.label,
+    )
+
+
+def images_of(group: PatientTensors) -> Tensor:
+    """(patients, slices, 2, size, size) in [0, 1], CT first."""
+    return torch.stack([group.ct, group.mri], dim=2).float() / 255
+
+
+def presence_of(group: PatientTensors) -> Tensor:
+    """(patients, slices, 2) bool, CT first."""
+    return torch.stack([group.has_ct, group.has_mri], dim=2)
+
+
+@torch.no_grad()
+def features(network: DualEncoderNetwork, images: Tensor) -> Tensor:
+    """(n, 2, size, size) in [0, 1] -> (n, 2, features) of the encoders."""
+    parts = []
+    for chunk in torch.split(images, ENCODE_CHUNK):
+        ct, mri = network.encode(chunk[:, None, 0], chunk[:, None, 1])
+        parts.append(torch.stack([ct.flatten(1), mri.flatten(1)], dim=1))
+    return torch.cat(parts)
+
+
+def candidate_distances(
+    network: DualEncoderNetwork,
+    reconstructions: Tensor,
+    candidates: PatientTensors,
+    keys: Sequence[Key],
+    gallery: Gallery,
+) -> Distances:
+    """Distance of each candidate to its nearest reconstruction, (candidates,).
+
+    The mean squared difference of features, over the modalities that the slice has; of a
+    candidate's slices and the reconstructions the best pair counts.
+
+    Args:
+        reconstructions: (n, 2, size, size) in [0, 1].
+        keys: who the candidates are.
+        gallery: features already known, with this network and these slices; grows.
+    """
+    present = presence_of(candidates)  # (c, slices, 2)
+    seen = present.any(dim=2)
+    new = torch.tensor([i for i, key in enumerate(keys) if key not in gallery]).long()
+    if len(new):
+        encoded = features(network, images_of(candidates[new])[seen[new]])
+        parts = torch.split(encoded, seen[new].sum(dim=1).tolist())
+        gallery.update(zip((keys[int(i)] for i in new), parts, strict=True))
+    known = torch.cat([gallery[key] for key in keys])  # (m, 2, f)
+    found = features(network, reconstructions)  # (n, 2, f)
+    has = present[seen].float()  # (m, 2)
+    each = torch.stack([torch.cdist(known[:, i], found[:, i]).square() for i in (0, 1)], dim=2)
+    nearest = ((each * has[:, None]).sum(dim=2) / has.sum(dim=1)[:, None]).amin(dim=1)  # (m,)
+    distance = torch.full(seen.shape, torch.inf)
+    distance[seen] = nearest
+    return distance.amin(dim=1).double().numpy() / found.shape[2]

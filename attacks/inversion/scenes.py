@@ -1,0 +1,234 @@
+"""The two scenes of gradient inversion on a run: as configured, and the worst case.
+
+as configured   an update that the observer saw is explained by a few dummy patients of one slice
+                each, under the run's own steps and with its labels' mixture read off the last
+                bias; whom the dummies show is tried on training patients of that hospital
+worst case      one patient, one slice, one step, known label: the gradient of the run's shared
+                parameters, clipped and noised as the run does, through the run's network
+
+Personal parameters that are trained are taken as initialised, which is exact in round 1 only.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attacks.inversion.gradient_inversion import Recipe, count_positive, invert
+from attacks.inversion.local_updates import LocalSteps, Presence, trained_names, updates_of
+from attacks.inversion.matching import (
+    Gallery,
+    Key,
+    Trial,
+    candidate_distances,
+    images_of,
+    middle_slices,
+    presence_of,
+)
+from attacks.inversion.quality import is_identified, psnr, ssim
+from attacks.result import Picture, Progress
+from attacks.subject import Subject
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+from securefed.model.sharing import Vector, load_vector
+
+LAST_BIAS = "classifier.output.bias"  # its gradient is the mean of (probability - label)
+LONGEST_UNROLL = 20  # steps; more of SGD are unrolled as 20 longer ones
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One reconstruction tried on one target: nearer than every decoy or not, and how good.
+
+    Attributes:
+        psnr_db, ssim: of the modalities that the target has, averaged.
+        psnr_of_start_db: of the mean head that the search began from: what is known beforehand.
+    """
+
+    identified: bool
+    psnr_db: float
+    psnr_of_start_db: float
+    ssim: float
+    true: NDArray[np.float32] = field(repr=False)  # (size, size), of one modality
+    reconstruction: NDArray[np.float32] = field(repr=False)
+    decoy: NDArray[np.float32] = field(repr=False)
+
+    def picture(self, caption: str) -> Picture:
+        return Picture(caption, self.true, self.reconstruction, self.decoy)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An update to attack: whose it is (one hospital, or several where it is their mean)."""
+
+    hospitals: tuple[str, ...]
+    round_number: int
+    shared: Vector = field(repr=False)
+    update: Vector = field(repr=False)
+
+
+def network_at(subject: Subject, shared: Vector) -> DualEncoderNetwork:
+    """A copy of the run's network with the given shared parameters."""
+    network = copy.deepcopy(subject.network).eval()
+    load_vector(network, list(subject.shared), shared)
+    return network.requires_grad_(False)
+
+
+def mean_head(trials: Sequence[Trial]) -> Tensor:
+    """The decoys' mean middle slice, (2, size, size): what heads look like in general."""
+    total, count = torch.zeros(()), torch.zeros(2)
+    for trial in trials:
+        decoys = middle_slices(trial.candidates[1:])
+        has = presence_of(decoys)[:, 0].float()  # (decoys, 2)
+        total = total + (images_of(decoys)[:, 0] * has[..., None, None]).sum(dim=0)
+        count += has.sum(dim=0)
+    return total / count.clamp_min(1)[:, None, None]
+
+
+def as_configured(
+    subject: Subject,
+    seen: Seen,
+    trials: Sequence[Trial],
+    dummies: int,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+) -> list[Attempt]:
+    """Explain one update by `dummies` patients, and try each trial's candidates on them."""
+    network = network_at(subject, seen.shared)
+    start = mean_head(trials)
+    share = positive_share(subject, network, seen, trials)
+    positive = round(dummies * share)
+    yes = torch.ones(1, dummies, 1, dtype=torch.bool)
+    presence = Presence(yes, yes, (torch.arange(dummies) < positive).float()[None])
+    trained = trained_names(network, subject.encoders_train)
+    simulate = updates_of(network, subject.shared, trained, presence, local_steps(subject))
+    observed = torch.from_numpy(seen.update.copy())[None]
+    shape = (dummies, 2, 1, *start.shape[1:])
+    around = start[None, :, None]
+    found = invert(simulate, observed, shape, recipe, seed, None, progress, around)
+    images = found.images[0, :, :, 0]  # (dummies, 2, size, size)
+    gallery: Gallery = {}
+    return [
+        _attempt(network, images, trial.candidates, trial.keys, gallery, start) for trial in trials
+    ]
+
+
+def local_steps(subject: Subject) -> LocalSteps:
+    """The run's local training as it is unrolled."""
+    training = subject.training
+    count = min(training.local_steps, LONGEST_UNROLL)
+    # Fewer, longer steps go as far; only for SGD, which moves in proportion to its rate.
+    rate = training.learning_rate * training.local_steps / count
+    return LocalSteps(training.optimizer, rate, count, training.proximal)
+
+
+def positive_share(
+    subject: Subject, network: DualEncoderNetwork, seen: Seen, trials: Sequence[Trial]
+) -> float:
+    """Share of positive patients in the update's batch, from the last bias; one half if unseen.
+
+    The network's mean probability comes from decoys: images that an attacker may have.
+    """
+    if LAST_BIAS not in subject.shared or subject.training.optimizer != "sgd":
+        return 0.5
+    sizes = [network.get_parameter(name).numel() for name in subject.shared]
+    place = sum(sizes[: subject.shared.index(LAST_BIAS)])
+    taken = subject.training.local_steps * subject.training.learning_rate
+    decoys = trials[0].candidates[1:]
+    with torch.no_grad():
+        logits = network(decoys.ct, decoys.mri, decoys.has_ct, decoys.has_mri)
+    records = 100  # only the resolution of the share
+    gradient = -float(seen.update[place]) / taken
+    return count_positive(gradient, records, float(torch.sigmoid(logits).mean())) / records
+
+
+def worst_case(
+    subject: Subject,
+    shared: Vector,
+    trials: Sequence[Trial],
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+    everything: bool = False,
+) -> list[Attempt]:
+    """One slice's gradient per trial, attacked alone.
+
+    Args:
+        everything: as if all parameters were shared, encoders included.
+    """
+    network = network_at(subject, shared)
+    slices = [middle_slices(trial.candidates) for trial in trials]
+    truth = torch.stack([images_of(each)[0] for each in slices])[:, None]  # (t, 1, 1, 2, s, s)
+    images = truth.transpose(2, 3)  # (trials, patients 1, 2, slices 1, size, size)
+    has = torch.stack([presence_of(each)[0] for each in slices])[:, None]  # (trials, 1, 1, 2)
+    labels = torch.stack([each.label[0] for each in slices])[:, None]
+    presence = Presence(has[..., 0], has[..., 1], labels)
+    trained = trained_names(network, subject.encoders_train or everything)
+    names = trained if everything else list(subject.shared)
+    noise = torch.Generator().manual_seed(seed)
+    whole = updates_of(network, trained, trained, presence, LocalSteps())(images).detach()
+    simulate = updates_of(network, names, trained, presence, LocalSteps())
+    observed = _released(subject, trials, simulate(images).detach(), whole, noise)
+    start = mean_head(trials)
+    shape, around = tuple(images.shape[1:]), start[None, :, None]
+    found = invert(simulate, observed, shape, recipe, seed, presence.pixels, progress, around)
+    shown = found.images[:, :, :, 0]  # (trials, 1, 2, size, size)
+    gallery: Gallery = {}  # of middle slices
+    return [
+        _attempt(network, image, group, trial.keys, gallery, start)
+        for image, group, trial in zip(shown, slices, trials, strict=True)
+    ]
+
+
+def _released(
+    subject: Subject,
+    trials: Sequence[Trial],
+    gradients: Tensor,
+    whole: Tensor,
+    drawn: torch.Generator,
+) -> Tensor:
+    """Clip each gradient by the norm over all trained parameters, and add the hospital's noise."""
+    clip = subject.training.clip_norm
+    if clip is None:
+        return gradients
+    scale = (clip / whole.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+    multipliers = {each.name: each.noise_multiplier for each in subject.hospitals}
+    std = torch.tensor([multipliers[trial.hospital] * clip for trial in trials])[:, None]
+    released: Tensor = gradients * scale + std * torch.randn(gradients.shape, generator=drawn)
+    return released
+
+
+def _attempt(
+    network: DualEncoderNetwork,
+    images: Tensor,
+    candidates: PatientTensors,
+    keys: Sequence[Key],
+    gallery: Gallery,
+    start: Tensor,
+) -> Attempt:
+    """Try reconstructions (n, 2, size, size) on a target (first) and its decoys."""
+    distances = candidate_distances(network, images, candidates, keys, gallery)
+    decoy = 1 + int(distances[1:].argmin())
+    target = middle_slices(candidates[:1])
+    modalities = presence_of(target)[0, 0]  # (2,)
+    true = images_of(target)[0, 0]  # (2, size, size)
+    # The dummy that is nearest to the truth: figures and pictures flatter the attack, if anything.
+    best = images[(images - true)[:, modalities].square().mean(dim=(1, 2, 3)).argmin()]
+    shown = 0 if modalities[0] else 1
+    seen = [
+        (true[m].numpy(), best[m].numpy(), start[m].numpy()) for m in (0, 1) if bool(modalities[m])
+    ]
+    return Attempt(
+        identified=is_identified(float(distances[0]), distances[1:]),
+        psnr_db=float(np.mean([psnr(t, found) for t, found, _ in seen])),
+        psnr_of_start_db=float(np.mean([psnr(t, begun) for t, _, begun in seen])),
+        ssim=float(np.mean([ssim(t, found) for t, found, _ in seen])),
+        true=true[shown].numpy(),
+        reconstruction=best[shown].numpy(),
+        decoy=images_of(middle_slices(candidates[decoy : decoy + 1]))[0, 0, shown].numpy(),
+    )

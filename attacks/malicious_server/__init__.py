@@ -1,0 +1,1 @@
+"""What a server that breaks the rules tries on a client, and whether the client refuses."""

@@ -1,0 +1,134 @@
+"""Imprint parameters: what a malicious server can send that every client must accept.
+
+Robbing the Fed (Fowl et al. 2022) adds a layer whose rows are all equal and whose biases sort the
+inputs into bins: the difference of neighbouring rows' gradients then holds only the inputs of one
+bin. Adding a layer changes the architecture, which clients refuse. Here the *existing* hidden layer
+of the classifier takes the part, with weights of ordinary size:
+
+    unit 0        the measurement itself, always on; its output weight makes the pooling prefer the
+                  place where it is largest, so that a patient enters mostly with one place
+    units 1..m-1  the same measurement, on above rising thresholds: m - 1 bins
+
+The thresholds are quantiles of a patient's largest measurement over reference patients, such that
+each bin expects one patient of the batch; of large batches only the highest patients have a bin.
+The measurement is the direction in which reference patients' places vary most.
+
+LOKI (Zhao et al. 2023) sends a layer of its own to each client, so that a sum over clients keeps
+their parts apart. Here that is two vectors: the imprint to the victim, and to all others one whose
+hidden units are never on (`silenced`): the sum's hidden gradient is the victim's alone. No client
+can tell, since none sees what the others got.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attacks.head.features import Floats, HeadGradient, Signatures
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+from securefed.model.sharing import flatten
+
+Vector = NDArray[np.float32]
+GAIN = 3.0  # of unit 0 per standard deviation of the measurement: sharper pooling saturates logits
+BIN_WEIGHT = 0.1  # output weight of a bin: small beside unit 0's, large beside float32 rounding
+LEAST_SHARE = 0.02  # of a patient's pooling weight in a bin, to be looked for there
+OFF = 1000.0  # bias that no joined feature overcomes, well inside what clients accept
+
+
+@torch.no_grad()
+def imprint(
+    network: DualEncoderNetwork, reference: PatientTensors, batch: int
+) -> DualEncoderNetwork:
+    """The network with an imprinting head; fusion and encoders as they were.
+
+    Args:
+        reference: tokens of patients that the server knows.
+        batch: patients expected in one gradient.
+    """
+    changed = copy.deepcopy(network)
+    head = changed.classifier
+    present = reference.has_ct | reference.has_mri
+    joined = changed.fusion(reference.ct, reference.mri, reference.has_ct, reference.has_mri)
+    direction = _widest(joined[present].flatten(0, 1))  # (d,)
+    measured = (joined @ direction).flatten(2)  # (patients, slices, places)
+    largest = measured.masked_fill(~present[..., None], -torch.inf).amax((1, 2))
+    bins = len(head.hidden.bias) - 1
+    levels = 1 - (bins - torch.arange(bins)) / max(batch, bins)
+    head.hidden.weight.copy_(direction.expand_as(head.hidden.weight))
+    head.hidden.bias[1:] = -torch.quantile(largest, levels.to(largest.dtype))
+    # On for every place, those of patients outside the reference included.
+    head.hidden.bias[0] = 1 - 2 * measured[present].min() + measured[present].max()
+    head.output.weight.fill_(BIN_WEIGHT)
+    head.output.weight[0, 0] = GAIN
+    head.output.bias.zero_()
+    # Logits around 0 have the largest residuals, of both labels.
+    head.output.bias.copy_(-head(joined, present).median())
+    return changed
+
+
+def _widest(places: torch.Tensor) -> torch.Tensor:
+    """Direction of largest variance of the standardised features, one unit of spread long."""
+    deviation = places.std(0).clamp_min(1e-6)
+    standard = (places - places.mean(0)) / deviation
+    direction = torch.linalg.eigh(standard.T @ standard).eigenvectors[:, -1] / deviation
+    scaled: torch.Tensor = direction / (places @ direction).std().clamp_min(1e-6)
+    return scaled
+
+
+@torch.no_grad()
+def silenced(network: DualEncoderNetwork) -> DualEncoderNetwork:
+    """The network with all hidden units of the classifier off: their gradient is exactly zero."""
+    changed = copy.deepcopy(network)
+    changed.classifier.hidden.weight.zero_()
+    changed.classifier.hidden.bias.fill_(-OFF)
+    return changed
+
+
+def vector_of(network: DualEncoderNetwork, shared: Sequence[str]) -> Vector:
+    """The shared parameters as they would be sent, (P,)."""
+    return flatten(dict(network.named_parameters()), list(shared))
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """A gradient or signatures of an imprinting head, by bin; m - 1 bins of d features.
+
+    Attributes:
+        feature: weighted mean feature in each bin, (..., m - 1, d); NaN in an empty bin.
+        weight: the mean's divisor, (..., m - 1).
+    """
+
+    feature: Floats = field(repr=False)
+    weight: Floats = field(repr=False)
+
+
+def bins_of_gradient(gradient: HeadGradient, output_weight: Floats, faintest: float) -> Bins:
+    """What the server reads in each bin; bins of less weight than `faintest` are empty."""
+    return _bins(gradient.rows / output_weight[:, None], faintest)
+
+
+def bins_of_patients(known: Signatures) -> Bins:
+    """What the server would read of each patient alone."""
+    return _bins(known.rows, LEAST_SHARE)
+
+
+def _bins(rows: Floats, faintest: float) -> Bins:
+    upper = np.concatenate([rows[..., 2:, :], np.zeros_like(rows[..., :1, :])], axis=-2)
+    inside = rows[..., 1:, :] - upper  # (..., m - 1, d + 1)
+    weight = inside[..., -1]
+    kept = np.where(np.abs(weight) > faintest, weight, np.nan)
+    return Bins(inside[..., :-1] / kept[..., None], weight)
+
+
+def distances(seen: Bins, candidates: Bins, spread: Floats) -> Floats:
+    """How far each candidate is from what was read, in its nearest bin, (candidates,).
+
+    Root mean square difference in units of `spread` (m - 1, d); infinite without a common bin.
+    """
+    squares = (((candidates.feature - seen.feature) / spread) ** 2).mean(axis=-1)
+    nearest: Floats = np.sqrt(np.where(np.isnan(squares), np.inf, squares).min(axis=-1))
+    return nearest

@@ -1,0 +1,1 @@
+"""Was this patient in the training set? Shadow models, LiRA, RMIA and simpler scores."""

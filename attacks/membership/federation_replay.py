@@ -1,0 +1,193 @@
+"""The federation again, for many shadow models at once: same hospitals, settings, rounds.
+
+A shadow model is what the run would have released had other patients taken part (Shokri et al.
+2017; Carlini et al. 2022, section 4). So a replay repeats the run's own steps: Poisson sampling at
+each hospital, one gradient per patient, clipping and noise where the run has them, the hospital's
+optimizer, the FedAvg mean weighted by patients (or one step over the union where noise is shared
+out), the server's strategy. All shadows of a group move together; groups are independent.
+
+Not repeated: fixed-point rounding and the value range inside the secure sum (below 1e-4 of an
+update's entry), hospitals that dropped out of single rounds, and cohorts sampled per round. Noise
+comes from an ordinary generator: a shadow protects nobody.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attacks.membership.head_gradients import Drawn, HeadShape, Records, summed_gradients
+from attacks.subject import Hospital, Training
+
+# The published defaults of Adam (Kingma & Ba 2015) and of FedAdam (Reddi et al. 2021, section 5).
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+FEDADAM_BETAS, FEDADAM_TAU = (0.9, 0.99), 1e-3
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All patients an audit can call members or not: training and held-out, all hospitals.
+
+    Attributes:
+        records: of all patients, as tokens.
+        patient: (records,) index of each record's patient.
+        hospital: (patients,) index of each patient's hospital.
+        is_member: (patients,) bool, whether the run trained on the patient.
+    """
+
+    records: Records = field(repr=False)
+    patient: Tensor = field(repr=False)
+    hospital: Tensor = field(repr=False)
+    is_member: Tensor = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.hospital)
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """What every shadow repeats.
+
+    Attributes:
+        shape: of fusion and classifier, all of which are trained.
+        initial: (size,) the head that everybody starts from.
+        shared: (size,) bool, the entries that are aggregated; the rest is each hospital's own.
+    """
+
+    shape: HeadShape = field(repr=False)
+    initial: Tensor = field(repr=False)
+    shared: Tensor = field(repr=False)
+    hospitals: tuple[Hospital, ...]
+    training: Training
+
+
+def replay(
+    plan: ReplayPlan, pool: Pool, inside: Tensor, seeds: list[int], told: Callable[[], None]
+) -> Tensor:
+    """Train one group of shadow models through all rounds.
+
+    Args:
+        inside: (models, patients) bool, who is trained on in which model.
+        seeds: one per model, of its sampling and noise.
+        told: called after each round.
+
+    Returns:
+        (models, size) float32: the released shared entries; the others as they were initially,
+        since they are never released.
+    """
+    group = _Group(plan, pool, inside, [torch.Generator().manual_seed(seed) for seed in seeds])
+    with torch.no_grad():
+        for _ in range(plan.training.rounds):
+            group.round()
+            told()
+    return group.released()
+
+
+class _Group:
+    """Shadow models on their way through the rounds."""
+
+    def __init__(
+        self, plan: ReplayPlan, pool: Pool, inside: Tensor, generators: list[torch.Generator]
+    ) -> None:
+        models = len(generators)
+        self._plan, self._pool, self._generators = plan, pool, generators
+        self._server = plan.initial.double().repeat(models, 1)  # (models, size)
+        owner = pool.hospital[pool.patient]  # (records,)
+        self._sites = []
+        for index, hospital in enumerate(plan.hospitals):
+            rows = torch.nonzero(owner == index).squeeze(1)
+            here = inside[:, pool.patient[rows]]  # (models, records of the hospital)
+            patients = inside[:, pool.hospital == index].sum(1)
+            self._sites.append(_Site(plan, hospital, models, rows, here, patients))
+        self._moments = [torch.zeros_like(self._server) for _ in range(2)]
+
+    def round(self) -> None:
+        """One round: every hospital trains, the server steps."""
+        training, shared = self._plan.training, self._plan.shared
+        if training.shared_noise:
+            mean = self._step_over_union()
+        else:
+            mean = torch.zeros_like(self._server)
+            everybody = torch.stack([site.patients for site in self._sites]).sum(0)
+            for site in self._sites:
+                update = site.train(self._pool, self._server.float(), self._generators)
+                mean += update.double() * (site.patients / everybody)[:, None]
+        self._server[:, shared] += self._server_step(mean)[:, shared]
+
+    def released(self) -> Tensor:
+        return self._server.float()
+
+    def _step_over_union(self) -> Tensor:
+        """One DP-SGD step over all hospitals together (distributed noise)."""
+        heads = self._server.float()
+        sums = [site.noised_sum(self._pool, heads, self._generators) for site in self._sites]
+        expected = torch.stack([site.expected for site in self._sites]).sum(0)
+        mean = torch.stack(sums).sum(0) / expected[:, None]
+        return -self._plan.training.learning_rate * mean.double()
+
+    def _server_step(self, mean: Tensor) -> Tensor:
+        if self._plan.training.strategy != "fedadam":
+            return mean
+        (beta1, beta2), moments = FEDADAM_BETAS, self._moments
+        moments[0].mul_(beta1).add_(mean, alpha=1 - beta1)
+        moments[1].mul_(beta2).addcmul_(mean, mean, value=1 - beta2)
+        rate = self._plan.training.server_learning_rate
+        return rate * moments[0] / (moments[1].sqrt() + FEDADAM_TAU)
+
+
+class _Site:
+    """One hospital in every model of a group."""
+
+    def __init__(
+        self,
+        plan: ReplayPlan,
+        hospital: Hospital,
+        models: int,
+        rows: Tensor,
+        here: Tensor,
+        patients: Tensor,
+    ) -> None:
+        self._plan, self._hospital = plan, hospital
+        self._rows, self._here = rows, here
+        self.patients = patients.double()  # (models,)
+        self.expected = here.sum(1) * hospital.sample_rate  # (models,) records per step
+        self._head = plan.initial.repeat(models, 1)  # (models, size), personal entries kept
+        self._steps = 0
+        self._moments = [torch.zeros_like(self._head) for _ in range(2)]
+
+    def train(self, pool: Pool, received: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """The local steps of a round; returns the change of the head, (models, size)."""
+        training, shared = self._plan.training, self._plan.shared
+        self._head[:, shared] = received[:, shared]
+        before = self._head.clone()
+        for _ in range(training.local_steps):
+            gradient = self.noised_sum(pool, self._head, generators) / self.expected[:, None]
+            if training.proximal:
+                gradient[:, shared] += training.proximal * (self._head - before)[:, shared]
+            self._head -= training.learning_rate * self._direction(gradient)
+        return self._head - before
+
+    def noised_sum(self, pool: Pool, heads: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Sum of the drawn records' gradients, clipped and noised as the run does it."""
+        clip_norm = self._plan.training.clip_norm
+        uniform = torch.stack([torch.rand(len(self._rows), generator=g) for g in generators])
+        chosen = self._here & (uniform < self._hospital.sample_rate)
+        model, place = torch.nonzero(chosen, as_tuple=True)
+        drawn = Drawn(model, self._rows[place])
+        total = summed_gradients(self._plan.shape, heads, pool.records, drawn, clip_norm)
+        if clip_norm is None:
+            return total
+        noise = torch.stack([torch.randn(heads.shape[1], generator=g) for g in generators])
+        return total + self._hospital.noise_multiplier * clip_norm * noise
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        if self._plan.training.optimizer != "adam":
+            return gradient
+        self._steps += 1
+        (beta1, beta2), moments = ADAM_BETAS, self._moments
+        moments[0].mul_(beta1).add_(gradient, alpha=1 - beta1)
+        moments[1].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        first = moments[0] / (1 - beta1**self._steps)
+        second = moments[1] / (1 - beta2**self._steps)
+        return first / (second.sqrt() + ADAM_EPSILON)
