@@ -1,13 +1,17 @@
 """Speed of the audit's attacks, side by side with what exists, in one JSON object.
 
-    python benchmarks/attacks.py [--json] [--repetitions 3] [--iterations 300] [--only inversion]
+    python benchmarks/attacks.py [--json] [--repetitions 10] [--iterations 100 300]
+                                 [--only inversion]
 
 Inversion: our engine and breaching (Geiping et al.; PyPI `breaching` with hydra-core) on the same
-LeNet, pictures, gradients, labels, step size, total variation, step decay and number of iterations,
-one after the other in one process on one thread. Processor seconds are counted, so that other work
-on the machine disturbs little. The floor is one evaluation of the gradient and its derivative in
-the image, without matching, prior or optimizer: no engine that uses autograd gets below it.
-Figures are milliseconds per iteration, lower is better, and `psnr_db` of the result.
+LeNet, pictures, gradients, labels, starts, step size, weight of total variation and number of
+iterations, one after the other in one process on one thread. breaching runs twice: with the decay
+of the step that its "invertinggradients" has, and with its linear one, which is ours. What else
+differs is total variation at the edges (attacks/inversion/gradient_inversion.py). Processor seconds
+are counted, so that other work on the machine disturbs little. The floor is one evaluation of the
+gradient and its derivative in the image, without matching, prior or optimizer: no engine that uses
+autograd gets below it. Figures are milliseconds per iteration, lower is better, and of the results
+`psnr_db`: median and mean over the pictures, and on how many of them ours is the higher one.
 
 The cases of shadow models (shadow_heads.py) and of RMIA (attack_statistics.py) join if their
 scripts are beside this one; each says its own unit. A peer that cannot run is null with a `why`.
@@ -45,6 +49,7 @@ from attacks.inversion.reference_lenet import (  # noqa: E402
 )
 
 STEP_SIZE, TOTAL_VARIATION = 0.05, 0.03
+PEERS = {"breaching": "step-lr", "breaching, linear decay": "linear"}
 JOINED = {
     "shadow_heads": "64 vectorised shadow heads against a loop",
     "attack_statistics": "RMIA against the naive matrix",
@@ -79,8 +84,12 @@ def floor(problem: Problem, iterations: int) -> torch.Tensor:
     return image.detach()[0]
 
 
-def breachings_attack() -> Callable[[Problem, int], torch.Tensor]:
-    """breaching's "invertinggradients" with our settings; ImportError where it is missing."""
+def breachings_attack(decay: str) -> Callable[[Problem, int], torch.Tensor]:
+    """breaching's "invertinggradients" with our settings; ImportError where it is missing.
+
+    Args:
+        decay: of the step, in breaching's words: "step-lr" or "linear".
+    """
     # Declares the operators that torchvision's wheel lacks beside a CPU-only torch.
     importlib.import_module("securefed.model.vision")
     breaching = importlib.import_module("breaching")
@@ -89,6 +98,7 @@ def breachings_attack() -> Callable[[Problem, int], torch.Tensor]:
         settings = breaching.get_attack_config("invertinggradients")
     finally:
         sys.stdout = kept
+    settings.optim.step_size_decay = decay
     settings.optim.step_size, settings.optim.callback = STEP_SIZE, 10**9
     settings.regularization.total_variation.scale = TOTAL_VARIATION
 
@@ -118,11 +128,11 @@ def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
     runners = {"ours": ours, "floor": floor}
     why = None
     try:
-        runners["breaching"] = breachings_attack()
+        runners |= {name: breachings_attack(decay) for name, decay in PEERS.items()}
     except (ImportError, RuntimeError) as error:
         why = f"{type(error).__name__}: {error}"
     taken: dict[str, list[float]] = {name: [] for name in runners}
-    quality: dict[str, list[float]] = {name: [] for name in runners}
+    quality: dict[str, list[float]] = {}
     for runner in runners.values():
         runner(Problem(0), 5)  # first calls compile and cache
     for seed in range(repetitions):
@@ -131,21 +141,29 @@ def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
             start = time.process_time()
             image = runner(problem, iterations)
             taken[name].append((time.process_time() - start) / iterations * 1e3)
-            quality[name].append(problem.quality(image))
+            if name != "floor":
+                quality.setdefault(name, []).append(problem.quality(image))
     median = {name: statistics.median(values) for name, values in taken.items()}
-    peer = median.get("breaching")
     case = {
         "case": f"inversion, LeNet 32x32, {iterations} iterations, ms per iteration",
         "ours": median["ours"],
-        "peers": {"breaching": peer},
+        "peers": {name: median.get(name) for name in PEERS},
         "floor": median["floor"],
-        "times_better": {"breaching": peer / median["ours"] if peer else None},
-        "of_floor": median["ours"] / median["floor"],
-        "psnr_db": {
-            name: statistics.median(values) for name, values in quality.items() if name != "floor"
+        "times_better": {
+            name: median[name] / median["ours"] if name in median else None for name in PEERS
         },
+        "of_floor": median["ours"] / median["floor"],
+        "psnr_db": {name: _level(quality[name], quality["ours"]) for name in quality},
     }
-    return case | ({"why": {"breaching": why}} if why else {})
+    return case | ({"why": dict.fromkeys(PEERS, why)} if why else {})
+
+
+def _level(values: list[float], ours: list[float]) -> dict[str, float]:
+    found = {"median": statistics.median(values), "mean": statistics.mean(values)}
+    if values is not ours:
+        found["pictures"] = len(values)
+        found["ours_higher_on"] = sum(a > b for a, b in zip(ours, values, strict=True))
+    return found
 
 
 def joined_cases() -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -163,26 +181,26 @@ def joined_cases() -> tuple[list[dict[str, Any]], dict[str, str]]:
         make = getattr(module, "cases", None)
         if make:
             found += make()
-        else:  # attack_statistics has its case under another name
-            found.append(module.time_case(3))
+        else:  # attack_statistics has its cases under other names
+            found += [module.time_case(3), *map(module.memory_case, module.MEMORY_SIZES)]
     return found, missing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--iterations", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--only", choices=["inversion"], help="leave the joined cases out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")  # the peer's, about its configuration
-    cases = [inversion_case(options.repetitions, options.iterations)]
+    cases = [inversion_case(options.repetitions, each) for each in options.iterations]
     joined, missing = ([], {}) if options.only else joined_cases()
     result = {
         "name": "attacks",
-        "unit": "ms per iteration (inversion); seconds (others, as each case says)",
+        "unit": "ms per iteration (inversion); others as each case says",
         "better": "lower",
         "repetitions": options.repetitions,
         "machine": f"{platform.machine()} {platform.system()}, 1 thread",

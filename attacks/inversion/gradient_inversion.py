@@ -4,11 +4,17 @@ The images x are sought that minimise, for an observed update u of the shared pa
 
     1 - cos(update(x), u) + total_variation * TV(x)                  x in [0, 1]
 
-by signed Adam with step decay, from several random starts (Geiping et al. 2020, arXiv 2003.14053,
-section 4; the matching idea is Zhu et al. 2019). `update` is any differentiable map, given as a
-closure (`local_updates` has those of the two-input network), so that one engine serves a single
-gradient, several unrolled local steps, one image, or a batch of patients. Labels are the closure's;
+by signed Adam, from several random starts (Geiping et al. 2020, arXiv 2003.14053, section 4; the
+matching idea is Zhu et al. 2019). `update` is any differentiable map, given as a closure
+(`local_updates` has those of the two-input network), so that one engine serves a single gradient,
+several unrolled local steps, one image, or a batch of patients. Labels are the closure's;
 `infer_labels` and `count_positive` read them off the last bias (Zhao et al. 2020, section 3).
+
+Two choices differ from the paper's code. The step falls linearly to zero, not to a tenth after 3/8
+of the iterations: a signed step goes its length whatever the slope, so that the sum of steps is how
+far a pixel can travel, and few iterations end before it arrives. TV counts the difference to black
+beyond all four edges: scans of heads lie in air. (That code's zero-padded convolution counts it at
+the lower and right ones.)
 
 Several problems are solved at once, each with its own observed update: the first axis. The
 derivative of the cosine and of TV are written out; autograd only goes back through the update.
@@ -23,14 +29,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attacks.errors import InvalidScores
 from attacks.result import Progress
 
 Simulate = Callable[[Tensor], Tensor]  # images (problems, *shape) -> updates (problems, P)
 
-# Geiping et al. divide the step by ten after these shares of the iterations.
-DECAY_AFTER = (3 / 8, 5 / 8, 7 / 8)
 MOMENTUM, SQUARES, STEADY = 0.9, 0.999, 1e-8  # Adam (Kingma & Ba 2015)
 START_SPREAD = 0.03  # of starts near a given image, so that restarts differ
 SMALLEST_NORM = 1e-20  # an update of nothing has no direction; keeps the cosine finite
@@ -42,7 +47,7 @@ class Recipe:
 
     Attributes:
         iterations: per start.
-        step_size: of signed Adam at the start, in units of the image range.
+        step_size: of signed Adam at the start, in units of the image range; falls linearly to 0.
         total_variation: weight of the mean absolute difference of neighbouring pixels.
         restarts: random starts; the one whose update fits best is kept.
     """
@@ -164,16 +169,11 @@ def _descend(
             mean.lerp_(sign, 1 - MOMENTUM)
             square.mul_(SQUARES).addcmul_(sign, sign, value=1 - SQUARES)
             scale = square.sqrt().mul_(1 / math.sqrt(1 - SQUARES ** (step + 1))).add_(STEADY)
-            rate = recipe.step_size * step_decay(step / recipe.iterations)
+            rate = recipe.step_size * (1 - step / recipe.iterations)
             images.addcdiv_(mean, scale, value=-rate / (1 - MOMENTUM ** (step + 1)))
             images.clamp_(0.0, 1.0)
         progress((step + 1) / recipe.iterations)
     images.requires_grad_(False)
-
-
-def step_decay(done: float) -> float:
-    """Factor on the step size after the share `done` of the iterations, 1 to 0.001."""
-    return float(0.1 ** sum(done >= share for share in DECAY_AFTER))
 
 
 def _slope(simulate: Simulate, directions: Tensor, images: Tensor) -> Tensor:
@@ -199,12 +199,11 @@ def _add_variation_slope(slope: Tensor, images: Tensor, weight: float) -> None:
     """Add the derivative of weight * (mean |vertical| + mean |horizontal| difference)."""
     # The mean is over one problem's pixels, so that a problem does not depend on the others.
     each = weight / images[0].numel()
-    down = (images[..., 1:, :] - images[..., :-1, :]).sign_()
-    slope[..., 1:, :].add_(down, alpha=each)
-    slope[..., :-1, :].sub_(down, alpha=each)
-    across = (images[..., 1:] - images[..., :-1]).sign_()
-    slope[..., 1:].add_(across, alpha=each)
-    slope[..., :-1].sub_(across, alpha=each)
+    framed = F.pad(images, (1, 1, 1, 1))  # black beyond the edges
+    down = framed[..., 1:-1].diff(dim=-2).sign_()  # (..., rows + 1, columns)
+    slope.add_(down[..., :-1, :] - down[..., 1:, :], alpha=each)
+    across = framed[..., 1:-1, :].diff(dim=-1).sign_()  # (..., rows, columns + 1)
+    slope.add_(across[..., :-1] - across[..., 1:], alpha=each)
 
 
 def _distance(simulate: Simulate, directions: Tensor, images: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from attacks.inversion.gradient_inversion import (
     count_positive,
     infer_labels,
     invert,
-    step_decay,
 )
 from attacks.inversion.local_updates import LocalSteps, Presence, trained_names, updates_of
 from attacks.inversion.reference_lenet import ReferenceLeNet, gradients_of, smooth_picture
@@ -61,8 +60,9 @@ def test_the_slope_is_autograds_own_of_the_cosine_distance() -> None:
 def test_the_slope_of_total_variation_is_autograds_own() -> None:
     images = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     images.requires_grad_(True)
-    down = (images[..., 1:, :] - images[..., :-1, :]).abs().sum()
-    across = (images[..., 1:] - images[..., :-1]).abs().sum()
+    framed = F.pad(images, (1, 1, 1, 1))  # black beyond the edges
+    down = (framed[..., 1:, :] - framed[..., :-1, :]).abs().sum()
+    across = (framed[..., 1:] - framed[..., :-1]).abs().sum()
     (expected,) = torch.autograd.grad(0.7 * (down + across) / images[0].numel(), images)
     slope = torch.zeros_like(images)
     _add_variation_slope(slope, images.detach(), 0.7)
@@ -103,8 +103,20 @@ def test_more_restarts_never_fit_worse() -> None:
     assert (thrice.distance <= once.distance + 1e-6).all()
 
 
-def test_the_step_size_falls_to_a_thousandth() -> None:
-    assert [round(step_decay(x), 6) for x in (0, 0.37, 0.38, 0.63, 0.9)] == [1, 1, 0.1, 0.01, 0.001]
+def test_steps_fall_linearly_to_zero() -> None:
+    seen: list[Tensor] = []
+
+    def identity(images: Tensor) -> Tensor:
+        seen.append(images.detach().clone())
+        return images.flatten(1)
+
+    # Uphill in one pixel, downhill in the other, until the box ends it: the sign never changes.
+    observed = torch.tensor([[1.0, -1.0]])
+    around = torch.full((1, 1, 2), 0.5)
+    invert(identity, observed, (1, 1, 2), Recipe(10, 0.05, 0.0), 0, around=around)
+    moved = torch.stack(seen).diff(dim=0).flatten(1)  # (10, 2)
+    expected = 0.05 * (1 - torch.arange(10) / 10)
+    assert torch.allclose(moved, torch.stack([expected, -expected], dim=1), atol=1e-6)
 
 
 def test_progress_ends_at_one_and_never_falls() -> None:
@@ -116,7 +128,7 @@ def test_progress_ends_at_one_and_never_falls() -> None:
     assert seen[-1] == 1.0
 
 
-@pytest.mark.parametrize("seed", [10, 14])  # two of the least favourable of 0 to 15
+@pytest.mark.parametrize("seed", [3, 8])  # two of the least favourable of 0 to 15
 def test_the_controls_meet_the_policys_gates(seed: int) -> None:
     result = run_controls(Effort.QUICK, seed, lambda share: None)
     controls = result.controls
