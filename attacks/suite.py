@@ -90,12 +90,23 @@ def steps(
     """
     # Every observer has the released model.
     shadows = _Shadows(subject, next(iter(exposures.values())).released, effort)
+    worst = _closest(exposures)
 
     def leak(exposure: Exposure, progress: Progress) -> AttackResult:
-        return head_leakage.attack(subject, exposure, effort, progress)
+        with_worst_case = exposure.observer == worst
+        if reason := _seen_already(exposure, exposures):
+            return head_leakage.absent(exposure.observer, reason, with_worst_case)
+        return head_leakage.attack(
+            subject, exposure, effort, progress, with_worst_case=with_worst_case
+        )
 
     def invert(exposure: Exposure, progress: Progress) -> AttackResult:
-        return inversion.attack(subject, exposure, effort, progress)
+        with_worst_case = exposure.observer == worst
+        if reason := _seen_already(exposure, exposures):
+            return inversion.absent(exposure.observer, reason, with_worst_case)
+        return inversion.attack(
+            subject, exposure, effort, progress, with_worst_case=with_worst_case
+        )
 
     def count(exposure: Exposure, progress: Progress) -> AttackResult:
         return epsilon_audit.attack(subject, exposure, effort, progress, canaries)
@@ -117,6 +128,21 @@ def steps(
             work = partial(family.attack, exposure)
             listed.append(Step(name, observer, f"{name}: {observer}", family.attack_weight, work))
     return listed
+
+
+def _closest(exposures: Exposures) -> Observer:
+    """Who is nearest to one hospital's update: the worst case, one an audit, goes by its name."""
+    return max(
+        exposures, key=lambda name: (exposures[name].sees_updates, exposures[name].sees_means)
+    )
+
+
+def _seen_already(exposure: Exposure, exposures: Exposures) -> str:
+    """Why a coalition's updates need no attack of their own, or nothing."""
+    server = exposures.get("server")
+    if exposure.observer == "coalition" and server is not None and server.sees_updates:
+        return "the server alone sees every update, so that a coalition adds nothing: see server"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,15 @@
     PASS          the upper confidence limit is under the threshold
     FAIL          the lower limit is over it; or the certified epsilon is over the claimed one
     INCONCLUSIVE  between; or not attacked, withheld, without a threshold, without power
-    (none)        reported, not judged: the policy wants it so, or the attack has nothing to work on
+    (none)        reported, not judged: the policy wants it so, the attack has nothing to work on,
+                  or another line decides (below)
     INVALID       a control of that attack is off its gate, or was not run
+
+Two lines may leave the decision to another. Of a family with a primary attack, named in advance,
+the others can pass or, after Holm's correction, fail; where their interval holds the threshold, the
+primary decides. And a claimed epsilon is of the mechanism, not of an observer: anyone who
+contradicts it fails it, and who could not have noticed half the noise leaves the answer to whoever
+could.
 
 A control speaks for the attacks of its family. Of the whole audit: FAIL if anything fails whose
 controls stand, since a leak shown by a sound attack is shown whatever became of the others; then
@@ -184,8 +191,13 @@ def judge(
             broken[attack] = found
 
     adjusted = _adjusted_p_values(findings, policy)
+    decided = {
+        _question(finding)
+        for finding in findings
+        if finding.estimate is not None and finding.method == policy.primary.get(finding.attack)
+    }
     judgements = [
-        _judge_finding(finding, policy, broken, adjusted.get(i))
+        _judge_finding(finding, policy, broken, adjusted.get(i), _question(finding) in decided)
         for i, finding in enumerate(findings)
     ]
     answered = {(f.attack, f.metric, f.scene) for f in findings}
@@ -194,13 +206,21 @@ def judge(
         for t in policy.thresholds
         if t.at_most is not None and (t.attack, t.metric, t.scene) not in answered
     ]
+    powers = {name: each.power_halved_noise or 0.0 for name, each in epsilon_audits.items()}
+    ablest = max(powers, key=lambda name: powers[name], default="")
     judgements += [
-        _judge_epsilon(observer, each, policy, broken) for observer, each in epsilon_audits.items()
+        _judge_epsilon(observer, each, policy, broken, ablest)
+        for observer, each in epsilon_audits.items()
     ]
     judgements += [_judge_check(check) for check in checks]
     verdicts = [j.verdict for j in judgements if j.verdict is not None]
     overall = max(verdicts, key=GRAVITY.index, default=Verdict.INCONCLUSIVE)
     return AuditVerdict(overall, tuple(judgements), broken)
+
+
+def _question(finding: Finding) -> tuple[str, ...]:
+    """What several methods of a family answer, the primary among them."""
+    return (finding.attack, finding.metric, finding.observer, finding.scene)
 
 
 def _judge_check(check: Check) -> Judgement:
@@ -239,7 +259,9 @@ def _judge_finding(
     policy: Policy,
     broken: dict[Attack, tuple[str, ...]],
     adjusted_p: float | None,
+    decided: bool,
 ) -> Judgement:
+    """One finding; `decided` where the family's primary attack answers the same question."""
     estimate = finding.estimate
     limit = policy.threshold(finding.attack, finding.metric, finding.scene)
     if estimate is None:
@@ -268,8 +290,12 @@ def _judge_finding(
         return line(None, f"reported, not judged: {limit.reason}")
     if interval.upper < most:
         return line(Verdict.PASS, f"upper limit {interval.upper:.4g} is under {most:g}")
+    primary = policy.primary.get(finding.attack)
     if interval.lower <= most:
-        return line(Verdict.INCONCLUSIVE, f"{_limits(interval)} holds {most:g}")
+        between = f"{_limits(interval)} holds {most:g}"
+        if decided and finding.method != primary:
+            return line(None, f"{between}; the primary attack, {primary}, decides")
+        return line(Verdict.INCONCLUSIVE, between)
     if adjusted_p is not None and adjusted_p >= tail(policy.confidence):
         return line(
             Verdict.INCONCLUSIVE,
@@ -293,9 +319,17 @@ def _judge_absence(finding: Finding, limit: Threshold | None) -> Judgement:
 
 
 def _judge_epsilon(
-    observer: str, audit: EpsilonAudit, policy: Policy, broken: dict[Attack, tuple[str, ...]]
+    observer: str,
+    audit: EpsilonAudit,
+    policy: Policy,
+    broken: dict[Attack, tuple[str, ...]],
+    ablest: str,
 ) -> Judgement:
-    """A claim can be refuted; it cannot be confirmed, only survive a test that had power."""
+    """A claim can be refuted; it cannot be confirmed, only survive a test that had power.
+
+    Args:
+        ablest: the observer whose audit had the most power.
+    """
     certified, claimed, power = audit.certified, audit.claimed_epsilon, audit.power_halved_noise
     level = 1 - audit.plan.significance
     seen = f"the least epsilon this audit could have seen is {audit.visible_epsilon:.3g}"
@@ -316,9 +350,11 @@ def _judge_epsilon(
             "the implementation of differential privacy is broken",
         )
     if power < policy.epsilon.minimum_power:
-        return line(
-            Verdict.INCONCLUSIVE,
+        weak = (
             f"not contradicted, but half the noise would have been noticed with probability "
-            f"{power:.2g} only; {seen}",
+            f"{power:.2g} only; {seen}"
         )
+        if observer == ablest:
+            return line(Verdict.INCONCLUSIVE, weak)
+        return line(None, f"{weak}. The {ablest} tests the same claim with more power")
     return line(Verdict.PASS, f"not contradicted by a test of power {power:.2g}; {seen}")

@@ -41,7 +41,7 @@ from securefed.adversary.exposure import Exposure, RoundView
 
 Array = npt.NDArray[np.float64]
 MAKE_ONE = "make one with: securefed run --canaries 350"
-SAMPLED_PATIENTS = {Effort.QUICK: 30, Effort.DEFAULT: 75, Effort.THOROUGH: 10_000}  # per round
+SAMPLED_PATIENTS = {Effort.QUICK: 15, Effort.DEFAULT: 75, Effort.THOROUGH: 10_000}  # per round
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ from attacks.malicious_server.attack import measure
 from attacks.policy import Scene
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Hospital, Subject
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.adversary.exposure import Exposure, Observer, RoundView
 
 __all__ = ["attack", "controls"]
 
@@ -77,22 +77,36 @@ PLANS = {
 
 
 def attack(
-    subject: Subject, exposure: Exposure, effort: Effort, progress: Progress
+    subject: Subject,
+    exposure: Exposure,
+    effort: Effort,
+    progress: Progress,
+    *,
+    with_worst_case: bool = True,
 ) -> AttackResult:
-    """Both scenes for one observer."""
+    """What one observer saw, and the worst case.
+
+    Args:
+        with_worst_case: it is of the run, not of an observer: once an audit is enough. With it
+            come what imprint parameters would yield, pictures, and the controls on this run.
+    """
     views = [view for view in exposure.rounds if _sources(view, exposure)]
     if reason := _not_applicable(subject, exposure, views):
-        return _absent(exposure, reason, applies=False)
+        return absent(exposure.observer, reason, with_worst_case)
     plan, rng = PLANS[effort], np.random.default_rng([subject.seed, 0x4EAD1EA])
     seen = {name for view in views for name in _targets(view, exposure)}
     hospitals = [h for h in subject.hospitals if h.name in seen and len(h.train) > 0]
     people = People.draw(subject, hospitals[: plan.hospitals], rng)
     if people is None:
-        return _absent(exposure, f"fewer than {DECOYS} held-out decoys", applies=True)
+        few = f"fewer than {DECOYS} held-out decoys"
+        return absent(exposure.observer, few, with_worst_case, applies=True)
     rounds = min(plan.rounds, 2) if subject.encoders_train else plan.rounds
     chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, rounds).astype(int))]
     stages = Stages(subject, people)
-    seen_part = _as_configured(subject, exposure, chosen, stages, plan, rng, part(progress, 0, 0.5))
+    share = 0.5 if with_worst_case else 1.0
+    found = _as_configured(subject, exposure, chosen, stages, plan, rng, part(progress, 0, share))
+    if not with_worst_case:
+        return found
     edges = [chosen[0], chosen[-1]] if len(chosen) > 1 else chosen
     trials = max(1, plan.batches // len(edges))
     worst = worst_case(
@@ -112,10 +126,10 @@ def attack(
     )
     sound = controls_on_run(subject, effort, rng)
     return AttackResult(
-        findings=(*seen_part.findings, *worst.findings, *imprinted.findings),
+        findings=(*found.findings, *worst.findings, *imprinted.findings),
         controls=sound.controls,
         details={
-            **seen_part.details,
+            **found.details,
             **worst.details,
             **imprinted.details,
             **pictures.details,
@@ -172,12 +186,15 @@ def _targets(view: RoundView, exposure: Exposure) -> list[str]:
     return names or [name for name in view.survivors if name not in exposure.members]
 
 
-def _absent(exposure: Exposure, reason: str, *, applies: bool) -> AttackResult:
+def absent(
+    observer: Observer, reason: str, with_worst_case: bool, *, applies: bool = False
+) -> AttackResult:
+    """No figure, and why: `applies` where there could have been one."""
     scenes: tuple[Scene, ...] = ("as configured", "worst case")
     return AttackResult(
         findings=tuple(
-            identification(exposure.observer, "row ratio", scene, absent=reason, applies=applies)
-            for scene in scenes
+            identification(observer, "row ratio", scene, absent=reason, applies=applies)
+            for scene in scenes[: 1 + with_worst_case]
         )
     )
 
@@ -265,9 +282,3 @@ def _approximations(subject: Subject) -> list[str]:
     if subject.training.clip_norm is not None:
         notes.append("label counts ignore clipping and noise")
     return notes
-
-
-# ---- worst case --------------------------------------------------------------------------------
-
-
-# ---- pictures ----------------------------------------------------------------------------------

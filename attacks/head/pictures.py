@@ -37,7 +37,9 @@ def pictures_of(
     load_vector(network, list(subject.shared), view.shared)
     slices = _one_slice(people.reference)
     start = (slices.ct.float().mean((0, 1)) / 255, slices.mri.float().mean((0, 1)) / 255)
-    spread = np.nanstd(signatures(network, tokens_of(network, slices)).ratios, axis=0)
+    ratios = signatures(network, tokens_of(network, slices)).ratios
+    # A unit that nobody uses has no ratios, hence no spread; np.nanstd would warn of it.
+    spread = np.ma.masked_invalid(ratios).std(axis=0).filled(np.nan)
     pictures, figures = [], []
     encoders = {"known": network, "surrogate": _surrogate(network, rng)}
     for number in range(count):

@@ -22,7 +22,7 @@ from attacks.inversion.matching import Trial, draw_trials
 from attacks.inversion.quality import LEAST_DECOYS
 from attacks.inversion.scenes import LONGEST_UNROLL, Attempt, Seen, as_configured, worst_case
 from attacks.policy import Scene
-from attacks.result import AttackResult, Effort, Progress
+from attacks.result import AttackResult, Effort, Picture, Progress
 from attacks.statistics.intervals import Proportion
 from attacks.subject import Subject
 from attacks.verdicts import Finding
@@ -55,7 +55,7 @@ class Plan:
 
 
 PLANS = {
-    Effort.QUICK: Plan(3, 20, 2, 6, 1, Recipe(40, 0.03, 0.3)),
+    Effort.QUICK: Plan(2, 30, 2, 6, 1, Recipe(30, 0.03, 0.3)),
     Effort.DEFAULT: Plan(8, 15, 4, 30, 4, Recipe(120, 0.03, 0.3)),
     Effort.THOROUGH: Plan(24, 10, 8, 100, 16, Recipe(400, 0.03, 0.3, restarts=2)),
 }
@@ -67,23 +67,68 @@ def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
 
 
 def attack(
-    subject: Subject, exposure: Exposure, effort: Effort, progress: Progress
+    subject: Subject,
+    exposure: Exposure,
+    effort: Effort,
+    progress: Progress,
+    *,
+    with_worst_case: bool = True,
 ) -> AttackResult:
-    """Both scenes for one observer; where one does not apply, its finding says why."""
+    """What one observer saw, and the worst case; where one does not apply, its finding says why.
+
+    Args:
+        with_worst_case: it is of the run, not of an observer: once an audit is enough.
+    """
     plan, rng = PLANS[effort], np.random.default_rng([subject.seed, STREAM])
     seen = visible_updates(exposure, plan.updates, _rounds_with_known_state(subject))
     if reason := _not_applicable(subject, exposure, seen):
         progress(1.0)
-        return _absent(exposure.observer, SCENES, reason)
+        return absent(exposure.observer, reason, with_worst_case)
     groups = [draw_trials(subject.hospitals, each.hospitals, plan.trials, rng) for each in seen]
     everybody = sorted({name for each in seen for name in each.hospitals})
     single = draw_trials(subject.hospitals, everybody, plan.single, rng)
     if not single or not all(groups):
         progress(1.0)
         few = f"no training patient has {LEAST_DECOYS} held-out decoys with the same modalities"
-        return _absent(exposure.observer, SCENES, few)
-    configured = _every_update(subject, seen, groups, plan, rng, _part(progress, 0.0, 0.5))
-    shared, seed = seen[0].shared, int(rng.integers(2**31))
+        return absent(exposure.observer, few, with_worst_case, applies=True)
+    share = 0.5 if with_worst_case else 1.0
+    configured = _every_update(subject, seen, groups, plan, rng, _part(progress, 0.0, share))
+    found = AttackResult(
+        findings=(_finding(exposure.observer, SCENES[0], configured),),
+        details={
+            SCENES[0]: _figures(configured)
+            | {
+                "updates": [f"round {each.round_number}: {_source(each)}" for each in seen],
+                "dummy_patients": plan.dummies,
+                "expected_patients_per_step": subject.training.batch_size,
+                "local_steps": subject.training.local_steps,
+                "personal_parameters": _personal(subject),
+            }
+        },
+        pictures=(_picture(exposure.observer, SCENES[0], configured),),
+    )
+    if with_worst_case:
+        rest = _worst(subject, exposure.observer, seen[0], single, plan, rng, progress)
+        found = AttackResult(
+            findings=found.findings + rest.findings,
+            details={**found.details, **rest.details},
+            pictures=found.pictures + rest.pictures,
+        )
+    progress(1.0)
+    return found
+
+
+def _worst(
+    subject: Subject,
+    observer: Observer,
+    seen: Seen,
+    single: Sequence[Trial],
+    plan: Plan,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> AttackResult:
+    """One patient alone: as the run shares its parameters, and as if it shared all."""
+    shared, seed = seen.shared, int(rng.integers(2**31))
     alone = worst_case(subject, shared, single, plan.recipe, seed, _part(progress, 0.5, 0.8))
     whole = worst_case(
         subject,
@@ -94,33 +139,15 @@ def attack(
         _part(progress, 0.8, 1.0),
         everything=True,
     )
-    progress(1.0)
-    names = ", ".join(everybody)
+    names = ", ".join(sorted({trial.hospital for trial in single}))
     return AttackResult(
-        findings=(
-            _finding(exposure.observer, SCENES[0], configured),
-            _finding(exposure.observer, SCENES[1], alone),
-        ),
+        findings=(_finding(observer, SCENES[1], alone),),
         details={
-            SCENES[0]: _figures(configured)
-            | {
-                "updates": [f"round {each.round_number}: {_source(each)}" for each in seen],
-                "dummy_patients": plan.dummies,
-                "expected_patients_per_step": subject.training.batch_size,
-                "local_steps": subject.training.local_steps,
-                "personal_parameters": _personal(subject),
-            },
             SCENES[1]: _figures(alone)
-            | {"round": seen[0].round_number, "hospitals": names, "setting": _setting(subject)},
+            | {"round": seen.round_number, "hospitals": names, "setting": _setting(subject)},
             "worst case, as if all parameters were shared": _figures(whole),
         },
-        pictures=tuple(
-            _best(attempts).picture(f"inversion, {exposure.observer}, {scene}: {title}")
-            for scene, attempts, title in (
-                (SCENES[0], configured, _title(configured)),
-                (SCENES[1], alone, _title(alone)),
-            )
-        ),
+        pictures=(_picture(observer, SCENES[1], alone),),
     )
 
 
@@ -198,10 +225,15 @@ def _finding(observer: Observer, scene: Scene, attempts: Sequence[Attempt]) -> F
     return Finding("inversion", METHOD, METRIC, observer, scene, estimate)
 
 
-def _absent(observer: Observer, scenes: Sequence[Scene], reason: str) -> AttackResult:
+def absent(
+    observer: Observer, reason: str, with_worst_case: bool, *, applies: bool = False
+) -> AttackResult:
+    """No figure, and why: `applies` where there could have been one."""
+    scenes = SCENES if with_worst_case else SCENES[:1]
     return AttackResult(
         findings=tuple(
-            Finding("inversion", METHOD, METRIC, observer, scene, absent=reason) for scene in scenes
+            Finding("inversion", METHOD, METRIC, observer, s, absent=reason, applies=applies)
+            for s in scenes
         )
     )
 
@@ -218,13 +250,10 @@ def _figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
-def _best(attempts: Sequence[Attempt]) -> Attempt:
-    return max(attempts, key=lambda each: each.psnr_db)
-
-
-def _title(attempts: Sequence[Attempt]) -> str:
-    best = _best(attempts)
-    return f"best of {len(attempts)}, {best.psnr_db:.1f} dB"
+def _picture(observer: Observer, scene: Scene, attempts: Sequence[Attempt]) -> Picture:
+    best = max(attempts, key=lambda each: each.psnr_db)
+    title = f"best of {len(attempts)}, {best.psnr_db:.1f} dB"
+    return best.picture(f"inversion, {observer}, {scene}: {title}")
 
 
 def _source(seen: Seen) -> str:

@@ -33,7 +33,7 @@ from securefed.model.sharing import Vector, load_vector
 SHADOWS = {Effort.QUICK: 16, Effort.DEFAULT: 32, Effort.THOROUGH: 64}
 # Slices whose gradients an audit can afford, by measured speed on two cores; beyond it the shadows
 # stop before the last round. Enough for the default run in full at the default effort.
-AFFORDABLE = {Effort.QUICK: 2e6, Effort.DEFAULT: 12e6, Effort.THOROUGH: float("inf")}
+AFFORDABLE = {Effort.QUICK: 0.8e6, Effort.DEFAULT: 12e6, Effort.THOROUGH: float("inf")}
 GROUP = 8  # shadows that move together, on one thread
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from securefed.adversary.exposure import Observer
 
 OBSERVERS: "tuple[Observer, ...]" = ("server", "peer", "coalition", "outsider")
-ATTACKS = ("head leakage", "epsilon", "inversion", "membership", "malicious server")
+MALICIOUS = "malicious server"
+ATTACKS = ("head leakage", "epsilon", "inversion", "membership", MALICIOUS)
 EPILOG = """\b
 Examples:
   securefed audit runs/2026-01-31-120000-dp-secure
@@ -99,7 +101,7 @@ def command(
             policy=policy,
             report=report,
         )
-    _show(audit, console)
+    show(audit, console)
     if as_json:
         click.echo(json.dumps(audit, indent=2))
     where = run_dir / "audit.json"
@@ -154,8 +156,8 @@ def audit_run(
     todo = steps(subject, exposures, attacks, Efforts(effort), canaries_of(directory))
     done, interrupted = _work(todo, report)
     checks = []
-    if "malicious server" in attacks and not interrupted:
-        report("malicious server", 1.0)
+    if MALICIOUS in attacks and not interrupted:
+        report(MALICIOUS, 1.0)
         checks = list(malicious_checks(subject.seed))
     audit = {
         "schema": SCHEMA,
@@ -168,6 +170,7 @@ def audit_run(
             "name": judge_by.name,
             "set_by": judge_by.set_by,
             "confidence": judge_by.confidence,
+            "primary": dict(judge_by.primary),
             "sha256": hashlib.sha256(judge_by.model_dump_json().encode()).hexdigest(),
         },
         "exposures": [exposure_record(each) for each in exposures.values()],
@@ -232,49 +235,80 @@ def _draw(
     return {"pictures": figures.draw_pictures(pictures, folder), "curves": curves}
 
 
-def _show(audit: dict[str, Any], console: Console) -> None:
-    """The verdict, why, and every figure that was judged or reported."""
+def show(audit: dict[str, Any], console: Console) -> None:
+    """The verdict and the lines behind it; what did not decide anything is counted."""
     colour = {"PASS": "green", "FAIL": "bold red", "INVALID": "magenta", "INCONCLUSIVE": "yellow"}
     policy, verdict = audit["policy"], audit["verdict"]
-    table = Table(title=f"{audit['configuration']} run, {audit['effort']} audit")
-    for column in ("attack", "observer", "figure", "95% interval", "at most", "verdict"):
+    table = Table(title=f"{audit['configuration']} run, {audit['effort']} audit", box=box.SIMPLE)
+    for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):
         table.add_column(column, no_wrap=column != "attack")
-    for line in audit["judgements"]:
-        if line["observer"] is None:
-            continue
-        parts = line["name"].split(" / ")
-        named = " / ".join(part for part in parts if part != line["observer"])
-        answer = line["verdict"] or ("-" if line["value"] is None else "reported")
-        table.add_row(
-            named,
-            line["observer"],
-            _figure(line["value"]),
-            _limits(line["interval"]),
-            _figure(line["threshold"]),
-            f"[{colour.get(answer, 'dim')}]{answer}[/]",
-        )
+    lines = [line for line in audit["judgements"] if line["attack"] != MALICIOUS]
+    shown = [line for line in lines if _matters(line, policy["primary"])]
+    for worst in (False, True):
+        table.add_section()
+        if worst:
+            table.add_row("[bold]worst case[/]")
+        for line in (line for line in shown if _is_worst(line) == worst):
+            table.add_row(
+                _title(line),
+                line["observer"] or "-",
+                f"{_figure(line['value'])} {_limits(line['interval'])}",
+                _figure(line["threshold"]),
+                f"[{colour.get(line['verdict'], 'dim')}]{line['verdict'] or 'reported'}[/]",
+            )
+    table.add_section()
+    tried = [line for line in audit["judgements"] if line["attack"] == MALICIOUS]
+    sound = [line for line in tried if line["verdict"] == "PASS"]
+    if judged := [line for line in tried if line["verdict"] is not None]:
+        answer = "PASS" if len(sound) == len(judged) else "FAIL"
+        told = f"{len(sound)} of {len(judged)} refused"
+        table.add_row(MALICIOUS, "server", told, "", f"[{colour[answer]}]{answer}[/]")
     console.print(table)
+    if rest := len(lines) - len(shown):
+        console.print(f"[dim]{rest} more lines in audit.json: secondary attacks that decide "
+                      "nothing, and what does not apply[/]")  # fmt: skip
+    for line in tried:
+        if line["verdict"] == "FAIL":
+            console.print(f"[bold red]not refused:[/] {line['name']}", highlight=False)
     for control in audit["controls"]:
         if not control["met"]:
             console.print(f"[magenta]control off its gate:[/] {control['reason']}")
-    gaps = {f"{line['name']}: {line['reason']}" for line in audit["judgements"] if _open(line)}
-    for gap in sorted(gaps):
-        console.print(f"[yellow]open:[/] {gap}", highlight=False)
+    for line in shown:
+        if line["verdict"] == "INCONCLUSIVE":
+            who = line["observer"] or "nobody"
+            console.print(
+                f"[yellow]open:[/] {_title(line)}, {who}: {line['reason']}", highlight=False
+            )
     console.print(
         f"[{colour[verdict]}]{verdict}[/] by the policy {policy['name']} ({policy['set_by']})"
     )
 
 
-def _open(line: dict[str, Any]) -> bool:
-    return bool(line["verdict"] == "INCONCLUSIVE")
+def _matters(line: dict[str, Any], primary: dict[str, str]) -> bool:
+    """Whether a line decides the verdict, or shows a worst case."""
+    if line["verdict"] is None:
+        return line["value"] is not None and _is_worst(line)
+    method = line["name"].split(" / ")[1]
+    return bool(line["verdict"] != "PASS" or primary.get(line["attack"], method) == method)
+
+
+def _is_worst(line: dict[str, Any]) -> bool:
+    return bool(line["name"].endswith(" / worst case"))
+
+
+def _title(line: dict[str, Any]) -> str:
+    """Family, method and, where there are several, the metric: "membership: lira, auc"."""
+    family, *rest = line["name"].split(" / ")
+    unsaid = {line["observer"], "as configured", "worst case", "identification"}
+    return f"{family}: {', '.join(part for part in rest if part not in unsaid)}"
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def _limits(interval: list[float | None] | None) -> str:
     if interval is None:
         return ""
     low, high = interval
-    return f"{_figure(low)} to {_figure(high)}" if high is not None else f"at least {_figure(low)}"
+    return f"({_figure(low)}-{_figure(high)})" if high is not None else "(at least)"

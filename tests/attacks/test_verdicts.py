@@ -266,6 +266,25 @@ def test_another_attack_must_survive_holm():
     )
 
 
+def test_between_pass_and_fail_the_primary_attack_decides():
+    between = rival(45, "rmia")
+    assert between.estimate.interval(0.95).holds(0.05)
+    line = verdict_of(rival(30, "lira"), between).judgements[1]
+    assert line.verdict is None
+    assert "the primary attack, lira, decides" in line.reason
+    assert verdict_of(rival(45, "lira"), rival(30, "rmia")).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("observer", ["server", "peer"])
+def test_without_an_answer_of_the_primary_another_attack_decides_itself(observer):
+    missing = Finding(
+        "membership", "lira", "tpr at fpr 0.01", "server", "as configured", absent="no shadows"
+    )
+    elsewhere = dataclasses.replace(rival(30, "lira"), observer="peer")
+    first = missing if observer == "server" else elsewhere
+    assert verdict_of(first, rival(45, "rmia")).judgements[1].verdict is Verdict.INCONCLUSIVE
+
+
 def test_a_single_other_attack_pays_nothing():
     answer = verdict_of(rival(65, "rmia"))
     assert answer.judgements[0].verdict is Verdict.FAIL
@@ -309,6 +328,25 @@ def test_a_claim_that_survives_a_test_with_power_passes():
     assert line.verdict is Verdict.PASS
     assert "the least epsilon this audit could have seen is" in line.reason
     assert line.interval.upper == math.inf
+
+
+def test_who_could_not_have_noticed_leaves_the_claim_to_whoever_could():
+    able, weak = epsilon_audit(0.9), epsilon_audit(0.5, "f_dp", 120)
+    findings = complete([auc_between(0.4, 0.5)])
+    answer = judge(findings, controls_in_order(), POLICY, {"server": weak, "coalition": able})
+    server, coalition = answer.judgements[-2:]
+    assert (server.verdict, coalition.verdict) == (None, Verdict.PASS)
+    assert "The coalition tests the same claim with more power" in server.reason
+    alone = judge(findings, controls_in_order(), POLICY, {"server": weak, "peer": weak})
+    assert [line.verdict for line in alone.judgements[-2:]] == [Verdict.INCONCLUSIVE, None]
+
+
+def test_whoever_contradicts_the_claim_fails_it_with_or_without_power():
+    able = epsilon_audit(0.9)
+    wrong = dataclasses.replace(epsilon_audit(1.01), power_halved_noise=0.0)
+    findings = complete([auc_between(0.4, 0.5)])
+    answer = judge(findings, controls_in_order(), POLICY, {"server": wrong, "coalition": able})
+    assert answer.verdict is Verdict.FAIL
 
 
 def test_a_bound_equal_to_the_claim_does_not_contradict_it():
