@@ -83,6 +83,7 @@ def _judgement(line: Judgement) -> dict[str, Any]:
         "interval": _limits(line.interval),
         "threshold": line.threshold,
         "adjusted_p": line.adjusted_p,
+        "decides": line.decides,
     }
 
 

@@ -124,6 +124,8 @@ class Judgement:
         verdict: None where the policy reports the figure without judging it.
         reason: in words, with the figures that decided.
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
+        decides: False for what stands behind another line: a method beside its family's primary
+            that neither fails nor leaves a gap, or what no policy judges.
     """
 
     attack: Attack | Literal["malicious server"]
@@ -135,6 +137,7 @@ class Judgement:
     interval: Interval | None = None
     threshold: float | None = None
     adjusted_p: float | None = None
+    decides: bool = True
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,14 @@ def _judge_check(check: Check) -> Judgement:
     if check.expected:
         verdict = Verdict.PASS if check.refused else Verdict.FAIL
     told = "refused" if check.refused else "accepted"
-    return Judgement("malicious server", "server", name, verdict, f"{told}: {check.detail}")
+    return Judgement(
+        "malicious server",
+        "server",
+        name,
+        verdict,
+        f"{told}: {check.detail}",
+        decides=verdict is not None,
+    )
 
 
 def _not_attacked(limit: Threshold) -> Judgement:
@@ -269,6 +279,9 @@ def _judge_finding(
     interval = estimate.interval(policy.confidence)
     most = None if limit is None else limit.at_most
 
+    primary = policy.primary.get(finding.attack)
+    secondary = primary is not None and finding.method != primary
+
     def line(verdict: Verdict | None, reason: str) -> Judgement:
         return Judgement(
             finding.attack,
@@ -280,6 +293,7 @@ def _judge_finding(
             interval,
             most,
             adjusted_p,
+            verdict is not None and not (secondary and verdict is Verdict.PASS),
         )
 
     if finding.attack in broken:
@@ -290,10 +304,9 @@ def _judge_finding(
         return line(None, f"reported, not judged: {limit.reason}")
     if interval.upper < most:
         return line(Verdict.PASS, f"upper limit {interval.upper:.4g} is under {most:g}")
-    primary = policy.primary.get(finding.attack)
     if interval.lower <= most:
         between = f"{_limits(interval)} holds {most:g}"
-        if decided and finding.method != primary:
+        if decided and secondary:
             return line(None, f"{between}; the primary attack, {primary}, decides")
         return line(Verdict.INCONCLUSIVE, between)
     if adjusted_p is not None and adjusted_p >= tail(policy.confidence):
@@ -309,7 +322,14 @@ def _judge_absence(finding: Finding, limit: Threshold | None) -> Judgement:
     """A figure that is missing counts where the policy asks for it and there could be one."""
 
     def line(verdict: Verdict | None, reason: str) -> Judgement:
-        return Judgement(finding.attack, finding.observer, finding.name, verdict, reason)
+        return Judgement(
+            finding.attack,
+            finding.observer,
+            finding.name,
+            verdict,
+            reason,
+            decides=verdict is not None,
+        )
 
     if not finding.applies:
         return line(None, f"does not apply: {finding.absent}")
@@ -337,7 +357,17 @@ def _judge_epsilon(
     def line(verdict: Verdict | None, reason: str) -> Judgement:
         interval = Interval(certified, math.inf, level)
         name = f"epsilon / canaries / {observer}"
-        return Judgement("epsilon", observer, name, verdict, reason, certified, interval, claimed)
+        return Judgement(
+            "epsilon",
+            observer,
+            name,
+            verdict,
+            reason,
+            certified,
+            interval,
+            claimed,
+            decides=verdict is not None,
+        )
 
     if "epsilon" in broken:
         return line(Verdict.INVALID, "; ".join(broken["epsilon"]))

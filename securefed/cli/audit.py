@@ -170,7 +170,6 @@ def audit_run(
             "name": judge_by.name,
             "set_by": judge_by.set_by,
             "confidence": judge_by.confidence,
-            "primary": dict(judge_by.primary),
             "sha256": hashlib.sha256(judge_by.model_dump_json().encode()).hexdigest(),
         },
         "exposures": [exposure_record(each) for each in exposures.values()],
@@ -243,7 +242,7 @@ def show(audit: dict[str, Any], console: Console) -> None:
     for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):
         table.add_column(column, no_wrap=column != "attack")
     lines = [line for line in audit["judgements"] if line["attack"] != MALICIOUS]
-    shown = [line for line in lines if _matters(line, policy["primary"])]
+    shown = [line for line in lines if _matters(line)]
     for worst in (False, True):
         table.add_section()
         if worst:
@@ -284,12 +283,9 @@ def show(audit: dict[str, Any], console: Console) -> None:
     )
 
 
-def _matters(line: dict[str, Any], primary: dict[str, str]) -> bool:
+def _matters(line: dict[str, Any]) -> bool:
     """Whether a line decides the verdict, or shows a worst case."""
-    if line["verdict"] is None:
-        return line["value"] is not None and _is_worst(line)
-    method = line["name"].split(" / ")[1]
-    return bool(line["verdict"] != "PASS" or primary.get(line["attack"], method) == method)
+    return bool(line["decides"] or (line["value"] is not None and _is_worst(line)))
 
 
 def _is_worst(line: dict[str, Any]) -> bool:

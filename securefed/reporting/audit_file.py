@@ -28,6 +28,7 @@ Pair = tuple[float | None, float | None]
 GRAVITY = (None, "PASS", "INCONCLUSIVE", "INVALID", "FAIL")
 FAMILIES = ("membership", "inversion", "head leakage", "epsilon", "malicious server")
 PICTURES = (".png", ".svg")
+SCENES = ("as configured", "worst case")
 
 
 class PolicyPart(msgspec.Struct, frozen=True):
@@ -56,6 +57,22 @@ class JudgementLine(msgspec.Struct, frozen=True):
     interval: Pair | None = None
     threshold: float | None = None
     adjusted_p: float | None = None
+    decides: bool = True
+
+    @property
+    def family(self) -> str:
+        return self.attack or self.name.split(" / ")[0]
+
+    @property
+    def scene(self) -> str:
+        last = self.name.split(" / ")[-1]
+        return last if last in SCENES else ""
+
+    @property
+    def title(self) -> str:
+        """Of "membership / lira / auc / server / worst case": "lira, auc"."""
+        said = {self.family, self.observer, self.scene}
+        return ", ".join(part for part in self.name.split(" / ") if part not in said)
 
 
 class FindingLine(msgspec.Struct, frozen=True):
@@ -163,7 +180,9 @@ def read_audit(folder: Path, run: str, configuration: str) -> Audit | None:
                 **{
                     **msgspec.structs.asdict(line),
                     "observer": line.observer or "any",
-                    "attack": line.attack or line.name.split(" / ")[0],
+                    "attack": line.family,
+                    "title": line.title,
+                    "scene": line.scene,
                 }
             )
             for line in file.judgements
@@ -213,11 +232,7 @@ def _families(file: AuditFile) -> list[Family]:
 
 
 def _family(file: AuditFile, attack: str) -> Family:
-    lines = [
-        line
-        for line in file.judgements
-        if (line.attack or line.name.split(" / ")[0]) == attack and line.value is not None
-    ]
+    lines = [line for line in file.judgements if line.family == attack and line.value is not None]
     judged = [line for line in lines if line.verdict is not None] or lines
     if not judged:
         absent = [f.absent for f in file.findings if f.attack == attack and f.absent]
@@ -233,5 +248,5 @@ def _family(file: AuditFile, attack: str) -> Family:
         attack=attack,
         attacked=True,
         verdict=worst.verdict,
-        summary=f"{worst.name}: {number(worst.value)}{limits}; {worst.reason}",
+        summary=f"{worst.observer}, {worst.title}: {number(worst.value)}{limits}; {worst.reason}",
     )

@@ -139,11 +139,14 @@ def operating_point(utility: Utility) -> Markup:
 
 
 def forest(judgements: Sequence[Judgement]) -> Markup:
-    """Intervals against thresholds, one row per judged figure between 0 and 1."""
+    """Intervals against thresholds, one row per figure between 0 and 1 that decides."""
     rows = [
         line
         for line in judgements
-        if line.value is not None and line.threshold is not None and line.attack != "epsilon"
+        if line.decides
+        and line.value is not None
+        and line.threshold is not None
+        and line.attack != "epsilon"
     ]
     if not rows:
         return Markup("")
@@ -162,7 +165,7 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
         low, high = row.interval or (row.value, row.value)
         ends = [x.place(min(1.0, max(0.0, v))) for v in (low or 0.0, 1.0 if high is None else high)]
         limit = x.place(min(1.0, row.threshold or 0.0))
-        label = f"{row.attack}, {row.name.split(' / ')[2 if row.name.count(' / ') > 2 else -1]}"
+        label = f"{row.attack}: {row.title.split(', ')[-1]}"
         parts.append(
             f'<text class="label" x="{left - 12}" y="{at + 4}" text-anchor="end">'
             f"{escape(label)} · {escape(row.observer)}</text>"

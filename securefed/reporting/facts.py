@@ -154,17 +154,23 @@ class Exposed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of an audit's verdict; `verdict` is null where a figure is reported, not judged."""
+    """One line of an audit's verdict; `verdict` is null where a figure is reported, not judged.
+
+    `title` is the method and the metric; `decides` is false for what stands behind another line.
+    """
 
     observer: str
     attack: str
     name: str
+    title: str
+    scene: str
     verdict: str | None
     reason: str
     value: float | None
     interval: tuple[float | None, float | None] | None
     threshold: float | None
     adjusted_p: float | None
+    decides: bool
 
 
 class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -105,8 +105,9 @@ def test_a_table_sorts_by_number_in_both_directions_from_the_keyboard(opened: Op
 
 
 def test_numbers_sort_as_numbers_and_missing_ones_go_last(opened: Opened) -> None:
-    opened.page.click("#audit details summary")
-    table = "#audit details table"
+    findings = "#audit details:has(summary:text('All findings'))"
+    opened.page.click(f"{findings} summary")
+    table = f"{findings} table"
     opened.page.click(f"{table} thead th:nth-child(6) button")
     assert column(opened, table, 5) == ["0.800", "–"]
     opened.page.click(f"{table} thead th:nth-child(6) button")
