@@ -216,16 +216,17 @@ def _pictures(folder: Path, file: AuditFile) -> list[Picture]:
 
 def _families(file: AuditFile) -> list[Family]:
     families = [_family(file, attack) for attack in FAMILIES[:-1]]
-    wrong = [check for check in file.checks if check.refused != check.expected]
+    judged = [check for check in file.checks if check.expected]
+    refused = [check for check in judged if check.refused]
     families.append(
         Family(
             attack=FAMILIES[-1],
             attacked=bool(file.checks),
-            verdict=None if not file.checks else ("FAIL" if wrong else "PASS"),
+            verdict=None if not judged else ("PASS" if refused == judged else "FAIL"),
             summary="no checks were run"
             if not file.checks
-            else f"{len(file.checks) - len(wrong)} of {len(file.checks)} configuration checks "
-            "went as they must",
+            else f"{len(refused)} of {len(judged)} requests that a hospital can recognise were "
+            f"refused; {len(file.checks) - len(judged)} others nobody can recognise",
         )
     )
     return families
