@@ -26,6 +26,7 @@ import cryptography
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from protocols.attestations import statement
 from protocols.client import SecureSumClient
 from protocols.fixed_point import FixedPoint
 from protocols.identity import IdentityKey, Roster
@@ -33,6 +34,7 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 
 VALUE_RANGE = 8.0
+ASKED = statement(b"benchmark")
 Timing = tuple[float, float]  # wall seconds, processor seconds
 
 
@@ -74,7 +76,7 @@ class Ours:
 
         step("advertise")
         step("share")
-        requests = server.request_mask()
+        requests = server.request_mask(ASKED)
         if lose_one:
             requests.popitem()
         encoded = self.codec.encode(values)
@@ -83,11 +85,11 @@ class Ours:
             if i < clients_timed:
                 client = self.clients[name]
                 timing, reply = timed(
-                    lambda c=client, r=request: c.mask(r, self.codec.encode(values))
+                    lambda c=client, r=request: c.mask(r, self.codec.encode(values), ASKED)
                 )
                 timings.append(timing)
             else:
-                reply = self.clients[name].mask(request, encoded)
+                reply = self.clients[name].mask(request, encoded, ASKED)
             server.add_masked(name, reply)
             size = len(reply)
         server.receive_mask({})
@@ -106,10 +108,10 @@ class Ours:
             requests = getattr(server, f"request_{name}")()
             replies = {m: getattr(self.clients[m], name)(r) for m, r in requests.items()}
             getattr(server, f"receive_{name}")(replies)
-        name, request = next(iter(server.request_mask().items()))
+        name, request = next(iter(server.request_mask(ASKED).items()))
         encoded = self.codec.encode(values)
         tracemalloc.start()
-        self.clients[name].mask(request, encoded)
+        self.clients[name].mask(request, encoded, ASKED)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return 1 + peak / encoded.nbytes

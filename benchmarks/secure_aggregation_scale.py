@@ -23,6 +23,7 @@ import cryptography
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from protocols.attestations import statement
 from protocols.client import SecureSumClient
 from protocols.graph import SparseGraph, plan
 from protocols.identity import IdentityKey, Roster
@@ -30,6 +31,7 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 
 STEPS = ("advertise", "share", "mask", "confirm", "unmask")
+ASKED = statement(b"benchmark")
 
 
 def mask_seconds(parameters: int) -> float:
@@ -68,7 +70,7 @@ def measure(clients: int, parameters: int, dropping: float, rules: JobRules) -> 
         if step == "confirm" and not rules.consistency:
             continue
         server_began = time.process_time()
-        requests = getattr(server, f"request_{step}")()
+        requests = getattr(server, f"request_{step}")(*([ASKED] if step == "mask" else []))
         server_seconds += time.process_time() - server_began
         replies = {}
         for name, request in requests.items():
@@ -77,7 +79,7 @@ def measure(clients: int, parameters: int, dropping: float, rules: JobRules) -> 
                 continue
             vector = rng.integers(0, 2**32, parameters, dtype=np.uint32) if step == "mask" else None
             started = time.process_time()
-            extra = () if vector is None else (vector,)
+            extra = () if vector is None else (vector, ASKED)
             reply = getattr(people[name], step)(request, *extra)
             seconds[name] += time.process_time() - started
             up[name] += len(reply)

@@ -1,16 +1,19 @@
 """What clients sign and commit to, and how everybody else checks it.
 
-Two statements are signed in a round: "these are my keys for this round" (an advert) and "these
-are the survivors I was shown" (a confirmation). Both cover the digest of the round, hence the
-job, the roster, the cohort and the thresholds. The server runs the same checks as the clients,
-to drop a liar early; the clients do not rely on it.
+Two things are signed in a round: "these are my keys for this round" (an advert) and "these are
+the survivors I was shown" (a confirmation). Both cover the digest of the round, hence the job,
+the roster, the cohort and the thresholds. The second also covers the client's statement: a digest
+of what it was asked to compute on. The server runs the same checks as the clients, to drop a liar
+early; the clients do not rely on it.
 """
 
-from protocols.errors import BadSignature, CohortEquivocation, UnknownSender, WrongRound
+from protocols.errors import BadSignature, BadVector, CohortEquivocation, UnknownSender, WrongRound
 from protocols.identity import Roster
 from protocols.messages import Advert, Confirmation
 from protocols.parameters import RoundRules
 from protocols.transcript import digest, transcript
+
+STATEMENT_BYTES = 32
 
 
 def advert_transcript(round_digest: bytes, name: str, *keys: bytes) -> bytes:
@@ -18,9 +21,36 @@ def advert_transcript(round_digest: bytes, name: str, *keys: bytes) -> bytes:
     return transcript("advert", round_digest, name.encode(), *keys)
 
 
-def survivors_transcript(rules: RoundRules, survivors: bytes) -> bytes:
+def statement(*asked: bytes) -> bytes:
+    """Digest of what a client was asked to compute on, e.g. shared parameters; 32 bytes.
+
+    Every client makes it from what it received itself. Vectors add up to a sum only if all are
+    answers to the same statement. Without parts: nothing was asked.
+    """
+    return digest("asked", *asked)
+
+
+def binding(rules: RoundRules, statement: bytes) -> bytes:
+    """Ties a round to a statement; 32 bytes, public."""
+    return digest("statement", rules.digest, statement)
+
+
+def check_statement(statement: bytes) -> None:
+    """Return only if this can be a statement.
+
+    Raises:
+        BadVector: unless it has 32 bytes.
+    """
+    if len(statement) != STATEMENT_BYTES:
+        raise BadVector(
+            f"a statement has {STATEMENT_BYTES} bytes, got {len(statement)}",
+            hint="make it with protocols.attestations.statement",
+        )
+
+
+def survivors_transcript(binding: bytes, survivors: bytes) -> bytes:
     """What a confirmation's signature covers."""
-    return transcript("survivors", rules.digest, survivors)
+    return transcript("survivors", binding, survivors)
 
 
 def commitment(rules: RoundRules, self_mask_seed: bytes) -> bytes:
@@ -50,18 +80,25 @@ def check_advert(roster: Roster, rules: RoundRules, advert: Advert) -> None:
 
 
 def check_confirmation(
-    roster: Roster, rules: RoundRules, confirmation: Confirmation, survivors: bytes
+    roster: Roster,
+    rules: RoundRules,
+    binding: bytes,
+    confirmation: Confirmation,
+    survivors: bytes,
 ) -> None:
-    """Return only if the client at that place signed these survivors.
+    """Return only if the client at that place signed these survivors and this binding.
 
     Raises:
         UnknownSender: for a place outside the cohort.
-        CohortEquivocation: if it signed something else, another set of survivors above all.
+        CohortEquivocation: if it signed something else: other survivors, or another statement.
     """
     if confirmation.sender >= len(rules.cohort):
         raise UnknownSender(f"place {confirmation.sender} in a cohort of {len(rules.cohort)}")
     name = rules.cohort[confirmation.sender]
     try:
-        roster.verify(name, survivors_transcript(rules, survivors), confirmation.signature)
+        roster.verify(name, survivors_transcript(binding, survivors), confirmation.signature)
     except BadSignature as error:
-        raise CohortEquivocation(f"{name} did not sign these survivors") from error
+        raise CohortEquivocation(
+            f"{name} did not sign these survivors for the same statement",
+            hint="the server told hospitals different survivors, or sent them different parameters",
+        ) from error

@@ -8,7 +8,7 @@ at the first lie. Sans-I/O: bytes in, bytes out.
 
     advertise   fresh signed keys for the round
     share       shares of its two secrets, sealed for each neighbour
-    mask        its vector under a self mask and pairwise masks
+    mask        its vector under a self mask and pairwise masks, bound to what it was asked
     confirm     a signature over who survived            (only against a malicious server)
     unmask      survivors' self-mask shares and dropped clients' mask-key shares, never both
 
@@ -25,7 +25,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from protocols import messages as m
-from protocols.attestations import advert_transcript, commitment, survivors_transcript
+from protocols.attestations import (
+    advert_transcript,
+    binding,
+    check_statement,
+    commitment,
+    survivors_transcript,
+)
 from protocols.errors import (
     BadVector,
     InvalidIdentity,
@@ -109,14 +115,19 @@ class SecureSumClient:
         """
         return m.encode(self._share(self._decode(m.ShareRequest, request)))
 
-    def mask(self, request: bytes, vector: Words) -> bytes:
+    def mask(self, request: bytes, vector: Words, statement: bytes) -> bytes:
         """Check the shares sealed for this client, and send the vector under its masks.
+
+        The vector can be opened only in a sum whose honest survivors all give the same statement:
+        otherwise the masks do not cancel. That holds in both variants, whatever the server does.
 
         Args:
             vector: (vector_length,) uint32; left unchanged.
+            statement: `attestations.statement` of what the vector is an answer to.
 
         Raises:
-            BadVector: for a vector of another type or shape; the round can go on.
+            BadVector: for a vector of another type or shape, or a statement that is no digest; the
+                round can go on.
             BadCiphertext: for a sealed share that does not open.
             ThresholdMissed: if fewer than the threshold shared.
         """
@@ -125,15 +136,17 @@ class SecureSumClient:
                 f"the vector must be {self._rules.vector_length} words of uint32,"
                 f" got {vector.dtype} of shape {vector.shape}"
             )
+        check_statement(statement)
         message = self._decode(m.MaskRequest, request)
         with self._step(message.round_number, Stage.SHARED, Stage.MASKED) as state:
             state.open_boxes(message.boxes)
             upcoming = self._advertise(message.upcoming) if message.upcoming else None
-            head = m.MaskedHead(state.place, state.rules.round_number, state.rules.digest, upcoming)
+            state.binding = binding(state.rules, statement)
+            head = m.MaskedHead(state.place, state.rules.round_number, state.binding, upcoming)
             reply, words = m.encode_masked(head, vector)
             apply_masks(words, state.masks(), threads=self._threads)
             # The masks are applied; what made them is not needed again.
-            state.mask_keys.clear()
+            state.pair_keys.clear()
             state.self_mask_seed = b""
             del words
             return reply.getvalue()
@@ -149,7 +162,8 @@ class SecureSumClient:
         with self._step(message.round_number, Stage.MASKED, Stage.CONFIRMED) as state:
             state.check_survivors(message.survivors)
             state.survivors = message.survivors
-            signature = self._identity.sign(survivors_transcript(state.rules, message.survivors))
+            signed = survivors_transcript(state.binding, message.survivors)
+            signature = self._identity.sign(signed)
             return m.encode(m.Confirmation(state.place, message.round_number, signature))
 
     def unmask(self, request: bytes) -> bytes:
@@ -158,7 +172,8 @@ class SecureSumClient:
         Raises:
             SecondUnmask: if this round was unmasked before.
             AliveAndDropped: if one client is listed as both.
-            CohortEquivocation: if the survivors differ from those confirmed.
+            CohortEquivocation: if the survivors differ from those confirmed, or somebody signed
+                other survivors or another statement.
             ThresholdMissed: if too few survived, or too few signed.
         """
         message = self._decode(m.UnmaskRequest, request)

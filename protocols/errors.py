@@ -20,7 +20,8 @@
         LowOrderPoint              an X25519 key that forces a predictable secret
         BadCiphertext              a sealed share that was altered, or made for another message
         BadShare                   shares that do not recover the secret they were made from
-        CohortEquivocation         the server showed different clients different cohorts
+        CohortEquivocation         the server showed different clients different things
+        StatementMismatch          a client answered something else than the server asked
         AliveAndDropped            one client listed as both survivor and dropped
       ThresholdMissed              too few clients are left; nothing is revealed
       BadVector                    the client's own input cannot be summed
@@ -116,7 +117,11 @@ class BadShare(UntrustedMessage):
 
 
 class CohortEquivocation(UntrustedMessage):
-    """The server showed different clients different cohorts or survivors."""
+    """The server showed different clients different cohorts, survivors or statements."""
+
+
+class StatementMismatch(UntrustedMessage):
+    """A client's vector answers another statement than the server's: it cannot be added."""
 
 
 class AliveAndDropped(UntrustedMessage):

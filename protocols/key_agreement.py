@@ -57,13 +57,22 @@ def derive_key(secret: bytes, salt: bytes, label: str, *context: bytes) -> bytes
     return hkdf(secret, salt, transcript(label, *context))
 
 
-def mask_key(own: EphemeralKey, peer: bytes, round_digest: bytes) -> bytes:
-    """The key of the mask stream that two clients share in one round; the same on both sides.
+def pair_key(own: EphemeralKey, peer: bytes, round_digest: bytes) -> bytes:
+    """The key that two clients share in one round; the same on both sides.
 
     The public keys are bound in sorted order, so neither side depends on who computes it.
     """
     first, second = sorted((own.public, peer))
     return derive_key(own.exchange(peer), round_digest, "pairwise mask", first, second)
+
+
+def mask_key(pair: bytes, round_digest: bytes, binding: bytes) -> bytes:
+    """The key of the mask stream that two clients share, from their `pair_key`.
+
+    The same on both sides only if both were asked the same: two clients with different bindings
+    use two streams that are independent of each other, and their masks do not cancel.
+    """
+    return derive_key(pair, round_digest, "mask stream", binding)
 
 
 def self_mask_key(seed: bytes, round_digest: bytes) -> bytes:

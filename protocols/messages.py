@@ -25,7 +25,7 @@ from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
 
-VERSION = 1
+VERSION = 2
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -107,7 +107,7 @@ class MaskedHead(Message, frozen=True, tag="masked"):
 
     sender: Place
     round_number: Number
-    round_digest: Digest
+    binding: Digest  # of round and statement: what the vector answers
     upcoming: Advert | None
 
 
@@ -119,7 +119,7 @@ class ConfirmRequest(Message, frozen=True, tag="ask confirm"):
 
 
 class Confirmation(Message, frozen=True, tag="confirm"):
-    """Client -> server -> neighbours: a signature over the survivors it was shown."""
+    """Client -> server -> neighbours: a signature over its binding and the survivors."""
 
     sender: Place
     round_number: Number

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from protocols.attestations import commitment
 from protocols.errors import BadShare, MalformedMessage, ThresholdMissed
-from protocols.key_agreement import EphemeralKey, mask_key, self_mask_key
+from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.messages import Advert, Opening
 from protocols.parameters import RoundRules
@@ -27,12 +27,14 @@ class Openings:
     def __init__(
         self,
         rules: RoundRules,
+        binding: bytes,
         adverts: Mapping[int, Advert],
         neighbours: Callable[[int], frozenset[int]],
         shared: frozenset[int],
         survivors: frozenset[int],
     ) -> None:
         self._rules = rules
+        self._binding = binding
         self._adverts = adverts
         self._neighbours = neighbours
         self._shared = shared
@@ -94,7 +96,8 @@ class Openings:
         masks = []
         for partner in sorted(self._neighbours(place) & self._survivors):
             # The partner subtracted where its place is the later one; undo just that.
-            stream = mask_key(key, self._adverts[partner].mask_key, self._rules.digest)
+            pair = pair_key(key, self._adverts[partner].mask_key, self._rules.digest)
+            stream = mask_key(pair, self._rules.digest, self._binding)
             masks.append(Mask(stream, subtract=partner < place))
         return masks
 

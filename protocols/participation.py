@@ -22,7 +22,7 @@ from protocols.errors import (
     WrongRound,
 )
 from protocols.identity import Roster
-from protocols.key_agreement import EphemeralKey, mask_key, self_mask_key
+from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
 from protocols.sealing import box_key, seal, unseal
@@ -45,9 +45,10 @@ class Participation:
 
     Attributes:
         adverts: the neighbours that offered keys.
-        mask_keys: key of the stream shared with each of them.
+        pair_keys: key shared with each of them.
         held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
             included.
+        binding: of the round and what this client was asked; empty until it masks.
         survivors: the bit set it confirmed.
     """
 
@@ -59,12 +60,13 @@ class Participation:
     mask: EphemeralKey = field(repr=False)
     self_mask_seed: bytes = field(repr=False)
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
-    mask_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
+    pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
+    binding: bytes = b""
     survivors: bytes = b""
 
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
-        """Check a neighbour's keys and derive the mask key shared with it."""
+        """Check a neighbour's keys and derive the key shared with it."""
         check_advert(roster, self.rules, advert)
         if advert.sender not in self.neighbours:
             raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
@@ -72,7 +74,7 @@ class Participation:
             raise DuplicateSender(f"place {advert.sender} advertised twice")
         self.adverts[advert.sender] = advert
         # Both exchanges happen now, so that a bad key is refused before anything is shared.
-        self.mask_keys[advert.sender] = mask_key(self.mask, advert.mask_key, self.rules.digest)
+        self.pair_keys[advert.sender] = pair_key(self.mask, advert.mask_key, self.rules.digest)
 
     def split_secrets(self, entropy: Callable[[int], bytes]) -> list[m.Box]:
         """Share both secrets among the neighbourhood: own shares kept, the others sealed.
@@ -130,8 +132,10 @@ class Participation:
         """The self mask, and one pairwise mask for each neighbour that shared."""
         masks = [Mask(self_mask_key(self.self_mask_seed, self.rules.digest), subtract=False)]
         for place in sorted(self.held.keys() - {self.place}):
-            # Of each pair, the later place subtracts what the earlier adds.
-            masks.append(Mask(self.mask_keys[place], subtract=place < self.place))
+            # Of each pair, the later place subtracts what the earlier adds: the same stream only
+            # if both were asked the same, noise that nobody can take off otherwise.
+            stream = mask_key(self.pair_keys[place], self.rules.digest, self.binding)
+            masks.append(Mask(stream, subtract=place < self.place))
         return masks
 
     def check_survivors(self, bits: bytes) -> frozenset[int]:
@@ -166,7 +170,8 @@ class Participation:
             )
 
     def check_confirmations(self, roster: Roster, message: m.UnmaskRequest) -> None:
-        """Return only if threshold-many of the neighbourhood signed these very survivors."""
+        """Return only if threshold-many of the neighbourhood signed the same: these very survivors,
+        after vectors that answer the same statement."""
         if message.survivors != self.survivors:
             raise CohortEquivocation("the survivors to unmask are not those that were confirmed")
         signed_by = set()
@@ -177,7 +182,7 @@ class Participation:
                 raise UnknownSender(f"a confirmation by place {confirmation.sender}")
             if confirmation.sender in signed_by:
                 raise DuplicateSender(f"two confirmations by place {confirmation.sender}")
-            check_confirmation(roster, self.rules, confirmation, message.survivors)
+            check_confirmation(roster, self.rules, self.binding, confirmation, message.survivors)
             signed_by.add(confirmation.sender)
         signed_by.add(self.place)
         if len(signed_by) < self.rules.share_threshold:

@@ -11,11 +11,14 @@ uniformly random to it. It is not trusted for any of that: the clients enforce t
     server = SecureSumServer(roster, rules, round_number, cohort)
     server.receive_advertise(send(server.request_advertise()))
     server.receive_share(send(server.request_share()))
-    server.receive_mask(send(server.request_mask()))
+    server.receive_mask(send(server.request_mask(statement)))
     if rules.consistency:
         server.receive_confirm(send(server.request_confirm()))
     server.receive_unmask(send(server.request_unmask()))
     total, survivors = server.result()
+
+`statement` is the digest of what the clients are asked to compute on; each makes its own from what
+it got (attestations.statement), and one whose statement differs is dropped.
 
 To pipeline, call `server.pipeline(following)` before `request_mask`: the next round's keys and
 shares then ride on this round's replies, and `following` starts at its `request_mask`.
@@ -29,11 +32,12 @@ from typing import TypeVar
 import numpy as np
 
 from protocols import messages as m
-from protocols.attestations import check_advert, check_confirmation
+from protocols.attestations import binding, check_advert, check_confirmation, check_statement
 from protocols.errors import (
     DuplicateSender,
     MalformedMessage,
     ProtocolError,
+    StatementMismatch,
     ThresholdMissed,
     UnknownSender,
     WrongRound,
@@ -90,6 +94,7 @@ class SecureSumServer:
         self._adverts: dict[int, m.Advert] = {}
         self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
         self._shared: frozenset[int] = frozenset()
+        self._binding = b""
         self._total: Words = np.zeros(0, dtype=np.uint32)
         self._added: dict[str, int] = {}
         self._survivors: frozenset[int] = frozenset()
@@ -198,9 +203,19 @@ class SecureSumServer:
             )
         self._following = following
 
-    def request_mask(self) -> dict[str, bytes]:
-        """For each client, the shares that its neighbours sealed for it."""
+    def request_mask(self, statement: bytes) -> dict[str, bytes]:
+        """For each client, the shares that its neighbours sealed for it.
+
+        Args:
+            statement: `attestations.statement` of what goes out beside these requests, the same
+                to everybody.
+
+        Raises:
+            BadVector: for a statement that is no digest.
+        """
         self._expect(Expecting.VECTORS)
+        check_statement(statement)
+        self._binding = binding(self.rules, statement)
         requests = {}
         for place in sorted(self._taking_part):
             name = self._name(place)
@@ -214,8 +229,8 @@ class SecureSumServer:
     def add_masked(self, name: str, reply: bytes) -> None:
         """Add one masked vector as soon as it arrives; its bytes are not kept.
 
-        A reply that is wrong drops its sender. May be called any number of times before
-        `receive_mask`, which closes the step.
+        A reply that is wrong, or answers another statement, drops its sender. May be called any
+        number of times before `receive_mask`, which closes the step.
 
         Raises:
             DuplicateSender: for a second vector from one client; the first stays in the sum.
@@ -226,8 +241,9 @@ class SecureSumServer:
         with self._dropping(name):
             head, words = m.decode_masked(reply, self.rules.vector_length)
             place = self._sender(name, head.sender, head.round_number)
-            if head.round_digest != self.rules.digest:
-                raise WrongRound("a masked vector for another cohort or other rules")
+            if head.binding != self._binding:
+                # Its masks do not cancel against the others': adding it would spoil the sum.
+                raise StatementMismatch("a masked vector for another statement, cohort or rules")
             if self._following and head.upcoming:
                 self._riding_adverts[name] = head.upcoming
             np.add(self._total, words, out=self._total)
@@ -269,7 +285,7 @@ class SecureSumServer:
                 confirmation = self._decode(m.Confirmation, reply)
                 place = self._sender(name, confirmation.sender, confirmation.round_number)
                 survivors = self._bits(self._survivors)
-                check_confirmation(self._roster, self.rules, confirmation, survivors)
+                check_confirmation(self._roster, self.rules, self._binding, confirmation, survivors)
                 self._confirmations[place] = confirmation
         self._close(self._confirmations, Expecting.OPENINGS)
 
@@ -303,6 +319,7 @@ class SecureSumServer:
         self._expect(Expecting.OPENINGS)
         openings = Openings(
             self.rules,
+            self._binding,
             self._adverts,
             self._neighbours.__getitem__,
             self._shared,

@@ -6,8 +6,9 @@ and signing concatenated fields without this is how one message is passed off as
 """
 
 import hashlib
+from collections.abc import Iterator
 
-PROTOCOL = b"securefed secure sum v1"
+PROTOCOL = b"securefed secure sum v2"
 
 
 def transcript(label: str, *parts: bytes) -> bytes:
@@ -15,16 +16,21 @@ def transcript(label: str, *parts: bytes) -> bytes:
 
     Each part is preceded by its length as 8 bytes, big-endian.
     """
-    framed = bytearray()
-    for part in (PROTOCOL, label.encode(), *parts):
-        framed += len(part).to_bytes(8, "big")
-        framed += part
-    return bytes(framed)
+    return b"".join(_framed(label, parts))
 
 
 def digest(label: str, *parts: bytes) -> bytes:
-    """SHA-256 of the transcript; 32 bytes."""
-    return hashlib.sha256(transcript(label, *parts)).digest()
+    """SHA-256 of the transcript; 32 bytes. Copies no part, however long."""
+    hashed = hashlib.sha256()
+    for piece in _framed(label, parts):
+        hashed.update(piece)
+    return hashed.digest()
+
+
+def _framed(label: str, parts: tuple[bytes, ...]) -> Iterator[bytes]:
+    for part in (PROTOCOL, label.encode(), *parts):
+        yield len(part).to_bytes(8, "big")
+        yield part
 
 
 def number(value: int) -> bytes:

@@ -1,17 +1,18 @@
 """Malicious server: what the client refuses, and what it cannot refuse and what that costs.
 
 `checks` sends a client, as shipped, the requests of a server that lies: parameters of another
-architecture, not finite, or out of range; a second request for a round; an oversized message; and
-the two that nobody can refuse, imprint parameters of ordinary size and different parameters for
-different hospitals (`imprint`). The command line gives the client; this module knows neither
-transport nor message format.
+architecture, not finite, or out of range; a second request for a round; an oversized message;
+different parameters for different hospitals, so that a secure sum is one hospital's (Pasquini,
+Francati & Ateniese 2022); and the one that nobody can refuse, imprint parameters of ordinary size
+(`imprint`). The command line gives the client; this module knows neither transport nor message
+format.
 
 `measure` says what an accepted imprint yields on a run's network: identification of patients, and
 how many of a batch can be told apart, in the clear and under the run's mechanism.
 
 Not covered: attacks through fusion or encoder parameters, imprints spread over many rounds, and
-poisoning. A client that refuses nothing of the last two kinds is as documented: differential
-privacy, not validation, is the defence there.
+poisoning. That a client accepts an imprint is as documented: differential privacy, not validation,
+is the defence there.
 """
 
 from collections.abc import Callable
@@ -53,8 +54,8 @@ def checks(
     oversized: Callable[[], str],
     shared: Vector,
     imprinted: Vector,
-    silenced: Vector,
     architecture: int,
+    divided: Callable[[], str] | None,
 ) -> tuple[Check, ...]:
     """Try everything, each in a round of its own.
 
@@ -62,8 +63,11 @@ def checks(
         deliver: (round, shared parameters as sent) -> the name of the client's refusal, or "".
         oversized: sends a message over the limit; -> the refusal's name, or "".
         shared: honest shared parameters, (P,), float32.
-        imprinted, silenced: of attacks.malicious_server.imprint, (P,).
+        imprinted: of attacks.malicious_server.imprint, (P,).
         architecture: number of shared parameters of another architecture.
+        divided: opens a secure sum whose other hospitals got `silenced` parameters of
+            attacks.malicious_server.imprint; -> why it does not give the victim away, or "". None
+            without secure aggregation: there the server has each update anyway.
 
     Raises:
         AuditError: the client refuses honest parameters too, so its refusals mean nothing.
@@ -83,17 +87,15 @@ def checks(
     found.append(Check("a request of a past round", *_told(deliver(1, _bytes(shared)))))
     detail = "within the accepted range: only differential privacy bounds what it yields"
     found.append(Check("imprint parameters", accepted != "", False, accepted or detail))
-    kernels = deliver(after + 1, _bytes(silenced))
-    detail = "no client sees what the others got: a secure sum then is one hospital's"
-    found.append(
-        Check("other parameters than the other hospitals'", kernels != "", False, kernels or detail)
-    )
+    if divided:
+        name = "a secure sum over different parameters"
+        found.append(Check(name, *_told(divided(), "the sum gives one hospital's update away")))
     return tuple(found)
 
 
-def _told(refusal: str) -> tuple[bool, bool, str]:
-    """refused, expected, detail of a request that must be refused."""
-    return refusal != "", True, refusal or "accepted"
+def _told(refusal: str, otherwise: str = "accepted") -> tuple[bool, bool, str]:
+    """refused, expected, detail of what must come to nothing."""
+    return refusal != "", True, refusal or otherwise
 
 
 def _unacceptable(shared: Vector, architecture: int) -> list[tuple[str, bytes]]:

@@ -1,10 +1,11 @@
 """A hospital's side of the federation: answers the server's stages, and refuses what is not right.
 
 The client trusts nobody for its own privacy: shared parameters are checked before use, the secure
-sum's rules are its own (protocols.client), epsilon is reserved in its own ledger before training,
-and each stage of a round is answered once. An identical request gets the identical reply again; a
-*different* request for an answered stage is refused, because a second answer under other terms is
-what breaks secure aggregation.
+sum's rules are its own (protocols.client), its masks cancel only against those of hospitals that
+got the same request, epsilon is reserved in its own ledger before training, and each stage of a
+round is answered once. An identical request gets the identical reply again; a *different* request
+for an answered stage is refused, because a second answer under other terms is what breaks secure
+aggregation.
 
 What leaves: masked vectors and protocol messages; the update in the clear without secure
 aggregation. Refusals carry only the kind of error; the text stays in the hospital's own log.
@@ -130,7 +131,8 @@ class Client:
         if self._sent and request.train:
             content = words.astype("<u4", copy=False).tobytes()
             self._sent.add([(request.round, request.stage, self.name, "up", content)])
-        return self._timed("protocol", lambda: secure.mask(request.body, words))
+        asked = messages.statement_of(request)
+        return self._timed("protocol", lambda: secure.mask(request.body, words, asked))
 
     def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:
         self.trainer.receive(shared)

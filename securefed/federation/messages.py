@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from protocols.attestations import statement
 from securefed.errors import RunError
 
 LARGEST_MESSAGE = 2**30  # bytes; a ResNet-18 pair with everything shared is about 90 MB
@@ -86,6 +87,16 @@ class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 def encode(message: Request | Reply | PlainContribution) -> bytes:
     """Message -> bytes."""
     return msgspec.msgpack.encode(message)
+
+
+def statement_of(work: Request) -> bytes:
+    """Digest of what a hospital was asked to compute on: round, flags, shared parameters.
+
+    Bound into the masks: contributions add up only if all hospitals were asked the same. The body
+    differs from hospital to hospital by design and has its own checks in `protocols`.
+    """
+    flags = bytes([work.train, work.evaluate])
+    return statement(b"securefed work", work.round.to_bytes(4, "big"), flags, work.shared)
 
 
 def decode_request(data: bytes) -> Request:

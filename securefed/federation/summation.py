@@ -178,7 +178,8 @@ class SecureSummation:
             upcoming = self._open(following) if following and ride else None
             if upcoming:
                 server.pipeline(upcoming)
-            server.receive_mask(self._exchange(work, "work", server.request_mask(), dropped, watch))
+            requests = server.request_mask(messages.statement_of(work))
+            server.receive_mask(self._exchange(work, "work", requests, dropped, watch))
             arrived = len(cohort) - len(set(server.dropped) | set(dropped))
             _require(arrived, self._minimum, work.round, dropped)  # before anything is opened
             if self._rules.consistency:

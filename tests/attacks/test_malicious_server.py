@@ -1,5 +1,7 @@
 """A lying server: what the client as shipped refuses, and what an accepted imprint yields."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -18,14 +20,17 @@ from attacks.malicious_server.imprint import (
     vector_of,
 )
 from attacks.verdicts import Check
+from protocols.attestations import statement
 from securefed.cli.malicious_client import kernel_leak, malicious_checks
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.federation import messages
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import LARGEST_PARAMETER, load_vector, shared_names
 from securefed.training.patients import stack
 
 torch.set_num_threads(1)
+DIVIDED = "a secure sum over different parameters (secure)"
 
 
 @pytest.fixture(scope="module")
@@ -62,34 +67,56 @@ def tried() -> tuple[Check, ...]:
 
 def test_the_client_refuses_all_that_a_sound_client_refuses(tried: tuple[Check, ...]):
     must = [check for check in tried if check.expected]
-    assert len(must) == 26  # thirteen in the clear, thirteen behind secure aggregation
+    assert len(must) == 27  # thirteen in the clear and behind secure aggregation, and the sum
     assert [check.name for check in must if not check.refused] == []
-    assert {check.detail for check in must} == {"RunError"}
+    details = {check.detail for check in must if check.name != DIVIDED}
+    assert details == {"RunError"}
 
 
 def test_what_no_client_can_refuse_is_accepted_and_said(tried: tuple[Check, ...]):
     accepted = {check.name: check.detail for check in tried if not check.refused}
-    assert len(accepted) == 4
-    assert "only differential privacy" in accepted["imprint parameters (plain)"]
-    kernels = accepted["other parameters than the other hospitals' (secure)"]
-    assert "one hospital's" in kernels
+    assert set(accepted) == {"imprint parameters (plain)", "imprint parameters (secure)"}
+    assert all("only differential privacy" in detail for detail in accepted.values())
 
 
-def test_different_parameters_make_a_secure_sum_give_one_hospital_away():
+def test_different_parameters_make_a_secure_sum_noise(tried: tuple[Check, ...]):
+    """The opened sum is noise of 136 dimensions: a cosine of .6 is a false alarm below 1e-12."""
+    (check,) = [check for check in tried if check.name == DIVIDED]
+    assert "noise" in check.detail
+    assert kernel_leak(1) < 0.6
+
+
+def test_without_the_statement_in_the_masks_the_same_server_gets_one_hospitals_update(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The control: the attack is a real one, and the check fails where clients do not bind."""
+    monkeypatch.setattr(messages, "statement_of", lambda work: statement())
     assert kernel_leak(0) > 0.9999
+    (check,) = [check for check in malicious_checks() if check.name == DIVIDED]
+    assert not check.sound
+    assert check.detail == "the sum gives one hospital's update away"
+
+
+def test_noise_is_no_evidence_where_an_honest_sum_does_not_open(monkeypatch: pytest.MonkeyPatch):
+    """Clients that bind something of their own each time never sum at all."""
+    monkeypatch.setattr(messages, "statement_of", lambda work: os.urandom(32))
+    with pytest.raises(AuditError, match="honest secure sum does not open"):
+        malicious_checks()
 
 
 def test_a_client_that_refuses_nothing_is_told_from_a_sound_one():
     vector = np.ones(5, np.float32)
-    found = checks(lambda number, data: "", lambda: "", vector, vector, vector, 9)
+    found = checks(lambda number, data: "", lambda: "", vector, vector, 9, lambda: "")
     assert not any(check.sound for check in found if check.expected)
-    assert all(check.detail == "accepted" for check in found if check.expected)
+    accepted = [check.detail for check in found if check.expected]
+    assert accepted[:-1] == ["accepted"] * 13
+    assert "one hospital's" in accepted[-1]
 
 
 def test_a_client_that_refuses_everything_is_no_evidence():
     vector = np.ones(5, np.float32)
     with pytest.raises(AuditError, match="refuses honest parameters"):
-        checks(lambda number, data: "RunError", lambda: "RunError", vector, vector, vector, 9)
+        checks(lambda number, data: "RunError", lambda: "RunError", vector, vector, 9, None)
 
 
 def test_each_check_has_a_round_of_its_own_except_the_two_that_repeat_one():
@@ -100,7 +127,7 @@ def test_each_check_has_a_round_of_its_own_except_the_two_that_repeat_one():
         rounds.append(number)
         return ""
 
-    checks(deliver, lambda: "", vector, vector + 1, vector, 9)
+    checks(deliver, lambda: "", vector, vector + 1, 9, None)
     repeated = [number for number in set(rounds) if rounds.count(number) > 1]
     assert repeated == [1]
     assert rounds.count(1) == 3  # honest, different, past

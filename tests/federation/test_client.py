@@ -274,7 +274,8 @@ class _SecureRound:
         server = self.server
         server.receive_advertise(self.stage("advertise", server.request_advertise()))
         server.receive_share(self.stage("share", server.request_share()))
-        return self.stage("work", server.request_mask())
+        asked = messages.statement_of(_work(self.shared, evaluate=True))
+        return self.stage("work", server.request_mask(asked))
 
     def finish(self, masked: dict[str, bytes]) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
         server = self.server

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from protocols import messages as m
+from protocols.attestations import statement
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from protocols.identity import IdentityKey, Roster
@@ -25,6 +26,7 @@ from protocols.shamir import SHARE_BYTES, combine
 STEPS = ("advertise", "share", "mask", "confirm", "unmask")
 MEMBERS = [f"clinic-{i}" for i in range(4)]
 LENGTH = 5
+ASKED = statement(b"fuzz")
 VECTOR = np.arange(LENGTH, dtype=np.uint32)
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -54,12 +56,12 @@ class Moments:
         for step in STEPS:
             if step == "mask":
                 server.pipeline(following)
-            requests = getattr(server, f"request_{step}")()
+            requests = getattr(server, f"request_{step}")(*([ASKED] if step == "mask" else []))
             self.servers[step] = _copy_of(server)
             self.before[step] = self._state()
             replies = {}
             for name, request in requests.items():
-                vector = [VECTOR] if step == "mask" else []
+                vector = [VECTOR, ASKED] if step == "mask" else []
                 replies[name] = getattr(clients[name], step)(request, *vector)
             getattr(server, f"receive_{step}")(replies)
             self.requests[step], self.replies[step] = requests[MEMBERS[0]], replies[MEMBERS[0]]
@@ -68,7 +70,7 @@ class Moments:
         rounds = {}
         for number, state in self.victim._rounds.items():
             rounds[number] = copy.copy(state)
-            for field in ("adverts", "mask_keys", "held"):
+            for field in ("adverts", "pair_keys", "held"):
                 setattr(rounds[number], field, dict(getattr(state, field)))
         return self.victim._newest, rounds
 
@@ -78,7 +80,7 @@ class Moments:
         self.victim._newest = newest
         self.victim._rounds = dict(rounds)
         self.victim._newest, self.victim._rounds = self._state()
-        getattr(self.victim, step)(data, *([VECTOR] if step == "mask" else []))
+        getattr(self.victim, step)(data, *([VECTOR, ASKED] if step == "mask" else []))
 
     def answer(self, step: str, data: bytes) -> None:
         """Hand the server, put back to before `step`, one reply; it must drop, not fail."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from protocols.attestations import statement
 from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster
 from protocols.mask_stream import Words
@@ -14,6 +15,7 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 
 STEPS = ("advertise", "share", "mask", "confirm", "unmask")
+STATEMENT = statement(b"asked by the tests")
 
 
 def names(count: int) -> list[str]:
@@ -34,9 +36,30 @@ def stream(seed: str) -> Callable[[int], bytes]:
     return lambda n: hashlib.shake_256(f"{seed}/{next(calls)}".encode()).digest(n)
 
 
+def requests_of(server: SecureSumServer, step: str) -> dict[str, bytes]:
+    """The server's requests of one step, whichever it is."""
+    arguments = [STATEMENT] if step == "mask" else []
+    return getattr(server, f"request_{step}")(*arguments)
+
+
+def answer(
+    client: SecureSumClient,
+    step: str,
+    request: bytes,
+    vector: Words | None,
+    asked: bytes = STATEMENT,
+) -> bytes:
+    """A client's reply in one step; the vector and what was asked matter to `mask` only."""
+    arguments = [vector, asked] if step == "mask" else []
+    return getattr(client, step)(request, *arguments)
+
+
 @dataclass
 class Federation:
-    """A job with its roster and clients, and the wire between them: `wire` sees every byte."""
+    """A job with its roster and clients, and the wire between them: `log` has every byte.
+
+    `asked` holds the statement of each client that was asked something else than the others.
+    """
 
     rules: JobRules
     members: list[str]
@@ -44,6 +67,7 @@ class Federation:
     clients: dict[str, SecureSumClient] = field(default_factory=dict)
     log: list[tuple[int, str, str, str, bytes]] = field(default_factory=list)
     drawn: dict[str, list[bytes]] = field(default_factory=dict)
+    asked: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = identities(self.members)
@@ -80,12 +104,12 @@ class Federation:
         """
         replies = {}
         number = server.rules.round_number
-        for name, request in getattr(server, f"request_{step}")().items():
+        for name, request in requests_of(server, step).items():
             if name in drop and STEPS.index(drop[name]) <= STEPS.index(step):
                 continue
             self.log.append((number, step, "to", name, request))
-            arguments = (request, vectors[name]) if step == "mask" else (request,)
-            replies[name] = getattr(self.clients[name], step)(*arguments)
+            asked = self.asked.get(name, STATEMENT)
+            replies[name] = answer(self.clients[name], step, request, vectors.get(name), asked)
             self.log.append((number, step, "from", name, bytes(replies[name])))
         getattr(server, f"receive_{step}")(replies)
 

@@ -9,7 +9,7 @@ import struct
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import Federation, names, random_vectors
+from rounds_driver import STATEMENT, Federation, answer, names, random_vectors, requests_of
 
 from protocols import messages as m
 from protocols.attestations import advert_transcript
@@ -66,7 +66,7 @@ class Scene:
                 break
             if earlier != "confirm" or self.job.rules.consistency:
                 self.job.exchange(self.server, earlier, VECTORS, drop or {})
-        self.requests = getattr(self.server, f"request_{step}")()
+        self.requests = requests_of(self.server, step)
 
     @property
     def request(self) -> m.Message:
@@ -74,8 +74,7 @@ class Scene:
 
     def ask(self, request: m.Message | bytes) -> bytes:
         data = request if isinstance(request, bytes) else m.encode(request)
-        vector = [VECTORS[self.victim]] if self.step == "mask" else []
-        return getattr(self.job.clients[self.victim], self.step)(data, *vector)
+        return answer(self.job.clients[self.victim], self.step, data, VECTORS[self.victim])
 
     def refused(self, error: type[Exception], request: m.Message | bytes, match: str = ".") -> None:
         with pytest.raises(error, match=match) as caught:
@@ -241,7 +240,7 @@ def test_a_lowered_threshold_is_refused(field):
 
 @pytest.mark.parametrize(
     "change",
-    [{"vector_length": 8}, {"degree": 3}, {"share_threshold": 5}, {"version": 2}, {"job": "other"}],
+    [{"vector_length": 8}, {"degree": 3}, {"share_threshold": 5}, {"version": 1}, {"job": "other"}],
 )
 def test_an_announcement_that_differs_from_the_agreed_rules_is_refused(change):
     scene = Scene("advertise")
@@ -405,14 +404,14 @@ def test_an_altered_sealed_share_is_refused_at_every_byte():
 
 def test_a_sealed_share_of_another_round_does_not_open():
     job = Federation(JobRules("job", LENGTH), names(5))
-    first = job.run(job.server(1), VECTORS, last="share").request_mask()
-    second = job.run(job.server(2), VECTORS, last="share").request_mask()
+    first = job.run(job.server(1), VECTORS, last="share").request_mask(STATEMENT)
+    second = job.run(job.server(2), VECTORS, last="share").request_mask(STATEMENT)
     name = job.members[0]
     old = msgspec.msgpack.decode(first[name], type=m.MaskRequest)
     new = msgspec.msgpack.decode(second[name], type=m.MaskRequest)
     mixed = replace(new, boxes=[old.boxes[0], *new.boxes[1:]])
     with pytest.raises(BadCiphertext):
-        job.clients[name].mask(m.encode(mixed), VECTORS[name])
+        job.clients[name].mask(m.encode(mixed), VECTORS[name], STATEMENT)
 
 
 def test_sealed_shares_do_not_open_in_anothers_place():
@@ -530,7 +529,7 @@ def test_a_list_that_announces_four_billion_entries_costs_no_memory():
 def test_a_vector_of_another_length_or_type_is_refused_and_the_round_goes_on(vector):
     scene = Scene("mask")
     with pytest.raises(BadVector, match="words of uint32"):
-        scene.job.clients[scene.victim].mask(scene.requests[scene.victim], vector)
+        scene.job.clients[scene.victim].mask(scene.requests[scene.victim], vector, STATEMENT)
     scene.ask(scene.request)
 
 
@@ -554,7 +553,7 @@ def test_secrets_stay_out_of_every_representation():
 def test_masks_and_shares_are_forgotten_once_used():
     scene = Scene("unmask")
     state = scene.job.clients[scene.victim]._rounds[1]
-    assert not state.mask_keys
+    assert not state.pair_keys
     assert not state.self_mask_seed
     scene.ask(scene.request)
     assert not state.held

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.key_agreement import EphemeralKey, mask_key, self_mask_key
+from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import CHUNK_WORDS, Mask, apply_masks
 from protocols.transcript import digest, transcript
 
@@ -61,11 +61,19 @@ def test_opposite_masks_cancel(signs, size):
 def test_both_sides_of_a_pair_derive_one_key_and_another_in_another_round():
     a, b, c = (EphemeralKey(key) for key in keys(3))
     first, second = digest("round", b"1"), digest("round", b"2")
-    assert mask_key(a, b.public, first) == mask_key(b, a.public, first)
-    derived = {mask_key(a, b.public, r) for r in (first, second)}
-    derived |= {mask_key(a, c.public, first), mask_key(b, c.public, first)}
+    assert pair_key(a, b.public, first) == pair_key(b, a.public, first)
+    derived = {pair_key(a, b.public, r) for r in (first, second)}
+    derived |= {pair_key(a, c.public, first), pair_key(b, c.public, first)}
     derived |= {self_mask_key(a.secret, first), self_mask_key(a.secret, second)}
     assert len(derived) == 6
+
+
+def test_one_pair_has_another_stream_for_each_round_and_each_statement():
+    pair, other = keys(2)
+    rounds = [digest("round", number) for number in (b"1", b"2")]
+    bindings = [digest("statement", asked) for asked in (b"a", b"b")]
+    streams = {mask_key(k, r, s) for k in (pair, other) for r in rounds for s in bindings}
+    assert len(streams | {pair, other}) == 10
 
 
 def test_secrets_stay_out_of_representations():
@@ -82,5 +90,5 @@ def test_transcripts_of_different_parts_differ(first, second):
 
 
 def test_a_transcript_is_the_parts_behind_their_lengths():
-    head = (23).to_bytes(8, "big") + b"securefed secure sum v1" + (1).to_bytes(8, "big") + b"x"
+    head = (23).to_bytes(8, "big") + b"securefed secure sum v2" + (1).to_bytes(8, "big") + b"x"
     assert transcript("x", b"ab", b"") == head + (2).to_bytes(8, "big") + b"ab" + bytes(8)

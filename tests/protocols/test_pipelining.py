@@ -5,7 +5,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import Federation, names, plain_sum, random_vectors
+from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import client as client_module
 from protocols import messages as m
@@ -126,7 +126,7 @@ def test_a_next_round_that_cannot_be_does_not_spoil_this_one():
     total, survivors = server.result()
     np.testing.assert_array_equal(total, plain_sum(vectors, survivors))
     with pytest.raises(ThresholdMissed, match="round 2: 2 of 3"):
-        following.request_mask()
+        following.request_mask(STATEMENT)
     # The keys of the failed round are never used; the one after starts afresh.
     total, survivors = job.run(job.server(3), vectors).result()
     np.testing.assert_array_equal(total, plain_sum(vectors, job.members))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STEPS, Federation, names, plain_sum, random_vectors
+from rounds_driver import STATEMENT, STEPS, Federation, names, plain_sum, random_vectors
 
 from protocols.errors import ThresholdMissed
 from protocols.graph import SparseGraph
@@ -127,8 +127,8 @@ def test_vectors_may_be_added_as_they_arrive():
     job = federation(4)
     vectors = random_vectors(job.members, 37)
     round_ = job.run(job.server(), vectors, last="share")
-    for name, request in round_.request_mask().items():
-        round_.add_masked(name, job.clients[name].mask(request, vectors[name]))
+    for name, request in round_.request_mask(STATEMENT).items():
+        round_.add_masked(name, job.clients[name].mask(request, vectors[name], STATEMENT))
     round_.receive_mask({})
     total, _ = job.run(round_, vectors, first="confirm").result()
     np.testing.assert_array_equal(total, plain_sum(vectors, job.members))

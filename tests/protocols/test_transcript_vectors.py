@@ -29,11 +29,14 @@ def test_every_message_of_the_recorded_rounds_is_reproduced():
 
 
 def framed(*parts: bytes) -> bytes:
-    return b"".join(len(p).to_bytes(8, "big") + p for p in (b"securefed secure sum v1", *parts))
+    return b"".join(len(p).to_bytes(8, "big") + p for p in (b"securefed secure sum v2", *parts))
 
 
-def keystream(secret: bytes, salt: bytes, info: bytes, words: int) -> np.ndarray:
-    key = HKDF(SHA256(), 32, salt, info).derive(secret)
+def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt, info).derive(secret)
+
+
+def keystream(key: bytes, words: int) -> np.ndarray:
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     return np.frombuffer(stream.update(bytes(4 * words)), dtype="<u4")
 
@@ -47,6 +50,9 @@ def test_a_masked_vector_opens_by_the_published_formulas_alone():
         for n, ds in case["random_bytes_in_order_of_use"].items()
     }
     assert len(names) == 4
+    asked = hashlib.sha256(framed(b"asked", b"asked by the tests")).digest()
+    assert asked.hex() == case["statement"]
+    bound = hashlib.sha256(framed(b"statement", salt, asked)).digest()
     for place, name in enumerate(names):
         sent = [
             bytes.fromhex(message["bytes"])
@@ -58,7 +64,7 @@ def test_a_masked_vector_opens_by_the_published_formulas_alone():
             assert name not in case["survivors"]["1"]
             continue
         words = np.frombuffer(sent[0][-4 * case["vector_length"] :], dtype="<u4").copy()
-        words -= keystream(drawn[name][2], salt, framed(b"self mask"), words.size)
+        words -= keystream(derived(drawn[name][2], salt, framed(b"self mask")), words.size)
         private = X25519PrivateKey.from_private_bytes(drawn[name][1])
         own = private.public_key().public_bytes_raw()
         for other_place, other in enumerate(names):
@@ -68,7 +74,8 @@ def test_a_masked_vector_opens_by_the_published_formulas_alone():
             raw = theirs.public_bytes_raw()
             shared = private.exchange(X25519PublicKey.from_public_bytes(raw))
             info = framed(b"pairwise mask", *sorted((own, raw)))
-            mask = keystream(shared, salt, info, words.size)
+            pair = derived(shared, salt, info)
+            mask = keystream(derived(pair, salt, framed(b"mask stream", bound)), words.size)
             words = words - mask if other_place > place else words + mask
         assert words.tolist() == case["vectors"][name]
 

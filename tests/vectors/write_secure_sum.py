@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "protocols"))
-from rounds_driver import Federation, identity_seed, names
+from rounds_driver import STATEMENT, Federation, identity_seed, names
 
 from protocols.parameters import JobRules
 
@@ -52,6 +52,7 @@ def _case(number: int, name: str, clients: int, server: str) -> dict:
         "identity_seeds": {n: identity_seed(n).hex() for n in job.members},
         "roster_fingerprint": job.roster.fingerprint,
         "random_bytes_in_order_of_use": {n: [d.hex() for d in x] for n, x in job.drawn.items()},
+        "statement": STATEMENT.hex(),
         "vectors": {n: v.tolist() for n, v in vectors.items()},
         "round_digests": {s.rules.round_number: s.rules.digest.hex() for s in (first, following)},
         "messages": [
