@@ -1,7 +1,7 @@
 """Speed of the audit's attacks, side by side with what exists, in one JSON object.
 
     python benchmarks/attacks.py [--json] [--repetitions 10] [--iterations 100 300]
-                                 [--only inversion]
+                                 [--step-size 0.05] [--negative] [--only inversion]
 
 Inversion: our engine and breaching (Geiping et al.; PyPI `breaching` with hydra-core) on the same
 LeNet, pictures, gradients, labels, starts, step size, weight of total variation and number of
@@ -14,7 +14,8 @@ autograd gets below it. Figures are milliseconds per iteration, lower is better,
 `psnr_db`: median and mean over the pictures, and on how many of them ours is the higher one.
 
 The cases of shadow models (shadow_heads.py) and of RMIA (attack_statistics.py) join if their
-scripts are beside this one; each says its own unit. A peer that cannot run is null with a `why`.
+scripts are beside this one; each says its own unit, and takes 3 repetitions. A peer that cannot run
+is null with a `why`.
 """
 
 import argparse
@@ -48,7 +49,7 @@ from attacks.inversion.reference_lenet import (  # noqa: E402
     smooth_picture,
 )
 
-STEP_SIZE, TOTAL_VARIATION = 0.05, 0.03
+TOTAL_VARIATION = 0.03
 PEERS = {"breaching": "step-lr", "breaching, linear decay": "linear"}
 JOINED = {
     "shadow_heads": "64 vectorised shadow heads against a loop",
@@ -59,9 +60,11 @@ JOINED = {
 class Problem:
     """One picture and its gradient on the reference network."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, negative: bool = False) -> None:
         self.seed = seed
         self.network, self.picture = ReferenceLeNet(seed), smooth_picture(seed)
+        if negative:
+            self.picture = 1 - self.picture
         self.label = torch.tensor([seed % 10])
         self.gradient = gradients_of(self.network, self.label)(self.picture[None]).detach()
 
@@ -69,10 +72,13 @@ class Problem:
         return psnr(self.picture.numpy(), image.numpy().astype(np.float32))
 
 
-def ours(problem: Problem, iterations: int) -> torch.Tensor:
-    recipe = Recipe(iterations, STEP_SIZE, TOTAL_VARIATION)
-    simulate = gradients_of(problem.network, problem.label)
-    return invert(simulate, problem.gradient, IMAGE, recipe, problem.seed).images[0]
+def our_attack(step_size: float) -> Callable[[Problem, int], torch.Tensor]:
+    def attack(problem: Problem, iterations: int) -> torch.Tensor:
+        recipe = Recipe(iterations, step_size, TOTAL_VARIATION)
+        simulate = gradients_of(problem.network, problem.label)
+        return invert(simulate, problem.gradient, IMAGE, recipe, problem.seed).images[0]
+
+    return attack
 
 
 def floor(problem: Problem, iterations: int) -> torch.Tensor:
@@ -84,7 +90,7 @@ def floor(problem: Problem, iterations: int) -> torch.Tensor:
     return image.detach()[0]
 
 
-def breachings_attack(decay: str) -> Callable[[Problem, int], torch.Tensor]:
+def breachings_attack(decay: str, step_size: float) -> Callable[[Problem, int], torch.Tensor]:
     """breaching's "invertinggradients" with our settings; ImportError where it is missing.
 
     Args:
@@ -99,7 +105,7 @@ def breachings_attack(decay: str) -> Callable[[Problem, int], torch.Tensor]:
     finally:
         sys.stdout = kept
     settings.optim.step_size_decay = decay
-    settings.optim.step_size, settings.optim.callback = STEP_SIZE, 10**9
+    settings.optim.step_size, settings.optim.callback = step_size, 10**9
     settings.regularization.total_variation.scale = TOTAL_VARIATION
 
     def attack(problem: Problem, iterations: int) -> torch.Tensor:
@@ -123,12 +129,14 @@ def breachings_attack(decay: str) -> Callable[[Problem, int], torch.Tensor]:
     return attack
 
 
-def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
+def inversion_case(
+    repetitions: int, iterations: int, step_size: float, negative: bool
+) -> dict[str, Any]:
     """Milliseconds per iteration and PSNR; each repetition is another picture and network."""
-    runners = {"ours": ours, "floor": floor}
+    runners = {"ours": our_attack(step_size), "floor": floor}
     why = None
     try:
-        runners |= {name: breachings_attack(decay) for name, decay in PEERS.items()}
+        runners |= {name: breachings_attack(decay, step_size) for name, decay in PEERS.items()}
     except (ImportError, RuntimeError) as error:
         why = f"{type(error).__name__}: {error}"
     taken: dict[str, list[float]] = {name: [] for name in runners}
@@ -136,7 +144,7 @@ def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
     for runner in runners.values():
         runner(Problem(0), 5)  # first calls compile and cache
     for seed in range(repetitions):
-        problem = Problem(seed)
+        problem = Problem(seed, negative)
         for name, runner in runners.items():
             start = time.process_time()
             image = runner(problem, iterations)
@@ -145,7 +153,8 @@ def inversion_case(repetitions: int, iterations: int) -> dict[str, Any]:
                 quality.setdefault(name, []).append(problem.quality(image))
     median = {name: statistics.median(values) for name, values in taken.items()}
     case = {
-        "case": f"inversion, LeNet 32x32, {iterations} iterations, ms per iteration",
+        "case": f"inversion, LeNet 32x32, {iterations} steps from {step_size:g}"
+        f"{', negatives' if negative else ''}, ms per iteration",
         "ours": median["ours"],
         "peers": {name: median.get(name) for name in PEERS},
         "floor": median["floor"],
@@ -191,12 +200,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--iterations", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--step-size", type=float, default=0.05, help="of every engine")
+    parser.add_argument("--negative", action="store_true", help="pictures of bright ground")
     parser.add_argument("--only", choices=["inversion"], help="leave the joined cases out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")  # the peer's, about its configuration
-    cases = [inversion_case(options.repetitions, each) for each in options.iterations]
+    cases = [
+        inversion_case(options.repetitions, each, options.step_size, options.negative)
+        for each in options.iterations
+    ]
     joined, missing = ([], {}) if options.only else joined_cases()
     result = {
         "name": "attacks",
@@ -214,7 +228,7 @@ def main() -> None:
     if missing:
         result["missing"] = missing
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result, indent=2))
         return
     for case in result["cases"]:
         print(case["case"])
