@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
@@ -29,7 +30,7 @@ def tables(found: dict[str, Any]) -> Iterator[Group]:
 
 
 def _configurations(found: dict[str, Any]) -> Group:
-    columns = ["", "AUC", "95% CI", "epsilon", "kB up/down", "client s", "server s", "run s"]
+    columns = ["", "AUC", "95% CI", "epsilon", "kB up/down", "seconds", "run s"]
     audited = bool(found["audit_effort"])
     table = _table([*columns, "audit"] if audited else columns)
     for row in found["configurations"]:
@@ -40,8 +41,8 @@ def _configurations(found: dict[str, Any]) -> Group:
             _auc_interval(row),
             _figure(row["epsilon_spent"], 2),
             "/".join(_figure(each and each / 1000, 1) for each in bytes_),
-            _figure(cost["client_seconds_per_round"], 2),
-            _figure(cost["aggregate_seconds_per_round"], 3),
+            f"{_figure(cost['client_seconds_per_round'], 2)}"
+            f"/{_figure(cost['aggregate_seconds_per_round'], 3)}",
             _figure(cost["wall_seconds"], 0),
         ]
         if audited:
@@ -54,7 +55,8 @@ def _configurations(found: dict[str, Any]) -> Group:
         table,
         f"epsilon: largest over hospitals and seeds, at delta {found['delta']:g} per "
         f"{found['privacy_unit']}, {found['adjacency']} adjacency, "
-        f"{found['accountant'].upper()}; bytes and seconds per client and round, medians",
+        f"{found['accountant'].upper()}; kB (up/down) and seconds (client/"
+        "server) per client and round, medians",
     )
 
 
@@ -109,7 +111,7 @@ def _with_interval(figure: dict[str, Any]) -> str:
 
 
 def _leakage(found: dict[str, Any]) -> Group:
-    table = _table(("", "attack", *OBSERVERS))
+    table = _table(("", "attack", *OBSERVERS), names=2)
     for row in found["configurations"]:
         observers = row["leakage"]["observers"] if row["leakage"] else {}
         attacks = sorted({attack for each in observers.values() for attack in each})
@@ -122,7 +124,8 @@ def _leakage(found: dict[str, Any]) -> Group:
     return _under(
         "what each observer found: the gravest figure of each attack over all seeds",
         table,
-        "figure (the policy's threshold); audit.json of a run has all, with intervals and reasons",
+        "figure (the policy's threshold); -: not judged, or nothing to attack; audit.json of a run "
+        "has all, with intervals and reasons",
     )
 
 
@@ -161,10 +164,12 @@ def _starting_report(report: dict[str, Any]) -> Group:
     )
 
 
-def _table(columns: Sequence[str]) -> Table:
-    table = Table(show_edge=False)
+def _table(columns: Sequence[str], names: int = 1) -> Table:
+    """An empty table; the first `names` columns are words, the others figures."""
+    # Nothing between the columns but a blank: nine of them have to fit into 80 characters.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for place, column in enumerate(columns):
-        justify: Justify = "right" if place else "left"
+        justify: Justify = "left" if place < names else "right"
         table.add_column(column, justify=justify)
     return table
 
@@ -190,5 +195,5 @@ def _figure(value: float | None, digits: int = 3) -> str:
 
 def _verdict(verdict: str | None) -> str:
     if verdict is None:
-        return "not judged"
+        return "-"
     return f"[{COLOURS.get(verdict, 'red')}]{escape(verdict)}[/]"
