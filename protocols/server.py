@@ -24,24 +24,21 @@ To pipeline, call `server.pipeline(following)` before `request_mask`: the next r
 shares then ride on this round's replies, and `following` starts at its `request_mask`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 
 from protocols import messages as m
+from protocols.attendance import Attendance, Expecting
 from protocols.attestations import binding, check_advert, check_confirmation, check_statement
 from protocols.errors import (
     DuplicateSender,
     MalformedMessage,
-    ProtocolError,
     StatementMismatch,
     ThresholdMissed,
-    UnknownSender,
     WrongRound,
-    WrongStage,
 )
 from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
@@ -52,19 +49,8 @@ from protocols.parameters import JobRules
 M = TypeVar("M")
 
 
-class Expecting(IntEnum):
-    """What the server waits for."""
-
-    ADVERTS = 1
-    SHARES = 2
-    VECTORS = 3
-    CONFIRMATIONS = 4
-    OPENINGS = 5
-    NOTHING = 6
-
-
 class SecureSumServer:
-    """One round of secure sums. `dropped` maps each lost client to the reason."""
+    """One round of secure sums."""
 
     def __init__(
         self,
@@ -85,12 +71,10 @@ class SecureSumServer:
                 do not allow such a round.
         """
         self.rules = rules.for_round(roster, round_number, cohort)
-        self.dropped: dict[str, str] = {}
         self._roster = roster
         self._threads = threads
-        self._expecting = Expecting.ADVERTS
         self._neighbours = [self.rules.neighbours(p) for p in range(len(self.rules.cohort))]
-        self._taking_part = set(range(len(self.rules.cohort)))
+        self._attendance = Attendance(self.rules)
         self._adverts: dict[int, m.Advert] = {}
         self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
         self._shared: frozenset[int] = frozenset()
@@ -100,15 +84,19 @@ class SecureSumServer:
         self._survivors: frozenset[int] = frozenset()
         self._confirmations: dict[int, m.Confirmation] = {}
         self._openings: Openings | None = None
-        self._failure: ThresholdMissed | None = None
         self._following: SecureSumServer | None = None
         self._riding_adverts: dict[str, m.Advert] = {}
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Name -> reason, of each client lost so far."""
+        return self._attendance.dropped
 
     # ---- advertise ------------------------------------------------------------------------
 
     def request_advertise(self) -> dict[str, bytes]:
         """The announcement of the round, for everybody."""
-        self._expect(Expecting.ADVERTS)
+        self._attendance.expect(Expecting.ADVERTS)
         return dict.fromkeys(self.rules.cohort, m.encode(self._announcement()))
 
     def receive_advertise(self, replies: Mapping[str, bytes]) -> None:
@@ -119,22 +107,22 @@ class SecureSumServer:
         """
         decoded = {}
         for name, reply in replies.items():
-            with self._dropping(name):
+            with self._attendance.dropping(name):
                 decoded[name] = self._decode(m.Advert, reply)
         self._take_adverts(decoded)
 
     def _take_adverts(self, adverts: Mapping[str, m.Advert]) -> None:
-        self._expect(Expecting.ADVERTS)
+        self._attendance.expect(Expecting.ADVERTS)
         probe = EphemeralKey(bytes(range(32)))
         for name, advert in adverts.items():
-            with self._dropping(name):
-                place = self._sender(name, advert.sender, advert.round_number)
+            with self._attendance.dropping(name):
+                place = self._attendance.sender(name, advert.sender, advert.round_number)
                 check_advert(self._roster, self.rules, advert)
                 # A low-order key would make every neighbour abort; here it costs one client.
                 probe.exchange(advert.channel_key)
                 probe.exchange(advert.mask_key)
                 self._adverts[place] = advert
-        self._close(self._adverts, Expecting.SHARES)
+        self._attendance.close(self._adverts, Expecting.SHARES)
 
     # ---- share ----------------------------------------------------------------------------
 
@@ -143,11 +131,11 @@ class SecureSumServer:
         return {name: m.encode(request) for name, request in self._share_requests().items()}
 
     def _share_requests(self) -> dict[str, m.ShareRequest]:
-        self._expect(Expecting.SHARES)
+        self._attendance.expect(Expecting.SHARES)
         requests = {}
-        for place in sorted(self._taking_part):
+        for place in sorted(self._attendance.present):
             adverts = [
-                self._adverts[p] for p in sorted(self._neighbours[place] & self._taking_part)
+                self._adverts[p] for p in sorted(self._neighbours[place] & self._attendance.present)
             ]
             requests[self._name(place)] = m.ShareRequest(self.rules.round_number, adverts)
         return requests
@@ -160,16 +148,16 @@ class SecureSumServer:
         """
         decoded = {}
         for name, reply in replies.items():
-            with self._dropping(name):
+            with self._attendance.dropping(name):
                 decoded[name] = self._decode(m.Shares, reply)
         self._take_shares(decoded)
 
     def _take_shares(self, shares: Mapping[str, m.Shares]) -> None:
-        self._expect(Expecting.SHARES)
+        self._attendance.expect(Expecting.SHARES)
         accepted: dict[int, dict[int, m.Box]] = {}
         for name, reply in shares.items():
-            with self._dropping(name):
-                place = self._sender(name, reply.sender, reply.round_number)
+            with self._attendance.dropping(name):
+                place = self._attendance.sender(name, reply.sender, reply.round_number)
                 boxes = {box.place: box for box in reply.boxes}
                 expected = self._neighbours[place] & self._adverts.keys()
                 if len(boxes) != len(reply.boxes) or boxes.keys() != expected:
@@ -180,7 +168,7 @@ class SecureSumServer:
                 down = m.Box(sender, box.sealed)
                 self._boxes.setdefault(recipient, {})[sender] = down
         self._shared = frozenset(accepted)
-        self._close(accepted, Expecting.VECTORS)
+        self._attendance.close(accepted, Expecting.VECTORS)
         self._total = np.zeros(self.rules.vector_length, dtype=np.uint32)
 
     # ---- mask -----------------------------------------------------------------------------
@@ -195,8 +183,8 @@ class SecureSumServer:
             WrongStage: if this round is past its shares, or the next has begun.
             WrongRound: if the next round does not come later.
         """
-        self._expect(Expecting.VECTORS)
-        following._expect(Expecting.ADVERTS)
+        self._attendance.expect(Expecting.VECTORS)
+        following._attendance.expect(Expecting.ADVERTS)
         if following.rules.round_number <= self.rules.round_number:
             raise WrongRound(
                 f"round {following.rules.round_number} cannot follow {self.rules.round_number}"
@@ -213,11 +201,11 @@ class SecureSumServer:
         Raises:
             BadVector: for a statement that is no digest.
         """
-        self._expect(Expecting.VECTORS)
+        self._attendance.expect(Expecting.VECTORS)
         check_statement(statement)
         self._binding = binding(self.rules, statement)
         requests = {}
-        for place in sorted(self._taking_part):
+        for place in sorted(self._attendance.present):
             name = self._name(place)
             boxes = [box for _, box in sorted(self._boxes.get(place, {}).items())]
             upcoming = None
@@ -235,12 +223,12 @@ class SecureSumServer:
         Raises:
             DuplicateSender: for a second vector from one client; the first stays in the sum.
         """
-        self._expect(Expecting.VECTORS)
+        self._attendance.expect(Expecting.VECTORS)
         if name in self._added:
             raise DuplicateSender(f"a second masked vector from {name}")
-        with self._dropping(name):
+        with self._attendance.dropping(name):
             head, words = m.decode_masked(reply, self.rules.vector_length)
-            place = self._sender(name, head.sender, head.round_number)
+            place = self._attendance.sender(name, head.sender, head.round_number)
             if head.binding != self._binding:
                 # Its masks do not cancel against the others': adding it would spoil the sum.
                 raise StatementMismatch("a masked vector for another statement, cohort or rules")
@@ -261,7 +249,7 @@ class SecureSumServer:
         self._boxes.clear()
         self._survivors = frozenset(self._added.values())
         after = Expecting.CONFIRMATIONS if self.rules.consistency else Expecting.OPENINGS
-        self._close(self._survivors, after)
+        self._attendance.close(self._survivors, after)
         if self._following:
             self._following._take_early(SecureSumServer._take_adverts, self._riding_adverts)
 
@@ -269,9 +257,9 @@ class SecureSumServer:
 
     def request_confirm(self) -> dict[str, bytes]:
         """For each survivor, the set of survivors to sign."""
-        self._expect(Expecting.CONFIRMATIONS)
+        self._attendance.expect(Expecting.CONFIRMATIONS)
         request = m.ConfirmRequest(self.rules.round_number, self._bits(self._survivors))
-        return {self._name(place): m.encode(request) for place in sorted(self._taking_part)}
+        return {self._name(place): m.encode(request) for place in sorted(self._attendance.present)}
 
     def receive_confirm(self, replies: Mapping[str, bytes]) -> None:
         """Take the signatures over the survivors.
@@ -279,26 +267,28 @@ class SecureSumServer:
         Raises:
             ThresholdMissed: if too few valid ones came.
         """
-        self._expect(Expecting.CONFIRMATIONS)
+        self._attendance.expect(Expecting.CONFIRMATIONS)
         for name, reply in replies.items():
-            with self._dropping(name):
+            with self._attendance.dropping(name):
                 confirmation = self._decode(m.Confirmation, reply)
-                place = self._sender(name, confirmation.sender, confirmation.round_number)
+                place = self._attendance.sender(
+                    name, confirmation.sender, confirmation.round_number
+                )
                 survivors = self._bits(self._survivors)
                 check_confirmation(self._roster, self.rules, self._binding, confirmation, survivors)
                 self._confirmations[place] = confirmation
-        self._close(self._confirmations, Expecting.OPENINGS)
+        self._attendance.close(self._confirmations, Expecting.OPENINGS)
 
     # ---- unmask ---------------------------------------------------------------------------
 
     def request_unmask(self) -> dict[str, bytes]:
         """For each client left, whose masks to open, with its neighbours' signatures."""
-        self._expect(Expecting.OPENINGS)
+        self._attendance.expect(Expecting.OPENINGS)
         survivors = self._bits(self._survivors)
         dropped = self._bits(self._shared - self._survivors)
         upcoming = self._following._early_requests() if self._following else {}
         requests = {}
-        for place in sorted(self._taking_part):
+        for place in sorted(self._attendance.present):
             signers = sorted(self._neighbours[place] & self._confirmations.keys())
             request = m.UnmaskRequest(
                 round_number=self.rules.round_number,
@@ -316,7 +306,7 @@ class SecureSumServer:
         Raises:
             ThresholdMissed: if too few replies came, or too few for one client's secret.
         """
-        self._expect(Expecting.OPENINGS)
+        self._attendance.expect(Expecting.OPENINGS)
         openings = Openings(
             self.rules,
             self._binding,
@@ -328,18 +318,18 @@ class SecureSumServer:
         riding: dict[str, m.Shares] = {}
         answered = set()
         for name, reply in replies.items():
-            with self._dropping(name):
+            with self._attendance.dropping(name):
                 opening = self._decode(m.Opening, reply)
-                place = self._sender(name, opening.sender, opening.round_number)
+                place = self._attendance.sender(name, opening.sender, opening.round_number)
                 openings.take(place, opening)
                 answered.add(place)
                 if opening.upcoming:
                     riding[name] = opening.upcoming
-        self._close(answered, Expecting.NOTHING)
+        self._attendance.close(answered, Expecting.NOTHING)
         try:
             openings.check_complete()
         except ThresholdMissed as error:
-            self._failure = error
+            self._attendance.failure = error
             raise
         self._openings = openings
         if self._following:
@@ -352,55 +342,13 @@ class SecureSumServer:
             WrongStage: before `receive_unmask`, or after it failed.
             BadShare: if the shares do not recover a secret; no sum is returned.
         """
-        self._expect(Expecting.NOTHING)
+        self._attendance.expect(Expecting.NOTHING)
         if self._openings:
             apply_masks(self._total, self._openings.remaining_masks(), threads=self._threads)
             self._openings = None  # the masks come off once
         return self._total, tuple(self._name(place) for place in sorted(self._survivors))
 
     # ---- what the steps share -------------------------------------------------------------
-
-    def _expect(self, stage: Expecting) -> None:
-        if self._failure:
-            raise self._failure
-        if self._expecting is not stage:
-            raise WrongStage(
-                f"round {self.rules.round_number} expects {self._expecting.name.lower()},"
-                f" not {stage.name.lower()}"
-            )
-
-    def _close(self, answered: Collection[int], after: Expecting) -> None:
-        """Drop who did not answer, and go on if enough did."""
-        for place in sorted(self._taking_part.difference(answered)):
-            self.dropped.setdefault(self._name(place), f"no reply: {self._expecting.name.lower()}")
-        self._taking_part.intersection_update(answered)
-        if len(self._taking_part) < self.rules.minimum_survivors:
-            self._failure = ThresholdMissed(
-                f"round {self.rules.round_number}: {len(self._taking_part)} of"
-                f" {len(self.rules.cohort)} clients are left, where at least"
-                f" {self.rules.minimum_survivors} are needed",
-                hint="nothing was revealed; run another round when more clients answer",
-            )
-            raise self._failure
-        self._expecting = after
-
-    @contextmanager
-    def _dropping(self, name: str) -> Iterator[None]:
-        """Turn a refusal of one client's reply into that client's dropout."""
-        try:
-            yield
-        except ProtocolError as error:
-            self.dropped.setdefault(name, f"{type(error).__name__}: {error}")
-
-    def _sender(self, name: str, place: int, round_number: int) -> int:
-        """The place of the client that delivered a message, if the message says the same."""
-        if round_number != self.rules.round_number:
-            raise WrongRound(f"a message of round {round_number}")
-        if place >= len(self.rules.cohort) or self._name(place) != name:
-            raise UnknownSender(f"{name} delivered a message of place {place}")
-        if place not in self._taking_part or name in self.dropped:
-            raise UnknownSender(f"{name} no longer takes part in this round")
-        return place
 
     def _decode(self, kind: type[m.M], reply: bytes) -> m.M:
         members = len(self.rules.cohort)
@@ -420,10 +368,10 @@ class SecureSumServer:
     def _take_early(
         self, step: Callable[["SecureSumServer", dict[str, M]], None], messages: dict[str, M]
     ) -> None:
-        if not self._failure:
+        if not self._attendance.failure:
             # A failure is kept and raised at this round's own next step, not in the other's.
             with suppress(ThresholdMissed):
                 step(self, messages)
 
     def _early_requests(self) -> dict[str, m.ShareRequest]:
-        return {} if self._failure else self._share_requests()
+        return {} if self._attendance.failure else self._share_requests()

@@ -93,6 +93,9 @@ def _copy_of(server: SecureSumServer) -> SecureSumServer:
     for field, value in vars(server).items():
         if isinstance(value, dict | set | np.ndarray):
             setattr(twin, field, value.copy())
+    twin._attendance = copy.copy(server._attendance)
+    twin._attendance.present = set(server._attendance.present)
+    twin._attendance.dropped = dict(server._attendance.dropped)
     if twin._following:
         twin._following = _copy_of(twin._following)
     return twin
