@@ -322,11 +322,18 @@ class ComparedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cells: list[str]
 
 
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table of compare.json."""
+class ComparedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows side by side; every row has a cell for each column."""
 
+    title: str
     columns: list[str]
     rows: list[ComparedRow]
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """compare.json as tables: performance, confusion, cost, leakage, shares, starting report."""
+
+    tables: list[ComparedTable]
     notes: list[str]
 
 

@@ -307,7 +307,18 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "figures": figures,
         "convergence_round": 8.0,
         "epsilon_spent": None,
-        "cost": {"bytes_up_per_client_round": 2500.0, "client_seconds_per_round": 0.02},
+        "confusion": {
+            "true_positive": 5,
+            "false_negative": 1,
+            "false_positive": 2,
+            "true_negative": 4,
+        },
+        "cost": {
+            "bytes_up_per_client_round": 2500.0,
+            "bytes_down_per_client_round": 1500.0,
+            "client_seconds_per_round": 0.02,
+            "aggregate_seconds_per_round": 0.003,
+        },
         "leakage": None,
     }
     leak = {"verdict": "FAIL", "value": 0.8, "name": "membership / lira / auc"}
@@ -335,6 +346,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "configurations": [row, private],
             "baselines": [alone],
             "baselines_refused": None,
+            "data_efficiency": {
+                "shares": [
+                    {"share": 0.5, "figures": {"auc": {"value": 0.88}}},
+                    {"share": 1.0, "figures": {"auc": {"value": 0.9}}},
+                ],
+                "smallest_tried_share_that_reaches_it": 0.5,
+            },
             "starting_report": {
                 "note": "another data set",
                 "rows": [{"name": "fusion", "accuracy": 0.81, "auc": 0.82}],

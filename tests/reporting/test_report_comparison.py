@@ -15,27 +15,49 @@ from securefed.reporting.page import MANY_RUNS, page
 from securefed.reporting.record import report_on
 
 
-def cells(table: Comparison, name: str) -> dict[str, str]:
+def cells(found: Comparison, title: str, name: str) -> dict[str, str]:
+    (table,) = [table for table in found.tables if title in table.title]
     (row,) = [row for row in table.rows if row.name == name]
     return dict(zip(table.columns, row.cells, strict=True))
 
 
-def test_the_table_has_configurations_baselines_and_the_starting_report(compared: Path) -> None:
-    table = read_comparison(compared / "compare.json")
-    assert [row.name for row in table.rows] == [
-        "plain",
-        "dp+secure epsilon 8",
-        "alone, no DP",
-        "starting report (another data set): fusion",
-    ]
-    private = cells(table, "dp+secure epsilon 8")
-    assert private["AUC (mean over seeds)"] == "0.900"
-    assert private["95% over patients"] == "0.800 to 0.950"
-    assert private["bytes up per hospital and round"] == "2.5 kB"
-    assert private["audit"] == "FAIL"
-    assert private["gravest by observer"] == "server: membership 0.800 (FAIL)"
-    assert cells(table, "plain")["audit"] == "–"
-    assert "alone: mean over hospitals" in table.notes
+def test_there_is_a_table_for_every_question(compared: Path) -> None:
+    found = read_comparison(compared / "compare.json")
+    assert {
+        table.title.split(":")[0]: [row.name for row in table.rows] for table in found.tables
+    } == {
+        "What the models are worth": ["plain", "dp+secure epsilon 8", "alone, no DP"],
+        "Confusion matrices": ["plain", "dp+secure epsilon 8", "alone, no DP"],
+        "What they cost": ["plain", "dp+secure epsilon 8"],
+        "What leaks": ["dp+secure epsilon 8"],
+        "Trained on a share of each hospital's patients, without DP": ["50%", "100%"],
+        "The starting report (another data set)": ["fusion"],
+    }
+    assert "alone: mean over hospitals" in found.notes
+
+
+def test_the_tables_hold_the_figures_of_compare_json(compared: Path) -> None:
+    found, name = read_comparison(compared / "compare.json"), "dp+secure epsilon 8"
+    worth = cells(found, "worth", name)
+    assert (worth["AUC"], worth["95% over patients"]) == ("0.900", "0.800 to 0.950")
+    assert worth["converged at round"] == "8"
+    assert cells(found, "Confusion", name) == {
+        "found": "5",
+        "missed": "1",
+        "false alarms": "2",
+        "rightly none": "4",
+    }
+    cost = cells(found, "cost", name)
+    assert (cost["epsilon spent"], cost["bytes up"]) == ("7.999", "2.5 kB")
+    assert (cost["hospital seconds"], cost["server seconds"]) == ("20.0 ms", "3.0 ms")
+    leaks = cells(found, "leaks", name)
+    assert leaks["verdict"] == "FAIL"
+    assert leaks["server"] == "membership 0.800: FAIL"
+    assert leaks["outsider"] == "–"
+    assert (
+        cells(found, "share of", "50%")["least tried that reaches 95% of the AUC with all"] == "yes"
+    )
+    assert cells(found, "starting", "fusion") == {"AUC": "0.820", "accuracy": "0.810"}
 
 
 def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
