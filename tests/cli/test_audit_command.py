@@ -202,7 +202,7 @@ def test_what_it_shows_fits_a_terminal_and_names_the_verdict(audited: Audited):
         text = console.export_text()
         assert f"{name} run, quick audit" in text
         assert "worst case" in text
-        assert "26 of 26 refused" in text
+        assert "27 of 27 refused" in text
         assert audited(name)["verdict"] in text.splitlines()[-2] + text.splitlines()[-1]
         assert "…" not in text
 
