@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster
@@ -19,7 +20,7 @@ from protocols.parameters import JobRules
 from securefed.adversary.recording import Recording
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, RunError
 from securefed.federation import jobs
 from securefed.federation.builders import (
     View,
@@ -146,9 +147,19 @@ def open_run(
 
 
 def settings_of(directory: Path) -> Settings:
-    """The settings a run was made with; RunError if there is no run."""
+    """The settings a run was made with.
+
+    Raises:
+        RunError: no run there, or run.json does not hold settings of this version.
+    """
     recorded = RunDirectory.open(directory).read_json("run.json")
-    return Settings.model_validate_json(json.dumps(recorded["settings"]))
+    try:
+        return Settings.model_validate_json(json.dumps(recorded["settings"]))
+    except (KeyError, TypeError, ValidationError) as error:
+        raise RunError(
+            f"{directory / 'run.json'} does not hold the settings of a run",
+            hint="it is damaged, or another version of securefed wrote it; make the run again",
+        ) from error
 
 
 def _shared_noise(settings: Settings, ring: RingCode | None) -> list[str]:

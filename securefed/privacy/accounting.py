@@ -29,6 +29,7 @@ Accountant = Literal["prv", "rdp"]
 
 NEGLIGIBLE_NOISE = 1e-6
 MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER = 0.05, 1e4
+SMALLEST_EPSILON = 1e-12  # stands for 0 where a logarithm is taken
 NOISE_MULTIPLIERS_PER_UNIT = 10_000  # the solved one is rounded up to a multiple of 1/10,000
 
 
@@ -178,12 +179,12 @@ def solve_noise_multiplier(
 
     def excess(noise_multiplier: float) -> float:
         event = Event(noise_multiplier, sample_rate, steps)
-        return math.log(epsilon([event], delta, accountant) / target_epsilon)
+        return _log_ratio(epsilon([event], delta, accountant), target_epsilon)
 
     def rough_excess(noise_multiplier: float) -> float:
         composed = ((noise_multiplier, sample_rate, steps),)
         rough = composition.rdp_epsilon(composed, delta, composition.GRID_ORDERS)
-        return math.log(rough / target_epsilon)
+        return _log_ratio(rough, target_epsilon)
 
     if excess(MAX_NOISE_MULTIPLIER) > 0:
         raise ConfigurationError(
@@ -202,6 +203,11 @@ def solve_noise_multiplier(
     while excess(multiple / NOISE_MULTIPLIERS_PER_UNIT) > 0:
         multiple += 1
     return multiple / NOISE_MULTIPLIERS_PER_UNIT
+
+
+def _log_ratio(value: float, target: float) -> float:
+    """log(value / target); an epsilon of 0, which much noise and a large delta give, stays finite."""
+    return math.log(max(value, SMALLEST_EPSILON) / target)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

@@ -233,7 +233,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path: 
     )
     reached = wait_for_round(out / "seed-0" / "plain" / "checkpoint.json", 3, process)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert "hint: the same command continues" in stderr

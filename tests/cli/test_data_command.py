@@ -27,7 +27,7 @@ def phantoms(out: Path, *more: object) -> Result:
 def securefed(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-c", "from securefed.cli.app import main; main()", "data"]
     return subprocess.run(
-        [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -124,7 +124,7 @@ def test_wrong_input_is_one_error_and_a_hint_without_traceback(
         command("run", *arguments),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=tmp_path,
         env=ENVIRONMENT,
     )
@@ -171,7 +171,7 @@ def test_a_stopped_run_resumes_and_never_forgets_spent_budget(
     )
     wait_for_round(out, 2, process)
     process.send_signal(how)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert f"securefed run --resume {out}" in stderr
@@ -186,7 +186,7 @@ def test_a_stopped_run_resumes_and_never_forgets_spent_budget(
     )
     wait_for_round(out, finished + 2, process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert ledger.spent() > spent
     steps = sum(event.steps for event in ledger.history())
     now = json.loads((out / "checkpoint.json").read_text())["round"]

@@ -65,6 +65,17 @@ def copy(finished: Simulation, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.parametrize(
+    "recorded", [{}, {"settings": None}, {"settings": {"seed": "x"}}, {"settings": {"new": 1}}]
+)
+def test_a_run_whose_settings_cannot_be_read_is_refused_by_name(
+    copy: Path, recorded: dict[str, object]
+) -> None:
+    (copy / "run.json").write_text(json.dumps(recorded))
+    with pytest.raises(RunError, match=r"run\.json does not hold the settings of a run"):
+        subject_of(copy)
+
+
 def test_the_subject_is_the_run(finished: Simulation) -> None:
     subject = subject_of(finished.directory.path)
     assert subject.configuration == "dp+secure"

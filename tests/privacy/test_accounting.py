@@ -177,6 +177,14 @@ def test_solved_noise_keeps_the_target_and_wastes_nothing(
     assert sigma == round(sigma, 4)
 
 
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_a_large_delta_that_makes_epsilon_zero_on_the_way_is_solved_too(rate: float) -> None:
+    """With enough noise Renyi accounting then says 0, of which there is no logarithm."""
+    assert epsilon([Event(1e4, rate, 4)], 1e-3, "rdp") == 0
+    sigma = solve_noise_multiplier(8.0, 1e-3, rate, 4, "rdp")
+    assert 7.9 < epsilon([Event(sigma, rate, 4)], 1e-3, "rdp") <= 8.0
+
+
 def test_more_budget_never_needs_more_noise() -> None:
     sigmas = [solve_noise_multiplier(target, DELTA, 0.2, 40) for target in (1, 4, 8)]
     assert all(larger > smaller for larger, smaller in pairwise(sigmas))
