@@ -206,7 +206,7 @@ def solve_noise_multiplier(
 
 
 def _log_ratio(value: float, target: float) -> float:
-    """log(value / target); an epsilon of 0, which much noise and a large delta give, stays finite."""
+    """log(value / target), finite also for the epsilon of 0 that much noise and a large delta give."""
     return math.log(max(value, SMALLEST_EPSILON) / target)
 
 
