@@ -8,13 +8,13 @@ from securefed.federation.baselines import Baselines
 from securefed.federation.rounds import RoundRecord
 from securefed.federation.run_directory import SCHEMA, save_tensors
 from securefed.federation.simulation import Simulation
-from securefed.training.evaluation import Metrics, metrics
+from securefed.training.evaluation import Counts, Metrics, confusion, metrics, roc
 
 
 def write_results(
     simulation: Simulation, final: RoundRecord, baselines: Baselines | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write model.safetensors, hospitals/NAME/{personal.safetensors,summary.json}, summary.json.
+    """Write the model, each hospital's own results, summary.json and held_out.json.
 
     Args:
         final: the evaluation after the last round.
@@ -29,9 +29,22 @@ def write_results(
     hospitals = [_hospital(simulation, name, baselines) for name in simulation.clients]
     summary = _summary(simulation, final, baselines)
     directory.write_json("summary.json", summary)
+    if final.scores is not None:
+        directory.write_json("held_out.json", _held_out(final.scores))
     if baselines:
         directory.write_json("baselines.json", {"schema": SCHEMA, **asdict(baselines)})
     return summary, hospitals
+
+
+def _held_out(scores: Counts) -> dict[str, Any]:
+    """What the final model says of all held-out patients: totals, nobody's own score."""
+    curve = roc(scores)
+    return {
+        "schema": SCHEMA,
+        "patients": int(scores.sum()),
+        "confusion": asdict(confusion(scores)),
+        "roc": None if curve is None else curve.tolist(),
+    }
 
 
 def _hospital(simulation: Simulation, name: str, baselines: Baselines | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from securefed.errors import RoundAborted
 from securefed.federation.messages import Request, vector_to_bytes
 from securefed.federation.strategies import Strategy
 from securefed.federation.summation import Summation
-from securefed.training.evaluation import Metrics, metrics
+from securefed.training.evaluation import Counts, Metrics, metrics
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class RoundRecord:
         cohort, survivors: who was asked, whose contribution is in the total.
         dropped: name -> reason.
         patients: training patients of the survivors.
-        metrics: of the parameters the round started from, if it evaluated.
+        metrics, scores: of the parameters the round started from, if it evaluated; scores are
+            the survivors' held-out patients as a histogram (training.evaluation).
         aborted: why nothing was aggregated, or "".
         wall_s, server_s: seconds of the whole round, and of the server's own computation.
     """
@@ -46,6 +47,7 @@ class RoundRecord:
     aborted: str
     wall_s: float
     server_s: float
+    scores: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Server:
             dropped=summed.dropped,
             patients=summed.total.patients,
             metrics=metrics(summed.total.counts) if evaluate else None,
+            scores=summed.total.counts if evaluate else None,
             aborted="",
             wall_s=time.perf_counter() - start,
             server_s=summed.server_s,

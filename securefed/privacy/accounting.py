@@ -206,7 +206,7 @@ def solve_noise_multiplier(
 
 
 def _log_ratio(value: float, target: float) -> float:
-    """log(value / target), finite also for the epsilon of 0 that much noise and a large delta give."""
+    """log(value / target), also for the epsilon of 0 that much noise and a large delta give."""
     return math.log(max(value, SMALLEST_EPSILON) / target)
 
 

@@ -117,25 +117,26 @@ def training(curve: Sequence[Round], budget: float | None) -> list[tuple[Markup,
     return [(chart, caption) for chart, caption in charts if chart]
 
 
-def operating_point(utility: Utility) -> Markup:
-    """Sensitivity against one less specificity at probability 0.5, in the ROC plane."""
-    if utility.sensitivity is None or utility.specificity is None:
+def roc(utility: Utility) -> Markup:
+    """The ROC curve with the operating point at probability 0.5."""
+    if not utility.roc or utility.sensitivity is None or utility.specificity is None:
         return Markup("")
     side = 300
     x = Axis(0, 1, LEFT, side - RIGHT)
     y = Axis(0, 1, side - BOTTOM, TOP)
     alarm, found = 1 - utility.specificity, utility.sensitivity
-    px, py = x.place(alarm), y.place(found)
+    path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in utility.roc)
     body = (
         _frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
         + f'<line class="limit" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
-        + f'<circle class="dot" cx="{px}" cy="{py}" r="6"/>'
+        + f'<polyline class="line" points="{path}"/>'
+        + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(found)}" r="6"/>'
     )
-    title = "Operating point in the ROC plane"
     about = (
-        f"Sensitivity {number(found)} at false alarm rate {number(alarm)}; the diagonal guesses."
+        f"ROC curve with area {number(utility.auc)}; at probability one half sensitivity "
+        f"{number(found)} at false alarm rate {number(alarm)}."
     )
-    return _svg(title, about, body, side, side, "chart square")
+    return _svg("ROC curve", about, body, side, side, "chart square")
 
 
 def forest(judgements: Sequence[Judgement]) -> Markup:

@@ -59,7 +59,7 @@ class Confusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Utility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Held-out performance of the final model; `confusion_note` says where the counts are from."""
+    """Held-out performance of the final model; `roc` as (false-, true-positive rate)."""
 
     patients: int
     training_patients: int
@@ -71,7 +71,7 @@ class Utility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     f1: float | None
     local_auc: float | None
     confusion: Confusion | None
-    confusion_note: str
+    roc: list[tuple[float, float]] | None
 
 
 class Hospital(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -101,7 +101,7 @@ def _drawn(run: RunFacts) -> dict[str, Any]:
     budget = max((ledger.budget or 0.0 for ledger in run.ledgers), default=0.0) or None
     return {
         "training": charts.training(run.curve, budget),
-        "roc": charts.operating_point(run.utility),
+        "roc": charts.roc(run.utility),
         "egress": charts.egress_bars(run.egress) if run.egress else "",
         "forest": charts.forest(run.audit.judgements) if run.audit else "",
     }

@@ -1,20 +1,21 @@
 """From the files of a run directory to the facts of its report.
 
-The order of work: read, count and compose what can be computed again (egress, ledgers, confusion
-matrix), say who sees what, then draw the few conclusions that stand on the page: verdicts, risks,
-answers to questions. Nothing is taken on trust that can be recomputed cheaply; what the run
-recorded and the ledgers say must agree, or the report is refused.
+The order of work: read, count and compose what can be computed again (egress, ledgers), say who
+sees what, then draw the few conclusions that stand on the page: verdicts, risks, answers to
+questions. Nothing is taken on trust that can be recomputed cheaply; what the run recorded and the
+ledgers say must agree, or the report is refused.
 """
 
 import math
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from securefed import __version__
 from securefed.errors import RunError
 from securefed.reporting.audit_file import read_audit
 from securefed.reporting.compared import read_comparison
-from securefed.reporting.confusion import recover
 from securefed.reporting.egress import egress
 from securefed.reporting.facts import (
     Audit,
@@ -132,7 +133,7 @@ def run_facts(folder: Path, directory: Path) -> RunFacts:
             int(settings.get("privacy", {}).get("colluding", 1)),
             f"epsilon {upper(privacy.epsilon)}" if privacy.epsilon else "",
         ),
-        utility=_utility(run, summary),
+        utility=_utility(sources),
         hospitals=_hospitals(sources),
         curve=_curve(sources.metrics),
         ledgers=ledgers,
@@ -190,12 +191,18 @@ def _privacy(run: RunFile, summary: SummaryFile) -> Privacy:
     )
 
 
-def _utility(run: RunFile, summary: SummaryFile) -> Utility:
-    held_out = sum(split.test for split in run.data.hospitals.values())
-    rates = (summary.accuracy, summary.sensitivity, summary.specificity, summary.f1)
-    table: Confusion | None = recover(held_out, *rates)
+def _utility(sources: Sources) -> Utility:
+    run, summary, found = sources.run, sources.summary, sources.held_out
+    if found:
+        right = found.confusion.true_positive + found.confusion.true_negative
+        if not math.isclose(right, (summary.accuracy or 0.0) * found.patients, abs_tol=1e-6):
+            raise RunError(
+                f"{sources.folder}: held_out.json counts {right} of {found.patients} patients "
+                f"right, summary.json has accuracy {summary.accuracy}",
+                hint="one of them was changed; resume the run to write both again",
+            )
     return Utility(
-        patients=held_out,
+        patients=sum(split.test for split in run.data.hospitals.values()),
         training_patients=summary.patients,
         auc=summary.auc,
         auc_ci95=summary.auc_ci95,
@@ -204,11 +211,8 @@ def _utility(run: RunFile, summary: SummaryFile) -> Utility:
         specificity=summary.specificity,
         f1=summary.f1,
         local_auc=summary.local_auc,
-        confusion=table,
-        confusion_note="The only table of counts that gives the recorded accuracy, sensitivity, "
-        "specificity and F1."
-        if table
-        else "Not recorded, and the recorded rates do not determine it.",
+        confusion=Confusion(**msgspec.structs.asdict(found.confusion)) if found else None,
+        roc=found.roc if found else None,
     )
 
 

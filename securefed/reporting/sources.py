@@ -64,6 +64,21 @@ class SummaryFile(msgspec.Struct, frozen=True):
     wall_seconds: float | None = None
 
 
+class ConfusionPart(msgspec.Struct, frozen=True):
+    true_positive: int
+    false_negative: int
+    false_positive: int
+    true_negative: int
+
+
+class HeldOutFile(msgspec.Struct, frozen=True):
+    """held_out.json; `roc` is a list of (false-positive rate, true-positive rate)."""
+
+    patients: int
+    confusion: ConfusionPart
+    roc: list[tuple[float, float]] | None
+
+
 class HospitalFile(msgspec.Struct, frozen=True):
     """hospitals/NAME/summary.json."""
 
@@ -99,6 +114,7 @@ class Sources(msgspec.Struct, frozen=True):
     folder: Path
     run: RunFile
     summary: SummaryFile
+    held_out: HeldOutFile | None
     metrics: list[MetricsLine]
     hospitals: list[HospitalFile]
 
@@ -122,6 +138,9 @@ def read_run(folder: Path) -> Sources:
         folder,
         read_json(folder / "run.json", RunFile),
         read_json(folder / "summary.json", SummaryFile),
+        read_json(folder / "held_out.json", HeldOutFile)
+        if (folder / "held_out.json").is_file()
+        else None,
         _lines(folder / "metrics.jsonl"),
         [
             read_json(path, HospitalFile)

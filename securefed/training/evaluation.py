@@ -125,6 +125,19 @@ def confusion(counts: Counts) -> Confusion:
     )
 
 
+def roc(counts: Counts) -> NDArray[np.float64] | None:
+    """Corners of the ROC curve of a histogram: (points, 2) of false- and true-positive rate.
+
+    From (0, 0) to (1, 1), one corner per bin that holds a patient. None without both labels.
+    """
+    both = counts.reshape(2, BINS)
+    totals = both.sum(axis=1)
+    if not totals.all():
+        return None
+    above = both[:, ::-1].cumsum(axis=1)[:, both[:, ::-1].any(axis=0)] / totals[:, None]
+    return np.concatenate([[[0.0, 0.0]], above.T])
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 

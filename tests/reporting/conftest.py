@@ -25,6 +25,8 @@ RUN = "0123456789abcdef0123456789abcdef"
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
 STAGES = ("advertise", "share", "work", "confirm", "unmask")
 TABLE = {"accuracy": 33 / 40, "sensitivity": 15 / 18, "specificity": 18 / 22, "f1": 30 / 37}
+COUNTS = {"true_positive": 15, "false_negative": 3, "false_positive": 4, "true_negative": 18}
+ROC = [[0.0, 0.0], [4 / 22, 15 / 18], [1.0, 1.0]]
 
 
 def write(path: Path, value: Any) -> None:
@@ -72,6 +74,7 @@ def make_run(folder: Path, configuration: str = "dp+secure", clients: int = 3) -
     write(folder / "run.json", run)
     spent = {name: _ledger(folder / "hospitals" / name, name) for name in names} if dp else {}
     write(folder / "summary.json", _summary(configuration, names, spent))
+    write(folder / "held_out.json", {"schema": 1, "patients": 40, "confusion": COUNTS, "roc": ROC})
     (folder / "metrics.jsonl").write_text("".join(_metrics(names, spent)))
     recording = Recording(folder / "exposures", 10**6)
     for number in (1, 2):

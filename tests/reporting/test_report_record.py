@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from securefed.errors import RunError
-from securefed.reporting.confusion import recover
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
 from securefed.reporting.record import report_on
@@ -139,21 +138,24 @@ def test_paths_of_the_machine_do_not_travel_in_settings(report: Report) -> None:
     assert "/srv" not in msgspec.json.encode(report).decode()
 
 
-def test_the_confusion_matrix_is_recovered_from_its_rates(report: Report) -> None:
-    table = report.runs[0].utility.confusion
-    assert table is not None
-    assert (table.true_positive, table.false_negative) == (15, 3)
-    assert (table.false_positive, table.true_negative) == (4, 18)
+def test_confusion_matrix_and_roc_are_as_counted(report: Report) -> None:
+    utility = report.runs[0].utility
+    assert utility.confusion is not None
+    assert (utility.confusion.true_positive, utility.confusion.false_negative) == (15, 3)
+    assert (utility.confusion.false_positive, utility.confusion.true_negative) == (4, 18)
+    assert utility.roc == [(0.0, 0.0), (4 / 22, 15 / 18), (1.0, 1.0)]
 
 
-@pytest.mark.parametrize("patients", [39, 41])
-def test_rates_of_another_number_of_patients_give_no_matrix(patients: int) -> None:
-    assert recover(patients, 33 / 40, 15 / 18, 18 / 22, 30 / 37) is None
+def test_counts_that_contradict_the_summary_are_refused(copied: Path) -> None:
+    change(copied / "held_out.json", lambda value: value["confusion"].update(true_positive=14))
+    with pytest.raises(RunError, match="counts 32 of 40 patients right"):
+        facts(copied)
 
 
-def test_a_matrix_that_rates_leave_open_is_not_made_up() -> None:
-    # Everything right: any split of the labels has these rates.
-    assert recover(10, 1.0, 1.0, 1.0, 1.0) is None
+def test_what_was_not_counted_is_not_made_up(copied: Path) -> None:
+    (copied / "held_out.json").unlink()
+    utility = facts(copied).runs[0].utility
+    assert (utility.confusion, utility.roc) == (None, None)
 
 
 # Risks and questions

@@ -20,6 +20,7 @@ from securefed.training.evaluation import (
     confusion,
     count_scores,
     metrics,
+    roc,
     score,
 )
 
@@ -201,6 +202,21 @@ def test_one_label_alone_has_no_auc(label: float):
     assert (found.sensitivity is None) == (label == 0)
     assert (found.specificity is None) == (label == 1)
     assert found.accuracy == pytest.approx(2 / 3 if label else 1 / 3)
+
+
+def test_the_roc_curve_is_scikit_learns():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 300)
+    # In the middle of bins, so that the histogram loses nothing; with ties.
+    logits = (rng.integers(-40, 40, 300) + 30 * labels + 0.5) * (2 * LARGEST_LOGIT / BINS)
+    curve = roc(count_scores(torch.from_numpy(logits), torch.from_numpy(labels)))
+    false, true, _ = oracle.roc_curve(labels, logits, drop_intermediate=False)
+    np.testing.assert_allclose(curve, np.column_stack([false, true]))
+
+
+@pytest.mark.parametrize("labels", [[], [1, 1], [0]])
+def test_one_label_alone_has_no_roc_curve(labels: list[int]):
+    assert roc(count_scores(torch.zeros(len(labels)), torch.tensor(labels))) is None
 
 
 def test_nobody_has_no_metrics():
