@@ -13,6 +13,7 @@ from typing import Any
 
 from attacks.epsilon import attack as epsilon_audit
 from attacks.epsilon.canaries import EpsilonAudit
+from attacks.epsilon.controls import controls as epsilon_controls
 from attacks.head import attack as head_leakage
 from attacks.inversion import attack as inversion
 from attacks.membership import attack as membership
@@ -113,7 +114,7 @@ def steps(
 
     families: dict[Attack, _Family] = {
         "head leakage": _Family(head_leakage.controls, leak, 3, 2),
-        "epsilon": _Family(epsilon_audit.controls, count, 3, 1),
+        "epsilon": _Family(epsilon_controls, count, 3, 1),
         "inversion": _Family(inversion.controls, invert, 5, 10),
         "membership": _Family(membership.controls, shadows.attack, 5, 2),
     }

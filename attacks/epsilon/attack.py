@@ -21,13 +21,11 @@ Adaptive local optimizers and parameter changes give weaker scores, not wrong bo
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from attacks.epsilon.bounds import composed_bound
-from attacks.epsilon.canaries import CanaryPlan, audit_epsilon, flip_coins, guess
+from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.epsilon.composed_power import CanaryView
 from attacks.epsilon.scores import log_ratio
 from attacks.epsilon.trade_off import SubsampledGaussian
@@ -36,7 +34,7 @@ from attacks.known_patients import known_hospital, predictable
 from attacks.result import AttackResult, Effort, Progress
 from attacks.statistics.targets import Bools, finite_vector, membership_vector
 from attacks.subject import Hospital, Subject
-from attacks.verdicts import Control, Finding
+from attacks.verdicts import Finding
 from securefed.adversary.exposure import Exposure, RoundView
 
 Array = npt.NDArray[np.float64]
@@ -297,74 +295,3 @@ def _expected_batch(hospital: Hospital, batch_size: int, unit: str) -> float:
     if unit == "image":
         records = int((hospital.train.has_ct | hospital.train.has_mri).sum())
     return min(batch_size, records)
-
-
-# --- controls -----------------------------------------------------------------------------------
-
-TRUTH = SubsampledGaussian(sample_rate=1 / 3, steps=80)  # a run's sampling, small and typical
-DELTA = 1e-5
-SIMULATIONS = 500
-AT_ONCE = 25  # simulations
-ABOVE = "share of bounds above the truth"
-
-
-def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
-    """Simulated canaries of mechanisms whose epsilon is known: how often the bound is too high.
-
-    At epsilon 2 and 8 the simulation is of the composed, subsampled mechanism itself, scored,
-    guessed and bounded by the code that audits a run. The last control is the positive one: half
-    of the claimed noise, which has to be contradicted. `effort` changes nothing: fewer simulations
-    would say less.
-    """
-    rng = np.random.default_rng([seed, 0xE95])
-    found = [Control("epsilon", "true epsilon 0, 500 simulations", ABOVE, _above_nothing(rng))]
-    progress(0.1)
-    details: dict[str, float] = {}
-    for i, epsilon in enumerate((2.0, 8.0)):
-        noise = TRUTH.noise_multiplier(epsilon, DELTA)
-        plan = CanaryPlan.for_run(350, CanaryView(TRUTH, noise, TRUTH.steps), DELTA)
-        bounds = _bounds(plan, noise, SIMULATIONS, rng)
-        progress(0.4 + 0.3 * i)
-        above = float((bounds > epsilon).mean())
-        found.append(Control("epsilon", f"true epsilon {epsilon:g}", ABOVE, above))
-        details[f"median bound at true epsilon {epsilon:g}"] = float(np.median(bounds))
-    bounds = _bounds(plan, noise / 2, SIMULATIONS // 5, rng)
-    share = float((bounds > epsilon).mean())
-    found.append(Control("epsilon", "half the noise of epsilon 8", "share contradicted", share))
-    progress(1.0)
-    return AttackResult(controls=tuple(found), details=details)
-
-
-def _above_nothing(rng: np.random.Generator) -> float:
-    """How often scores that have nothing to do with the coins give a bound above 0."""
-    plan = CanaryPlan(150, 15, 15, DELTA, "f_dp", view=CanaryView(TRUTH, 1.0, TRUTH.steps))
-    above = 0
-    for _ in range(SIMULATIONS):
-        coins = flip_coins(plan.canaries, rng)
-        above += _bound(plan, _correct(plan, rng.normal(size=plan.canaries), coins)) > 0
-    return above / SIMULATIONS
-
-
-def _bounds(plan: CanaryPlan, noise: float, simulations: int, rng: np.random.Generator) -> Array:
-    """Bounds of simulated runs whose noise multiplier is `noise`, (simulations,)."""
-    bounds: list[float] = []
-    while len(bounds) < simulations:
-        size = min(AT_ONCE, simulations - len(bounds))
-        coins = rng.integers(0, 2, (size, plan.canaries)).astype(np.bool_)
-        x = noise * rng.normal(size=(size, plan.canaries, TRUTH.steps))
-        x += (rng.random(x.shape) < TRUTH.sample_rate) & coins[..., None]
-        assumed = plan.view.assumed_noise if plan.view else noise
-        scores = log_ratio(x, assumed, TRUTH.sample_rate, 1).sum(axis=-1)
-        bounds += [_bound(plan, _correct(plan, s, c)) for s, c in zip(scores, coins, strict=True)]
-    return np.array(bounds)
-
-
-def _correct(plan: CanaryPlan, scores: Array, coins: Bools) -> int:
-    guesses = guess(plan, scores)
-    return int(((guesses == 1) & coins).sum() + ((guesses == -1) & ~coins).sum())
-
-
-@cache
-def _bound(plan: CanaryPlan, correct: int) -> float:
-    mechanism = plan.view.mechanism if plan.view else TRUTH
-    return composed_bound(plan.canaries, plan.guesses, correct, mechanism, plan.delta)

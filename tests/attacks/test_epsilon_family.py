@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.epsilon.attack import CanarySecrets, attack, controls
+from attacks.epsilon.attack import CanarySecrets, attack
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.epsilon.composed_power import (
     CanaryView,
@@ -18,6 +18,7 @@ from attacks.epsilon.composed_power import (
     critical_count,
     power_of,
 )
+from attacks.epsilon.controls import controls
 from attacks.epsilon.power import guess_accuracy_gaussian
 from attacks.epsilon.scores import log_ratio, score_laws
 from attacks.epsilon.trade_off import SubsampledGaussian
