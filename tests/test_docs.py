@@ -264,7 +264,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-c", program],
         check=True,
         stdout=subprocess.DEVNULL,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     return path

@@ -38,7 +38,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=120, env=ENVIRONMENT
+        command(*arguments), capture_output=True, text=True, timeout=300, env=ENVIRONMENT
     )
 
 
@@ -144,7 +144,7 @@ def test_a_used_directory_is_not_overwritten(config: Path, tmp_path: Path) -> No
 
 
 def wait_for_round(directory: Path, number: int, process: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         try:
