@@ -18,6 +18,7 @@ from attacks.head import attack as head_leakage
 from attacks.inversion import attack as inversion
 from attacks.membership import attack as membership
 from attacks.membership.shadow_models import NoShadows, Shadows, prepare
+from attacks.own_part import without_own_part
 from attacks.policy import Attack, Policy
 from attacks.record import details_record, epsilon_record, verdict_record
 from attacks.result import AttackResult, Effort, Progress
@@ -89,6 +90,7 @@ def steps(
         attacks: the families to run; names of others are passed over.
         canaries: the run's coins and directions, or None if it held none.
     """
+    exposures = {name: without_own_part(each, subject) for name, each in exposures.items()}
     # Every observer has the released model.
     shadows = _Shadows(subject, next(iter(exposures.values())).released, effort)
     worst = _closest(exposures)

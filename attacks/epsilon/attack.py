@@ -214,15 +214,8 @@ class _Scene:
             return -view.mean.astype(np.float64) / unit, {each.name: 1 / clip for each in there}
         patients = {each.name: len(each.train) for each in there}
         total = view.mean.astype(np.float64) * sum(patients.values())
-        for other, update in view.updates.items():  # a peer knows its own part
-            if other in patients:
-                total -= patients[other] * update.astype(np.float64)
         unit = patients[name] * self._step(self.hospital) * clip
-        factors = {
-            each.name: patients[each.name] * self._step(each) / unit
-            for each in there
-            if each.name not in view.updates
-        }
+        factors = {each.name: patients[each.name] * self._step(each) / unit for each in there}
         return -total / unit, factors
 
     def _step(self, hospital: Hospital) -> float:

@@ -1,0 +1,40 @@
+"""What an observer sees of others: its own part taken off the means.
+
+Hospitals that attack know what they sent. A peer's mean over the cohort less its own update is the
+mean over the others, of fewer hospitals and so nearer to each of them.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from attacks.subject import Subject
+from securefed.adversary.exposure import Exposure, RoundView
+
+
+def without_own_part(exposure: Exposure, subject: Subject) -> Exposure:
+    """The same exposure with means and updates of others only.
+
+    Means are weighted by training patients, as federated averaging does; where hospitals share
+    out one noise the mean is of summed gradients, has no such weights, and stays as it is. So does
+    a mean in which an own update is not known.
+    """
+    if not exposure.members or subject.training.shared_noise:
+        return exposure
+    patients = {each.name: len(each.train) for each in subject.hospitals}
+    rounds = tuple(_of_others(view, exposure.members, patients) for view in exposure.rounds)
+    return replace(exposure, rounds=rounds)
+
+
+def _of_others(view: RoundView, members: tuple[str, ...], patients: dict[str, int]) -> RoundView:
+    own = [name for name in members if name in view.survivors]
+    others = tuple(name for name in view.survivors if name not in members)
+    updates = {name: update for name, update in view.updates.items() if name not in members}
+    if view.mean is None or not own or not set(own) <= set(view.updates):
+        return replace(view, updates=updates)
+    if not others:
+        return replace(view, updates=updates, mean=None, survivors=())
+    total = view.mean.astype(np.float64) * sum(patients[name] for name in view.survivors)
+    total -= sum(patients[name] * view.updates[name].astype(np.float64) for name in own)
+    mean = (total / sum(patients[name] for name in others)).astype(np.float32)
+    return replace(view, updates=updates, mean=mean, survivors=others)
