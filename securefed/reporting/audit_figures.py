@@ -122,7 +122,8 @@ def draw_epsilon(records: Sequence[Mapping[str, Any]], title: str, path: Path) -
             named.values(),
             named.keys(),
             frameon=False,
-            loc="lower right",
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),  # beside the axes: inside it would cover a claim
         )
         _save(figure, path)
 
