@@ -54,7 +54,7 @@ Report = Callable[[str, float], None]  # what is being done, and the finished sh
     type=click.Choice(ATTACKS),
     help="Which family; may be given again. Default: all.",
 )
-@click.option("--quick", is_flag=True, help="Fewer shadow models and iterations: about a minute.")
+@click.option("--quick", is_flag=True, help="Fewer shadow models and iterations; two minutes.")
 @click.option("--thorough", is_flag=True, help="More of both: up to an hour.")
 @click.option(
     "--policy",

@@ -208,9 +208,8 @@ def _pictures(folder: Path, file: AuditFile) -> list[Picture]:
                 f"audit.json names {place.as_posix()}, which is not there",
                 hint="audit the run again",
             )
-        pictures.append(
-            Picture(file=place.as_posix(), caption=line.caption or line.title or name.stem)
-        )
+        caption = line.caption or line.title or name.stem
+        pictures.append(Picture(place.as_posix(), caption, patient=line in file.pictures))
     return pictures
 
 

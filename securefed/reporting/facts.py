@@ -220,10 +220,11 @@ class EpsilonTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A picture file below the run directory, with its caption."""
+    """A picture file below the run directory, with its caption; `patient` if it shows a scan."""
 
     file: str
     caption: str
+    patient: bool
 
 
 class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

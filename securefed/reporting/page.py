@@ -111,9 +111,12 @@ def _pictures(run: RunFacts, report: Report, directory: Path) -> list[tuple[str,
     # A comparison of many runs would carry hundreds; each run's own page has them.
     if run.audit is None or report.kind == "compare":
         return []
+    # A page travels; scans of real patients, true or reconstructed, stay where the run is.
+    synthetic = run.data_kind == "phantom"
     return [
         (picture_address(directory / run.folder / picture.file), picture.caption)
         for picture in run.audit.pictures
+        if synthetic or not picture.patient
     ]
 
 

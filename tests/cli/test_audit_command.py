@@ -163,6 +163,17 @@ def test_the_same_run_and_effort_give_the_same_findings(runs: Path, audited: Aud
     assert [line for line in again["findings"] if line["attack"] == "head leakage"] == first
 
 
+def test_the_page_names_every_key_of_audit_json(audited: Audited):
+    page = (ROOT / "docs" / "run-directory.md").read_text()
+    section = page[page.index("## audit.json") : page.index("## Models")]
+    audit = audited("dp+secure")
+    keys = set(audit) | set(audit["policy"])
+    for name in ("exposures", "judgements", "findings", "controls", "epsilon", "checks"):
+        keys |= set(audit[name][0])
+    keys |= {key for name in ("pictures", "curves") for key in audit[name][0]}
+    assert {key for key in keys if f"`{key}`" not in section} == set()
+
+
 # --- all of it, as typed ------------------------------------------------------------------------
 
 

@@ -118,7 +118,8 @@ def test_every_picture_shows(opened: Opened) -> None:
     widths = opened.page.eval_on_selector_all(
         ".pictures img", "images => images.map(image => image.naturalWidth)"
     )
-    assert sorted(widths) == [8, 40]
+    # The curve alone: these are no phantoms, and their scans stay in the run directory.
+    assert widths == [40]
 
 
 def background(opened: Opened) -> str:

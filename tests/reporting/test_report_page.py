@@ -120,6 +120,21 @@ def test_text_from_files_is_escaped_everywhere(report: Report, audited: Path) ->
     assert "&lt;script&gt;alert" in text
 
 
+def test_scans_of_patients_stay_off_the_page_and_phantoms_are_shown(
+    report: Report, audited: Path
+) -> None:
+    def images(kind: str) -> list[str | None]:
+        run = msgspec.structs.replace(report.runs[0], data_kind=kind)
+        text = drawn(msgspec.structs.replace(report, runs=[run]), audited)
+        assert ("scans of patients cannot" in text) == (kind != "phantom")
+        return [image.get("alt") for image in Tags(text).all("img")]
+
+    scan = "True image and reconstruction"
+    assert scan in images("phantom")
+    assert scan not in images("manifest")
+    assert len(images("manifest")) == len(images("phantom")) - 1
+
+
 # What it must and must not say
 
 
@@ -179,7 +194,7 @@ def test_questions_link_to_figures_or_say_that_they_are_open(unaudited: Path) ->
 def test_every_table_header_has_a_scope_and_every_picture_a_text(html: str) -> None:
     tags = Tags(html)
     assert all(th.get("scope") in ("col", "row") for th in tags.all("th"))
-    assert len(tags.all("img")) == 2
+    assert len(tags.all("img")) == 1
     assert all(image.get("alt") for image in tags.all("img"))
     charts = [svg for svg in tags.all("svg") if svg.get("role") == "img"]
     assert charts
