@@ -1,7 +1,8 @@
 """What an observer sees of others: its own part taken off the means.
 
 Hospitals that attack know what they sent. A peer's mean over the cohort less its own update is the
-mean over the others, of fewer hospitals and so nearer to each of them.
+mean over the others, of fewer hospitals and so nearer to each of them. Without masks nobody tells a
+peer who took part; it then takes all hospitals for granted, and is off where one was missing.
 """
 
 from dataclasses import replace
@@ -27,14 +28,15 @@ def without_own_part(exposure: Exposure, subject: Subject) -> Exposure:
 
 
 def _of_others(view: RoundView, members: tuple[str, ...], patients: dict[str, int]) -> RoundView:
-    own = [name for name in members if name in view.survivors]
-    others = tuple(name for name in view.survivors if name not in members)
+    survivors = view.survivors or tuple(patients)
+    own = [name for name in members if name in survivors]
+    others = tuple(name for name in survivors if name not in members)
     updates = {name: update for name, update in view.updates.items() if name not in members}
     if view.mean is None or not own or not set(own) <= set(view.updates):
-        return replace(view, updates=updates)
+        return replace(view, updates=updates, survivors=survivors)
     if not others:
         return replace(view, updates=updates, mean=None, survivors=())
-    total = view.mean.astype(np.float64) * sum(patients[name] for name in view.survivors)
+    total = view.mean.astype(np.float64) * sum(patients[name] for name in survivors)
     total -= sum(patients[name] * view.updates[name].astype(np.float64) for name in own)
     mean = (total / sum(patients[name] for name in others)).astype(np.float32)
     return replace(view, updates=updates, mean=mean, survivors=others)

@@ -61,6 +61,14 @@ def test_where_there_is_nothing_to_take_off_the_mean_stays(exposure: Exposure):
     assert after.survivors == before.survivors
 
 
+def test_a_peer_that_is_not_told_who_took_part_takes_all_for_granted():
+    (view,) = seen("b").rounds
+    blind = replace(seen("b"), rounds=(replace(view, survivors=()),))
+    (after,) = without_own_part(blind, subject()).rounds
+    np.testing.assert_allclose(after.mean, mean_of("a", "c"), rtol=1e-5)
+    assert after.survivors == ("a", "c")
+
+
 def test_one_shared_noise_leaves_no_weights_to_take_off():
     exposure = seen("b")
     assert without_own_part(exposure, subject(shared_noise=True)) is exposure

@@ -113,6 +113,12 @@ def test_the_server_is_attacked_with_what_it_saw(audited: Audited, name: str):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_peer_attacks_what_is_left_without_its_own_part(audited: Audited, name: str):
+    line = finding(audited(name), "peer", "as configured")
+    assert line["value"] is not None, line["absent"]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_worst_case_is_tried_once_by_whoever_is_nearest_to_an_update(
     audited: Audited, name: str
 ):
