@@ -9,7 +9,7 @@ because they speak of the attack's code and not of the run.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from attacks.epsilon import attack as epsilon_audit
 from attacks.epsilon.canaries import EpsilonAudit
@@ -95,29 +95,19 @@ def steps(
     shadows = _Shadows(subject, next(iter(exposures.values())).released, effort)
     worst = _closest(exposures)
 
-    def leak(exposure: Exposure, progress: Progress) -> AttackResult:
+    def on_updates(family: _OnUpdates, exposure: Exposure, progress: Progress) -> AttackResult:
         with_worst_case = exposure.observer == worst
         if reason := _seen_already(exposure, exposures):
-            return head_leakage.absent(exposure.observer, reason, with_worst_case)
-        return head_leakage.attack(
-            subject, exposure, effort, progress, with_worst_case=with_worst_case
-        )
-
-    def invert(exposure: Exposure, progress: Progress) -> AttackResult:
-        with_worst_case = exposure.observer == worst
-        if reason := _seen_already(exposure, exposures):
-            return inversion.absent(exposure.observer, reason, with_worst_case)
-        return inversion.attack(
-            subject, exposure, effort, progress, with_worst_case=with_worst_case
-        )
+            return family.absent(exposure.observer, reason, with_worst_case)
+        return family.attack(subject, exposure, effort, progress, with_worst_case=with_worst_case)
 
     def count(exposure: Exposure, progress: Progress) -> AttackResult:
         return epsilon_audit.attack(subject, exposure, effort, progress, canaries)
 
     families: dict[Attack, _Family] = {
-        "head leakage": _Family(head_leakage.controls, leak, 3, 2),
+        "head leakage": _Family(head_leakage.controls, partial(on_updates, head_leakage), 3, 2),
         "epsilon": _Family(epsilon_controls, count, 3, 1),
-        "inversion": _Family(inversion.controls, invert, 5, 10),
+        "inversion": _Family(inversion.controls, partial(on_updates, inversion), 5, 10),
         "membership": _Family(membership.controls, shadows.attack, 5, 2),
     }
     listed: list[Step] = []
@@ -146,6 +136,22 @@ def _seen_already(exposure: Exposure, exposures: Exposures) -> str:
     if exposure.observer == "coalition" and server is not None and server.sees_updates:
         return "the server alone sees every update, so that a coalition adds nothing: see server"
     return ""
+
+
+class _OnUpdates(Protocol):
+    """A family's module that works on updates or their means."""
+
+    def attack(
+        self,
+        subject: Subject,
+        exposure: Exposure,
+        effort: Effort,
+        progress: Progress,
+        *,
+        with_worst_case: bool,
+    ) -> AttackResult: ...
+
+    def absent(self, observer: Observer, reason: str, with_worst_case: bool) -> AttackResult: ...
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,17 @@ def _last_refuted(refuted: Callable[[float], bool], high: float) -> float:
     return low
 
 
+def fewest_refuting(guesses: int, refuted: Callable[[int], bool]) -> int | None:
+    """The fewest right guesses, of `guesses`, that refute; None if not even all of them do."""
+    if not refuted(guesses):
+        return None
+    low, high = 0, guesses  # not refuted, refuted
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refuted(middle) else (middle, high)
+    return high
+
+
 def one_run_bound(
     canaries: int, guesses: int, correct: int, delta: float, significance: float = 0.05
 ) -> float:

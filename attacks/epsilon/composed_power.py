@@ -20,6 +20,7 @@ from attacks.epsilon.bounds import (
     check_counts,
     check_significance,
     f_dp_refutes,
+    fewest_refuting,
 )
 from attacks.epsilon.scores import ASSUMED_NOISE, ScoreLaws, score_laws
 from attacks.epsilon.trade_off import NOISE_LARGEST, Curve, SubsampledGaussian
@@ -92,13 +93,7 @@ def critical_count(
     def refuted(correct: int) -> bool:
         return f_dp_refutes(canaries, guesses, correct, curve, significance)
 
-    if not refuted(guesses):
-        return None
-    low, high = 0, guesses  # not refuted, refuted
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if refuted(middle) else (middle, high)
-    return high
+    return fewest_refuting(guesses, refuted)
 
 
 def composed_power(

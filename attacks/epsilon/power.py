@@ -18,6 +18,7 @@ from attacks.epsilon.bounds import (
     check_counts,
     check_significance,
     f_dp_refutes,
+    fewest_refuting,
     gaussian_curve,
     one_run_p_value,
 )
@@ -51,13 +52,7 @@ def critical_correct(
             return f_dp_refutes(canaries, guesses, correct, curve, significance)
         return one_run_p_value(canaries, guesses, correct, epsilon, delta) < significance
 
-    if not refuted(guesses):
-        return None
-    low, high = 0, guesses  # not refuted, refuted
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if refuted(middle) else (middle, high)
-    return high
+    return fewest_refuting(guesses, refuted)
 
 
 def power(guesses: int, critical: int | None, accuracy: float) -> float:

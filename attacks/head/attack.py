@@ -43,7 +43,7 @@ from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Hospital, Subject
 from securefed.adversary.exposure import Exposure, Observer, RoundView
 
-__all__ = ["attack", "controls"]
+__all__ = ["absent", "attack", "controls"]
 
 
 @dataclass(frozen=True)

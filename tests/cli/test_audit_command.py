@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,11 @@ def test_what_it_shows_fits_a_terminal_and_names_the_verdict(audited: Audited):
 
 
 def test_ctrl_c_keeps_what_was_finished(runs: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(inversion, "run_controls", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)  # the signal may arrive a little later, but not this much
+
+    monkeypatch.setattr(inversion, "run_controls", interrupted)
     audit = audit_run(
         runs / "secure",
         effort="quick",
