@@ -13,10 +13,11 @@ Not covered: audits and reports, which are commands.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,11 @@ def run(
         RunError: `out` is not empty.
         Interrupted: Ctrl-C; finished rounds are on disk, `resume` continues them.
     """
+    from securefed.simulation.execution import execute  # imports torch
+
     chosen = settings(source)
     directory = _new_directory(chosen) if out is None else Path(out)
-    return _execute(chosen, directory, progress=progress)
+    return _to_its_end(directory, partial(execute, chosen, directory), progress=progress)
 
 
 def resume(directory: str | Path, *, progress: bool = False) -> RunResult:
@@ -82,7 +85,10 @@ def resume(directory: str | Path, *, progress: bool = False) -> RunResult:
         RunError: there is no run, it is damaged, or its patients have changed.
         Interrupted: as `run`.
     """
-    return _execute(None, Path(directory), progress=progress)
+    from securefed.simulation import execution  # imports torch
+
+    path = Path(directory)
+    return _to_its_end(path, partial(execution.resume, path), progress=progress)
 
 
 def load(directory: str | Path) -> RunResult:
@@ -166,14 +172,9 @@ def _new_directory(chosen: Settings) -> Path:
     return path
 
 
-def _execute(chosen: Settings | None, directory: Path, *, progress: bool) -> RunResult:
-    from securefed.simulation.execution import execute  # imports torch
-
+def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool) -> RunResult:
     with _bar(progress) as bar:
-        execute(
-            chosen,
-            directory,
-            resume=chosen is None,
+        work(
             say=bar.say,
             on_open=bar.open,
             on_round=bar.round,

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,16 +106,15 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
     # Imported here: torch takes two seconds, and --help does not need it.
-    from securefed.simulation.execution import execute
-    from securefed.simulation.opening import settings_of
+    from securefed.record.directory import settings_of
+    from securefed.simulation import execution
 
     used = settings or settings_of(path)
     _announce(used, console)
     with _Screen(console) as screen:
-        summary = execute(
-            settings,
+        work = partial(execution.execute, settings) if settings else execution.resume
+        summary = work(
             path,
-            resume=settings is None,
             say=screen.say,
             on_open=screen.open,
             on_round=screen.round,

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,9 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
-from securefed.record.directory import RunDirectory
+from securefed.record.directory import RunDirectory, settings_of
+from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
-from securefed.simulation.execution import execute
-from securefed.simulation.opening import settings_of
 from securefed.simulation.simulation import Simulation
 
 SCHEMA = 1
@@ -86,10 +86,9 @@ def finish(
         for text in simulation.notes:
             note(text)
 
-    execute(
-        settings,
+    work = execution.resume if state is State.UNFINISHED else partial(execution.execute, settings)
+    work(
         path,
-        resume=state is State.UNFINISHED,
         data=data,
         on_open=tell,
         on_round=lambda line: share(line["round"] / settings.federation.rounds),

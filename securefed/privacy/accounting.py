@@ -74,6 +74,11 @@ class Event:
             )
 
 
+def sample_rate(batch_size: int, records: int) -> float:
+    """Probability that a record enters a step: exactly the expected batch over the records."""
+    return min(1.0, batch_size / records)
+
+
 @dataclass(frozen=True)
 class Guarantee:
     """An epsilon with everything that it means nothing without."""

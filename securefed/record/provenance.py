@@ -1,41 +1,30 @@
 """run.json: what a run was made of, so that it can be repeated, audited and compared."""
 
 import platform
-import uuid
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from securefed import __version__
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
 from securefed.record.directory import SCHEMA
+from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
-def describe(
-    settings: Settings,
-    data: FederatedData,
-    weights_sha256: str | None,
-    shared_parameters: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """The content of run.json.
-
-    Args:
-        weights_sha256: of the public weights the encoders start from, None if they are random.
-        shared_parameters: how many parameters travel.
-    """
+def describe(job: JobDescription, data: FederatedData, device: torch.device) -> dict[str, Any]:
+    """The content of run.json."""
+    settings = job.settings
     if not settings.privacy.dp:
         noise = "none"
     else:
         noise = "seeded" if settings.privacy.seeded_noise else "cryptographic"
     return {
         "schema": SCHEMA,
-        "run": uuid.uuid4().hex,
+        "run": job.run,
         "securefed": __version__,
         "configuration": settings.configuration,
         "settings": settings.model_dump(mode="json"),
@@ -50,8 +39,8 @@ def describe(
         },
         "model": {
             "initialisation": settings.model.initialisation,
-            "public_weights_sha256": weights_sha256,
-            "shared_parameters": shared_parameters,
+            "public_weights_sha256": job.weights_sha256,
+            "shared_parameters": job.parameters,
         },
         "randomness": {
             "seed": settings.seed,

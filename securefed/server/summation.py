@@ -19,15 +19,9 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.errors import RoundAborted, RunError
 from securefed.wire import messages
-from securefed.wire.contribution import (
-    ContributionLayout,
-    Total,
-    Words,
-    plain_contribution,
-    plain_total,
-)
+from securefed.wire.contribution import Layout, Total, Words
 from securefed.wire.messages import Request, Stage
-from securefed.wire.shared_noise import DistributedLayout
+from securefed.wire.plain import plain_contribution, plain_total
 from securefed.wire.transport import Transport
 
 
@@ -92,10 +86,16 @@ class PlainSummation:
     """FedAvg over contributions that the server sees one by one."""
 
     def __init__(
-        self, transport: Transport, layout: ContributionLayout, minimum: int, deadline_s: float
+        self,
+        transport: Transport,
+        parameters: int,
+        max_patients: int,
+        minimum: int,
+        deadline_s: float,
     ) -> None:
         self._transport = transport
-        self._layout = layout
+        self._parameters = parameters
+        self._max_patients = max_patients
         self._minimum = minimum
         self._deadline_s = deadline_s
 
@@ -105,7 +105,7 @@ class PlainSummation:
         contributions = {}
         for name, body in bodies.items():
             try:
-                contributions[name] = plain_contribution(body, self._layout)
+                contributions[name] = plain_contribution(body, self._parameters, self._max_patients)
             except RunError as error:
                 dropped[name] = str(error)
         _require(len(contributions), self._minimum, work.round, dropped)
@@ -125,7 +125,7 @@ class SecureSummation:
     def __init__(
         self,
         transport: Transport,
-        layout: ContributionLayout | DistributedLayout,
+        layout: Layout,
         roster: Roster,
         rules: JobRules,
         minimum: int,
@@ -180,13 +180,8 @@ class SecureSummation:
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
-        total = self._decode(words, work.round)
+        total = self._layout.decode(words, work.round)
         return Summed(total, survivors, dropped, watch.stop(), words)
-
-    def _decode(self, words: Words, round_number: int) -> Total:
-        if isinstance(self._layout, DistributedLayout):
-            return self._layout.decode(words, round_number)
-        return self._layout.decode(words)
 
     def _open(self, cohort: Sequence[str]) -> SecureSumServer:
         self._sums += 1

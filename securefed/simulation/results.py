@@ -4,8 +4,10 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from securefed.model.scores import Counts, Metrics, confusion, metrics, roc
+from securefed.hospital import results as hospital_results
+from securefed.model.scores import Counts, confusion, roc
 from securefed.record.directory import SCHEMA, save_tensors
+from securefed.record.results import performance
 from securefed.server.rounds import RoundRecord
 from securefed.simulation.baselines import Baselines
 from securefed.simulation.simulation import Simulation
@@ -26,7 +28,10 @@ def write_results(
     about = {"schema": str(SCHEMA), "shape": simulation.settings.model.model_dump_json()}
     network = simulation.global_network()
     save_tensors(directory.path / "model.safetensors", network.state_dict(), about)
-    hospitals = [_hospital(simulation, name, baselines) for name in simulation.clients]
+    hospitals = [
+        hospital_results.write_results(each, baselines.local[each.name] if baselines else None)
+        for each in simulation.hospitals.values()
+    ]
     summary = _summary(simulation, final, baselines)
     directory.write_json("summary.json", summary)
     if final.scores is not None:
@@ -47,27 +52,6 @@ def _held_out(scores: Counts) -> dict[str, Any]:
     }
 
 
-def _hospital(simulation: Simulation, name: str, baselines: Baselines | None) -> dict[str, Any]:
-    # The hospital's own view of the final model on its own patients; it stays in its folder.
-    trainer = simulation.clients[name].trainer
-    folder = simulation.directory.hospital(name)
-    scored = metrics(trainer.evaluate())
-    personal = trainer.personal()
-    if personal:
-        save_tensors(folder / "personal.safetensors", personal, {"schema": str(SCHEMA)})
-    result: dict[str, Any] = {
-        "schema": SCHEMA,
-        "name": name,
-        "training_patients": trainer.patients,
-        "held_out_patients": scored.patients,
-        **_performance(scored),
-        "local_auc": baselines.local[name] if baselines else None,
-        "epsilon": simulation.spent().get(name),
-    }
-    simulation.directory.write_json(f"hospitals/{name}/summary.json", result)
-    return result
-
-
 def _summary(
     simulation: Simulation, final: RoundRecord, baselines: Baselines | None
 ) -> dict[str, Any]:
@@ -82,9 +66,9 @@ def _summary(
         "schema": SCHEMA,
         "configuration": settings.configuration,
         "rounds": simulation.server.finished,
-        "clients": len(simulation.clients),
+        "clients": len(simulation.hospitals),
         "patients": sum(len(hospital.train) for hospital in simulation.data.hospitals),
-        **_performance(final.metrics),
+        **performance(final.metrics),
         "local_auc": baselines.mean_local if baselines else None,
         "epsilon": max(epsilon.values()) if epsilon else None,
         "epsilon_by_client": epsilon or None,
@@ -99,17 +83,6 @@ def _summary(
         "aggregate_seconds_per_round": _median([line["server_s"] for line in training.values()]),
         "wall_seconds": simulation.elapsed_s(),
         "survivors_by_round": [len(line["survivors"]) for line in training.values()],
-    }
-
-
-def _performance(scored: Metrics | None) -> dict[str, Any]:
-    return {
-        "auc": scored.auc if scored else None,
-        "auc_ci95": list(scored.auc_ci95) if scored and scored.auc_ci95 else None,
-        "accuracy": scored.accuracy if scored else None,
-        "sensitivity": scored.sensitivity if scored else None,
-        "specificity": scored.specificity if scored else None,
-        "f1": scored.f1 if scored else None,
     }
 
 

@@ -29,11 +29,11 @@ from attacks.subject import Hospital, Subject, Training
 from attacks.verdicts import Verdict, gate_complaint, judge
 from securefed.config import Settings
 from securefed.exposure import Exposure, RoundView
-from securefed.model.sharing import flatten, shared_names
+from securefed.model.strategies.fedadam import FedAdam
+from securefed.model.strategies.strategy import State
 from securefed.record.directory import RunDirectory
-from securefed.simulation.opening import open_run
-from securefed.training import canaries
-from securefed.training import trainer as local
+from securefed.simulation.opening import start
+from securefed.training import canaries, step
 from securefed.training.patients import stack
 
 RUN = SubsampledGaussian(1 / 3, 80)
@@ -169,7 +169,7 @@ class Run:
 
     def __init__(self, path: Path, factor: float, **sections: Any) -> None:
         settings = Settings.model_validate({**SETTINGS, **sections})
-        original = local.private_gradients
+        original = step.private_gradients
         coins = np.random.default_rng(7).random(350) < 0.5
 
         def drawn(hospital: str, count: int, parameters: int) -> canaries.CanarySecret:
@@ -180,25 +180,27 @@ class Run:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(canaries, "draw", drawn)  # fixed coins, so that the test is
-            patch.setattr(local, "private_gradients", tampered)
-            simulation = open_run(settings, RunDirectory.create(path), lambda _: None, resume=False)
-            views = []
+            patch.setattr(step, "private_gradients", tampered)
+            simulation = start(settings, RunDirectory.create(path), lambda _: None)
+            views, state = [], State()
             for number in range(1, settings.federation.rounds + 1):
                 shared = simulation.server.shared.astype(np.float32)
                 updates = {}
-                for name, client in simulation.clients.items():
-                    client.trainer.receive(shared)
-                    updates[name] = client.trainer.train(number)
+                for name, hospital in simulation.hospitals.items():
+                    hospital.trainer.receive(shared)
+                    updates[name] = hospital.trainer.contribute(number).astype(np.float32)
                 mean = np.mean(list(updates.values()), axis=0)
                 server = simulation.server
-                server.shared = server.strategy.step(server.shared, mean.astype(np.float64))
+                server.shared, state = simulation.job.strategy.step(
+                    server.shared, mean.astype(np.float64), state
+                )
                 views.append(RoundView(number, shared, updates, {}, mean, tuple(updates)))
         released = simulation.server.shared.astype(np.float32)
         self.exposure = Exposure("server", (), settings.configuration, tuple(views), released)
         spent = simulation.spent()
         hospitals = []
         for each in simulation.data.hospitals:
-            event = simulation.clients[each.name].trainer.event
+            event = simulation.hospitals[each.name].trainer.event
             train = stack(each.train, 1)
             hospitals.append(
                 Hospital(
@@ -212,8 +214,8 @@ class Run:
             )
         self.subject = Subject(
             configuration=settings.configuration,
-            network=simulation.network,
-            shared=tuple(shared_names(simulation.network, "fusion+classifier")),
+            network=simulation.job.network,
+            shared=tuple(simulation.job.shared_names),
             encoders_train=False,
             hospitals=tuple(hospitals),
             training=Training(
@@ -222,21 +224,17 @@ class Run:
                 batch_size=12,
                 optimizer="sgd",
                 learning_rate=settings.training.learning_rate,
-                proximal=0.0,
                 clip_norm=1.0 if settings.privacy.dp else None,
                 unit="patient",
                 shared_noise=False,
-                strategy="fedadam",
-                server_learning_rate=0.03,
+                strategy=FedAdam(0.03),
                 delta=1e-3,
             ),
             seed=5,
         )
         secret = canaries.read(path / "hospitals" / hospitals[0].name)
         self.canaries = CanarySecrets(secret.hospital, secret.included, secret.directions())
-        self.parameters = flatten(
-            dict(simulation.network.named_parameters()), list(self.subject.shared)
-        )
+        self.parameters = simulation.job.shared
 
     def audit(self, **changes: Any) -> AttackResult:
         exposure = Exposure(**{**vars(self.exposure), **changes})

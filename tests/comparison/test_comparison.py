@@ -30,11 +30,11 @@ from securefed.comparison.plan import (
 )
 from securefed.comparison.rows import convergence_round, curve_of, interval_over_seeds
 from securefed.config import Settings
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
 from securefed.record.directory import RunDirectory
+from securefed.simulation.patients import load_data
 from securefed.wire import messages
 
 TINY: dict[str, Any] = {

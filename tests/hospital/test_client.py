@@ -14,8 +14,9 @@ from protocols.server import SecureSumServer
 from securefed.hospital.client import Client
 from securefed.model.scores import COUNTS
 from securefed.wire import messages
-from securefed.wire.contribution import ContributionLayout, plain_total
+from securefed.wire.contribution import Contribution, ContributionLayout
 from securefed.wire.messages import PlainContribution, Reply, Request, Stage
+from securefed.wire.plain import plain_total
 
 MakeClient = Callable[..., Client]
 MakeClients = Callable[..., dict[str, Client]]
@@ -58,7 +59,7 @@ def test_work_trains_from_what_was_sent_and_returns_update_and_patients(
     twin.trainer.receive(sent)
     contribution = _contribution(reply)
     assert (reply.round, reply.stage) == (1, "work")
-    assert contribution.update == messages.vector_to_bytes(twin.trainer.train(1))
+    assert contribution.update == messages.vector_to_bytes(twin.trainer.contribute(1))
     assert np.frombuffer(contribution.update, "<f4").any()
     assert contribution.patients == 9
     assert contribution.counts == [0] * COUNTS  # not asked to evaluate
@@ -72,7 +73,7 @@ def test_evaluation_describes_the_parameters_that_were_sent_not_those_before_or_
     at_first = twin.trainer.evaluate()
     twin.trainer.receive(sent)
     received = twin.trainer.evaluate()
-    twin.trainer.train(1)
+    twin.trainer.contribute(1)
     for others in (at_first, twin.trainer.evaluate()):
         assert not np.array_equal(others, received)
     reply = _ask(client, _work(sent, evaluate=True))
@@ -207,7 +208,9 @@ def test_an_unforeseen_failure_stops_neither_the_hospital_nor_tells_its_secrets(
     client = make_client()
     with monkeypatch.context() as patched:
         patched.setattr(
-            client.trainer, "train", lambda _: (_ for _ in ()).throw(OSError("/srv/patients/17"))
+            client.trainer,
+            "contribute",
+            lambda _: (_ for _ in ()).throw(OSError("/srv/patients/17")),
         )
         with caplog.at_level(logging.ERROR):
             data = client.handle(messages.encode(_work(shared_vector)))
@@ -307,12 +310,12 @@ def test_a_secure_round_gives_the_plain_total_and_no_reply_holds_an_update(
         plain = _contribution(_ask(twin, _work(shared_vector, evaluate=True)))
         update = messages.vector_from_bytes(plain.update)
         contributions.append((update, plain.patients, np.array(plain.counts)))
-        encoded = layout.encode(*contributions[-1])
+        encoded = layout.encode(Contribution(update, plain.patients, 0, contributions[-1][2]))
         assert plain.update not in masked[name]
         sent = np.frombuffer(masked[name][-4 * layout.words :], "<u4")
         # Three of these thousand words agree by accident with a probability below 1e-20.
         assert (sent == encoded).sum() < 3
-    expected, total = plain_total(contributions), layout.decode(words)
+    expected, total = plain_total(contributions), layout.decode(words, 1)
     assert total.patients == 8 + 9 + 10
     assert np.array_equal(total.counts, expected.counts)
     assert total.counts.sum() == 27
