@@ -12,7 +12,6 @@ Everything is written whole and then renamed, so a crash leaves the old or the n
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 
 from securefed.errors import RunError
+from securefed.files import write_atomically
 
 SCHEMA = 1
 
@@ -105,16 +105,6 @@ class RunDirectory:
         """All lines of metrics.jsonl; empty if there are none yet."""
         path = self.path / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:

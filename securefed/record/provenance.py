@@ -1,80 +1,95 @@
-"""run.json: what a run was made of, so that it can be repeated, audited and compared."""
+"""What a run is made of, gathered when it begins: the content of run.json."""
 
 import platform
 import uuid
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import torch
 
 from securefed import __version__
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
-from securefed.record.directory import SCHEMA
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
-def describe(
+def about_run(
     settings: Settings,
     data: FederatedData,
     weights_sha256: str | None,
     shared_parameters: int,
     device: torch.device,
-) -> dict[str, Any]:
-    """The content of run.json.
+) -> RunFile:
+    """A new run's identity and all that it is made of.
 
     Args:
         weights_sha256: of the public weights the encoders start from, None if they are random.
         shared_parameters: how many parameters travel.
     """
-    if not settings.privacy.dp:
-        noise = "none"
-    else:
-        noise = "seeded" if settings.privacy.seeded_noise else "cryptographic"
-    return {
-        "schema": SCHEMA,
-        "run": uuid.uuid4().hex,
-        "securefed": __version__,
-        "configuration": settings.configuration,
-        "settings": settings.model_dump(mode="json"),
-        "data": {
-            "kind": "phantom" if settings.data.manifest is None else "manifest",
-            "fingerprint": data.fingerprint,
-            "hospitals": {
-                each.name: {"train": len(each.train), "test": len(each.test)}
+    masked = settings.secure_aggregation.enabled
+    return RunFile(
+        run=uuid.uuid4().hex,
+        securefed=__version__,
+        configuration=settings.configuration,
+        settings=settings.model_dump(mode="json"),
+        data=Data(
+            kind="phantom" if settings.data.manifest is None else "manifest",
+            fingerprint=data.fingerprint,
+            hospitals={
+                each.name: Split(train=len(each.train), test=len(each.test))
                 for each in data.hospitals
             },
-            "warnings": data.warnings,
-        },
-        "model": {
-            "initialisation": settings.model.initialisation,
-            "public_weights_sha256": weights_sha256,
-            "shared_parameters": shared_parameters,
-        },
-        "randomness": {
-            "seed": settings.seed,
-            "dp_noise_and_sampling": noise,
-            "secure_aggregation": "operating system"
-            if settings.secure_aggregation.enabled
-            else "none",
-        },
-        "environment": {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "packages": {name: version(name) for name in PACKAGES},
-        },
-    }
+            warnings=tuple(data.warnings),
+        ),
+        model=Model(
+            initialisation=settings.model.initialisation,
+            public_weights_sha256=weights_sha256,
+            shared_parameters=shared_parameters,
+        ),
+        randomness=Randomness(
+            seed=settings.seed,
+            dp_noise_and_sampling="none"
+            if not settings.privacy.dp
+            else "seeded"
+            if settings.privacy.seeded_noise
+            else "cryptographic",
+            secure_aggregation="operating system" if masked else "none",
+        ),
+        environment=Environment(
+            python=platform.python_version(),
+            machine=platform.machine(),
+            device=str(device),
+            threads=torch.get_num_threads(),
+            packages={name: version(name) for name in PACKAGES},
+        ),
+    )
 
 
-def require_same_run(recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    """RunError unless a run.json and what would be written now agree on all that shapes results."""
-    for key, what in (("settings", "settings"), ("data", "patients"), ("model", "public weights")):
-        if recorded.get(key) != now[key]:
+def require_same(recorded: RunFile, now: RunFile) -> None:
+    """RunError unless a recorded run and what would begin now agree on all that shapes results."""
+    parts = (
+        ("settings", "settings", recorded.settings, now.settings),
+        ("data", "patients", recorded.data, now.data),
+        ("model", "public weights", recorded.model, now.model),
+    )
+    for key, what, before, after in parts:
+        if before != after:
             raise RunError(
                 f"the {what} differ from those this run started with (run.json: {key})",
                 hint="start a new run instead",
             )
+
+
+def describe(*arguments: Any) -> dict[str, Any]:
+    """`about_run` as plain values, until the simulation holds a RunFile."""
+    plain: dict[str, Any] = msgspec.to_builtins(about_run(*arguments))
+    return plain
+
+
+def require_same_run(recorded: dict[str, Any], now: dict[str, Any]) -> None:
+    """`require_same` of plain values, until the simulation holds a RunFile."""
+    require_same(msgspec.convert(recorded, RunFile), msgspec.convert(now, RunFile))
