@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from securefed.budget import Budget
+    from securefed.record.metrics import RoundLine
     from securefed.simulation.simulation import Simulation
 
 SettingsLike = Settings | Mapping[str, Any] | str | Path | None
@@ -206,9 +207,9 @@ class _Bar:
                 completed=server.finished,
             )
 
-    def round(self, line: dict[str, Any]) -> None:
+    def round(self, line: "RoundLine") -> None:
         if self._shown:
-            self._shown.update(self._shown.task_ids[0], completed=line["round"])
+            self._shown.update(self._shown.task_ids[0], completed=line.round)
 
 
 @contextmanager

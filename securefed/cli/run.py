@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,6 +16,7 @@ from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from securefed.record.metrics import RoundLine
     from securefed.simulation.simulation import Simulation
 
 EPILOG = """\b
@@ -113,12 +115,14 @@ def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, A
     _announce(used, console)
     with _Screen(console) as screen:
         work = partial(execution.execute, settings) if settings else execution.resume
-        summary = work(
-            path,
-            say=screen.say,
-            on_open=screen.open,
-            on_round=screen.round,
-            stop_on_ctrl_c=True,
+        summary: dict[str, Any] = msgspec.to_builtins(
+            work(
+                path,
+                say=screen.say,
+                on_open=screen.open,
+                on_round=screen.round,
+                stop_on_ctrl_c=True,
+            )
         )
     console.print(_table(summary, _hospitals(path), used))
     console.print(f"results: {path} (summary.json, model.safetensors, progress.svg)")
@@ -165,10 +169,10 @@ class _Screen:
         )
         self._progress.start()
 
-    def round(self, line: dict[str, Any]) -> None:
+    def round(self, line: "RoundLine") -> None:
         """A round is on disk."""
-        self._progress.update(self._task, completed=line["round"])
-        if line["loss"] is not None or line["dropped"] or line["aborted"]:
+        self._progress.update(self._task, completed=line.round)
+        if line.loss is not None or line.dropped or line.aborted:
             self._console.print(_round_text(line), highlight=False)
 
 
@@ -193,16 +197,16 @@ def _announce(settings: Settings, console: Console) -> None:
         )
 
 
-def _round_text(line: dict[str, Any]) -> str:
-    text = f"round {line['round']:>4}"
-    if line["aborted"]:
-        return f"{text}  aborted, nothing revealed: {line['aborted']}"
-    if line["auc"] is not None:
-        text += f"  loss {line['loss']:.3f}  AUC {line['auc']:.3f}"
-    if line["epsilon"] is not None:
-        text += f"  epsilon {line['epsilon']:.2f}"
-    text += f"  {(line['bytes_up'] + line['bytes_down']) / 1000:.1f} kB  {line['wall_s']:.2f} s"
-    for name, reason in line["dropped"].items():
+def _round_text(line: "RoundLine") -> str:
+    text = f"round {line.round:>4}"
+    if line.aborted:
+        return f"{text}  aborted, nothing revealed: {line.aborted}"
+    if line.auc is not None:
+        text += f"  loss {line.loss:.3f}  AUC {line.auc:.3f}"
+    if line.epsilon is not None:
+        text += f"  epsilon {line.epsilon:.2f}"
+    text += f"  {(line.bytes_up + line.bytes_down) / 1000:.1f} kB  {line.wall_s:.2f} s"
+    for name, reason in line.dropped.items():
         text += f"\n            {name} dropped: {reason}"
     return text
 

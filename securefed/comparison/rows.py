@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 
 from securefed.comparison.bootstrap import FIGURES, Floats, figures, intervals, replicates
 from securefed.model.scores import Confusion, Counts, confusion, metrics
-from securefed.simulation.baselines import Curve
+from securefed.record.metrics import Curve
 
 CONVERGED_WITHIN = 0.01  # of the final AUC
 

@@ -91,7 +91,7 @@ def finish(
         path,
         data=data,
         on_open=tell,
-        on_round=lambda line: share(line["round"] / settings.federation.rounds),
+        on_round=lambda line: share(line.round / settings.federation.rounds),
         stop_on_ctrl_c=True,
     )
     share(1.0)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from securefed.record.check_point import CheckPoint
 from securefed.record.directory import read_tensors, save_tensors
 from securefed.training.trainer import LocalTrainer
 
@@ -22,4 +23,4 @@ def drop(folder: Path, finished: int) -> None:
 
 
 def _file(folder: Path, finished: int) -> Path:
-    return folder / f"checkpoint-{finished}.safetensors"
+    return folder / CheckPoint.parameters(finished)

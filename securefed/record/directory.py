@@ -12,7 +12,6 @@ Everything is written whole and then renamed, so a crash leaves the old or the n
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from safetensors.torch import save as tensors_to_bytes
 
 from securefed.config import Settings
 from securefed.errors import RunError
+from securefed.files import write_atomically
 
 SCHEMA = 1
 
@@ -123,16 +123,6 @@ def settings_of(directory: Path) -> Settings:
             f"{directory / 'run.json'} does not hold the settings of a run",
             hint="it is damaged, or another version of securefed wrote it; make the run again",
         ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:

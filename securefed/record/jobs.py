@@ -17,10 +17,11 @@ from protocols.errors import ProtocolError
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.errors import RunError
+from securefed.files import read_bounded, write_atomically
 from securefed.privacy.distributed import RingNoise
-from securefed.record.directory import write_atomically
 
 FILE = "jobs.jsonl"
+LARGEST_FILE = 64 * 2**20  # bytes
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -55,7 +56,7 @@ def append(folder: Path, job: Job) -> None:
     keys = dict(job.roster.keys) if job.roster else None
     line = _Line(job.first, job.finished, keys, job.rules, job.noise)
     path = folder / FILE
-    before = path.read_bytes() if path.exists() else b""
+    before = read_bounded(path, LARGEST_FILE) if path.exists() else b""
     write_atomically(path, before + msgspec.json.encode(line) + b"\n")
 
 
@@ -67,11 +68,11 @@ def read(folder: Path) -> list[Job]:
     """
     jobs: list[Job] = []
     try:
-        for text in (folder / FILE).read_bytes().splitlines():
+        for text in read_bounded(folder / FILE, LARGEST_FILE).splitlines():
             line = msgspec.json.decode(text, type=_Line)
             roster = Roster(line.keys) if line.keys is not None else None
             jobs.append(Job(line.first, line.finished, roster, line.rules, line.noise))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
+    except (RunError, msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
         raise RunError(
             f"cannot read the recorded jobs in {folder / FILE}: {error}",
             hint="was the run made with exposures.record: false, or by an older version?",

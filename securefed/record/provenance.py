@@ -1,68 +1,70 @@
-"""run.json: what a run was made of, so that it can be repeated, audited and compared."""
+"""What a run is made of, gathered when it begins: the content of run.json."""
 
 import platform
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
 from securefed import __version__
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
-from securefed.record.directory import SCHEMA
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
 from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
-def describe(job: JobDescription, data: FederatedData, device: torch.device) -> dict[str, Any]:
-    """The content of run.json."""
+def about_run(job: JobDescription, data: FederatedData, device: torch.device) -> RunFile:
+    """What a run is made of."""
     settings = job.settings
-    if not settings.privacy.dp:
-        noise = "none"
-    else:
-        noise = "seeded" if settings.privacy.seeded_noise else "cryptographic"
-    return {
-        "schema": SCHEMA,
-        "run": job.run,
-        "securefed": __version__,
-        "configuration": settings.configuration,
-        "settings": settings.model_dump(mode="json"),
-        "data": {
-            "kind": "phantom" if settings.data.manifest is None else "manifest",
-            "fingerprint": data.fingerprint,
-            "hospitals": {
-                each.name: {"train": len(each.train), "test": len(each.test)}
+    masked = settings.secure_aggregation.enabled
+    return RunFile(
+        run=job.run,
+        securefed=__version__,
+        configuration=settings.configuration,
+        settings=settings.model_dump(mode="json"),
+        data=Data(
+            kind="phantom" if settings.data.manifest is None else "manifest",
+            fingerprint=data.fingerprint,
+            hospitals={
+                each.name: Split(train=len(each.train), test=len(each.test))
                 for each in data.hospitals
             },
-            "warnings": data.warnings,
-        },
-        "model": {
-            "initialisation": settings.model.initialisation,
-            "public_weights_sha256": job.weights_sha256,
-            "shared_parameters": job.parameters,
-        },
-        "randomness": {
-            "seed": settings.seed,
-            "dp_noise_and_sampling": noise,
-            "secure_aggregation": "operating system"
-            if settings.secure_aggregation.enabled
-            else "none",
-        },
-        "environment": {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "packages": {name: version(name) for name in PACKAGES},
-        },
-    }
+            warnings=tuple(data.warnings),
+        ),
+        model=Model(
+            initialisation=settings.model.initialisation,
+            public_weights_sha256=job.weights_sha256,
+            shared_parameters=job.parameters,
+        ),
+        randomness=Randomness(
+            seed=settings.seed,
+            dp_noise_and_sampling="none"
+            if not settings.privacy.dp
+            else "seeded"
+            if settings.privacy.seeded_noise
+            else "cryptographic",
+            secure_aggregation="operating system" if masked else "none",
+        ),
+        environment=Environment(
+            python=platform.python_version(),
+            machine=platform.machine(),
+            device=str(device),
+            threads=torch.get_num_threads(),
+            packages={name: version(name) for name in PACKAGES},
+        ),
+    )
 
 
-def require_same_run(recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    """RunError unless a run.json and what would be written now agree on all that shapes results."""
-    for key, what in (("settings", "settings"), ("data", "patients"), ("model", "public weights")):
-        if recorded.get(key) != now[key]:
+def require_same(recorded: RunFile, now: RunFile) -> None:
+    """RunError unless a recorded run and what would begin now agree on all that shapes results."""
+    parts = (
+        ("settings", "settings", recorded.settings, now.settings),
+        ("data", "patients", recorded.data, now.data),
+        ("model", "public weights", recorded.model, now.model),
+    )
+    for key, what, before, after in parts:
+        if before != after:
             raise RunError(
                 f"the {what} differ from those this run started with (run.json: {key})",
                 hint="start a new run instead",

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from securefed.errors import RunError
+from securefed.files import append_private
 
 Direction = Literal["down", "up"]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -63,7 +64,7 @@ class Recording:
     def add(self, messages: list[tuple[int, str, str, Direction, bytes]]) -> None:
         """Record (round, stage, client, direction, content) of each message, in order."""
         lines: list[bytes] = []
-        with open(self._bytes, "ab", opener=private) as store:
+        with append_private(self._bytes) as store:
             for round_number, stage, client, direction, content in messages:
                 fits = self._used + len(content) <= self._limit
                 offset = self._used if fits else None
@@ -72,14 +73,9 @@ class Recording:
                     self._used += len(content)
                 seen = Sighting(round_number, stage, client, direction, offset, len(content))
                 lines.append(msgspec.json.encode(seen) + b"\n")
-        with open(self._index, "ab", opener=private) as index:
+        with append_private(self._index) as index:
             index.writelines(lines)
         self.messages += len(lines)
-
-
-def private(path: str, flags: int) -> int:
-    """An opener for `open`: a file that is made is readable by its owner only."""
-    return os.open(path, flags, 0o600)
 
 
 def _drop_torn_line(index: Path) -> int:

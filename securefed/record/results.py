@@ -22,7 +22,6 @@ from securefed.config import Configuration, Settings
 from securefed.errors import ConfigurationError, RunError
 
 if TYPE_CHECKING:
-    from securefed.model.scores import Metrics
     from securefed.privacy.accounting import Guarantee
 
 SCHEMA = 1
@@ -198,18 +197,6 @@ def _figure(key: str, value: float | None) -> str:
 
 def _interval(bounds: tuple[float, float] | None) -> str:
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "-"
-
-
-def performance(scored: "Metrics | None") -> dict[str, Any]:
-    """The fields of `Scores`; all null where nobody was scored."""
-    return {
-        "auc": scored.auc if scored else None,
-        "auc_ci95": list(scored.auc_ci95) if scored and scored.auc_ci95 else None,
-        "accuracy": scored.accuracy if scored else None,
-        "sensitivity": scored.sensitivity if scored else None,
-        "specificity": scored.specificity if scored else None,
-        "f1": scored.f1 if scored else None,
-    }
 
 
 def read_run(directory: Path) -> RunResult:

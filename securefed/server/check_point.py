@@ -7,20 +7,9 @@ the old check point or the new one, whole.
 
 from pathlib import Path
 
-import msgspec
-
-from securefed.record.directory import SCHEMA, RunDirectory, read_arrays, save_arrays
+from securefed.record.check_point import CheckPoint
+from securefed.record.directory import read_arrays, save_arrays
 from securefed.server.rounds import Server
-
-CURRENT = "checkpoint.json"
-
-
-class Current(msgspec.Struct, frozen=True):
-    """checkpoint.json: the finished round to continue after, and wall seconds of the run so far."""
-
-    schema: int
-    round: int
-    elapsed_s: float
 
 
 def save(folder: Path, server: Server) -> None:
@@ -29,24 +18,18 @@ def save(folder: Path, server: Server) -> None:
 
 
 def commit(folder: Path, server: Server, elapsed_s: float) -> None:
-    """Make the saved state the one that `current` names, and remove the one before."""
-    finished = server.finished
-    RunDirectory(folder).write_json(
-        CURRENT, {"schema": SCHEMA, "round": finished, "elapsed_s": elapsed_s}
-    )
-    _file(folder, finished - 1).unlink(missing_ok=True)
+    """Make the saved state the current one, and remove the one before."""
+    CheckPoint(round=server.finished, elapsed_s=elapsed_s).write(folder)
+    _file(folder, server.finished - 1).unlink(missing_ok=True)
 
 
-def current(folder: Path) -> Current | None:
+def current(folder: Path) -> CheckPoint | None:
     """The current check point; None before the first round has ended.
 
     Raises:
         RunError: the file is damaged.
     """
-    if not (folder / CURRENT).exists():
-        return None
-    value = RunDirectory(folder).read_json(CURRENT)
-    return Current(SCHEMA, int(value["round"]), float(value["elapsed_s"]))
+    return CheckPoint.read(folder) if (folder / CheckPoint.NAME).exists() else None
 
 
 def restore(folder: Path, finished: int, server: Server) -> None:
@@ -55,4 +38,4 @@ def restore(folder: Path, finished: int, server: Server) -> None:
 
 
 def _file(folder: Path, finished: int) -> Path:
-    return folder / f"checkpoint-{finished}.safetensors"
+    return folder / CheckPoint.parameters(finished)

@@ -31,35 +31,15 @@ from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
 from securefed.model.strategies.strategy import State
+from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
+from securefed.record.metrics import Curve
 from securefed.simulation.device import choose_device
 from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 from securefed.training.patients import stack, without_ct, without_mri
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.description import JobDescription
-
-Curve = tuple[tuple[int, float], ...]  # finished rounds, AUC; ascending
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """AUCs on held-out patients; None where a hospital's held-out patients are all of one label.
-
-    Attributes:
-        local: hospital -> AUC of the model it trained alone, on its own held-out patients.
-        ct_only, mri_only: AUC of federations that have only that modality.
-    """
-
-    local: dict[str, float | None]
-    ct_only: float | None
-    mri_only: float | None
-
-    @property
-    def mean_local(self) -> float | None:
-        """Mean over the hospitals."""
-        known = [value for value in self.local.values() if value is not None]
-        return fmean(known) if known else None
 
 
 @dataclass(frozen=True)

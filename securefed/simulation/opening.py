@@ -15,8 +15,9 @@ from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
 from securefed.hospital.opening import View, open_hospital
 from securefed.record.directory import RunDirectory, settings_of
-from securefed.record.provenance import describe, require_same_run
+from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
+from securefed.record.run_file import RunFile
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
 from securefed.simulation.device import choose_device
@@ -58,7 +59,7 @@ def start(
     job = _describe(settings, data, uuid.uuid4().hex)
     if job.canary_hospital:
         require_room(settings.canaries.count, job.parameters)
-    directory.write_json("run.json", describe(job, data, choose_device(settings.device)))
+    about_run(job, data, choose_device(settings.device)).write(directory.path)
     simulation = _open(job, directory, data, say, view, started)
     simulation.announce()
     return simulation
@@ -75,9 +76,9 @@ def resume(directory: RunDirectory, say: Say, *, data: FederatedData | None = No
     settings = settings_of(directory.path)
     say("reading patients")
     data = data or load_data(settings)
-    recorded = directory.read_json("run.json")
-    job = _describe(settings, data, str(recorded["run"]))
-    require_same_run(recorded, describe(job, data, choose_device(settings.device)))
+    recorded = RunFile.read(directory.path)
+    job = _describe(settings, data, recorded.run)
+    require_same(recorded, about_run(job, data, choose_device(settings.device)))
     simulation = _open(job, directory, data, say, None, started)
     simulation.restore()
     simulation.fit_to_budget()

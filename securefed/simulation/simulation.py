@@ -9,7 +9,6 @@ import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from securefed.hospital import check_point as hospital_check_point
 from securefed.hospital.opening import Hospital
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import load_vector
-from securefed.record import jobs
+from securefed.record import jobs, metrics
 from securefed.record.directory import RunDirectory
+from securefed.record.metrics import ClientLine, RoundLine
 from securefed.record.recording import Recording
 from securefed.server import check_point as server_check_point
 from securefed.server.recording import RecordingTransport
@@ -68,7 +68,7 @@ class Simulation:
             )
             jobs.append(self.directory.exposures, about)
 
-    def rounds(self) -> Iterator[tuple[RoundRecord, dict[str, Any]]]:
+    def rounds(self) -> Iterator[tuple[RoundRecord, RoundLine]]:
         """Train the rounds that are left; yields each with its line for metrics.jsonl."""
         for record in self.server.train():
             line = self._account(record)
@@ -125,38 +125,37 @@ class Simulation:
                 f"rounds, not {left}"
             )
 
-    def _account(self, record: RoundRecord) -> dict[str, Any]:
-        metrics = record.metrics
-        epsilon = self.spent()
+    def _account(self, record: RoundRecord) -> RoundLine:
+        """Add a round's lines to metrics.jsonl; returns that of the round itself."""
+        scored, epsilon = record.metrics, self.spent()
         sent, received = self.transport.bytes_up, self.transport.bytes_down
-        line: dict[str, Any] = {
-            "round": record.round,
-            "client": None,
-            "survivors": list(record.survivors),
-            "dropped": record.dropped,
-            "aborted": record.aborted,
-            "patients": record.patients,
-            "loss": metrics.loss if metrics else None,
-            "auc": metrics.auc if metrics else None,
-            "epsilon": max(epsilon.values()) if epsilon else None,
-            "bytes_up": sum(sent.values()),
-            "bytes_down": sum(received.values()),
-            "wall_s": record.wall_s,
-            "server_s": record.server_s,
-        }
-        per_client = [
-            {
-                "round": record.round,
-                "client": name,
-                "epsilon": epsilon.get(name),
-                "bytes_up": sent[name],
-                "bytes_down": received[name],
-                "train_s": self.hospitals[name].client.busy_s.get("train", 0.0),
-                "protocol_s": self.hospitals[name].client.busy_s.get("protocol", 0.0),
-            }
+        line = RoundLine(
+            round=record.round,
+            survivors=record.survivors,
+            dropped=record.dropped,
+            aborted=record.aborted,
+            patients=record.patients,
+            loss=scored.loss if scored else None,
+            auc=scored.auc if scored else None,
+            epsilon=max(epsilon.values()) if epsilon else None,
+            bytes_up=sum(sent.values()),
+            bytes_down=sum(received.values()),
+            wall_s=record.wall_s,
+            server_s=record.server_s,
+        )
+        each = [
+            ClientLine(
+                round=record.round,
+                client=name,
+                epsilon=epsilon.get(name),
+                bytes_up=sent[name],
+                bytes_down=received[name],
+                train_s=self.hospitals[name].client.busy_s.get("train", 0.0),
+                protocol_s=self.hospitals[name].client.busy_s.get("protocol", 0.0),
+            )
             for name in record.cohort
         ]
-        self.directory.append_metrics([line, *per_client])
+        metrics.append(self.directory.path, [line, *each])
         self.transport.reset()
         return line
 

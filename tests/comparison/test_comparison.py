@@ -34,6 +34,7 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
 from securefed.record.directory import RunDirectory
+from securefed.record.metrics import read as read_metrics
 from securefed.simulation.patients import load_data
 from securefed.wire import messages
 
@@ -341,8 +342,8 @@ def test_a_comparison_that_was_stopped_continues_and_repeats_no_round(tmp_path: 
 
     content = compare(only, tmp_path, Quiet())
     assert content["complete"]
-    lines = RunDirectory.open(tmp_path / "seed-0" / "secure").read_metrics()
-    assert [line["round"] for line in lines if line["client"] is None] == [1, 2, 3, 4, 5]
+    lines = read_metrics(tmp_path / "seed-0" / "secure")
+    assert [line.round for line in lines.rounds] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_of_other_settings_is_refused_before_anything_is_trained(

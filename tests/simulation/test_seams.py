@@ -126,7 +126,9 @@ def test_a_new_mechanism_is_paid_masked_and_decoded(
     usual = execute(wanted, tmp_path / "usual")
     monkeypatch.setitem(MECHANISMS, "local", TwiceTheNoise)
     quiet = execute(wanted, tmp_path / "quiet")
-    assert 0 < quiet["epsilon"] < 0.6 * usual["epsilon"]
+    assert usual.epsilon is not None
+    assert quiet.epsilon is not None
+    assert 0 < quiet.epsilon < 0.6 * usual.epsilon
     (spent,) = {(event.noise_multiplier, event.steps) for event in _history(tmp_path / "quiet")}
     (before,) = {(event.noise_multiplier, event.steps) for event in _history(tmp_path / "usual")}
     assert spent == (2 * before[0], before[1])

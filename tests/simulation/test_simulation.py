@@ -16,6 +16,7 @@ from securefed.model.network import DualEncoderNetwork
 from securefed.model.scores import COUNTS
 from securefed.model.sharing import Vector
 from securefed.privacy.ledger import Ledger
+from securefed.record import metrics
 from securefed.record import recording as adversary
 from securefed.record.directory import RunDirectory
 from securefed.server.rounds import RoundRecord
@@ -203,7 +204,7 @@ def test_a_round_below_the_threshold_aborts_and_changes_nothing(
             before = simulation.server.shared.copy()
         if record.round == 2:
             assert record.aborted
-            assert line["aborted"]
+            assert line.aborted
             assert record.survivors == ()
             assert np.array_equal(simulation.server.shared, before)
         if record.round == 3:
@@ -285,8 +286,8 @@ def test_every_byte_on_the_wire_is_counted_and_recorded(
 ) -> None:
     simulation = start(secure(True, rounds=2), tmp_path / "run", patients)
     finish(simulation)
-    lines = [line for line in simulation.directory.read_metrics() if line["client"] is None]
-    counted = sum(line["bytes_up"] + line["bytes_down"] for line in lines)
+    lines = metrics.read(simulation.directory.path).rounds
+    counted = sum(line.bytes_up + line.bytes_down for line in lines)
     seen = list(adversary.sightings(tmp_path / "run" / "exposures"))
     assert counted == sum(each.size for each in seen)
     for each in seen[:10]:

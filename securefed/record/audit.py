@@ -1,0 +1,182 @@
+"""audit.json: what an audit found, under which controls, and the policy's verdict.
+
+Flat lists with the observer in each line, so that a table is one list. A figure that does not exist
+is null, never NaN: JSON has no such number.
+"""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from securefed.config import Configuration
+from securefed.record.json_file import SCHEMA, JsonFile, Schema
+from securefed.verdict import Verdict
+
+Limits = tuple[float | None, float | None]  # lower, upper; None where the interval is open
+CHECKED = "malicious server"  # the family whose attempts are `checks`
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy that judged."""
+
+    name: str
+    set_by: str
+    confidence: float
+    sha256: str
+
+
+class Exposed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an observer had to work with."""
+
+    observer: str
+    members: tuple[str, ...]
+    rounds: int
+    sees_updates: bool
+    sees_means: bool
+    missing: str
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the verdict.
+
+    Attributes:
+        attack: the family.
+        observer: None where nobody attacked.
+        method: the attack within its family; of a malicious server, what it tried.
+        metric: of leakage, larger is worse; named as in the policy; "" where nothing is measured.
+        scene: "as configured", "worst case", or "" where there is only one.
+        verdict: None where the figure is reported and not judged.
+        reason: in words, with the figures that decided.
+        adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
+        decides: False for what stands behind another line.
+    """
+
+    attack: str
+    observer: str | None
+    method: str = ""
+    metric: str = ""
+    scene: str = ""
+    verdict: Verdict | None
+    reason: str
+    value: float | None = None
+    interval: Limits | None = None
+    threshold: float | None = None
+    adjusted_p: float | None = None
+    decides: bool = True
+
+    @property
+    def title(self) -> str:
+        """Method and metric, in words."""
+        return ", ".join(part for part in (self.method, self.metric) if part)
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attack found, by one observer, in one scene; or in `absent` why it did not.
+
+    Attributes:
+        applies: False where the observer saw nothing that this attack could start from.
+    """
+
+    attack: str
+    method: str
+    metric: str
+    observer: str
+    scene: str
+    value: float | None
+    interval: Limits | None
+    absent: str | None
+    applies: bool = True
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """A control, where an attack must succeed or must fail, and whether it did."""
+
+    attack: str
+    control: str
+    kind: str
+    metric: str
+    value: float | None
+    interval: Limits | None
+    gate: str
+    met: bool
+    reason: str
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a malicious server tried on a client; `expected`: a sound client refuses it."""
+
+    name: str
+    refused: bool
+    expected: bool
+    detail: str
+
+
+class EpsilonTest(msgspec.Struct, frozen=True, kw_only=True):
+    """One observer's canary audit: `certified` is a lower bound, `point_estimate` is none."""
+
+    observer: str
+    canaries: int
+    guesses: int
+    method: str
+    significance: float
+    delta: float
+    correct: int
+    certified: float
+    one_run_bound: float | None
+    f_dp_bound: float | None
+    point_estimate: float | None
+    visible_epsilon: float | None
+    largest_bound: float | None
+    claimed_epsilon: float | None
+    power_halved_noise: float | None
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture of a patient's scan, by its path below the run directory."""
+
+    file: str
+    caption: str
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """A drawn figure, by its path below the run directory."""
+
+    file: str
+    title: str
+
+
+class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
+    """The content of audit.json.
+
+    Attributes:
+        run: identity of the run that was audited.
+        interrupted: Ctrl-C ended it; what was finished is judged.
+        details: family -> observer -> what was attacked, how often, with what caveats.
+    """
+
+    NAME: ClassVar[str] = "audit.json"
+    schema: Schema = SCHEMA
+
+    run: str
+    configuration: Configuration
+    effort: str
+    seed: int
+    interrupted: bool = False
+    policy: Policy
+    verdict: Verdict
+    exposures: tuple[Exposed, ...] = ()
+    judgements: tuple[Judgement, ...]
+    findings: tuple[Finding, ...]
+    controls: tuple[Control, ...]
+    epsilon: tuple[EpsilonTest, ...] = ()
+    checks: tuple[Check, ...] = ()
+    details: dict[str, Any] = {}
+    pictures: tuple[Picture, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that it speaks of, in the order of its lines."""
+        attacks = [finding.attack for finding in self.findings]
+        return tuple(dict.fromkeys(attacks + [line.attack for line in self.judgements]))

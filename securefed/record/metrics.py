@@ -1,0 +1,119 @@
+"""metrics.jsonl: a line per round, and a line per round and client, as the run goes.
+
+A line with `"client": null` is a round's. A round that was repeated after a crash has lines for
+each time, and counts as it went the last. The last training round plus one is the final evaluation.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from securefed.files import read_bounded
+from securefed.record.json_file import decode
+
+NAME = "metrics.jsonl"
+LARGEST_FILE = 256 * 2**20  # bytes; 100,000 rounds stay below
+
+Curve = tuple[tuple[int, float], ...]  # finished rounds, AUC; ascending
+
+
+class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One round, as the server knows it.
+
+    Attributes:
+        client: None, which tells this line from a client's.
+        dropped: hospital -> reason.
+        aborted: why nothing was aggregated, or "".
+        patients: training patients of the survivors.
+        loss, auc: of the parameters the round started from; None in rounds without evaluation.
+        epsilon: the largest spent so far, None without DP.
+        bytes_up, bytes_down: over all hospitals.
+        wall_s, server_s: seconds of the round, and of the server's own work in it.
+    """
+
+    round: int
+    client: None = None
+    survivors: tuple[str, ...]
+    dropped: dict[str, str]
+    aborted: str
+    patients: int
+    loss: float | None
+    auc: float | None
+    epsilon: float | None
+    bytes_up: int
+    bytes_down: int
+    wall_s: float
+    server_s: float
+
+
+class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One client's share of a round.
+
+    Attributes:
+        epsilon: that its ledger holds so far, None without DP.
+        train_s, protocol_s: seconds of training and of the protocol's work.
+    """
+
+    round: int
+    client: str
+    epsilon: float | None
+    bytes_up: int
+    bytes_down: int
+    train_s: float
+    protocol_s: float
+
+
+class _Whose(msgspec.Struct):
+    client: str | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All lines, in the order they were written."""
+
+    lines: tuple[RoundLine | ClientLine, ...]
+
+    @cached_property
+    def rounds(self) -> tuple[RoundLine, ...]:
+        """One line a round, ascending; one that was repeated as it went the last time."""
+        latest = {line.round: line for line in self.lines if isinstance(line, RoundLine)}
+        return tuple(latest[number] for number in sorted(latest))
+
+    @cached_property
+    def clients(self) -> tuple[ClientLine, ...]:
+        """The clients' lines, repeated rounds included: those bytes travelled too."""
+        return tuple(line for line in self.lines if isinstance(line, ClientLine))
+
+    @property
+    def curve(self) -> Curve:
+        """AUC over finished rounds, where it was evaluated."""
+        # A line's AUC describes the parameters that its round started from.
+        return tuple((line.round - 1, line.auc) for line in self.rounds if line.auc is not None)
+
+
+def read(folder: Path) -> Metrics:
+    """The lines in a run directory; none before the first round has ended.
+
+    Raises:
+        RunError: damaged; the line is named.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return Metrics(())
+    lines: list[RoundLine | ClientLine] = []
+    for number, content in enumerate(read_bounded(path, LARGEST_FILE).splitlines(), start=1):
+        place = f"{path}, line {number}"
+        if decode(content, _Whose, place).client is None:
+            lines.append(decode(content, RoundLine, place))
+        else:
+            lines.append(decode(content, ClientLine, place))
+    return Metrics(tuple(lines))
+
+
+def append(folder: Path, lines: Iterable[RoundLine | ClientLine]) -> None:
+    """Add lines."""
+    with (folder / NAME).open("ab") as out:
+        out.writelines(msgspec.json.encode(line) + b"\n" for line in lines)

@@ -1,0 +1,85 @@
+"""run.json: what a run was made of, so that it can be repeated, audited and compared."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from securefed.config import Configuration
+from securefed.record.json_file import SCHEMA, JsonFile, Schema
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of a hospital's patients train, and how many are held out."""
+
+    train: int
+    test: int
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """The patients: `fingerprint` is a SHA-256 over all of them."""
+
+    kind: Literal["phantom", "manifest"]
+    fingerprint: str
+    hospitals: dict[str, Split]
+    warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.hospitals:
+            # The name of a folder: one from a file must not lead elsewhere.
+            if name in ("", ".", "..") or Path(name).name != name:
+                raise ValueError(f"it names a hospital {name!r}")
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """What training starts from.
+
+    Attributes:
+        public_weights_sha256: of the public weights the encoders start from, None if random.
+        shared_parameters: how many parameters travel.
+    """
+
+    initialisation: str
+    public_weights_sha256: str | None
+    shared_parameters: int
+
+
+class Randomness(msgspec.Struct, frozen=True, kw_only=True):
+    """Where chance came from. Whoever has the seed can remove `seeded` noise."""
+
+    seed: int
+    dp_noise_and_sampling: Literal["none", "seeded", "cryptographic"]
+    secure_aggregation: Literal["none", "operating system"]
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What computed."""
+
+    python: str
+    machine: str
+    device: str
+    threads: int
+    packages: dict[str, str]
+
+
+class RunFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
+    """The content of run.json.
+
+    Attributes:
+        run: the run's random identity, as in the ledgers.
+        securefed: version of the program.
+        settings: every setting as resolved, in the form of the settings file; `Run.settings` has
+            them checked.
+    """
+
+    NAME: ClassVar[str] = "run.json"
+    schema: Schema = SCHEMA
+
+    run: str
+    securefed: str
+    configuration: Configuration
+    settings: dict[str, Any]
+    data: Data
+    model: Model
+    randomness: Randomness
+    environment: Environment

@@ -1,0 +1,115 @@
+"""What a finished run came to: summary.json, held_out.json, and each hospital's own results.
+
+No patient's data is in any of these files, and nobody's own score.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from securefed.config import Configuration
+from securefed.record.json_file import SCHEMA, JsonFile, Schema
+
+if TYPE_CHECKING:
+    from securefed.model.scores import Metrics
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model did on held-out patients at probability one half; None where it cannot be said.
+
+    Attributes:
+        auc_ci95: 95% interval of `auc` (lower, upper).
+    """
+
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    f1: float | None
+
+
+def performance(scored: "Metrics | None") -> dict[str, Any]:
+    """The fields of `Scores`; all None where nobody was scored."""
+    return {
+        "auc": scored.auc if scored else None,
+        "auc_ci95": scored.auc_ci95 if scored else None,
+        "accuracy": scored.accuracy if scored else None,
+        "sensitivity": scored.sensitivity if scored else None,
+        "specificity": scored.specificity if scored else None,
+        "f1": scored.f1 if scored else None,
+    }
+
+
+class Summary(JsonFile, Scores, frozen=True, kw_only=True):
+    """summary.json: the global model, and what it cost.
+
+    Attributes:
+        patients: training patients of all hospitals.
+        local_auc: mean AUC of models trained alone, where the run had baselines.
+        epsilon: the largest of any hospital, an upper bound; means nothing without delta, unit and
+            accountant: `Run.guarantee` has them together. None without DP.
+        bytes_up_per_client_round, client_seconds_per_round, ...: medians.
+        survivors_by_round: clients in each round's sum; 0 is an aborted round.
+    """
+
+    NAME: ClassVar[str] = "summary.json"
+    schema: Schema = SCHEMA
+
+    configuration: Configuration
+    rounds: int
+    clients: int
+    patients: int
+    local_auc: float | None
+    epsilon: float | None
+    epsilon_by_client: dict[str, float] | None
+    delta: float | None
+    privacy_unit: str | None
+    accountant: Literal["prv", "rdp"] | None
+    bytes_up_per_client_round: float | None
+    bytes_down_per_client_round: float | None
+    client_seconds_per_round: float | None
+    aggregate_seconds_per_round: float | None
+    wall_seconds: float
+    survivors_by_round: tuple[int, ...]
+
+
+class HospitalSummary(JsonFile, Scores, frozen=True, kw_only=True):
+    """hospitals/NAME/summary.json: the final model on one hospital's own held-out patients.
+
+    It is the hospital's file, not the server's.
+    """
+
+    NAME: ClassVar[str] = "summary.json"
+    schema: Schema = SCHEMA
+
+    name: str
+    training_patients: int
+    held_out_patients: int
+    local_auc: float | None
+    epsilon: float | None
+
+
+class Confusion(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out patients by truth and by the answer at probability one half."""
+
+    true_positive: int
+    false_negative: int
+    false_positive: int
+    true_negative: int
+
+
+class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
+    """held_out.json: what the final model says of all held-out patients, in totals.
+
+    Attributes:
+        roc: corners of the ROC curve as (false-positive rate, true-positive rate); None where the
+            patients are all of one label.
+    """
+
+    NAME: ClassVar[str] = "held_out.json"
+    schema: Schema = SCHEMA
+
+    patients: int
+    confusion: Confusion
+    roc: tuple[tuple[float, float], ...] | None
