@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 from securefed import settings_file
 from securefed.errors import ConfigurationError
 from securefed.model.strategies import STRATEGIES, build_strategy
+from securefed.privacy.accountant import Accountant
 
 EVERY_KEY = "docs/configuration.md explains every key"
 
@@ -144,7 +145,7 @@ class PrivacySettings(Section):
     unit: Literal["patient", "image"] = Field(
         "patient", description="What one record is; image is weaker and labelled so."
     )
-    accountant: Literal["prv", "rdp"] = Field("prv", description="Headline accountant.")
+    accountant: Accountant = Field("prv", description="Headline accountant.")
     placement: Literal["local", "distributed"] = Field(
         "local",
         description="Whose noise it is: each hospital's own, or one noise that all share out "

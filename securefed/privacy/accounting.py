@@ -19,13 +19,12 @@ others); a test compares both directions with an independent computation.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from scipy.optimize import brentq
 
 from securefed.errors import ConfigurationError
-
-Accountant = Literal["prv", "rdp"]
+from securefed.privacy.accountant import Accountant
 
 NEGLIGIBLE_NOISE = 1e-6
 MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER = 0.05, 1e4

@@ -28,8 +28,8 @@ from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
-    Accountant,
     Event,
     Guarantee,
     epsilon,

@@ -18,7 +18,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from securefed.errors import PrivacyError
-from securefed.privacy.accounting import Accountant, Event
+from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Event
 
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
 SCHEMA_VERSION = 1

@@ -20,6 +20,7 @@ import msgspec
 
 from securefed.config import Configuration, Settings
 from securefed.errors import ConfigurationError, RunError
+from securefed.privacy.accountant import Accountant
 
 if TYPE_CHECKING:
     from securefed.privacy.accounting import Guarantee
@@ -67,7 +68,7 @@ class Summary(Scores):
     epsilon_by_client: dict[str, float] | None
     delta: float | None
     privacy_unit: str | None
-    accountant: Literal["prv", "rdp"] | None
+    accountant: Accountant | None
     bytes_up_per_client_round: float | None
     bytes_down_per_client_round: float | None
     client_seconds_per_round: float | None

@@ -3,11 +3,12 @@
 No patient's data is in any of these files, and nobody's own score.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from securefed.config import Configuration
+from securefed.privacy.accountant import Accountant
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     epsilon_by_client: dict[str, float] | None
     delta: float | None
     privacy_unit: str | None
-    accountant: Literal["prv", "rdp"] | None
+    accountant: Accountant | None
     bytes_up_per_client_round: float | None
     bytes_down_per_client_round: float | None
     client_seconds_per_round: float | None

@@ -316,7 +316,7 @@ def test_a_second_comparison_trains_nothing_and_finds_the_same(
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(runs, "execute", refuse)
+    monkeypatch.setattr(runs.execution, "execute", refuse)
     assert work_left(four, copied, None)["run"] == 0
     watch = Quiet()
     again = compare(four, copied, watch)
@@ -404,7 +404,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
     assert efficiency["shares"][1]["figures"]["auc"]["value"] == final
     assert efficiency["target"] == pytest.approx(0.95 * final)
 
-    monkeypatch.setattr(runs, "execute", None)
+    monkeypatch.setattr(runs.execution, "execute", None)
     monkeypatch.setattr(runs, "alone", None)
     again = compare(more, copied, Quiet())
     assert again["baselines"] == first["baselines"]
