@@ -128,15 +128,6 @@ def gaussian_curve(mu: float) -> TradeOff:
     return lambda right: float(special.ndtr(special.ndtri(right) - mu))
 
 
-def approximate_dp_curve(epsilon: float, delta: float) -> TradeOff:
-    """The worst curve that (epsilon, delta)-DP allows (Wasserman & Zhou 2010).
-
-    With it a refutation holds for every (epsilon, delta)-DP mechanism.
-    """
-    grow, shrink = math.exp(epsilon), math.exp(-epsilon)
-    return lambda right: max(0.0, shrink * (right - delta), 1 - delta - grow * (1 - right))
-
-
 def f_dp_refutes(
     canaries: int, guesses: int, correct: int, curve: TradeOff, significance: float = 0.05
 ) -> bool:

@@ -1,6 +1,6 @@
 """Power of an epsilon audit of DP-SGD itself: composed, subsampled, as one observer sees it.
 
-`epsilon_power` answers for one Gaussian release. Here the claim is a mechanism of many subsampled
+`power` answers for one Gaussian release. Here the claim is a mechanism of many subsampled
 steps, and the observer may see a canary under more noise than its hospital added (the sum of a
 secure aggregation holds everybody's noise). Right guesses are binomial with the chances that
 `scores` computes, so the power is exact but for what patients add to the score: it is that
@@ -142,7 +142,6 @@ class Power:
 
     Attributes:
         against_halved: chance to contradict the claim, had there been half the noise.
-        against_full: chance to contradict it although it is true (at most the significance).
         noticed_noise: the largest share of the claimed noise that would have been noticed four
             times in five; 0 where none would.
         visible_epsilon: the smallest true epsilon whose bound is above 0 four times in five;
@@ -150,7 +149,6 @@ class Power:
     """
 
     against_halved: float
-    against_full: float
     noticed_noise: float
     visible_epsilon: float
 
@@ -172,7 +170,7 @@ def power_of(
     epsilon = math.inf
     if visible:
         epsilon = view.mechanism.curve(visible * view.claimed_noise).epsilon(delta)
-    return Power(seen(claim, HALVED), seen(claim, 1.0), noticed, epsilon)
+    return Power(seen(claim, HALVED), noticed, epsilon)
 
 
 def _largest_share(power: Callable[[float], float], low: float, high: float) -> float:

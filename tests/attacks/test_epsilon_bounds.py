@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attacks.epsilon.bounds import (
-    approximate_dp_curve,
     f_dp_bound,
     f_dp_mu_bound,
     f_dp_refutes,
@@ -20,6 +19,13 @@ from attacks.epsilon.bounds import (
 from attacks.epsilon.gaussian_dp import gaussian_epsilon, gaussian_mu
 from attacks.epsilon.power import critical_correct, guess_accuracy_gaussian
 from attacks.errors import InvalidScores
+
+
+def approximate_dp_curve(epsilon, delta):
+    """The worst curve that (epsilon, delta)-DP allows (Wasserman & Zhou 2010)."""
+    grow, shrink = math.exp(epsilon), math.exp(-epsilon)
+    return lambda right: max(0.0, shrink * (right - delta), 1 - delta - grow * (1 - right))
+
 
 counts = st.integers(1, 60).flatmap(
     lambda r: st.tuples(st.integers(r, 200), st.just(r), st.integers(0, r))

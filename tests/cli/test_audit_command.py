@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from securefed.auditing.audit import OBSERVERS, audit_run
 
 from attacks.errors import PolicyError
 from attacks.inversion import attack as inversion
+from securefed.auditing.audit import OBSERVERS, audit_run
 from securefed.cli.audit import show
 from securefed.config import Settings
 from securefed.errors import RunError
