@@ -119,7 +119,9 @@ def test_the_plan_has_more_power_than_guessing_on_all_or_a_few():
     chosen = choose_guesses(350, view)
     best = power_of(350, chosen, view, 1e-5, 0.05)
     assert best.against_halved > 0.8 > best.noticed_noise > 0.45
-    assert best.against_full < 1e-3
+    critical = critical_count(350, sum(chosen), view.contradicted)
+    unjust = composed_power(350, *chosen, critical, view.laws(view.claimed_noise))
+    assert unjust < 1e-3  # at most the significance, .05, is promised
     for calls in ((175, 175), (20, 20), (150, 150)):
         assert power_of(350, calls, view, 1e-5, 0.05).against_halved < best.against_halved
 
@@ -260,7 +262,8 @@ def halved(tmp_path_factory):
 
 
 # The seeds are fixed. Over fresh noise and coins the honest run would be contradicted with
-# probability below .001 (power.against_full), the halved one missed with 1 - power_halved_noise.
+# probability below .001 (the test of the plan's power computes it), and the halved one missed with
+# 1 - power_halved_noise.
 
 
 def test_half_the_noise_is_caught_though_the_ledger_claims_all_of_it(halved):

@@ -16,7 +16,6 @@ from attacks.membership.head_gradients import (
     gradients,
     summed_gradients,
 )
-from attacks.membership.shadow_heads import train_heads
 from attacks.membership.shadow_models import (
     NoShadows,
     Shadows,
@@ -331,38 +330,3 @@ def test_plan_takes_every_parameter_of_the_head() -> None:
     plan = replay_plan(subject_of(PLAIN, "classifier"))
     assert isinstance(plan, ReplayPlan)
     assert 0 < int(plan.shared.sum()) < plan.shape.size
-
-
-def heads_one_by_one(
-    features: torch.Tensor, labels: torch.Tensor, inside: torch.Tensor, start: torch.Tensor
-) -> torch.Tensor:
-    """Plain torch: modules, autograd, SGD, one head after another."""
-    logits = []
-    for row in range(len(inside)):
-        head = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
-        torch.nn.utils.vector_to_parameters(start[row], head.parameters())
-        optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
-        for _ in range(10):
-            optimizer.zero_grad()
-            said = head(features[inside[row]]).squeeze(1)
-            F.binary_cross_entropy_with_logits(said, labels[inside[row]]).backward()
-            optimizer.step()
-        logits.append(head(features).squeeze(1).detach())
-    return torch.stack(logits)
-
-
-def test_heads_trained_together_equal_heads_trained_in_a_loop() -> None:
-    draw = torch.Generator().manual_seed(0)
-    features = torch.randn(12, 6, generator=draw)
-    labels = (torch.rand(12, generator=draw) < 0.5).float()
-    inside = torch.stack([torch.randperm(12, generator=draw) < 6 for _ in range(3)])
-    start = torch.randn(3, 4 * 6 + 4 + 4 + 1, generator=draw)
-    found = train_heads(features, labels, inside, start, hidden=4, learning_rate=0.5, steps=10)
-    expected = heads_one_by_one(features, labels, inside, start)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_heads_on_different_numbers_of_records_are_refused() -> None:
-    inside = torch.tensor([[True, True, False], [True, False, False]])
-    with pytest.raises(ValueError, match="1 to 2 records"):
-        train_heads(torch.zeros(3, 6), torch.zeros(3), inside, torch.zeros(2, 33), 4, 0.5, 1)
