@@ -14,7 +14,8 @@ from rich.table import Table
 from securefed.errors import PrivacyError
 
 if TYPE_CHECKING:
-    from securefed.privacy.accounting import Accountant, Guarantee
+    from securefed.privacy.accountant import Accountant
+    from securefed.privacy.accounting import Guarantee
     from securefed.privacy.ledger import Ledger
 
 NAME = "ledger.sqlite"
