@@ -7,8 +7,17 @@ of what it was asked to compute on. The server runs the same checks as the clien
 early; the clients do not rely on it.
 """
 
-from protocols.errors import BadSignature, BadVector, CohortEquivocation, UnknownSender, WrongRound
+from protocols.errors import (
+    BadSignature,
+    BadVector,
+    CohortEquivocation,
+    DuplicateKey,
+    NonCanonicalKey,
+    UnknownSender,
+    WrongRound,
+)
 from protocols.identity import Roster
+from protocols.key_agreement import is_canonical
 from protocols.messages import Advert, Confirmation
 from protocols.parameters import RoundRules
 from protocols.transcript import digest, transcript
@@ -53,9 +62,38 @@ def survivors_transcript(binding: bytes, survivors: bytes) -> bytes:
     return transcript("survivors", binding, survivors)
 
 
-def commitment(rules: RoundRules, self_mask_seed: bytes) -> bytes:
-    """A hash that pins a self-mask seed; hiding, because the seed has 256 random bits."""
-    return digest("self-mask commitment", rules.digest, self_mask_seed)
+def commitment(rules: RoundRules, place: int, self_mask_seed: bytes) -> bytes:
+    """A hash that pins a client's self-mask seed; hiding, because the seed has 256 random bits."""
+    party = rules.party(place)
+    return digest("self-mask commitment", rules.digest, *party, self_mask_seed)
+
+
+class OfferedKeys:
+    """The public keys seen in one round: each in its one encoding, each once, of either kind.
+
+    Derived keys name both ends, so a copied key opens nothing; but only its owner can know the
+    secret, and whoever offers a copy takes part in bad faith. The client's own keys are put in
+    first, the server's view begins empty.
+    """
+
+    def __init__(self, *own: bytes) -> None:
+        self._seen = set(own)
+
+    def take(self, name: str, *keys: bytes) -> None:
+        """Keep the keys a client offers, all or none.
+
+        Raises:
+            NonCanonicalKey: for a key in another encoding than its one.
+            DuplicateKey: for a key offered before, by this or any other client.
+        """
+        if not all(map(is_canonical, keys)):
+            raise NonCanonicalKey(f"{name} offers a public key in a second spelling")
+        if len(set(keys)) < len(keys) or self._seen.intersection(keys):
+            raise DuplicateKey(
+                f"{name} offers a public key that was offered before",
+                hint="no two keys of a round are equal by accident: one of them is a copy",
+            )
+        self._seen.update(keys)
 
 
 def check_advert(roster: Roster, rules: RoundRules, advert: Advert) -> None:

@@ -109,8 +109,9 @@ class SecureSumClient:
         """Check the neighbours' keys, and seal a share of each secret for each neighbour.
 
         Raises:
-            BadSignature, UnknownSender, DuplicateSender, LowOrderPoint, CohortEquivocation:
-                for keys that are not the neighbours' own for this very round.
+            BadSignature, UnknownSender, DuplicateSender, LowOrderPoint, NonCanonicalKey,
+                DuplicateKey, CohortEquivocation: for keys that are not the neighbours' own for
+                this very round.
             ThresholdMissed: if fewer than the threshold advertised.
         """
         return m.encode(self._share(self._decode(m.ShareRequest, request)))
@@ -236,7 +237,8 @@ class SecureSumClient:
             self_mask_seed=self._entropy(32),
         )
         self._rounds[rules.round_number] = state
-        keys = (state.channel.public, state.mask.public, commitment(rules, state.self_mask_seed))
+        committed = commitment(rules, place, state.self_mask_seed)
+        keys = (state.channel.public, state.mask.public, committed)
         signature = self._identity.sign(advert_transcript(rules.digest, self.name, *keys))
         return m.Advert(place, rules.round_number, rules.digest, *keys, signature)
 

@@ -18,6 +18,8 @@
         DuplicateSender            one client named twice
         BadSignature               a signature that the pinned key did not make
         LowOrderPoint              an X25519 key that forces a predictable secret
+        NonCanonicalKey            a second spelling of a public key
+        DuplicateKey               one public key offered twice, in one name or two
         BadCiphertext              a sealed share that was altered, or made for another message
         BadShare                   shares that do not recover the secret they were made from
         CohortEquivocation         the server showed different clients different things
@@ -106,6 +108,14 @@ class BadSignature(UntrustedMessage):
 
 class LowOrderPoint(UntrustedMessage):
     """An X25519 public key of low order, which would force a predictable shared secret."""
+
+
+class NonCanonicalKey(UntrustedMessage):
+    """A public key in another encoding than its one: a copy that does not look like one."""
+
+
+class DuplicateKey(UntrustedMessage):
+    """One public key offered twice: nobody but its owner can know what it is the key of."""
 
 
 class BadCiphertext(UntrustedMessage):

@@ -25,7 +25,7 @@ from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
 
-VERSION = 2
+VERSION = 3
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]

@@ -85,9 +85,9 @@ class Openings:
         return masks
 
     def _self_mask(self, place: int, seed: bytes) -> Mask:
-        if commitment(self._rules, seed) != self._adverts[place].self_mask_commitment:
+        if commitment(self._rules, place, seed) != self._adverts[place].self_mask_commitment:
             raise _wrong(self._rules, place)
-        return Mask(self_mask_key(seed, self._rules.digest), subtract=True)
+        return Mask(self_mask_key(seed, place, self._rules), subtract=True)
 
     def _pairwise_masks(self, place: int, secret: bytes) -> list[Mask]:
         key = EphemeralKey(secret)
@@ -96,8 +96,9 @@ class Openings:
         masks = []
         for partner in sorted(self._neighbours(place) & self._survivors):
             # The partner subtracted where its place is the later one; undo just that.
-            pair = pair_key(key, self._adverts[partner].mask_key, self._rules.digest)
-            stream = mask_key(pair, self._rules.digest, self._binding)
+            peer = self._adverts[partner].mask_key
+            pair = pair_key(key, place, peer, partner, self._rules)
+            stream = mask_key(pair, self._rules, self._binding)
             masks.append(Mask(stream, subtract=partner < place))
         return masks
 

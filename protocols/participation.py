@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from protocols import messages as m
-from protocols.attestations import check_advert, check_confirmation
+from protocols.attestations import OfferedKeys, check_advert, check_confirmation
 from protocols.errors import (
     AliveAndDropped,
     BadCiphertext,
@@ -25,7 +25,7 @@ from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
-from protocols.sealing import box_key, seal, unseal
+from protocols.sealing import End, box_key, seal, unseal
 from protocols.shamir import SHARE_BYTES, split
 
 
@@ -44,6 +44,7 @@ class Participation:
     """One round as one client sees it; everything secret stays out of its repr.
 
     Attributes:
+        offered: every public key seen, this client's own first.
         adverts: the neighbours that offered keys.
         pair_keys: key shared with each of them.
         held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
@@ -59,11 +60,15 @@ class Participation:
     channel: EphemeralKey = field(repr=False)
     mask: EphemeralKey = field(repr=False)
     self_mask_seed: bytes = field(repr=False)
+    offered: OfferedKeys = field(init=False, repr=False)
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
     binding: bytes = b""
     survivors: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.offered = OfferedKeys(self.channel.public, self.mask.public)
 
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         """Check a neighbour's keys and derive the key shared with it."""
@@ -72,9 +77,13 @@ class Participation:
             raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
         if advert.sender in self.adverts:
             raise DuplicateSender(f"place {advert.sender} advertised twice")
+        name = self.rules.cohort[advert.sender]
+        self.offered.take(name, advert.channel_key, advert.mask_key)
         self.adverts[advert.sender] = advert
         # Both exchanges happen now, so that a bad key is refused before anything is shared.
-        self.pair_keys[advert.sender] = pair_key(self.mask, advert.mask_key, self.rules.digest)
+        self.pair_keys[advert.sender] = pair_key(
+            self.mask, self.place, advert.mask_key, advert.sender, self.rules
+        )
 
     def split_secrets(self, entropy: Callable[[int], bytes]) -> list[m.Box]:
         """Share both secrets among the neighbourhood: own shares kept, the others sealed.
@@ -101,9 +110,9 @@ class Participation:
         return boxes
 
     def _seal(self, recipient: int, plaintext: bytes) -> bytes:
-        peer = self.adverts[recipient].channel_key
-        public = self.channel.public
-        key = box_key(self.channel, peer, self.rules.digest, sender=public, recipient=peer)
+        own = End(self.place, self.channel.public)
+        peer = End(recipient, self.adverts[recipient].channel_key)
+        key = box_key(self.channel, own, peer, self.rules)
         return seal(key, plaintext, self.rules.digest, self.place, recipient)
 
     def open_boxes(self, boxes: list[m.Box]) -> None:
@@ -116,8 +125,8 @@ class Participation:
                 )
             if box.place in self.held:
                 raise DuplicateSender(f"two sealed shares from place {box.place}")
-            peer, public = advert.channel_key, self.channel.public
-            key = box_key(self.channel, peer, self.rules.digest, sender=peer, recipient=public)
+            own, peer = End(self.place, self.channel.public), End(box.place, advert.channel_key)
+            key = box_key(self.channel, peer, own, self.rules)
             plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
             if len(plain) != 2 * SHARE_BYTES:
                 raise BadCiphertext(f"the sealed share from place {box.place} has a wrong length")
@@ -130,11 +139,11 @@ class Participation:
 
     def masks(self) -> list[Mask]:
         """The self mask, and one pairwise mask for each neighbour that shared."""
-        masks = [Mask(self_mask_key(self.self_mask_seed, self.rules.digest), subtract=False)]
+        masks = [Mask(self_mask_key(self.self_mask_seed, self.place, self.rules), subtract=False)]
         for place in sorted(self.held.keys() - {self.place}):
             # Of each pair, the later place subtracts what the earlier adds: the same stream only
             # if both were asked the same, noise that nobody can take off otherwise.
-            stream = mask_key(self.pair_keys[place], self.rules.digest, self.binding)
+            stream = mask_key(self.pair_keys[place], self.rules, self.binding)
             masks.append(Mask(stream, subtract=place < self.place))
         return masks
 

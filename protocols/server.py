@@ -32,7 +32,13 @@ import numpy as np
 
 from protocols import messages as m
 from protocols.attendance import Attendance, Expecting
-from protocols.attestations import binding, check_advert, check_confirmation, check_statement
+from protocols.attestations import (
+    OfferedKeys,
+    binding,
+    check_advert,
+    check_confirmation,
+    check_statement,
+)
 from protocols.errors import (
     DuplicateSender,
     MalformedMessage,
@@ -113,7 +119,7 @@ class SecureSumServer:
 
     def _take_adverts(self, adverts: Mapping[str, m.Advert]) -> None:
         self._attendance.expect(Expecting.ADVERTS)
-        probe = EphemeralKey(bytes(range(32)))
+        probe, offered = EphemeralKey(bytes(range(32))), OfferedKeys()
         for name, advert in adverts.items():
             with self._attendance.dropping(name):
                 place = self._attendance.sender(name, advert.sender, advert.round_number)
@@ -121,6 +127,8 @@ class SecureSumServer:
                 # A low-order key would make every neighbour abort; here it costs one client.
                 probe.exchange(advert.channel_key)
                 probe.exchange(advert.mask_key)
+                # Of two that offer one key the later is dropped: to copy a key one must see it.
+                offered.take(name, advert.channel_key, advert.mask_key)
                 self._adverts[place] = advert
         self._attendance.close(self._adverts, Expecting.SHARES)
 

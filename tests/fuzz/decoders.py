@@ -72,6 +72,7 @@ class Moments:
             rounds[number] = copy.copy(state)
             for field in ("adverts", "pair_keys", "held"):
                 setattr(rounds[number], field, dict(getattr(state, field)))
+            rounds[number].offered = copy.deepcopy(state.offered)
         return self.victim._newest, rounds
 
     def ask(self, step: str, data: bytes) -> None:
