@@ -68,6 +68,19 @@ def commitment(rules: RoundRules, place: int, self_mask_seed: bytes) -> bytes:
     return digest("self-mask commitment", rules.digest, *party, self_mask_seed)
 
 
+def share_digest(rules: RoundRules, kind: str, owner: int, holder: int, share: bytes) -> bytes:
+    """A hash that pins one share of one secret; hiding, because a share has 256 random bits.
+
+    It tells a holder that gives out another share than it got from an owner that dealt shares of
+    nothing: without it, either can put its lie on the other.
+
+    Args:
+        kind: "self mask" or "mask key", whichever secret it is a share of.
+    """
+    parties = (*rules.party(owner), *rules.party(holder))
+    return digest("share", rules.digest, kind.encode(), *parties, share)
+
+
 class OfferedKeys:
     """The public keys seen in one round: each in its one encoding, each once, of either kind.
 

@@ -11,22 +11,28 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from protocols import messages as m
-from protocols.attestations import OfferedKeys, check_advert, check_confirmation
+from protocols.attestations import (
+    OfferedKeys,
+    check_advert,
+    check_confirmation,
+    share_digest,
+)
 from protocols.errors import (
     AliveAndDropped,
-    BadCiphertext,
+    BadShare,
     CohortEquivocation,
     DuplicateSender,
     ThresholdMissed,
     UnknownSender,
     WrongRound,
+    blaming,
 )
 from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
 from protocols.sealing import End, box_key, seal, unseal
-from protocols.shamir import SHARE_BYTES, split
+from protocols.shamir import SHARE_BYTES, is_element, split
 
 
 class Stage(IntEnum):
@@ -49,6 +55,7 @@ class Participation:
         pair_keys: key shared with each of them.
         held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
             included.
+        checked: digest of the mask request whose boxes are in `held`.
         binding: of the round and what this client was asked; empty until it masks.
         survivors: the bit set it confirmed.
     """
@@ -64,6 +71,7 @@ class Participation:
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
+    checked: bytes = b""
     binding: bytes = b""
     survivors: bytes = b""
 
@@ -72,6 +80,10 @@ class Participation:
 
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         """Check a neighbour's keys and derive the key shared with it."""
+        with blaming(advert.sender):
+            self._accept_advert(roster, advert)
+
+    def _accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         check_advert(roster, self.rules, advert)
         if advert.sender not in self.neighbours:
             raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
@@ -106,8 +118,16 @@ class Participation:
             if place == self.place:
                 self.held[place] = shares
             else:
-                boxes.append(m.Box(place, self._seal(place, b"".join(shares))))
+                sealed = self._seal(place, b"".join(shares))
+                boxes.append(m.Box(place, sealed, *self._digests(self.place, place, shares)))
         return boxes
+
+    def _digests(self, owner: int, holder: int, shares: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        of_seed, of_key = shares
+        return (
+            share_digest(self.rules, "self mask", owner, holder, of_seed),
+            share_digest(self.rules, "mask key", owner, holder, of_key),
+        )
 
     def _seal(self, recipient: int, plaintext: bytes) -> bytes:
         own = End(self.place, self.channel.public)
@@ -116,26 +136,44 @@ class Participation:
         return seal(key, plaintext, self.rules.digest, self.place, recipient)
 
     def open_boxes(self, boxes: list[m.Box]) -> None:
-        """Take the shares that the neighbours sealed for this client."""
+        """Take the shares that the neighbours sealed for this client, in place of any before.
+
+        Raises:
+            BadCiphertext, BadShare: for a box that does not open, or holds other shares than its
+                digests say; `accused` is who sealed it. Nothing was taken.
+            UnknownSender, DuplicateSender: for a box that nobody can have sealed.
+            ThresholdMissed: if there are too few.
+        """
+        held = {self.place: self.held[self.place]}
         for box in boxes:
-            advert = self.adverts.get(box.place)
-            if advert is None:
+            if box.place not in self.adverts:
                 raise UnknownSender(
                     f"a sealed share from place {box.place}, which never advertised"
                 )
-            if box.place in self.held:
+            if box.place in held:
                 raise DuplicateSender(f"two sealed shares from place {box.place}")
-            own, peer = End(self.place, self.channel.public), End(box.place, advert.channel_key)
-            key = box_key(self.channel, peer, own, self.rules)
-            plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
-            if len(plain) != 2 * SHARE_BYTES:
-                raise BadCiphertext(f"the sealed share from place {box.place} has a wrong length")
-            self.held[box.place] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        if len(self.held) < self.rules.share_threshold:
+            with blaming(box.place):
+                held[box.place] = self._open(box)
+        if len(held) < self.rules.share_threshold:
             raise ThresholdMissed(
-                f"{len(self.held)} of {self.rules.share_threshold} clients shared in"
+                f"{len(held)} of {self.rules.share_threshold} clients shared in"
                 f" round {self.rules.round_number}"
             )
+        self.held = held
+
+    def _open(self, box: m.Box) -> tuple[bytes, bytes]:
+        peer = End(box.place, self.adverts[box.place].channel_key)
+        key = box_key(self.channel, peer, End(self.place, self.channel.public), self.rules)
+        plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
+        shares = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        # What was dealt is settled here, before this client computes anything: later it could not
+        # show that a wrong share was wrong when it came.
+        pinned = (box.self_mask_digest, box.mask_key_digest)
+        if self._digests(box.place, self.place, shares) != pinned:
+            raise BadShare(f"the box from place {box.place} holds other shares than it says")
+        if not all(map(is_element, shares)):
+            raise BadShare(f"a share from place {box.place} is not a field element")
+        return shares
 
     def masks(self) -> list[Mask]:
         """The self mask, and one pairwise mask for each neighbour that shared."""
@@ -168,15 +206,14 @@ class Participation:
         return alive
 
     def check_dropped(self, alive: frozenset[int], dropped: frozenset[int]) -> None:
-        """Return only if nobody would have both kinds of share asked for."""
+        """Return only if nobody would have both kinds of share asked for.
+
+        Whose shares never arrived here may be listed as dropped: others masked with it, this client
+        did not, and has nothing to give.
+        """
         if alive & dropped:
             # Both kinds of share of one client would open its vector.
             raise AliveAndDropped(f"place {min(alive & dropped)} is listed as alive and dropped")
-        strangers = (dropped & self.neighbours) - self.held.keys()
-        if strangers:
-            raise CohortEquivocation(
-                f"place {min(strangers)} is listed as dropped but its shares never arrived here"
-            )
 
     def check_confirmations(self, roster: Roster, message: m.UnmaskRequest) -> None:
         """Return only if threshold-many of the neighbourhood signed the same: these very survivors,

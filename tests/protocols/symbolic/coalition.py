@@ -16,7 +16,13 @@ from rounds_driver import Federation, names
 
 from protocols import messages as m
 from protocols import participation
-from protocols.attestations import advert_transcript, binding, statement, survivors_transcript
+from protocols.attestations import (
+    advert_transcript,
+    binding,
+    share_digest,
+    statement,
+    survivors_transcript,
+)
 from protocols.errors import ProtocolError
 from protocols.key_agreement import EphemeralKey
 from protocols.parameters import JobRules
@@ -172,17 +178,23 @@ class Coalition:
                 if other in self.corrupt:
                     key = self._key_to(place, other, up=False)
                     if key:
-                        text = bytes(2 * SHARE_BYTES)
-                        sealed = seal(key, text, self.rules.digest, other, place)
-                        boxes.append(m.Box(other, sealed))
+                        boxes.append(self._made_up(other, place, key))
                 elif (other, place) in self.boxes:
-                    boxes.append(m.Box(other, self.boxes[other, place].sealed))
+                    boxes.append(msgspec.structs.replace(self.boxes[other, place], place=other))
             self.asked[place] = statement(b"b" if self.lies("two statements") else b"a")
             request = m.MaskRequest(self.rules.round_number, boxes, None)
             if self._ask(place, "mask", request, VECTOR, self.asked[place]):
                 row = (self.name(place), self.rules.round_number)
                 self.known.rows[row] = self.known.latest
                 self.known.asked[row] = self.asked[place]
+
+    def _made_up(self, corrupt: int, honest: int, key: bytes) -> m.Box:
+        share, digest = bytes(SHARE_BYTES), self.rules.digest
+        digests = [
+            share_digest(self.rules, kind, corrupt, honest, share)
+            for kind in ("self mask", "mask key")
+        ]
+        return m.Box(corrupt, seal(key, share * 2, digest, corrupt, honest), *digests)
 
     def _survivors(self) -> frozenset[int]:
         return frozenset(self.most_of(range(len(self.rules.cohort)), "survivors"))
