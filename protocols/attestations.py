@@ -57,9 +57,13 @@ def check_statement(statement: bytes) -> None:
         )
 
 
-def survivors_transcript(binding: bytes, survivors: bytes) -> bytes:
-    """What a confirmation's signature covers."""
-    return transcript("survivors", binding, survivors)
+def survivors_transcript(binding: bytes, channel_key: bytes, survivors: bytes) -> bytes:
+    """What a confirmation's signature covers; `channel_key` is the signer's own for this round.
+
+    That key makes it fresh. Round and statement alone are the same in two jobs of one name that
+    start from the same parameters, and a signature of one would do in the other.
+    """
+    return transcript("survivors", binding, channel_key, survivors)
 
 
 def commitment(rules: RoundRules, place: int, self_mask_seed: bytes) -> bytes:
@@ -134,20 +138,21 @@ def check_confirmation(
     roster: Roster,
     rules: RoundRules,
     binding: bytes,
+    advert: Advert,
     confirmation: Confirmation,
     survivors: bytes,
 ) -> None:
-    """Return only if the client at that place signed these survivors and this binding.
+    """Return only if the client that offered the keys of `advert` signed these survivors, this
+    binding and its channel key.
 
     Raises:
-        UnknownSender: for a place outside the cohort.
-        CohortEquivocation: if it signed something else: other survivors, or another statement.
+        CohortEquivocation: if it signed something else: other survivors, another statement, or in
+            another job.
     """
-    if confirmation.sender >= len(rules.cohort):
-        raise UnknownSender(f"place {confirmation.sender} in a cohort of {len(rules.cohort)}")
-    name = rules.cohort[confirmation.sender]
+    name = rules.cohort[advert.sender]
+    signed = survivors_transcript(binding, advert.channel_key, survivors)
     try:
-        roster.verify(name, survivors_transcript(binding, survivors), confirmation.signature)
+        roster.verify(name, signed, confirmation.signature)
     except BadSignature as error:
         raise CohortEquivocation(
             f"{name} did not sign these survivors for the same statement",

@@ -46,10 +46,9 @@ from protocols.errors import (
     WrongStage,
 )
 from protocols.identity import IdentityKey, Roster
-from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
 from protocols.parameters import JobRules, RoundRules
-from protocols.participation import Participation, Stage
+from protocols.participation import Participation, Secrets, Stage
 
 
 class SecureSumClient:
@@ -159,9 +158,6 @@ class SecureSumClient:
             head = m.MaskedHead(state.place, state.rules.round_number, state.binding, upcoming)
             reply, words = m.encode_masked(head, vector)
             apply_masks(words, state.masks(), threads=self._threads)
-            # The masks are applied; what made them is not needed again.
-            state.pair_keys.clear()
-            state.self_mask_seed = b""
             del words
             return reply.getvalue()
 
@@ -176,7 +172,7 @@ class SecureSumClient:
         with self._step(message.round_number, Stage.MASKED, Stage.CONFIRMED) as state:
             state.check_survivors(message.survivors)
             state.survivors = message.survivors
-            signed = survivors_transcript(state.binding, message.survivors)
+            signed = survivors_transcript(state.binding, state.own_channel_key, message.survivors)
             signature = self._identity.sign(signed)
             return m.encode(m.Confirmation(state.place, message.round_number, signature))
 
@@ -261,13 +257,12 @@ class SecureSumClient:
             place=place,
             neighbours=rules.neighbours(place),
             stage=Stage.ADVERTISED,
-            channel=EphemeralKey(self._entropy(32)),
-            mask=EphemeralKey(self._entropy(32)),
-            self_mask_seed=self._entropy(32),
+            secrets=Secrets(self._entropy),
         )
         self._rounds[rules.round_number] = state
-        committed = commitment(rules, place, state.self_mask_seed)
-        keys = (state.channel.public, state.mask.public, committed)
+        secrets = state.secrets
+        committed = commitment(rules, place, secrets.self_mask_seed)
+        keys = (secrets.channel.public, secrets.mask.public, committed)
         signature = self._identity.sign(advert_transcript(rules.digest, self.name, *keys))
         return m.Advert(place, rules.round_number, rules.digest, *keys, signature)
 

@@ -9,6 +9,7 @@ could be used later: `client` forgets the whole participation then.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeVar
 
 from protocols import messages as m
 from protocols.attestations import (
@@ -25,14 +26,17 @@ from protocols.errors import (
     ThresholdMissed,
     UnknownSender,
     WrongRound,
+    WrongStage,
     blaming,
 )
 from protocols.identity import Roster
-from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import KEY_BYTES, EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
 from protocols.sealing import End, box_key, seal, unseal
 from protocols.shamir import SHARE_BYTES, is_element, split
+
+T = TypeVar("T")
 
 
 class Stage(IntEnum):
@@ -43,6 +47,50 @@ class Stage(IntEnum):
     MASKED = 3
     CONFIRMED = 4
     UNMASKED = 5
+
+
+class Secrets:
+    """What a client drew for one round; each is dropped as soon as nothing needs it any more.
+
+    Python does not promise that memory is cleared: dropped means that no later step, error or
+    snapshot of this client can give it away.
+
+    Attributes:
+        mask: until the shares are dealt; needed for the pairs' keys and for its own shares.
+        channel: until the vector is masked; needed for boxes in both directions.
+        self_mask_seed: until the vector is masked.
+    """
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._channel: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
+        self._mask: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
+        self._self_mask_seed: bytes | None = entropy(KEY_BYTES)
+
+    @property
+    def channel(self) -> EphemeralKey:
+        return _still(self._channel)
+
+    @property
+    def mask(self) -> EphemeralKey:
+        return _still(self._mask)
+
+    @property
+    def self_mask_seed(self) -> bytes:
+        return _still(self._self_mask_seed)
+
+    def shared(self) -> None:
+        """The shares are dealt."""
+        self._mask = None
+
+    def masked(self) -> None:
+        """The vector is masked."""
+        self._channel = self._self_mask_seed = None
+
+
+def _still(secret: T | None) -> T:
+    if secret is None:
+        raise WrongStage("a secret of this round was dropped after its last use")
+    return secret
 
 
 @dataclass(slots=True)
@@ -64,9 +112,8 @@ class Participation:
     place: int
     neighbours: frozenset[int]
     stage: Stage
-    channel: EphemeralKey = field(repr=False)
-    mask: EphemeralKey = field(repr=False)
-    self_mask_seed: bytes = field(repr=False)
+    secrets: Secrets = field(repr=False)
+    own_channel_key: bytes = field(init=False)
     offered: OfferedKeys = field(init=False, repr=False)
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -76,7 +123,8 @@ class Participation:
     survivors: bytes = b""
 
     def __post_init__(self) -> None:
-        self.offered = OfferedKeys(self.channel.public, self.mask.public)
+        self.own_channel_key = self.secrets.channel.public
+        self.offered = OfferedKeys(self.own_channel_key, self.secrets.mask.public)
 
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         """Check a neighbour's keys and derive the key shared with it."""
@@ -94,7 +142,7 @@ class Participation:
         self.adverts[advert.sender] = advert
         # Both exchanges happen now, so that a bad key is refused before anything is shared.
         self.pair_keys[advert.sender] = pair_key(
-            self.mask, self.place, advert.mask_key, advert.sender, self.rules
+            self.secrets.mask, self.place, advert.mask_key, advert.sender, self.rules
         )
 
     def split_secrets(self, entropy: Callable[[int], bytes]) -> list[m.Box]:
@@ -111,8 +159,8 @@ class Participation:
                 f" round {self.rules.round_number}"
             )
         points = [place + 1 for place in holders]  # zero would be the secret itself
-        of_seed = split(self.self_mask_seed, threshold, points, entropy)
-        of_key = split(self.mask.secret, threshold, points, entropy)
+        of_seed = split(self.secrets.self_mask_seed, threshold, points, entropy)
+        of_key = split(self.secrets.mask.secret, threshold, points, entropy)
         boxes = []
         for place, shares in zip(holders, zip(of_seed, of_key, strict=True), strict=True):
             if place == self.place:
@@ -120,6 +168,7 @@ class Participation:
             else:
                 sealed = self._seal(place, b"".join(shares))
                 boxes.append(m.Box(place, sealed, *self._digests(self.place, place, shares)))
+        self.secrets.shared()
         return boxes
 
     def _digests(self, owner: int, holder: int, shares: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -130,9 +179,9 @@ class Participation:
         )
 
     def _seal(self, recipient: int, plaintext: bytes) -> bytes:
-        own = End(self.place, self.channel.public)
+        own = End(self.place, self.own_channel_key)
         peer = End(recipient, self.adverts[recipient].channel_key)
-        key = box_key(self.channel, own, peer, self.rules)
+        key = box_key(self.secrets.channel, own, peer, self.rules)
         return seal(key, plaintext, self.rules.digest, self.place, recipient)
 
     def open_boxes(self, boxes: list[m.Box]) -> None:
@@ -163,7 +212,7 @@ class Participation:
 
     def _open(self, box: m.Box) -> tuple[bytes, bytes]:
         peer = End(box.place, self.adverts[box.place].channel_key)
-        key = box_key(self.channel, peer, End(self.place, self.channel.public), self.rules)
+        key = box_key(self.secrets.channel, peer, End(self.place, self.own_channel_key), self.rules)
         plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
         shares = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
         # What was dealt is settled here, before this client computes anything: later it could not
@@ -176,13 +225,18 @@ class Participation:
         return shares
 
     def masks(self) -> list[Mask]:
-        """The self mask, and one pairwise mask for each neighbour that shared."""
-        masks = [Mask(self_mask_key(self.self_mask_seed, self.place, self.rules), subtract=False)]
+        """The self mask, and one pairwise mask for each neighbour that shared; then drops what they
+        were made from."""
+        masks = [
+            Mask(self_mask_key(self.secrets.self_mask_seed, self.place, self.rules), subtract=False)
+        ]
         for place in sorted(self.held.keys() - {self.place}):
             # Of each pair, the later place subtracts what the earlier adds: the same stream only
             # if both were asked the same, noise that nobody can take off otherwise.
             stream = mask_key(self.pair_keys[place], self.rules, self.binding)
             masks.append(Mask(stream, subtract=place < self.place))
+        self.secrets.masked()
+        self.pair_keys.clear()
         return masks
 
     def check_survivors(self, bits: bytes) -> frozenset[int]:
@@ -224,11 +278,14 @@ class Participation:
         for confirmation in message.confirmations:
             if confirmation.round_number != message.round_number:
                 raise WrongRound(f"a confirmation of round {confirmation.round_number}")
-            if confirmation.sender not in self.held:
+            if confirmation.sender not in self.held or confirmation.sender == self.place:
                 raise UnknownSender(f"a confirmation by place {confirmation.sender}")
             if confirmation.sender in signed_by:
                 raise DuplicateSender(f"two confirmations by place {confirmation.sender}")
-            check_confirmation(roster, self.rules, self.binding, confirmation, message.survivors)
+            advert = self.adverts[confirmation.sender]
+            check_confirmation(
+                roster, self.rules, self.binding, advert, confirmation, message.survivors
+            )
             signed_by.add(confirmation.sender)
         signed_by.add(self.place)
         if len(signed_by) < self.rules.share_threshold:
@@ -244,4 +301,5 @@ class Participation:
         self_masks = [m.Share(place, seed) for place, (seed, _) in held if place in alive]
         mask_keys = [m.Share(place, key) for place, (_, key) in held if place in dropped]
         self.held.clear()
+        self.adverts.clear()
         return self_masks, mask_keys

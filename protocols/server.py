@@ -347,7 +347,14 @@ class SecureSumServer:
                     name, confirmation.sender, confirmation.round_number
                 )
                 survivors = self._bits(self._survivors)
-                check_confirmation(self._roster, self.rules, self._binding, confirmation, survivors)
+                check_confirmation(
+                    self._roster,
+                    self.rules,
+                    self._binding,
+                    self._adverts[place],
+                    confirmation,
+                    survivors,
+                )
                 self._confirmations[place] = confirmation
         self._attendance.close(self._confirmations, Expecting.OPENINGS)
 

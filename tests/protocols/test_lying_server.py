@@ -4,6 +4,7 @@ A refusal returns nothing, names no secret, and ends the round for that client: 
 all three.
 """
 
+import gc
 import struct
 
 import msgspec
@@ -402,6 +403,18 @@ def test_confirmations_count_once_each_and_only_from_the_neighbourhood():
     forged.refused(CohortEquivocation, replace_first(forged, "confirmations", signature=bytes(64)))
 
 
+def test_signatures_and_adverts_of_another_job_of_the_same_name_are_of_no_use():
+    """Same name, roster, round, cohort and question: only the hospitals' fresh keys differ."""
+    other, scene = Scene("unmask"), Scene("unmask")
+    assert other.server.rules.digest == scene.server.rules.digest
+    lie = replace(scene.request, confirmations=other.request.confirmations)
+    scene.refused(CohortEquivocation, lie, "did not sign these survivors")
+    other, scene = Scene("share"), Scene("share")
+    scene.ask(replace(scene.request, adverts=other.request.adverts))  # signed by the right keys
+    scene.step = "mask"
+    scene.refused(BadCiphertext, Scene("mask").request, "place 1")
+
+
 # ---- shares --------------------------------------------------------------------------------
 
 
@@ -594,6 +607,35 @@ def test_masks_and_shares_are_forgotten_once_used():
     scene = Scene("unmask")
     state = scene.job.clients[scene.victim]._rounds[1]
     assert not state.pair_keys
-    assert not state.self_mask_seed
+    assert not any(vars(state.secrets).values())
     scene.ask(scene.request)
     assert not state.held
+    kept = gc_reachable(scene.job.clients[scene.victim])
+    assert not kept.intersection(d for d in scene.job.drawn[scene.victim] if len(d) == 32)
+
+
+def test_the_mask_key_is_forgotten_once_it_is_shared_and_the_channel_key_once_it_is_used():
+    scene = Scene("mask")
+    secrets = scene.job.clients[scene.victim]._rounds[1].secrets
+    with pytest.raises(WrongStage, match="dropped after its last use"):
+        _ = secrets.mask
+    assert secrets.channel
+    scene.ask(scene.request)
+    for name in ("channel", "self_mask_seed"):
+        with pytest.raises(WrongStage, match="dropped after its last use"):
+            getattr(secrets, name)
+
+
+def gc_reachable(client: SecureSumClient) -> set[bytes]:
+    """Every byte string that can be reached from a client's rounds."""
+    found, left, seen = set(), list(client._rounds.values()), set()
+    while left:
+        each = left.pop()
+        if id(each) in seen or isinstance(each, type):
+            continue
+        seen.add(id(each))
+        if isinstance(each, bytes):
+            found.add(each)
+        else:
+            left += gc.get_referents(each)
+    return found

@@ -74,7 +74,7 @@ class Copied:
         public = advert_of(replies[job.members[owner]]).mask_key
         who = job.members[copier]
         replies[who] = signed(job, who, replies[who], mask_key=public)
-        job.clients[who]._rounds[1].mask.public = public  # what it must pretend from now on
+        job.clients[who]._rounds[1].secrets.mask.public = public  # what it must pretend from now on
         if lost is not None:
             del replies[job.members[lost]]
         self.server.receive_advertise(replies)

@@ -35,6 +35,7 @@ LIES = (
     "two adverts",
     "advert left out",
     "replay",
+    "second job",
     "box left out",
     "two statements",
     "survivors",
@@ -57,6 +58,8 @@ class Coalition:
         self.known = Knowledge()
         self.adverts: dict[int, list[m.Advert]] = {p: [] for p in range(count)}  # of all rounds
         self.secrets: dict[bytes, EphemeralKey] = {}  # public key -> key, of corrupt hospitals
+        self.signed: dict[int, list[m.Confirmation]] = {p: [] for p in self.honest}
+        self.number = self.played = 0
 
     # ---- drawing --------------------------------------------------------------------------
 
@@ -72,11 +75,16 @@ class Coalition:
 
     # ---- one round --------------------------------------------------------------------------
 
-    def round(self, number: int) -> None:
+    def round(self) -> None:
+        """The next round, or the first one again of a second job of the same name."""
+        self.kinds = self.data.draw(st.sets(st.sampled_from(LIES), max_size=2))
+        if self.lies("second job"):
+            self.job, self.number = Federation(self.job.rules, self.job.members), 0
+        self.number += 1
+        self.played += 1
         with self.known.watching():
-            self.rules = self.job.server(number).rules
+            self.rules = self.job.server(self.number).rules
             self.answering = set(self.honest)
-            self.kinds = self.data.draw(st.sets(st.sampled_from(LIES), max_size=2))
             self._advertise()
             self._share()
             self._mask()
@@ -102,9 +110,9 @@ class Coalition:
             reply = self._ask(place, "advertise", requests[self.name(place)])
             self.adverts[place].append(msgspec.msgpack.decode(reply, type=m.Advert))
             state = self.job.clients[self.name(place)]._rounds[self.rules.round_number]
-            row = (self.name(place), self.rules.round_number)
-            self.known.mask_keys[row] = state.mask.public
-            self.known.seeds[row] = state.self_mask_seed
+            row = (self.name(place), self.played)
+            self.known.mask_keys[row] = state.secrets.mask.public
+            self.known.seeds[row] = state.secrets.self_mask_seed
 
     def _lie(self, place: int) -> m.Advert:
         """An advert that a corrupt hospital signs: of its own keys, or of anybody's."""
@@ -166,7 +174,7 @@ class Coalition:
         key = self._key_to(place, box.place, up=True)
         if key:
             unseal(key, box.sealed, self.rules.digest, place, box.place)
-            row = (self.name(place), self.rules.round_number)
+            row = (self.name(place), self.played)
             self.known.seed_shares[row].add(box.place)
             self.known.key_shares[row].add(box.place)
 
@@ -184,7 +192,7 @@ class Coalition:
             self.asked[place] = statement(b"b" if self.lies("two statements") else b"a")
             request = m.MaskRequest(self.rules.round_number, boxes, None)
             if self._ask(place, "mask", request, VECTOR, self.asked[place]):
-                row = (self.name(place), self.rules.round_number)
+                row = (self.name(place), self.played)
                 self.known.rows[row] = self.known.latest
                 self.known.asked[row] = self.asked[place]
 
@@ -202,25 +210,25 @@ class Coalition:
     def _confirm_and_unmask(self) -> None:
         said = [self._survivors() for _ in range(1 + self.lies("two sets of survivors"))]
         told: dict[int, frozenset[int]] = {}
-        signed: dict[int, m.Confirmation] = {}
+        answered: set[int] = set()
         for place in self.honest:
             told[place] = self.one_of(said)
             request = m.ConfirmRequest(self.rules.round_number, self._bits(told[place]))
             reply = self._ask(place, "confirm", request)
             if reply:
-                signed[place] = msgspec.msgpack.decode(reply, type=m.Confirmation)
+                self.signed[place].append(msgspec.msgpack.decode(reply, type=m.Confirmation))
+                answered.add(place)
         for place in self.honest:
-            self._unmask(place, told, signed)
+            self._unmask(place, told, answered)
 
-    def _unmask(self, place: int, told: dict, signed: dict) -> None:
-        agreed = (told[place], self.asked[place])
-        confirmations = [
-            signed[p]
-            for p in signed
-            if p != place and ((told[p], self.asked[p]) == agreed or self.lies("signatures"))
-        ]
-        confirmations += [self._forged(p, *agreed) for p in sorted(self.corrupt)]
-        held = self.shown[place].keys()
+    def _unmask(self, place: int, told: dict[int, frozenset[int]], answered: set[int]) -> None:
+        agreed, held = (told[place], self.asked[place]), self.shown[place].keys()
+        confirmations = [self._forged(p, place, *agreed) for p in sorted(held & self.corrupt)]
+        for other in self.signed.keys() - {place}:
+            if self.signed[other] and self.lies("signatures"):
+                confirmations.append(self.one_of(self.signed[other]))
+            elif other in answered and (told[other], self.asked[other]) == agreed:
+                confirmations.append(self.signed[other][-1])
         dropped = [p for p in held if p not in told[place] or self.lies("alive and dropped")]
         request = m.UnmaskRequest(
             self.rules.round_number,
@@ -232,14 +240,16 @@ class Coalition:
         reply = self._ask(place, "unmask", request)
         if reply:
             opening = msgspec.msgpack.decode(reply, type=m.Opening)
-            number = self.rules.round_number
             for share in opening.self_masks:
-                self.known.seed_shares[self.name(share.place), number].add(place)
+                self.known.seed_shares[self.name(share.place), self.played].add(place)
             for share in opening.mask_keys:
-                self.known.key_shares[self.name(share.place), number].add(place)
+                self.known.key_shares[self.name(share.place), self.played].add(place)
 
-    def _forged(self, place: int, survivors: frozenset[int], asked: bytes) -> m.Confirmation:
-        text = survivors_transcript(binding(self.rules, asked), self._bits(survivors))
+    def _forged(
+        self, place: int, reader: int, survivors: frozenset[int], asked: bytes
+    ) -> m.Confirmation:
+        key = self.shown[reader][place].channel_key
+        text = survivors_transcript(binding(self.rules, asked), key, self._bits(survivors))
         return m.Confirmation(place, self.rules.round_number, self._identity(place).sign(text))
 
     def _bits(self, places: Iterable[int]) -> bytes:

@@ -22,7 +22,7 @@ from unittest.mock import patch
 from protocols import client as client_module
 from protocols import participation
 
-Row = tuple[str, int]  # a hospital and a round
+Row = tuple[str, int]  # a hospital, and which of the rounds that were played
 
 
 @dataclass
