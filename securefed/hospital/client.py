@@ -109,6 +109,9 @@ class Client:
         return self._timed("protocol", lambda: steps[request.stage](request.body))
 
     def _work(self, request: Request) -> bytes:
+        if self._secure is not None:
+            # Before training and before the ledger: a refusal here has cost nothing.
+            self._secure.check_mask(request.body)
         shared = messages.vector_from_bytes(request.shared)
         part = self._timed("train", lambda: self._contribute(request, shared))
         if self._secure is None:

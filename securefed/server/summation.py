@@ -13,7 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.errors import ThresholdMissed
+from protocols.complaints import Complaints
+from protocols.errors import BadShare, ThresholdMissed
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
@@ -140,6 +141,7 @@ class SecureSummation:
         self._minimum = minimum
         self._deadline_s = deadline_s
         self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
+        self._complaints = Complaints()  # of the whole job: a liar is out of further rounds
         self._pipelined: SecureSumServer | None = None
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
@@ -173,7 +175,7 @@ class SecureSummation:
             openings = self._exchange(work, "unmask", server.request_unmask(), dropped, watch)
             server.receive_unmask(openings)
             words, survivors = server.result()
-        except ThresholdMissed as error:
+        except (ThresholdMissed, BadShare) as error:
             reasons = {**(server.dropped if server else {}), **dropped}
             raise _aborted(str(error), reasons) from None
         dropped = {**server.dropped, **dropped}
@@ -185,7 +187,9 @@ class SecureSummation:
 
     def _open(self, cohort: Sequence[str]) -> SecureSumServer:
         self._sums += 1
-        return SecureSumServer(self._roster, self._rules, self._sums, cohort)
+        return SecureSumServer(
+            self._roster, self._rules, self._sums, cohort, complaints=self._complaints
+        )
 
     def _exchange(
         self,

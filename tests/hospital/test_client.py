@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from protocols.identity import IdentityKey, Roster
+from protocols.messages import MaskRequest, encode
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.hospital.client import Client
@@ -344,6 +346,28 @@ def test_a_masked_contribution_is_made_once_whatever_the_server_asks_again(
         assert (refused.refusal, refused.body) == ("RunError", b"")
         assert _rounds_spent(client) == 1
     assert secure.finish(masked)[1] == ("north", "south", "west")
+
+
+def test_a_box_that_does_not_open_is_refused_before_anything_is_trained_or_spent(
+    make_clients: MakeClients,
+    roster_and_keys: RosterAndKeys,
+    rules: JobRules,
+    shared_vector: Vector,
+):
+    clients = make_clients(secure=True)
+    secure = _SecureRound(clients, roster_and_keys[0], rules, shared_vector)
+    server = secure.server
+    server.receive_advertise(secure.stage("advertise", server.request_advertise()))
+    server.receive_share(secure.stage("share", server.request_share()))
+    asked = messages.statement_of(_work(shared_vector))
+    request = msgspec.msgpack.decode(server.request_mask(asked)["north"], type=MaskRequest)
+    first, *others = request.boxes
+    garbage = msgspec.structs.replace(first, sealed=bytes(len(first.sealed)))
+    body = encode(msgspec.structs.replace(request, boxes=[garbage, *others]))
+    before = _parameters(clients["north"])
+    assert _ask(clients["north"], _work(shared_vector, body=body)).refusal == "BadCiphertext"
+    assert _rounds_spent(clients["north"]) == 0
+    assert _parameters(clients["north"]) == before
 
 
 def test_a_refusal_of_the_secure_sum_is_told_by_its_name(make_client: MakeClient):
