@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from protocols.cohorts import CohortPlan
 from protocols.errors import (
     DuplicateSender,
     InvalidRules,
+    RoundsSkipped,
     ThresholdTooLow,
     UnknownSender,
+    UnplannedCohort,
     WrongRound,
 )
 from protocols.graph import SparseGraph, circle, neighbours, plan
@@ -45,6 +48,10 @@ class JobRules:
         minimum_cohort: the smallest cohort a client takes part in. A server that may choose small
             cohorts from a large roster learns sums over few; set it near the number expected.
         max_rounds: the highest round number a client takes part in.
+        max_gap: how many rounds that a client expects to be in may be left out between two that it
+            is asked for. What is pseudorandom about a round follows from its number, so a server
+            that skips rounds chooses.
+        plan: the cohort of each round; None leaves it to the server.
         sparse: permit the k-regular neighbour graph; None means complete.
 
     Raises:
@@ -57,6 +64,8 @@ class JobRules:
     allow_two_party: bool = False
     minimum_cohort: int = 2
     max_rounds: int = 100_000
+    max_gap: int = 1_000
+    plan: CohortPlan | None = None
     sparse: SparseGraph | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +81,24 @@ class JobRules:
             raise InvalidRules(f"minimum_cohort must be at least 2, got {self.minimum_cohort}")
         if not 1 <= self.max_rounds < 2**32:
             raise InvalidRules(f"max_rounds must be 1 to 2^32 - 1, got {self.max_rounds}")
+        if self.max_gap < 0:
+            raise InvalidRules(f"max_gap must not be negative, got {self.max_gap}")
+
+    def check_gap(self, roster: Roster, newest: int, round_number: int) -> None:
+        """Return only if a client whose newest round is `newest` may go on with `round_number`.
+
+        Raises:
+            RoundsSkipped: if too many lie between.
+        """
+        # Under a plan a client is in one of that many rounds, on average.
+        share = max(1, len(roster.keys) // self.plan.size) if self.plan else 1
+        gap = round_number - newest - 1
+        if gap > self.max_gap * share:
+            raise RoundsSkipped(
+                f"round {round_number} after round {newest} leaves out {gap}, where max_gap allows"
+                f" {self.max_gap * share}",
+                hint="after a long absence, join with first_round set to the job's present round",
+            )
 
     @property
     def consistency(self) -> bool:
@@ -107,6 +134,7 @@ class JobRules:
             DuplicateSender: for a client named twice.
             InvalidRules: for a cohort too small to hide anybody.
             ThresholdTooLow: for one below minimum_cohort.
+            UnplannedCohort: for one that is neither the plan's nor the whole roster.
         """
         if not 1 <= round_number <= self.max_rounds:
             raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
@@ -120,6 +148,14 @@ class JobRules:
         if len(members) < self.minimum_cohort:
             raise ThresholdTooLow(
                 f"a cohort of {len(members)}, where the rules demand {self.minimum_cohort}"
+            )
+        if self.plan and members not in (
+            self.plan.cohort(roster.names, round_number),
+            roster.names,
+        ):
+            raise UnplannedCohort(
+                f"the cohort of round {round_number} is not the one that the plan gives",
+                hint="compare the plan's seed and size of all clients and the server",
             )
         degree, share_threshold = len(members) - 1, minimum_survivors
         sparse = self.sparse and plan(
