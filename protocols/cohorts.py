@@ -3,7 +3,7 @@
 A server that may pick cohorts can pick two that differ by one hospital, and subtract two sums, or
 one with hospitals that work for it. Under a plan it has no choice: everybody works the cohort out
 of the seed, which the hospitals agree on before the job (after the roster is fixed, and not the
-server alone), and refuses any other. Everybody at once is always allowed: it leaves no choice either.
+server alone), and refuses any other. Everybody at once is always allowed: it leaves no choice.
 
 It could still choose among plans by skipping rounds; `JobRules.max_gap` bounds that.
 """
