@@ -8,7 +8,7 @@ nothing else is needed to open a hospital beside its own patients, or a server b
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -216,6 +216,7 @@ def calibrated(
     )
 
 
+@lru_cache(maxsize=8)  # of equal descriptions; solving takes a second
 def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> RingNoise | None:
     privacy, rounds = settings.privacy, settings.federation.rounds
     if privacy.placement == "local":
