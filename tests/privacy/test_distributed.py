@@ -158,7 +158,7 @@ def test_renyi_divergence_of_a_sampled_sum_is_below_that_of_the_continuous_step(
     order: int,
 ) -> None:
     without, drawn = step(60)
-    bound = composition._renyi_divergence(NOISE.noise_multiplier, RATE, (float(order),))[0]
+    bound = composition.rdp_divergence(NOISE.noise_multiplier, RATE, (float(order),))[0]
     inner = slice(70, -70)  # the shift has come round the ends there
     exact = max(
         renyi(drawn[inner], without[inner], order), renyi(without[inner], drawn[inner], order)
