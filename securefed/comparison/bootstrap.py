@@ -4,7 +4,7 @@ A percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over patients: each
 are drawn again with replacement, tumour patients and others apart, so that prevalence is held
 fixed. A histogram is enough for that, because patients of one label and one bin are alike.
 
-The AUC has a second interval, Newcombe's (`evaluation.metrics`). They answer the same question, how
+The AUC has a second interval, Newcombe's (`scores.metrics`). They answer the same question, how
 far chance in who was held out can have moved the figure, and differ where patients are few or the
 ranking is nearly perfect: there the bootstrap cannot draw a patient it has not seen, and is too
 narrow (to nothing, at an AUC of 1; docs/compare.md has the coverage of both). Believe Newcombe's
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from securefed.model.auc import area
 from securefed.model.scores import BINS, Counts
 
 REPLICATES = 1000
@@ -76,11 +77,11 @@ def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
     half = BINS // 2
     true_negative, missed = total[:, :, :half].sum(-1).T
     false_alarm, true_positive = total[:, :, half:].sum(-1).T
-    own = np.stack([_auc(group) for group in groups])  # (groups, draws)
+    own = np.stack([area(group[:, 0], group[:, 1]) for group in groups])  # (groups, draws)
     known = ~np.isnan(own)
     everybody = true_positive + true_negative + false_alarm + missed
     return {
-        "auc": _auc(total),
+        "auc": area(total[:, 0], total[:, 1]),
         "mean_auc": _ratio(np.where(known, own, 0.0).sum(0), known.sum(0)),
         "accuracy": _ratio(true_positive + true_negative, everybody),
         "precision": _ratio(true_positive, true_positive + false_alarm),
@@ -88,12 +89,6 @@ def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
         "specificity": _ratio(true_negative, true_negative + false_alarm),
         "f1": _ratio(2 * true_positive, 2 * true_positive + false_alarm + missed),
     }
-
-
-def _auc(tables: NDArray[np.int64]) -> Floats:
-    negative, positive = tables[:, 0], tables[:, 1]
-    below = np.cumsum(negative, axis=1) - negative / 2  # ties count one half
-    return _ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
 
 
 def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:
