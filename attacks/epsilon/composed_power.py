@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import stats
 
 from attacks.epsilon.bounds import (
     NOISES_PER_OCTAVE,
@@ -104,17 +104,10 @@ def composed_power(
         return 0.0
     accuracies = laws.accuracies(guesses_in / canaries, guesses_out / canaries)
     counts = [
-        np.exp(_log_binomial(guesses, accuracy))
+        stats.binom.pmf(np.arange(guesses + 1), guesses, accuracy)
         for guesses, accuracy in zip((guesses_in, guesses_out), accuracies, strict=True)
     ]
     return min(1.0, float(np.convolve(*counts)[critical:].sum()))
-
-
-def _log_binomial(trials: int, probability: float) -> np.ndarray:
-    k = np.arange(trials + 1)
-    left = trials - k
-    ways = special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(left + 1)
-    return np.asarray(ways + special.xlogy(k, probability) + special.xlog1py(left, -probability))
 
 
 def choose_guesses(canaries: int, view: CanaryView, significance: float = 0.05) -> tuple[int, int]:
