@@ -174,6 +174,20 @@ def test_help_imports_no_torch(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+def test_a_run_loads_no_scikit_learn() -> None:
+    """It is for curves and baselines; a run needs neither, and it takes half a second to load."""
+    program = (
+        "import sys, importlib\n"
+        "for name in ('cli.run', 'simulation.opening', 'simulation.simulation', 'api'):\n"
+        "    importlib.import_module(f'securefed.{name}')\n"
+        "print('loaded:', sorted(name for name in sys.modules if name.startswith('sklearn')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
 def test_an_import_that_crosses_a_layer_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
