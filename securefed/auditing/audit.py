@@ -67,16 +67,8 @@ def audit_run(
         curves=curves,
         seconds=time.perf_counter() - started,
     )
-    content = _with_names(audit)
-    run.write_json("audit.json", content)
-    return content
-
-
-def _with_names(audit: AuditFile) -> dict[str, Any]:
+    audit.write(run.path)
     content: dict[str, Any] = msgspec.json.decode(audit.encode())
-    for line in content["judgements"]:
-        parts = (line["attack"], line["method"], line["metric"], line["observer"], line["scene"])
-        line["name"] = " / ".join(part for part in parts if part)
     return content
 
 
