@@ -131,8 +131,8 @@ def test_only_auditing_imports_attacks() -> None:
     assert not list(crossing("securefed", "attacks", but_for="securefed/auditing/"))
 
 
-def test_attacks_import_only_the_model_the_exposures_and_the_errors() -> None:
-    allowed = ("securefed.model", "securefed.exposure", "securefed.errors")
+def test_attacks_import_only_the_model_the_exposures_the_verdicts_and_the_errors() -> None:
+    allowed = ("securefed.model", "securefed.exposure", "securefed.verdict", "securefed.errors")
     taken = crossing("attacks", "securefed")
     names = [line.split(": ")[1] for line in taken]
     assert not [n for n in names if n != "securefed" and not n.startswith(allowed)]
