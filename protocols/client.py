@@ -285,7 +285,7 @@ class SecureSumClient:
             raise RulesMismatch(f"job {announced.job!r} is not this client's {self._rules.job!r}")
         if announced.round_number <= self._newest:
             raise Replay(f"round {announced.round_number} was announced after round {self._newest}")
-        self._rules.check_gap(self._roster, self._newest, announced.round_number)
+        self._rules.check_gap(self._newest, announced.round_number)
         names = self._roster.names
         cohort = [names[place] for place in sorted(m.places(announced.cohort, len(names)))]
         rules = self._rules.for_round(self._roster, announced.round_number, cohort)

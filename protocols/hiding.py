@@ -12,7 +12,6 @@ Complete graph, threshold t of n, c hospitals with the server:
 
 from dataclasses import dataclass
 
-from protocols.graph import plan
 from protocols.parameters import JobRules
 
 
@@ -61,7 +60,7 @@ def hiding(rules: JobRules, cohort_size: int) -> Hiding:
     """
     threshold = rules.threshold(cohort_size)
     lying = rules.server == "malicious"
-    sparse = rules.sparse and plan(cohort_size, rules.sparse, malicious_server=lying)
+    sparse = rules.neighbour_plan(cohort_size)
     if rules.sparse and sparse:
         colluding = int(cohort_size * rules.sparse.max_corrupt_fraction)
         return Hiding(

@@ -25,7 +25,7 @@ from protocols.errors import (
     UnplannedCohort,
     WrongRound,
 )
-from protocols.graph import SparseGraph, circle, neighbours, plan
+from protocols.graph import NeighbourPlan, SparseGraph, circle, neighbours, plan
 from protocols.identity import NAME, Roster
 from protocols.transcript import digest, number
 
@@ -48,11 +48,11 @@ class JobRules:
         minimum_cohort: the smallest cohort a client takes part in. A server that may choose small
             cohorts from a large roster learns sums over few; set it near the number expected.
         max_rounds: the highest round number a client takes part in.
-        max_gap: how many rounds that a client expects to be in may be left out between two that it
-            is asked for. What is pseudorandom about a round follows from its number, so a server
-            that skips rounds chooses.
+        max_gap: how many rounds may be left out between two that a client is asked for. What is
+            pseudorandom about a round follows from its number, so a server that skips chooses.
         plan: the cohort of each round; None leaves it to the server.
-        sparse: permit the k-regular neighbour graph; None means complete.
+        sparse: permit the k-regular neighbour graph; None means complete. Against a lying server
+            it needs a `plan`, or rounds of the whole roster.
 
     Raises:
         InvalidRules: for a value outside these ranges.
@@ -84,19 +84,17 @@ class JobRules:
         if self.max_gap < 0:
             raise InvalidRules(f"max_gap must not be negative, got {self.max_gap}")
 
-    def check_gap(self, roster: Roster, newest: int, round_number: int) -> None:
+    def check_gap(self, newest: int, round_number: int) -> None:
         """Return only if a client whose newest round is `newest` may go on with `round_number`.
 
         Raises:
             RoundsSkipped: if too many lie between.
         """
-        # Under a plan a client is in one of that many rounds, on average.
-        share = max(1, len(roster.keys) // self.plan.size) if self.plan else 1
         gap = round_number - newest - 1
-        if gap > self.max_gap * share:
+        if gap > self.max_gap:
             raise RoundsSkipped(
                 f"round {round_number} after round {newest} leaves out {gap}, where max_gap allows"
-                f" {self.max_gap * share}",
+                f" {self.max_gap}",
                 hint="after a long absence, join with first_round set to the job's present round",
             )
 
@@ -124,6 +122,14 @@ class JobRules:
             )
         parts = (2, 3) if self.server == "malicious" else (1, 2)
         return max(parts[0] * cohort_size // parts[1] + 1, 2 if self.allow_two_party else 3)
+
+    def neighbour_plan(self, cohort_size: int) -> NeighbourPlan | None:
+        """Degree and threshold of the sparse graph; None for the complete one."""
+        if self.sparse is None:
+            return None
+        # Each number that may come next, with the plan's cohort or the whole roster.
+        tries = 2 * (self.max_gap + 1)
+        return plan(cohort_size, self.sparse, malicious_server=self.consistency, tries=tries)
 
     def for_round(self, roster: Roster, round_number: int, cohort: Sequence[str]) -> "RoundRules":
         """Everything that follows for one round with this cohort, in any order.
@@ -158,10 +164,13 @@ class JobRules:
                 hint="compare the plan's seed and size of all clients and the server",
             )
         degree, share_threshold = len(members) - 1, minimum_survivors
-        sparse = self.sparse and plan(
-            len(members), self.sparse, malicious_server=self.server == "malicious"
-        )
+        sparse = self.neighbour_plan(len(members))
         if sparse:
+            if self.consistency and self.plan is None and members != roster.names:
+                raise InvalidRules(
+                    "a sparse graph over a cohort that the server chooses",
+                    hint="set plan, ask the whole roster, or use the complete graph",
+                )
             degree, share_threshold = sparse.degree, sparse.threshold
         return RoundRules(
             job=self.job,
