@@ -75,6 +75,26 @@ def test_the_command_line_page_is_current() -> None:
     assert (DOCS / "command-line.md").read_text() == script("generate_command_line").page()
 
 
+WHO_SEES_WHAT = script("generate_who_sees_what")
+
+
+@pytest.mark.parametrize("path", WHO_SEES_WHAT.PAGES, ids=lambda path: path.name)
+def test_who_sees_what_is_what_the_report_says(path: Path) -> None:
+    assert path.read_text() == WHO_SEES_WHAT.page(path)
+
+
+def test_who_sees_what_covers_the_configurations_and_every_placement_of_noise() -> None:
+    placements = WHO_SEES_WHAT.PLACEMENTS.values()
+    assert {configuration for configuration, _ in placements} == set(CONFIGURATIONS)
+    assert {placement for _, placement in placements} == {None, "local", "distributed"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_who_sees_what_stands_in_the_generated_tables_and_nowhere_else(page: Path) -> None:
+    by_hand = WHO_SEES_WHAT.BLOCK.sub("", page.read_text())
+    assert "\n| observer |" not in by_hand
+
+
 # The architecture
 
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
