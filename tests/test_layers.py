@@ -1,4 +1,4 @@
-"""The direction of imports: who may know whom. docs/concepts.md draws it."""
+"""The direction of imports: who may know whom. docs/architecture.md draws it."""
 
 import ast
 import graphlib
