@@ -8,27 +8,25 @@ line is the one place that may know both the federation and the attacks.
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from attacks.epsilon.attack import CanarySecrets
 from attacks.subject import Hospital, Subject, Training
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
-from securefed.data.source import load_data
 from securefed.errors import RunError
 from securefed.exposure import Exposure, Observer
-from securefed.model.initial import initial_network
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
-from securefed.playback.observers import exposure
+from securefed.model.strategies import build_strategy
+from securefed.playback.observers import Observers
+from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs
-from securefed.record.directory import RunDirectory
-from securefed.simulation.opening import settings_of
+from securefed.record.directory import RunDirectory, settings_of
+from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.patients import one_slice_records, stack
-from securefed.training.trainer import sample_rate
+from securefed.wire.description import initial_network
 
 
 def subject_of(directory: Path) -> Subject:
@@ -43,8 +41,7 @@ def subject_of(directory: Path) -> Subject:
     settings = settings_of(directory)
     rounds = _rounds(run)
     data = _same_patients(run, settings)
-    with torch.random.fork_rng(devices=[]):  # building a network seeds torch
-        network, _ = initial_network(settings)
+    network, _ = initial_network(settings)
     noise = _shared_noise(run, settings)
     return Subject(
         configuration=settings.configuration,
@@ -74,8 +71,8 @@ def exposures_of(
     held = canaries_of(directory)
     victim = member or (held.hospital if held else names[0])
     peer = member or names[(names.index(victim) + 1) % len(names)]
-    named: dict[Observer, str] = {"peer": peer, "coalition": victim}
-    return {each: exposure(directory, each, named.get(each)) for each in observers}
+    saw = Observers(directory)
+    return {each: saw.of(each, peer if each == "peer" else victim) for each in observers}
 
 
 def canaries_of(directory: Path) -> CanarySecrets | None:
@@ -162,11 +159,9 @@ def _training(settings: Settings, rounds: int) -> Training:
         batch_size=training.batch_size,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
-        proximal=federation.proximal if federation.strategy == "fedprox" else 0.0,
         clip_norm=privacy.clip_norm if privacy.dp else None,
         unit=privacy.unit,
         shared_noise=privacy.placement == "distributed",
-        strategy=federation.strategy,
-        server_learning_rate=federation.server_learning_rate,
+        strategy=build_strategy(federation.strategy, federation),
         delta=privacy.delta,
     )
