@@ -168,8 +168,7 @@ def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool)
 
     from securefed.progress import Bar, Rounds
 
-    console = Console(stderr=True, quiet=not progress)
-    with Bar(console, kept=True) as bar:
+    with Bar(Console(stderr=True, quiet=not progress), kept=True) as bar:
         rounds = Rounds(bar)
         work(
             say=rounds.say,
