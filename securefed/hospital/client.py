@@ -143,4 +143,6 @@ class Client:
 
 
 def _refusal(request: Request, error: Exception) -> Reply:
-    return Reply(round=request.round, stage=request.stage, refusal=type(error).__name__)
+    accused = error.accused if isinstance(error, ProtocolError) else None
+    kind = type(error).__name__
+    return Reply(round=request.round, stage=request.stage, refusal=kind, accused=accused)

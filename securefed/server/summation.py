@@ -59,12 +59,14 @@ class Summation(Protocol):
 
 def ask(
     transport: Transport, requests: Mapping[str, Request], deadline_s: float
-) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Send one stage; returns the bodies of good replies, and name -> reason for the rest."""
+) -> tuple[dict[str, bytes], dict[str, str], dict[str, int]]:
+    """Send one stage; returns the bodies of good replies, name -> reason for the rest, and whom
+    those who refused accuse: name -> place."""
     encoded = {name: messages.encode(request) for name, request in requests.items()}
     replies = transport.stage(encoded, deadline_s)
     bodies: dict[str, bytes] = {}
     dropped: dict[str, str] = {}
+    accused: dict[str, int] = {}
     for name, request in requests.items():
         if name not in replies:
             dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
@@ -78,9 +80,11 @@ def ask(
             dropped[name] = f"replied for round {reply.round} {reply.stage}"
         elif reply.refusal:
             dropped[name] = f"refused {request.stage}: {reply.refusal}"
+            if reply.accused is not None:
+                accused[name] = reply.accused
         else:
             bodies[name] = reply.body
-    return bodies, dropped
+    return bodies, dropped, accused
 
 
 class PlainSummation:
@@ -101,7 +105,7 @@ class PlainSummation:
         self._deadline_s = deadline_s
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
-        bodies, dropped = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
+        bodies, dropped, _ = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
         start = time.perf_counter()
         contributions = {}
         for name, body in bodies.items():
@@ -164,7 +168,11 @@ class SecureSummation:
             if upcoming:
                 server.pipeline(upcoming)
             requests = server.request_mask(messages.statement_of(work))
-            server.receive_mask(self._exchange(work, "work", requests, dropped, watch))
+            accused: dict[str, int] = {}
+            vectors = self._exchange(work, "work", requests, dropped, watch, accused)
+            for name, place in accused.items():
+                server.complain(name, place)
+            server.receive_mask(vectors)
             arrived = len(cohort) - len(set(server.dropped) | set(dropped))
             _require(arrived, self._minimum, work.round, dropped)  # before anything is opened
             if self._rules.consistency:
@@ -198,13 +206,16 @@ class SecureSummation:
         bodies: Mapping[str, bytes],
         dropped: dict[str, str],
         watch: "_Stopwatch",
+        accused: dict[str, int] | None = None,
     ) -> dict[str, bytes]:
         blank = Request(round=work.round, stage=stage)
         base = work if stage == "work" else blank
         requests = {name: msgspec.structs.replace(base, body=body) for name, body in bodies.items()}
         with watch.paused():
-            replies, missing = ask(self._transport, requests, self._deadline_s)
+            replies, missing, said = ask(self._transport, requests, self._deadline_s)
         dropped.update(missing)
+        if accused is not None:
+            accused.update(said)
         return replies
 
 

@@ -62,12 +62,14 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
         body: the message of `protocols`, or a `PlainContribution` without secure aggregation.
         refusal: empty, or the kind of error that made the client refuse. Never a message text:
             that could carry a path or a value of the hospital.
+        accused: the place of the hospital whose message made the client refuse, if it was one's.
     """
 
     round: Round
     stage: Stage
     body: bytes = b""
     refusal: ErrorName = ""
+    accused: Annotated[int, Meta(ge=0, lt=2**16)] | None = None
 
 
 class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
