@@ -100,6 +100,7 @@ class SecureSumServer:
         self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
         self._given: dict[int, dict[int, Digests]] = {}  # recipient -> sender -> of its shares
         self._refused: dict[int, set[int]] = {}  # recipient -> senders
+        self._blinded: dict[int, dict[int, bytes]] = {}  # survivor -> neighbour -> seeds
         self._shared: frozenset[int] = frozenset()
         self._binding = b""
         self._total: Words = np.zeros(0, dtype=np.uint32)
@@ -148,7 +149,7 @@ class SecureSumServer:
                 probe.exchange(advert.channel_key)
                 probe.exchange(advert.mask_key)
                 # Of two that offer one key the later is dropped: to copy a key one must see it.
-                offered.take(name, advert.channel_key, advert.mask_key)
+                offered.take(name, advert)
                 self._adverts[place] = advert
         self._attendance.close(self._adverts, Expecting.SHARES)
 
@@ -299,11 +300,15 @@ class SecureSumServer:
         if name in self._added:
             raise DuplicateSender(f"a second masked vector from {name}")
         with self._attendance.dropping(name):
-            head, words = m.decode_masked(reply, self.rules.vector_length)
+            head, words = m.decode_masked(reply, self.rules.vector_length, len(self.rules.cohort))
             place = self._attendance.sender(name, head.sender, head.round_number)
             if head.binding != self._binding:
                 # Its masks do not cancel against the others': adding it would spoil the sum.
                 raise StatementMismatch("a masked vector for another statement, cohort or rules")
+            given = sorted(self._given[place])
+            if len(head.blinded_seeds) != m.SEED_BYTES * len(given):
+                raise MalformedMessage("not one blinded seed for each neighbour")
+            self._blinded[place] = dict(zip(given, _pieces(head.blinded_seeds), strict=True))
             if self._following and head.upcoming:
                 self._riding_adverts[name] = head.upcoming
             np.add(self._total, words, out=self._total)
@@ -391,6 +396,7 @@ class SecureSumServer:
             self._binding,
             self._adverts,
             self._given,
+            self._blinded,
             self._survivors,
         )
         riding: dict[str, m.Shares] = {}
@@ -480,3 +486,7 @@ class SecureSumServer:
 
     def _early_requests(self) -> dict[str, m.ShareRequest]:
         return {} if self._attendance.failure else self._share_requests()
+
+
+def _pieces(seeds: bytes) -> list[bytes]:
+    return [seeds[i : i + m.SEED_BYTES] for i in range(0, len(seeds), m.SEED_BYTES)]
