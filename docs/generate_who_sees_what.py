@@ -33,9 +33,9 @@ def rows(configuration: str, placement: str | None) -> list[Row]:
     """The observers of a run with the default number of hospitals, and a peer among two."""
     epsilon = "epsilon" if "dp" in configuration else ""
 
-    def among(clients: int) -> list[Row]:
+    def among(hospitals: int) -> list[Row]:
         colluding = DEFAULT.privacy.colluding
-        seen = sights(configuration, clients, placement, colluding, epsilon)
+        seen = sights(configuration, hospitals, placement, colluding, epsilon)
         return [(each.observer, each.sees, each.bound) for each in seen]
 
     server, peer, *others = among(DEFAULT.federation.clients)

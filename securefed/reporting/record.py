@@ -120,6 +120,8 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
     audit = audit_facts(run)
     verdict: Answer = audit.verdict.value if audit else "NOT AUDITED"
     privacy = _privacy(run)
+    # A peer subtracts in the round with the fewest hospitals, not in the largest one.
+    smallest_sum = min((n for n in summary.survivors_by_round if n), default=summary.clients)
     return RunFacts(
         folder="" if run.path == directory else run.path.relative_to(directory).as_posix(),
         run=about.run,
@@ -133,7 +135,7 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
         privacy=privacy,
         sights=sights(
             about.configuration,
-            summary.clients,
+            smallest_sum,
             privacy.placement,
             run.settings.privacy.colluding,
             f"epsilon {at_most(privacy.epsilon)}" if privacy.epsilon else "",

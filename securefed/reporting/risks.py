@@ -165,13 +165,14 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
 
 def _hidden(run: RunFacts) -> Iterator[Risk]:
     secure = "secure" in run.configuration
-    if run.two_hospitals:
+    (peer,) = [sight for sight in run.sights if sight.observer == "peer"]
+    if peer.exposed:
         yield _risk(
             run,
             85 if not run.privacy.dp else 50,
-            "Two hospitals: each can compute the other's update",
+            "Two hospitals in a round: each can compute the other's update",
             "The sum less one's own part is the other's part. Masks protect from the server only.",
-            "Add a third hospital, or rely on differential privacy alone and say so.",
+            "Have three hospitals in each round, or rely on differential privacy alone and say so.",
             "sees",
         )
     if not secure:

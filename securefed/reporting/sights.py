@@ -1,6 +1,6 @@
 """Who can see what in a run: the one source of it, for the report page and the documentation.
 
-The configuration, the number of hospitals and where the noise is added decide which sentence is
+The configuration, the smallest sum of a round and where the noise is added decide which sentence is
 true. docs/threat-model.md has the reasons, and these sentences in a table for every configuration
 (docs/generate_who_sees_what.py).
 """
@@ -9,12 +9,14 @@ from securefed.reporting.facts import Sight
 
 
 def sights(
-    configuration: str, clients: int, placement: str | None, colluding: int, epsilon: str
+    configuration: str, smallest_sum: int, placement: str | None, colluding: int, epsilon: str
 ) -> list[Sight]:
     """What server, peer, coalition and outsider see.
 
     Args:
         configuration: plain, dp, secure or dp+secure.
+        smallest_sum: hospitals in the sum of the round that had fewest; fewer than there are, after
+            dropouts or where cohorts are sampled.
         placement: of the noise, "local" or "distributed"; None without DP.
         colluding: with distributed noise, the hospitals that may work with the server.
         epsilon: in words, for the bounds; "" without DP.
@@ -25,7 +27,7 @@ def sights(
     noised = "noised " if dp else ""
     return [
         _server(secure, noised, bound),
-        _peer(dp, clients, shared_noise, bound),
+        _peer(dp, smallest_sum, shared_noise, bound),
         _coalition(dp, shared_noise, colluding, bound),
         Sight(
             observer="outsider",
@@ -59,14 +61,16 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     )
 
 
-def _peer(dp: bool, clients: int, shared_noise: bool, bound: str) -> Sight:
-    sees = "The shared parameters of every round, hence the mean update. Less its own update, that "
-    exposed = clients == 2
+def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
+    sees = "The shared parameters of every round, hence the mean update. "
+    exposed = smallest_sum == 2
     if exposed:
-        sees += f"is the other hospital's, {'noised' if dp else 'exactly'}."
-        sees += " Secure aggregation does not hide it."
+        sees += (
+            "Less its own update, that of a round of two is the other hospital's, "
+            f"{'noised' if dp else 'exactly'}. Secure aggregation does not hide it."
+        )
     else:
-        sees += f"mixes {clients - 1} hospitals."
+        sees += f"Less its own update, that mixes at least {smallest_sum - 1} hospitals."
     if shared_noise and exposed:
         bound = "only the other hospital's share of the noise"
     return Sight(

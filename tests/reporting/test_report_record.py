@@ -282,3 +282,24 @@ def test_a_symbolic_link_is_refused(copied: Path) -> None:
     (copied / "elsewhere").symlink_to("/etc")
     with pytest.raises(RunError, match="symbolic link"):
         facts(copied)
+
+
+# Rounds of two hospitals
+
+
+@pytest.mark.parametrize("survivors", [[3, 2], [2, 2], [2, 0]])
+def test_a_round_of_two_of_three_hospitals_shows_each_the_others_update(
+    copied: Path, survivors: list[int]
+) -> None:
+    change(copied / "summary.json", lambda value: value.update(survivors_by_round=survivors))
+    (run,) = facts(copied).runs
+    (peer,) = [sight for sight in run.sights if sight.observer == "peer"]
+    assert peer.exposed
+    assert any("Two hospitals in a round" in risk.title for risk in facts(copied).risks)
+
+
+@pytest.mark.parametrize("survivors", [[3, 3], [3, 0], [0, 0]])
+def test_an_aborted_round_is_no_round_of_two(copied: Path, survivors: list[int]) -> None:
+    change(copied / "summary.json", lambda value: value.update(survivors_by_round=survivors))
+    (run,) = facts(copied).runs
+    assert not any(sight.exposed for sight in run.sights if sight.observer == "peer")

@@ -11,13 +11,13 @@ from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from securefed.errors import RoundAborted
-from securefed.federation import messages
-from securefed.federation.client import Client
-from securefed.federation.contribution import ContributionLayout
-from securefed.federation.messages import Request
-from securefed.federation.summation import SecureSummation, Summed
-from securefed.federation.transport import InProcessTransport
-from securefed.training.evaluation import COUNTS
+from securefed.hospital.client import Client
+from securefed.model.scores import COUNTS
+from securefed.server.summation import SecureSummation, Summed
+from securefed.simulation.in_process import InProcessTransport
+from securefed.wire import messages
+from securefed.wire.contribution import ContributionLayout
+from securefed.wire.messages import Request
 
 NAMES = ("east", "mid", "north", "south", "west")
 LAYOUT = ContributionLayout(parameters=3, clients=5, value_range=4.0, max_patients=100)
@@ -28,6 +28,8 @@ class StubTrainer:
     """Patients without pictures: the update is one everywhere."""
 
     patients = 10
+    expected_batch = 5
+    layout = LAYOUT
 
     def __init__(self) -> None:
         self.trained: list[int] = []
@@ -38,7 +40,7 @@ class StubTrainer:
     def evaluate(self) -> np.ndarray:
         return np.zeros(COUNTS, np.int64)
 
-    def train(self, round_number: int) -> np.ndarray:
+    def contribute(self, round_number: int) -> np.ndarray:
         self.trained.append(round_number)
         return np.ones(3, np.float32)
 
@@ -72,7 +74,7 @@ class Hospitals:
             kind = liar if name == NAMES[0] else SecureSumClient
             masks = kind(name, keys[name], roster, rules)
             trainer: Any = self.trainers[name]
-            clients[name] = Client(name, trainer, LAYOUT, masks).handle
+            clients[name] = Client(name, trainer, masks).handle
         transport = InProcessTransport(clients)
         self.summation = SecureSummation(transport, LAYOUT, roster, rules, 4, 30.0)
 
