@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from attacks.subject import Subject
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.exposure import Exposure, RoundView
 
 
 def without_own_part(exposure: Exposure, subject: Subject) -> Exposure:

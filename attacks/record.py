@@ -14,7 +14,7 @@ from attacks.policy import Gate, Policy
 from attacks.result import AttackResult
 from attacks.statistics.intervals import Interval
 from attacks.verdicts import AuditVerdict, Control, Finding, Judgement, gate_complaint
-from securefed.adversary.exposure import Exposure
+from securefed.exposure import Exposure
 
 SCHEMA = 1
 

@@ -24,7 +24,7 @@ from attacks.record import details_record, epsilon_record, verdict_record
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Subject
 from attacks.verdicts import Check, judge
-from securefed.adversary.exposure import Exposure, Observer, Vector
+from securefed.exposure import Exposure, Observer, Vector
 
 FAMILIES: tuple[Attack, ...] = ("head leakage", "epsilon", "inversion", "membership")
 Exposures = Mapping[Observer, Exposure]

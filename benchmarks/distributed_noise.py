@@ -25,11 +25,11 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.federation.builders import load_data
-from securefed.federation.distributed_noise import DistributedLayout
-from securefed.federation.opening import open_run
-from securefed.federation.run_directory import RunDirectory
-from securefed.federation.simulation import Simulation
+from securefed.data.source import load_data
+from securefed.record.directory import RunDirectory
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
+from securefed.wire.shared_noise import DistributedLayout
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {"placement": "distributed"},

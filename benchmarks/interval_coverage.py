@@ -17,8 +17,8 @@ from statistics import NormalDist, fmean
 import numpy as np
 import torch
 
-from securefed.training.bootstrap import intervals, replicates
-from securefed.training.evaluation import count_scores, metrics
+from securefed.comparison.bootstrap import intervals, replicates
+from securefed.model.scores import count_scores, metrics
 
 REPETITIONS = 400
 #: patients of each label, true AUC, standard deviation of the tumour patients' scores

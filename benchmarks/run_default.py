@@ -33,11 +33,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from securefed.config import Settings, load
-from securefed.federation.opening import open_run
-from securefed.federation.run_directory import RunDirectory
-from securefed.federation.simulation import Simulation
-from securefed.federation.strategies import build_strategy
 from securefed.model.sharing import flatten, load_vector, shared_names
+from securefed.model.strategies import build_strategy
+from securefed.record.directory import RunDirectory
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
 
 Result = TypeVar("Result")
 

@@ -35,9 +35,9 @@ from attacks.membership.head_gradients import (  # noqa: E402
     summed_gradients,
 )
 from attacks.membership.shadow_heads import train_heads  # noqa: E402
+from securefed.model.encoding import tokens_of  # noqa: E402
 from securefed.model.network import DualEncoderNetwork, NetworkShape  # noqa: E402
 from securefed.model.patients import PatientTensors  # noqa: E402
-from securefed.training.local import tokens_of  # noqa: E402
 from securefed.training.private import patient_gradients  # noqa: E402
 
 MODELS, INPUTS, HIDDEN, STEPS, RATE = 64, 256, 64, 200, 0.1

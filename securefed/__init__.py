@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from securefed.api import load, plan, resume, run, settings
+    from securefed.budget import Budget
     from securefed.config import Settings
-    from securefed.federation.budget import Budget
-    from securefed.results import RunResult
+    from securefed.record.results import RunResult
 
 __version__ = "0.1.0"
 
@@ -19,8 +19,8 @@ __all__ = ["Budget", "RunResult", "Settings", "load", "plan", "resume", "run", "
 
 # name -> module. Loaded on first use, so that `import securefed` costs nothing.
 _LAZY = {
-    "Budget": "securefed.federation.budget",
-    "RunResult": "securefed.results",
+    "Budget": "securefed.budget",
+    "RunResult": "securefed.record.results",
     "Settings": "securefed.config",
     **dict.fromkeys(("load", "plan", "resume", "run", "settings"), "securefed.api"),
 }

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 from securefed.config import Settings
 from securefed.config import load as load_settings
 from securefed.errors import ConfigurationError
-from securefed.results import RunResult, read_run
+from securefed.record.results import RunResult, read_run
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from securefed.federation.budget import Budget
-    from securefed.federation.simulation import Simulation
+    from securefed.budget import Budget
+    from securefed.simulation.simulation import Simulation
 
 SettingsLike = Settings | Mapping[str, Any] | str | Path | None
 
@@ -115,7 +115,7 @@ def plan(
         ConfigurationError, PrivacyError: what was asked makes no sense, or no noise does it.
         DataError: the patients cannot be read.
     """
-    from securefed.federation.budget import plan_budget  # its figures import torch
+    from securefed.budget import plan_budget  # its figures import torch
 
     chosen = settings(source)
     changes: dict[str, Any] = {"dp": True} | ({} if epsilon is None else {"epsilon": epsilon})
@@ -167,7 +167,7 @@ def _new_directory(chosen: Settings) -> Path:
 
 
 def _execute(chosen: Settings | None, directory: Path, *, progress: bool) -> RunResult:
-    from securefed.federation.execution import execute  # imports torch
+    from securefed.simulation.execution import execute  # imports torch
 
     with _bar(progress) as bar:
         execute(

@@ -17,9 +17,9 @@ import torch
 
 import securefed
 from securefed.errors import ConfigurationError, Interrupted, PrivacyError, RunError
-from securefed.federation.execution import execute
-from securefed.federation.summation import SecureSummation
 from securefed.privacy.accounting import Event, epsilon
+from securefed.server.summation import SecureSummation
+from securefed.simulation.execution import execute
 
 TINY: dict[str, Any] = {
     "data": {"phantom": {"patients": 10, "test_patients": 6}},

@@ -35,7 +35,7 @@ from attacks.result import AttackResult, Effort, Progress
 from attacks.statistics.targets import Bools, finite_vector, membership_vector
 from attacks.subject import Hospital, Subject
 from attacks.verdicts import Finding
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.exposure import Exposure, RoundView
 
 Array = npt.NDArray[np.float64]
 MAKE_ONE = "make one with: securefed run --canaries 350"

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.head.controls import controls, controls_on_run
-from attacks.head.features import HeadGradient, head_gradient, label_count, signatures, tokens_of
+from attacks.head.features import HeadGradient, head_gradient, label_count, signatures
 from attacks.head.pictures import pictures_of
 from attacks.head.stage import (
     DECOYS,
@@ -41,7 +41,8 @@ from attacks.malicious_server.attack import measure
 from attacks.policy import Scene
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Hospital, Subject
-from securefed.adversary.exposure import Exposure, Observer, RoundView
+from securefed.exposure import Exposure, Observer, RoundView
+from securefed.model.encoding import tokens_of
 
 __all__ = ["absent", "attack", "controls"]
 

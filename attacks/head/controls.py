@@ -23,7 +23,6 @@ from attacks.head.features import (
     head_gradient,
     row_ratio,
     signatures,
-    tokens_of,
 )
 from attacks.head.matching import build_filter
 from attacks.head.sparse_recovery import recover
@@ -31,6 +30,7 @@ from attacks.head.updates import PLAIN, client_update
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Subject
 from attacks.verdicts import Control
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names

@@ -21,7 +21,7 @@ Encryption", section 3; Geiping et al. 2020 (arXiv 2003.14053), proposition 3.1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -114,32 +114,6 @@ def _ratio(weight: Floats, bias: Floats) -> Floats:
         ratio = weight / bias[..., None]
     ratio[bias == 0] = np.nan
     return ratio
-
-
-@torch.no_grad()
-def tokens_of(network: DualEncoderNetwork, images: PatientTensors) -> PatientTensors:
-    """The same patients with the encoders' tokens in place of images; padding is not encoded."""
-    return replace(
-        images,
-        ct=_encode_present(network, images.ct, images.has_ct | images.has_mri, ct=True),
-        mri=_encode_present(network, images.mri, images.has_ct | images.has_mri, ct=False),
-    )
-
-
-def _encode_present(
-    network: DualEncoderNetwork, images: Tensor, present: Tensor, *, ct: bool
-) -> Tensor:
-    slices = images[present].float() / 255  # (n, size, size)
-    blank = slices.new_zeros((1, *images.shape[2:]))
-    tokens = []
-    for part in torch.split(slices, CHUNK) or (slices,):
-        # The network encodes pairs; the other half is one blank slice.
-        pair = (part, blank) if ct else (blank, part)
-        tokens.append(network.encode(*pair)[0 if ct else 1])
-    joined = torch.cat(tokens)  # (n, places, width)
-    out = joined.new_zeros((*present.shape, *joined.shape[1:]))
-    out[present] = joined
-    return out
 
 
 @torch.no_grad()

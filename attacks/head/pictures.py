@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.head.feature_inversion import invert_feature
-from attacks.head.features import row_ratio, signatures, tokens_of
+from attacks.head.features import row_ratio, signatures
 from attacks.head.stage import People, part
 from attacks.head.worst_case import mechanism_of, simulated_gradient
 from attacks.result import AttackResult, Picture, Progress
 from attacks.subject import Subject
-from securefed.adversary.exposure import RoundView
+from securefed.exposure import RoundView
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import load_vector

@@ -12,20 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from attacks.head.features import (
-    Floats,
-    HeadGradient,
-    Signatures,
-    signatures,
-    tokens_of,
-)
+from attacks.head.features import Floats, HeadGradient, Signatures, signatures
 from attacks.head.matching import FEWEST_REFERENCES, Filter, build_filter
 from attacks.policy import Scene
 from attacks.result import Progress
 from attacks.statistics.intervals import Proportion
 from attacks.subject import Hospital, Subject
 from attacks.verdicts import Finding
-from securefed.adversary.exposure import Observer, RoundView
+from securefed.exposure import Observer, RoundView
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import load_vector

@@ -26,7 +26,7 @@ from attacks.result import AttackResult, Effort, Picture, Progress
 from attacks.statistics.intervals import Proportion
 from attacks.subject import Subject
 from attacks.verdicts import Finding
-from securefed.adversary.exposure import Exposure, Observer, Vector
+from securefed.exposure import Exposure, Observer, Vector
 
 METHOD = "cosine + total variation"
 METRIC = "identification"

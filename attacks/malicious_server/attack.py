@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.errors import AuditError
-from attacks.head.features import Floats, signatures, tokens_of
+from attacks.head.features import Floats, signatures
 from attacks.head.stage import ROUNDING, Stage, identification
 from attacks.head.updates import Mechanism
 from attacks.head.worst_case import mechanism_of, simulated_gradient
@@ -38,7 +38,8 @@ from attacks.malicious_server.imprint import (
 from attacks.result import AttackResult, Progress
 from attacks.subject import Subject
 from attacks.verdicts import Check
-from securefed.adversary.exposure import Observer
+from securefed.exposure import Observer
+from securefed.model.encoding import tokens_of
 from securefed.model.sharing import LARGEST_PARAMETER
 
 Vector = NDArray[np.float32]

@@ -46,7 +46,7 @@ from attacks.statistics.roc import roc_curve, tpr_at_fpr
 from attacks.statistics.targets import Bools, Floats, ScoredTargets
 from attacks.subject import Subject
 from attacks.verdicts import Finding
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.exposure import Exposure, RoundView
 from securefed.model.sharing import Vector
 
 ATTACK: Attack = "membership"

@@ -1,11 +1,8 @@
 """`securefed audit`: attack what each observer of a run really saw, and judge it by a policy."""
 
-import hashlib
 import json
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import click
 from rich import box
@@ -13,15 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from securefed.auditing.choices import ATTACKS, MALICIOUS, Effort
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
+from securefed.exposure import OBSERVERS, Observer
 
-if TYPE_CHECKING:
-    from attacks.suite import Done, Step
-    from securefed.adversary.exposure import Observer
-
-OBSERVERS: "tuple[Observer, ...]" = ("server", "peer", "coalition", "outsider")
-MALICIOUS = "malicious server"
-ATTACKS = ("head leakage", "epsilon", "inversion", "membership", MALICIOUS)
 EPILOG = """\b
 Examples:
   securefed audit runs/2026-01-31-120000-dp-secure
@@ -30,12 +22,6 @@ Examples:
 
 Results: audit.json and the folder audit/ with pictures, in the run directory. Exit code 3 where
 the policy is not met. docs/reading-an-audit.md explains every figure."""
-
-ROC = "roc / "  # attacks.membership.attack names its curves so
-CANARIES = ("canary scores, included", "canary scores, excluded")  # and attacks.epsilon.attack
-
-Effort = Literal["quick", "default", "thorough"]
-Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
 
 
 @click.command(epilog=EPILOG)
@@ -64,7 +50,7 @@ Report = Callable[[str, float], None]  # what is being done, and the finished sh
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json, nothing else.")
 def command(
     run_dir: Path,
-    observers: "tuple[Observer, ...]",
+    observers: tuple[Observer, ...],
     attacks: tuple[str, ...],
     quick: bool,
     thorough: bool,
@@ -80,6 +66,8 @@ def command(
     if quick and thorough:
         raise ConfigurationError("--quick and --thorough contradict each other")
     effort: Effort = "quick" if quick else "thorough" if thorough else "default"
+    from securefed.auditing.audit import audit_run  # torch takes two seconds; --help needs none
+
     console = Console(stderr=True, quiet=as_json)
     columns = (
         TextColumn("{task.description}"),
@@ -112,126 +100,6 @@ def command(
         )
     if audit["verdict"] == "FAIL":
         raise PolicyNotMet(f"policy {audit['policy']['name']} is not met, see {where}")
-
-
-def audit_run(
-    directory: Path,
-    *,
-    effort: Effort = "default",
-    observers: "Sequence[Observer]" = OBSERVERS,
-    attacks: Sequence[str] = ATTACKS,
-    policy: Path | None = None,
-    report: Report = lambda text, share: None,
-) -> dict[str, Any]:
-    """Audit a run; writes audit.json and audit/ into it.
-
-    Ctrl-C ends it early: what was finished is judged and written, `interrupted` is true.
-
-    Args:
-        observers, attacks: of OBSERVERS and ATTACKS.
-        policy: YAML file; None: the built-in one.
-        report: told what is being done, and the finished share, 0 to 1.
-
-    Returns:
-        The content of audit.json.
-
-    Raises:
-        RunError: no run there, no recording, or its patients have changed.
-        PolicyError: the policy cannot be used.
-    """
-    # Imported here: torch takes two seconds, and --help does not need it.
-    from attacks.policy import load_policy
-    from attacks.record import SCHEMA, exposure_record
-    from attacks.result import Effort as Efforts
-    from attacks.suite import conclude, steps
-    from securefed.cli.malicious_client import malicious_checks
-    from securefed.cli.subject import canaries_of, exposures_of, subject_of
-    from securefed.federation.run_directory import RunDirectory
-
-    started = time.perf_counter()
-    judge_by = load_policy(policy)
-    run = RunDirectory.open(directory)
-    exposures = exposures_of(directory, observers)
-    subject = subject_of(directory)
-    todo = steps(subject, exposures, attacks, Efforts(effort), canaries_of(directory))
-    done, interrupted = _work(todo, report)
-    checks = []
-    if MALICIOUS in attacks and not interrupted:
-        report(MALICIOUS, 1.0)
-        checks = list(malicious_checks(subject.seed))
-    audit = {
-        "schema": SCHEMA,
-        "run": run.read_json("run.json")["run"],
-        "configuration": subject.configuration,
-        "effort": effort,
-        "seed": subject.seed,
-        "interrupted": interrupted,
-        "policy": {
-            "name": judge_by.name,
-            "set_by": judge_by.set_by,
-            "confidence": judge_by.confidence,
-            "sha256": hashlib.sha256(judge_by.model_dump_json().encode()).hexdigest(),
-        },
-        "exposures": [exposure_record(each) for each in exposures.values()],
-        **conclude(done, checks, judge_by),
-    }
-    audit |= _draw(done, audit["epsilon"], run.path / "audit")
-    audit["seconds"] = time.perf_counter() - started
-    run.write_json("audit.json", audit)
-    return audit
-
-
-def _work(todo: "Sequence[Step]", report: Report) -> "tuple[list[Done], bool]":
-    """Run the steps; stops at Ctrl-C and says so."""
-    from attacks.suite import Done
-
-    total = sum(step.weight for step in todo)
-    done: list[Done] = []
-    before = 0.0
-    try:
-        for step in todo:
-
-            def progress(share: float, step: "Step" = step, before: float = before) -> None:
-                report(step.label, (before + step.weight * share) / total)
-
-            progress(0.0)
-            done.append(Done(step, step.work(progress)))
-            before += step.weight
-    except KeyboardInterrupt:
-        return done, True
-    return done, False
-
-
-def _draw(
-    done: "Sequence[Done]", epsilon: list[dict[str, Any]], folder: Path
-) -> dict[str, list[dict[str, str]]]:
-    """Draw every figure; returns the lists `pictures` and `curves` of audit.json."""
-    from securefed.reporting import audit_figures as figures
-
-    figures.empty_folder(folder)
-    pictures = [picture for each in done for picture in each.result.pictures]
-    curves: list[dict[str, str]] = []
-
-    def drawn(name: str, title: str) -> Path:
-        curves.append({"file": f"{folder.name}/{name}", "title": title})
-        return folder / name
-
-    for each in done:
-        observer, found = each.step.observer, each.result.curves
-        roc = {key.removeprefix(ROC): found[key] for key in found if key.startswith(ROC)}
-        if roc:
-            title = f"Membership inference, {observer}"
-            figures.draw_roc(roc, title, drawn(f"roc-{observer}.svg", title))
-        if CANARIES[0] in found:
-            title = f"Canary scores, {observer}"
-            included, excluded = (found[key] for key in CANARIES)
-            figures.draw_canaries(
-                included, excluded, title, drawn(f"canaries-{observer}.svg", title)
-            )
-    if epsilon:
-        title = "Epsilon claimed and certified"
-        figures.draw_epsilon(epsilon, title, drawn("epsilon.svg", title))
-    return {"pictures": figures.draw_pictures(pictures, folder), "curves": curves}
 
 
 def show(audit: dict[str, Any], console: Console) -> None:

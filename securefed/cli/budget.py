@@ -14,7 +14,7 @@ from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from securefed.federation.budget import Budget
+    from securefed.budget import Budget
 
 EPILOG = """\b
 Examples:
@@ -92,7 +92,7 @@ def command(
         settings = load(config, {**overrides, "privacy.dp": True, "federation.clients": len(sizes)})
     console = Console(stderr=True, quiet=as_json)
     # Imported here: torch and matplotlib take seconds, and --help does not need them.
-    from securefed.federation.budget import plan_budget
+    from securefed.budget import plan_budget
 
     if plot is not None:
         from securefed.reporting.budget_figure import require_format

@@ -122,7 +122,7 @@ def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -
 def _audit(effort: Effort | None) -> "Audit | None":
     if effort is None:
         return None
-    from securefed.cli.audit import audit_run
+    from securefed.auditing.audit import audit_run
 
     def audit(directory: Path, tell: Callable[[str, float], None]) -> dict[str, Any]:
         found = audit_run(directory, effort=effort, report=tell)

@@ -14,7 +14,7 @@ from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from securefed.federation.simulation import Simulation
+    from securefed.simulation.simulation import Simulation
 
 EPILOG = """\b
 Examples:
@@ -105,8 +105,8 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
     # Imported here: torch takes two seconds, and --help does not need it.
-    from securefed.federation.execution import execute
-    from securefed.federation.opening import settings_of
+    from securefed.simulation.execution import execute
+    from securefed.simulation.opening import settings_of
 
     used = settings or settings_of(path)
     _announce(used, console)

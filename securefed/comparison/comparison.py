@@ -36,10 +36,11 @@ from securefed.comparison.runs import (
     state_of,
 )
 from securefed.data.load import FederatedData
+from securefed.data.source import load_data
 from securefed.errors import ConfigurationError
-from securefed.federation.builders import initial_network, load_data
-from securefed.federation.run_directory import RunDirectory
+from securefed.model.initial import initial_network
 from securefed.model.sharing import flatten, shared_names
+from securefed.record.directory import RunDirectory
 
 Audit = Callable[[Path, Callable[[str, float], None]], dict[str, Any]]
 """Audits a finished run, telling what it does and the share done; gives its audit.json."""

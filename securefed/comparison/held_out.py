@@ -15,12 +15,13 @@ import torch
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import DataError, RunError
-from securefed.federation.builders import choose_device, initial_network
-from securefed.federation.run_directory import RunDirectory, read_tensors
+from securefed.model.encoding import tokens_of
+from securefed.model.initial import initial_network
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
-from securefed.training.evaluation import Counts, count_scores, metrics, score
-from securefed.training.local import tokens_of
+from securefed.model.scores import Counts, count_scores, metrics, score
+from securefed.record.directory import RunDirectory, read_tensors
+from securefed.simulation.builders import choose_device
 from securefed.training.patients import stack
 
 # Another number of threads adds floats in another order; a score at a bin's edge may then move.

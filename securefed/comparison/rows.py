@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from securefed.federation.baselines import Curve
-from securefed.training.bootstrap import FIGURES, Floats, figures, intervals, replicates
-from securefed.training.evaluation import Confusion, Counts, confusion, metrics
+from securefed.comparison.bootstrap import FIGURES, Floats, figures, intervals, replicates
+from securefed.model.scores import Confusion, Counts, confusion, metrics
+from securefed.simulation.baselines import Curve
 
 CONVERGED_WITHIN = 0.01  # of the final AUC
 

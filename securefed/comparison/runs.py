@@ -23,12 +23,12 @@ from securefed.comparison.plan import Plan, baseline_case
 from securefed.config import Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
-from securefed.federation.baselines import Baseline, alone, modalities, pooled
-from securefed.federation.execution import execute
-from securefed.federation.opening import settings_of
-from securefed.federation.run_directory import RunDirectory
-from securefed.federation.simulation import Simulation
-from securefed.training.evaluation import COUNTS
+from securefed.model.scores import COUNTS
+from securefed.record.directory import RunDirectory
+from securefed.simulation.baselines import Baseline, alone, modalities, pooled
+from securefed.simulation.execution import execute
+from securefed.simulation.opening import settings_of
+from securefed.simulation.simulation import Simulation
 
 SCHEMA = 1
 Share = Callable[[float], None]  # told the finished share of a piece of work, 0 to 1

@@ -9,7 +9,7 @@ included; transport headers of a network engine come on top.
 from collections import Counter
 from pathlib import Path
 
-from securefed.adversary.recording import INDEX, sightings
+from securefed.record.recording import INDEX, sightings
 from securefed.reporting.facts import Egress, Flow
 from securefed.reporting.sources import MetricsLine
 

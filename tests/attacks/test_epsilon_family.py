@@ -27,12 +27,13 @@ from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
 from attacks.verdicts import Verdict, gate_complaint, judge
-from securefed.adversary.exposure import Exposure, RoundView
 from securefed.config import Settings
-from securefed.federation.opening import open_run
-from securefed.federation.run_directory import RunDirectory
+from securefed.exposure import Exposure, RoundView
 from securefed.model.sharing import flatten, shared_names
-from securefed.training import canaries, local
+from securefed.record.directory import RunDirectory
+from securefed.simulation.opening import open_run
+from securefed.training import canaries
+from securefed.training import trainer as local
 from securefed.training.patients import stack
 
 RUN = SubsampledGaussian(1 / 3, 80)

@@ -19,7 +19,6 @@ from attacks.head.features import (
     named_parts,
     row_ratio,
     signatures,
-    tokens_of,
 )
 from attacks.head.matching import build_filter
 from attacks.head.updates import PLAIN, Mechanism, client_update
@@ -27,8 +26,9 @@ from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
 from attacks.verdicts import Finding, gate_complaint
-from securefed.adversary.exposure import Exposure, RoundView
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.exposure import Exposure, RoundView
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names

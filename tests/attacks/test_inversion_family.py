@@ -20,7 +20,7 @@ from attacks.inversion.matching import (
 from attacks.inversion.scenes import worst_case
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
-from securefed.adversary.exposure import Exposure, Observer, RoundView
+from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names

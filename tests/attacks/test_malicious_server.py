@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attacks.errors import AuditError
-from attacks.head.features import HeadGradient, head_gradient, signatures, tokens_of
+from attacks.head.features import HeadGradient, head_gradient, signatures
 from attacks.head.updates import PLAIN, client_update
 from attacks.malicious_server.attack import checks
 from attacks.malicious_server.imprint import (
@@ -21,13 +21,14 @@ from attacks.malicious_server.imprint import (
 )
 from attacks.verdicts import Check
 from protocols.attestations import statement
-from securefed.cli.malicious_client import kernel_leak, malicious_checks
+from securefed.auditing.malicious_client import kernel_leak, malicious_checks
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
-from securefed.federation import messages
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import LARGEST_PARAMETER, load_vector, shared_names
 from securefed.training.patients import stack
+from securefed.wire import messages
 
 torch.set_num_threads(1)
 DIVIDED = "a secure sum over different parameters (secure)"

@@ -22,7 +22,7 @@ from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.exposure import Exposure, RoundView
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import shared_names
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attacks.own_part import without_own_part
-from securefed.adversary.exposure import Exposure, RoundView
+from securefed.exposure import Exposure, RoundView
 
 RNG = np.random.default_rng(5)
 PATIENTS = {"a": 10, "b": 30, "c": 20}

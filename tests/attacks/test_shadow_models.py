@@ -29,13 +29,14 @@ from attacks.membership.shadow_models import (
 from attacks.parallel import side_by_side
 from attacks.result import Effort
 from attacks.subject import Hospital, Subject, Training
-from securefed.federation.strategies import build_strategy
+from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
-from securefed.training.local import LocalPlan, LocalTrainer, tokens_of
+from securefed.model.strategies import build_strategy
 from securefed.training.patients import one_slice_records
 from securefed.training.private import private_gradients
+from securefed.training.trainer import LocalPlan, LocalTrainer
 
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=3, head_width=5)
 ROUNDS = 4

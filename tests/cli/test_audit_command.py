@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from securefed.auditing.audit import OBSERVERS, audit_run
 
 from attacks.errors import PolicyError
 from attacks.inversion import attack as inversion
-from securefed.cli.audit import OBSERVERS, audit_run, show
+from securefed.cli.audit import show
 from securefed.config import Settings
 from securefed.errors import RunError
-from securefed.federation.execution import execute
+from securefed.simulation.execution import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATIONS = ("plain", "dp", "secure", "dp+secure")

@@ -8,15 +8,17 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from securefed.budget import plan_budget
 from securefed.cli.app import cli
 from securefed.config import Settings, load
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
+from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, DataError, PrivacyError, SecureFedError
-from securefed.federation.budget import plan_budget
-from securefed.federation.builders import build_ring, initial_network, load_data
+from securefed.model.initial import initial_network
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.accounting import Event, epsilon
+from securefed.simulation.builders import build_ring
 
 
 def budget(*arguments: object) -> Result:

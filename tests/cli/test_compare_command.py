@@ -115,9 +115,9 @@ def fake_audit(
         (directory / "audit.json").write_text(json.dumps(found))
         return found
 
-    module = types.ModuleType("securefed.cli.audit")
+    module = types.ModuleType("securefed.auditing.audit")
     vars(module)["audit_run"] = audit_run
-    monkeypatch.setitem(sys.modules, "securefed.cli.audit", module)
+    monkeypatch.setitem(sys.modules, "securefed.auditing.audit", module)
     return asked
 
 

@@ -17,7 +17,7 @@ from securefed.privacy.planning import (
     affordable_rounds,
     noise_for,
 )
-from securefed.training.local import sample_rate
+from securefed.training.trainer import sample_rate
 
 
 def training(records: int = 300, batch: int = 100, **changes: object) -> Training:

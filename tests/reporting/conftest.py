@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from securefed.adversary.recording import Recording
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
+from securefed.record.recording import Recording
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
 from securefed.reporting.record import report_on

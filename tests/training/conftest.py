@@ -12,8 +12,8 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
-from securefed.training.local import LocalPlan, LocalTrainer, PrivateSteps
 from securefed.training.patients import stack
+from securefed.training.trainer import LocalPlan, LocalTrainer, PrivateSteps
 
 torch.set_num_threads(1)  # the tensors are too small to share
 

@@ -13,16 +13,16 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
+from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, RunError
-from securefed.federation.builders import load_data
-from securefed.federation.opening import open_run
-from securefed.federation.run_directory import RunDirectory
-from securefed.federation.simulation import Simulation
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.ring_code import RingCode, padded
+from securefed.record.directory import RunDirectory
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import FILE, LENGTH, CanarySecret, draw, read, save
-from securefed.training.local import LocalTrainer, PrivateSteps
+from securefed.training.trainer import LocalTrainer, PrivateSteps
 
 MakeTrainer = Callable[..., LocalTrainer]
 

@@ -1,0 +1,1 @@
+"""Audits of a run: the only room that imports attacks."""

@@ -1,0 +1,247 @@
+"""From a run's settings to its budget: what each hospital's privacy will cost, before it runs.
+
+The settings are those `securefed run` would take; nothing is trained and no ledger is made. Sizes
+of hospitals come from the caller, from the phantom settings, or from reading the patients and
+dividing them as the run would. The figures are `privacy.planning`'s; with shared noise
+(`privacy.placement: distributed`) the share is calibrated as `builders.build_ring` does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from securefed.config import Settings
+from securefed.errors import ConfigurationError
+from securefed.privacy.planning import (
+    HospitalPlan,
+    SharedNoise,
+    Training,
+    affordable_rounds,
+    noise_for,
+    require_noise,
+)
+
+# Modules that load torch are imported where they are used.
+
+SCHEMA = 1
+Question = Literal["noise", "epsilon", "rounds"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run would cost each of its hospitals.
+
+    Attributes:
+        question: what was solved for; the other two of noise, epsilon and rounds were given.
+        rounds: of the run; where they were asked for, those that every hospital can afford.
+        target_epsilon: what epsilon had to stay within, None where epsilon was asked for.
+        hospitals: one entry each; hospitals of equal size share one.
+        shared_noise: with `privacy.placement: distributed`, else None.
+        notes: what the reader should know.
+    """
+
+    question: Question
+    rounds: int
+    target_epsilon: float | None
+    hospitals: tuple[HospitalPlan, ...]
+    shared_noise: SharedNoise | None
+    notes: tuple[str, ...]
+
+    @property
+    def dearest(self) -> HospitalPlan:
+        """The hospital with the largest epsilon."""
+        return max(self.hospitals, key=lambda hospital: hospital.guarantee.epsilon)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values; every epsilon is an upper bound, None where there is none."""
+        one = self.hospitals[0].training
+        shared = self.shared_noise
+        return {
+            "schema": SCHEMA,
+            "question": self.question,
+            "rounds": self.rounds,
+            "target_epsilon": self.target_epsilon,
+            "delta": one.delta,
+            "unit": one.unit,
+            "adjacency": self.hospitals[0].guarantee.adjacency,
+            "sampling": self.hospitals[0].guarantee.sampling,
+            "accountant": one.accountant,
+            "local_steps": one.local_steps,
+            "batch_size": one.batch_size,
+            "hospitals": [_as_json(each, own_noise=shared is None) for each in self.hospitals],
+            "shared_noise": shared
+            and {
+                "share": shared.share,
+                "counted": shared.counted,
+                "hospitals": shared.hospitals,
+                "noise_multiplier": shared.noise_multiplier,
+                "of_the_sum": shared.of_the_sum,
+            },
+            "notes": list(self.notes),
+        }
+
+
+def _as_json(hospital: HospitalPlan, *, own_noise: bool) -> dict[str, Any]:
+    curve = hospital.curve()
+    return {
+        "name": hospital.training.name,
+        "records": hospital.training.records,
+        "sample_rate": hospital.training.sample_rate,
+        "steps": hospital.training.steps(hospital.rounds),
+        "noise_multiplier": hospital.noise_multiplier,
+        "noise_of_mean": hospital.noise_of_mean if own_noise else None,
+        "epsilon": hospital.guarantee.epsilon,
+        "epsilon_prv": curve[-1].prv,
+        "epsilon_rdp": curve[-1].rdp,
+        "affordable_rounds": hospital.affordable,
+        "curve": [{"rounds": p.rounds, "prv": p.prv, "rdp": p.rdp} for p in curve],
+    }
+
+
+def plan_budget(
+    settings: Settings,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    noise_multiplier: float | None = None,
+    solve_rounds: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Budget:
+    """The budget of a run with `settings`.
+
+    Without a noise multiplier: the noise for `privacy.epsilon`. With one: the epsilon of
+    `federation.rounds`, or, with `solve_rounds`, the rounds that `privacy.epsilon` pays for.
+
+    Args:
+        sizes: name -> training patients (slices where the unit is image) of each hospital; None
+            takes them from the settings' data.
+        say: told when patients have to be read.
+
+    Raises:
+        ConfigurationError, PrivacyError: what was asked makes no sense, or no noise does it.
+        DataError: the patients cannot be read.
+    """
+    question = _question(noise_multiplier, solve_rounds)
+    target, rounds = settings.privacy.epsilon, settings.federation.rounds
+    trainings = _trainings(settings, sizes or _sizes(settings, say))
+    affordable: list[int | None] = [None] * len(trainings)
+    if noise_multiplier is None:
+        noises = [noise_for(training, rounds, target) for training in trainings]
+    else:
+        noises = [noise_multiplier] * len(trainings)
+        if question == "rounds":
+            most = [affordable_rounds(each, noise_multiplier, target) for each in trainings]
+            rounds = _common(most, trainings, noise_multiplier, target)
+            affordable = list(most)
+    shared = None
+    if settings.privacy.placement == "distributed":
+        # One noise for all hospitals: what the smallest of them needs.
+        shared = _shared(settings, max(noises), rounds)
+        noises = [shared.noise_multiplier] * len(trainings)
+    hospitals = zip(trainings, noises, affordable, strict=True)
+    return Budget(
+        question=question,
+        rounds=rounds,
+        target_epsilon=None if question == "epsilon" else target,
+        hospitals=tuple(HospitalPlan(each, rounds, noise, n) for each, noise, n in hospitals),
+        shared_noise=shared,
+        notes=tuple(_notes(settings, trainings, assumed=not sizes)),
+    )
+
+
+def _question(noise_multiplier: float | None, solve_rounds: bool) -> Question:
+    if noise_multiplier is None:
+        if solve_rounds:
+            raise ConfigurationError(
+                "rounds follow from a noise multiplier and an epsilon", hint="give the noise too"
+            )
+        return "noise"
+    require_noise(noise_multiplier)
+    return "rounds" if solve_rounds else "epsilon"
+
+
+def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
+    training, privacy = settings.training, settings.privacy
+    return [
+        Training(
+            name=name,
+            records=records,
+            batch_size=training.batch_size,
+            local_steps=training.local_steps,
+            delta=privacy.delta,
+            unit=privacy.unit,
+            accountant=privacy.accountant,
+        )
+        for name, records in sizes.items()
+    ]
+
+
+def _sizes(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
+    """Training units of each hospital, as the run would count them."""
+    image = settings.privacy.unit == "image"
+    if settings.data.manifest is None and not image:
+        return {f"each of {settings.federation.clients}": settings.data.phantom.patients}
+    from securefed.data.source import load_data
+    from securefed.training.patients import one_slice_records, stack
+
+    say("reading patients")
+    hospitals = load_data(settings).hospitals
+    if not image:
+        return {each.name: len(each.train) for each in hospitals}
+    kept = settings.training.max_slices
+    return {each.name: len(one_slice_records(stack(each.train, kept))) for each in hospitals}
+
+
+def _common(
+    affordable: Sequence[int], trainings: Sequence[Training], noise_multiplier: float, target: float
+) -> int:
+    """The rounds that every hospital can afford; ConfigurationError if that is none."""
+    fewest = min(affordable)
+    if fewest == 0:
+        poor = trainings[affordable.index(0)]
+        cost = poor.spent(noise_multiplier, 1)
+        raise ConfigurationError(
+            f"one round with noise multiplier {noise_multiplier:g} costs {poor.name} epsilon "
+            f"{cost:.3f} at delta {poor.delta:g}, more than {target:g}",
+            hint="use more noise, a smaller batch, fewer local steps, or a larger epsilon",
+        )
+    return fewest
+
+
+def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedNoise:
+    from securefed.model.initial import initial_network
+    from securefed.model.sharing import flatten, shared_names
+    from securefed.privacy.distributed import calibrate, counted_shares
+    from securefed.privacy.ring_code import padded
+    from securefed.simulation.builders import secure_rules
+
+    network, _ = initial_network(settings)
+    names = shared_names(network, settings.federation.shared)
+    dimension = padded(len(flatten(dict(network.named_parameters()), names)))
+    cohort = settings.federation.clients_per_round or settings.federation.clients
+    fewest = secure_rules(settings, dimension).threshold(cohort)
+    noise = calibrate(
+        noise_multiplier,
+        dimension=dimension,
+        rounds=rounds,
+        counted=counted_shares(cohort, fewest, settings.privacy.colluding),
+        hospitals=cohort,
+        expected_batch=settings.training.batch_size * cohort,
+    )
+    return SharedNoise.of(noise, cohort)
+
+
+def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) -> Iterator[str]:
+    whole = [each.name for each in trainings if each.sample_rate == 1]
+    if whole:
+        yield (
+            f"the batch is all patients of {', '.join(whole)}: sampling hides nobody there, and a "
+            "smaller training.batch_size costs less"
+        )
+    most = settings.secure_aggregation.max_patients
+    largest = max(each.records for each in trainings)
+    if settings.privacy.unit == "patient" and largest > most:
+        yield f"the run needs secure_aggregation.max_patients: {largest} or more, it is {most}"
+    if settings.federation.clients_per_round:
+        yield "a hospital that is not asked in every round spends less than planned"
+    if assumed and settings.data.manifest is None:
+        yield "sizes are those of the phantoms; give your own, or a manifest"

@@ -1,0 +1,105 @@
+"""Intervals of every figure of a histogram of scores, by drawing the held-out patients again.
+
+A percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over patients: each hospital's patients
+are drawn again with replacement, tumour patients and others apart, so that prevalence is held
+fixed. A histogram is enough for that, because patients of one label and one bin are alike.
+
+The AUC has a second interval, Newcombe's (`evaluation.metrics`). They answer the same question, how
+far chance in who was held out can have moved the figure, and differ where patients are few or the
+ranking is nearly perfect: there the bootstrap cannot draw a patient it has not seen, and is too
+narrow (to nothing, at an AUC of 1; docs/compare.md has the coverage of both). Believe Newcombe's
+for an AUC. The bootstrap serves figures for which there is no formula: precision, F1 and means over
+several models. Neither knows what another training would have given.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.model.scores import BINS, Counts
+
+REPLICATES = 1000
+FIGURES = ("auc", "mean_auc", "accuracy", "precision", "recall", "specificity", "f1")
+
+Floats = NDArray[np.float64]
+
+
+def figures(groups: Sequence[Counts]) -> dict[str, float | None]:
+    """The figures of several hospitals' histograms, each (2 * BINS,); None where undefined.
+
+    All are of the summed histogram, except `mean_auc`: the mean over hospitals of each one's own
+    AUC (hospitals with one label only left out). That is the figure for models that differ from
+    hospital to hospital, whose scores have no common scale. At probability 0.5: `accuracy`;
+    `precision`, the share of alarms that are right; `recall`, the share of tumours found
+    (sensitivity); `specificity`; `f1`.
+    """
+    found = _figures([np.asarray(counts).reshape(1, 2, BINS) for counts in groups])
+    return {name: _number(float(values[0])) for name, values in found.items()}
+
+
+def replicates(
+    groups: Sequence[Counts], rng: np.random.Generator, count: int = REPLICATES
+) -> dict[str, Floats]:
+    """The same figures of `count` redrawn sets of patients, (count,) each; NaN where undefined."""
+    return _figures([_redrawn(counts, rng, count) for counts in groups])
+
+
+def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float] | None]:
+    """95% percentile intervals; None where the figure is undefined in half the draws or more."""
+    limits: dict[str, tuple[float, float] | None] = {}
+    for name, values in drawn.items():
+        defined = values[~np.isnan(values)]
+        if 2 * defined.size <= values.size:
+            limits[name] = None
+            continue
+        low, high = np.quantile(defined, (0.025, 0.975))
+        limits[name] = (float(low), float(high))
+    return limits
+
+
+def _redrawn(counts: Counts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """(count, 2, BINS): as many patients of each label as there were."""
+    drawn = np.zeros((count, 2, BINS), np.int64)
+    for label, bins in enumerate(counts.reshape(2, BINS)):
+        if patients := int(bins.sum()):
+            # Over the occupied bins only: a hospital has far fewer patients than bins.
+            occupied = np.flatnonzero(bins)
+            share = bins[occupied] / patients
+            drawn[:, label, occupied] = rng.multinomial(patients, share, size=count)
+    return drawn
+
+
+def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
+    # Each group is (draws, 2, BINS).
+    total = np.sum(groups, axis=0)
+    half = BINS // 2
+    true_negative, missed = total[:, :, :half].sum(-1).T
+    false_alarm, true_positive = total[:, :, half:].sum(-1).T
+    own = np.stack([_auc(group) for group in groups])  # (groups, draws)
+    known = ~np.isnan(own)
+    everybody = true_positive + true_negative + false_alarm + missed
+    return {
+        "auc": _auc(total),
+        "mean_auc": _ratio(np.where(known, own, 0.0).sum(0), known.sum(0)),
+        "accuracy": _ratio(true_positive + true_negative, everybody),
+        "precision": _ratio(true_positive, true_positive + false_alarm),
+        "recall": _ratio(true_positive, true_positive + missed),
+        "specificity": _ratio(true_negative, true_negative + false_alarm),
+        "f1": _ratio(2 * true_positive, 2 * true_positive + false_alarm + missed),
+    }
+
+
+def _auc(tables: NDArray[np.int64]) -> Floats:
+    negative, positive = tables[:, 0], tables[:, 1]
+    below = np.cumsum(negative, axis=1) - negative / 2  # ties count one half
+    return _ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
+
+
+def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:
+    top, bottom = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

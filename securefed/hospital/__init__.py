@@ -1,0 +1,1 @@
+"""One hospital: its patients, its privacy, its answers to the server."""

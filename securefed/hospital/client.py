@@ -1,0 +1,166 @@
+"""A hospital's side of the federation: answers the server's stages, and refuses what is not right.
+
+The client trusts nobody for its own privacy: shared parameters are checked before use, the secure
+sum's rules are its own (protocols.client), its masks cancel only against those of hospitals that
+got the same request, epsilon is reserved in its own ledger before training, and each stage of a
+round is answered once. An identical request gets the identical reply again; a *different* request
+for an answered stage is refused, because a second answer under other terms is what breaks secure
+aggregation.
+
+What leaves: masked vectors and protocol messages; the update in the clear without secure
+aggregation. Refusals carry only the kind of error; the text stays in the hospital's own log.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from protocols.client import SecureSumClient
+from protocols.errors import ProtocolError
+from securefed.errors import RunError, SecureFedError
+from securefed.model.scores import COUNTS, Counts
+from securefed.record.recording import Recording
+from securefed.training.trainer import LocalTrainer
+from securefed.wire import messages
+from securefed.wire.contribution import ContributionLayout, Words
+from securefed.wire.messages import PlainContribution, Reply, Request, Vector
+from securefed.wire.shared_noise import DistributedLayout
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Client:
+    """Answers requests for one hospital.
+
+    Args:
+        name: as in the roster.
+        trainer: the hospital's patients and personal parameters.
+        layout: how contributions are encoded.
+        secure: the client's side of secure aggregation, or None to contribute in the clear.
+        sent: where the hospital keeps, for itself, what it contributed before masking; or None.
+
+    Attributes:
+        busy_s: seconds spent on the current round so far, by kind: "train", "protocol".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trainer: LocalTrainer,
+        layout: ContributionLayout | DistributedLayout,
+        secure: SecureSumClient | None,
+        sent: Recording | None = None,
+    ) -> None:
+        self.name = name
+        self.trainer = trainer
+        self.busy_s: dict[str, float] = {}
+        self._layout = layout
+        self._secure = secure
+        self._sent = sent
+        self._round = 0
+        self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer one request; never raises, so that one bad message cannot stop a hospital."""
+        request = Request(round=0, stage="work")
+        try:
+            request = messages.decode_request(data)
+            return self._once(request, data)
+        except (SecureFedError, ProtocolError) as error:
+            log.warning("%s: refused %s: %s", self.name, request.stage, error)
+            return messages.encode(_refusal(request, error))
+        except Exception as error:
+            log.exception("%s: failed in stage %s", self.name, request.stage)
+            return messages.encode(_refusal(request, error))
+
+    def _once(self, request: Request, data: bytes) -> bytes:
+        if request.round < self._round:
+            raise RunError(f"round {request.round} is over; this is round {self._round}")
+        if request.round > self._round:
+            self._round, self._answered, self.busy_s = request.round, {}, {}
+        digest = hashlib.sha256(data).digest()
+        if request.stage in self._answered:
+            known, reply = self._answered[request.stage]
+            if known != digest:
+                raise RunError(f"a second, different request for stage {request.stage}")
+            return reply
+        # Marked before the work: a request that failed half-way is not open to a second try.
+        refused = messages.encode(_refusal(request, RunError("failed before")))
+        self._answered[request.stage] = (digest, refused)
+        body = self._work(request) if request.stage == "work" else self._protocol(request)
+        reply = messages.encode(Reply(round=request.round, stage=request.stage, body=body))
+        self._answered[request.stage] = (digest, reply)
+        return reply
+
+    def _protocol(self, request: Request) -> bytes:
+        if self._secure is None:
+            raise RunError(f"stage {request.stage} without secure aggregation")
+        steps: dict[str, Callable[[bytes], bytes]] = {
+            "advertise": self._secure.advertise,
+            "share": self._secure.share,
+            "confirm": self._secure.confirm,
+            "unmask": self._secure.unmask,
+        }
+        return self._timed("protocol", lambda: steps[request.stage](request.body))
+
+    def _work(self, request: Request) -> bytes:
+        if self._secure is not None:
+            # Before training and before the ledger: a refusal here has cost nothing.
+            self._secure.check_mask(request.body)
+        shared = messages.vector_from_bytes(request.shared)
+        layout = self._layout
+        if isinstance(layout, DistributedLayout):
+            in_ring = self._timed("train", lambda: self._train_in_ring(request, shared, layout))
+            return self._mask(request, in_ring)
+        update, counts = self._timed("train", lambda: self._train(request, shared))
+        patients = self.trainer.patients if request.train else 0
+        if self._secure is None:
+            contribution = PlainContribution(
+                messages.vector_to_bytes(update), patients, counts.tolist()
+            )
+            return messages.encode(contribution)
+        return self._mask(request, layout.encode(update, patients, counts))
+
+    def _mask(self, request: Request, words: Words) -> bytes:
+        if self._secure is None:
+            raise RunError("a contribution that needs secure aggregation, without it")
+        secure = self._secure
+        if self._sent and request.train:
+            content = words.astype("<u4", copy=False).tobytes()
+            self._sent.add([(request.round, request.stage, self.name, "up", content)])
+        asked = messages.statement_of(request)
+        return self._timed("protocol", lambda: secure.mask(request.body, words, asked))
+
+    def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:
+        self.trainer.receive(shared)
+        counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
+        if not request.train:
+            return np.zeros_like(shared), counts
+        return self.trainer.train(request.round), counts
+
+    def _train_in_ring(self, request: Request, shared: Vector, layout: DistributedLayout) -> Words:
+        self.trainer.receive(shared)
+        counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
+        if not request.train:
+            return layout.encode(None, 0, 0, counts)
+        gradients = self.trainer.train_in_ring(request.round)
+        return layout.encode(gradients, self.trainer.patients, self.trainer.expected_batch, counts)
+
+    def _timed(self, kind: str, work: Callable[[], Result]) -> Result:
+        start = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
+
+
+def _refusal(request: Request, error: Exception) -> Reply:
+    accused = error.accused if isinstance(error, ProtocolError) else None
+    kind = type(error).__name__
+    return Reply(round=request.round, stage=request.stage, refusal=kind, accused=accused)

@@ -1,0 +1,1 @@
+"""What each observer saw of a run, from its recorded messages alone."""

@@ -1,0 +1,185 @@
+"""What one hospital saw of a run: the shared parameters it was sent, and what it sent itself.
+
+From successive shared parameters it tells the mean update of a round: as their difference where the
+server adds it (FedAvg, FedProx), by `adam_inversion` where the server takes Adam steps. Masks make
+no difference to that. It learns who is in a masked sum when it is asked to confirm it.
+
+Its own messages only are read, and its own folder. The mean update is unknown for rounds after
+which it was not asked; under FedAdam for everything after the first such round.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols import messages as protocol
+from protocols.errors import ProtocolError
+from securefed.errors import RunError
+from securefed.exposure import RoundView
+from securefed.model.adam_inversion import MeanEstimate, invert
+from securefed.model.strategies import FedAdam, build_strategy
+from securefed.playback.attempts import Attempt, Exchange, attempts_by_job, work_request
+from securefed.playback.contributions import SentContributions
+from securefed.playback.recorded import Notes, RecordedRun
+from securefed.record.recording import content
+from securefed.wire.contribution import ContributionLayout, plain_contribution
+from securefed.wire.layout import Layout
+from securefed.wire.messages import Vector, decode_reply, decode_request
+
+LARGEST_ERROR = 0.01  # relative, of a mean update; beyond, it is not known
+LARGEST_AMBIGUITY = 0.1  # share of coordinates with a second solution
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One round as the hospital saw it; own is its update (P,) and patients."""
+
+    number: int
+    train: bool
+    shared: Vector = field(repr=False)
+    own: tuple[Vector, int] | None = field(repr=False)
+    survivors: tuple[str, ...]
+
+
+def peer_rounds(run: RecordedRun, name: str, released: Vector) -> tuple[tuple[RoundView, ...], str]:
+    """The training rounds that a hospital took part in, and what is missing.
+
+    Raises:
+        RunError: the recording is missing or damaged.
+    """
+    notes = Notes()
+    seen = _seen(run, name, notes)
+    means = _means(run, _successive(run, seen, released), notes)
+    views = tuple(
+        RoundView(
+            number=each.number,
+            shared=each.shared,
+            updates={name: each.own[0]} if each.own else {},
+            patients={name: each.own[1]} if each.own else {},
+            mean=means.get(each.number),
+            survivors=each.survivors,
+        )
+        for each in (seen[number] for number in sorted(seen))
+        if each.train
+    )
+    return views, notes.text()
+
+
+def _seen(run: RecordedRun, name: str, notes: Notes) -> dict[int, _Seen]:
+    sent = SentContributions(run, name) if run.settings.secure_aggregation.enabled else None
+    seen: dict[int, _Seen] = {}
+    for job, attempts in attempts_by_job(run.folder, name):
+        layout = run.layout(job)
+        for attempt in attempts:
+            work = attempt.stage("work")
+            if work is None:
+                continue
+            number = attempt.number
+            if seen.pop(number, None):
+                notes.add("repeated by a resumed run; the earlier attempt is left out", number)
+            request = work_request(run.folder, work)
+            if request is None:
+                notes.add("only sizes were kept (exposures.limit_mb)", number)
+                continue
+            own = None
+            if request.train:
+                own = sent.update(number, layout) if sent else _plain(run, name, layout, work)
+            shared = run.shared(request)
+            survivors = _survivors(run, attempt, train=request.train)
+            seen[number] = _Seen(number, request.train, shared, own, survivors)
+    return seen
+
+
+def _plain(
+    run: RecordedRun, name: str, layout: Layout, work: Exchange
+) -> tuple[Vector, int] | None:
+    """The hospital's contribution as it sent it; None if it refused, or it was not kept."""
+    reply = work.replies.get(name)
+    if reply is None or reply.offset is None or not isinstance(layout, ContributionLayout):
+        return None
+    decoded = decode_reply(content(run.folder, reply))
+    if decoded.refusal:
+        return None
+    update, patients, _ = plain_contribution(decoded.body, layout)
+    return update, patients
+
+
+def _survivors(run: RecordedRun, attempt: Attempt, *, train: bool) -> tuple[str, ...]:
+    """Who is in the sum, as the hospital was asked to confirm."""
+    confirm = attempt.stage("confirm")
+    if confirm is None or not confirm.kept:
+        return ()
+    (seen,) = confirm.requests.values()
+    cohort = sorted(run.cohort(attempt.number, train=train))
+    kind, members = protocol.ConfirmRequest, len(cohort)
+    try:
+        body = decode_request(content(run.folder, seen)).body
+        message = protocol.decode(kind, body, protocol.limit(kind, members, members))
+        places = protocol.places(message.survivors, members)
+    except ProtocolError as error:
+        raise RunError(f"a recorded confirm request cannot be read: {error}") from None
+    return tuple(cohort[place] for place in sorted(places))
+
+
+def _successive(
+    run: RecordedRun, seen: dict[int, _Seen], released: Vector
+) -> dict[int, tuple[Vector, Vector]]:
+    """Round -> the parameters before and after, where the hospital has both."""
+    pairs = {}
+    for number, each in seen.items():
+        if not each.train:
+            continue
+        if number + 1 in seen:
+            pairs[number] = (each.shared, seen[number + 1].shared)
+        elif number == run.settings.federation.rounds:
+            pairs[number] = (each.shared, released)
+    # An aborted round moves nothing, and there is no mean update.
+    return {n: pair for n, pair in sorted(pairs.items()) if not np.array_equal(*pair)}
+
+
+def _means(
+    run: RecordedRun, pairs: dict[int, tuple[Vector, Vector]], notes: Notes
+) -> dict[int, Vector]:
+    federation = run.settings.federation
+    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
+    if not isinstance(strategy, FedAdam):
+        return {
+            n: _float32(after.astype(np.float64) - before) for n, (before, after) in pairs.items()
+        }
+    known: dict[int, MeanEstimate] = {}
+    chain = _chain(pairs)
+    if chain:
+        numbers = [number for number, _ in chain]
+        trajectory = [before for _, (before, _) in chain] + [chain[-1][1][1]]
+        estimates = invert(trajectory, strategy.learning_rate, strategy.tau)
+        known = dict(zip(numbers, estimates, strict=True))
+    means = {}
+    for number in pairs:
+        estimate = known.get(number)
+        if estimate is None:
+            notes.add("no mean update, FedAdam's moments are not known", number)
+        elif estimate.relative_error > LARGEST_ERROR or estimate.ambiguous > LARGEST_AMBIGUITY:
+            notes.add("no mean update, FedAdam's step does not tell it", number)
+        else:
+            means[number] = _float32(estimate.mean)
+            if estimate.ambiguous:
+                notes.add("mean update not certain in each value (FedAdam inverted)", number)
+    return means
+
+
+def _chain(pairs: dict[int, tuple[Vector, Vector]]) -> list[tuple[int, tuple[Vector, Vector]]]:
+    """The rounds from the first on that leave out none which moved the parameters."""
+    chain: list[tuple[int, tuple[Vector, Vector]]] = []
+    for number, (before, after) in pairs.items():
+        if chain:
+            if not np.array_equal(before, chain[-1][1][1]):
+                break
+        elif number != 1:
+            break
+        chain.append((number, (before, after)))
+    return chain
+
+
+def _float32(values: NDArray[np.float64]) -> Vector:
+    return values.astype(np.float32)

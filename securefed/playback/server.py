@@ -1,0 +1,270 @@
+"""The server's side of a recorded run, run again over the recorded replies.
+
+Without masks the server reads each contribution. With masks the same `SecureSummation` that ran
+then runs now over a `Playback`: it collects the shares that the survivors gave, takes the masks off
+the sum, and learns what the server learned, no more. No hospital's folder is opened here.
+
+What cannot be had is left out and told: rounds of which only sizes were kept, masked rounds whose
+keys travelled in such a round, first attempts of rounds that a resumed run repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from protocols import messages as protocol
+from protocols.errors import ProtocolError
+from securefed.errors import RoundAborted, RunError
+from securefed.model.strategies import build_strategy
+from securefed.playback.attempts import (
+    Attempt,
+    Exchange,
+    Playback,
+    RecordingEnds,
+    attempts_by_job,
+    contents,
+    work_request,
+)
+from securefed.playback.recorded import Notes, RecordedRun
+from securefed.playback.trail import Trail
+from securefed.record.jobs import Job
+from securefed.server.summation import PlainSummation, SecureSummation, Summed
+from securefed.wire.contribution import ContributionLayout, plain_contribution
+from securefed.wire.layout import Layout
+from securefed.wire.messages import Request, Vector, decode_reply, decode_request
+from securefed.wire.transport import Transport
+
+NO_WAIT_S = 1.0  # playback never waits; the protocol wants a deadline
+
+
+@dataclass(frozen=True, eq=False)
+class ServerRound:
+    """What the server has of a training round.
+
+    Attributes:
+        shared: (P,) parameters the round started from.
+        contributions: client -> update (P,) and patients; of masked rounds empty.
+        summed: None where nothing was aggregated, or cannot be had.
+        layout: of the contributions.
+    """
+
+    number: int
+    shared: Vector = field(repr=False)
+    contributions: dict[str, tuple[Vector, int]] = field(repr=False)
+    summed: Summed | None
+    layout: Layout
+
+
+@dataclass
+class ServerReplay:
+    """What the server has of a run.
+
+    Attributes:
+        rounds: number -> the attempt that the run went on from.
+        trail: the shared parameters, as far as they can be followed.
+        notes: why rounds are missing.
+        end: number of the round that follows the last one trained.
+    """
+
+    rounds: dict[int, ServerRound]
+    trail: Trail
+    notes: Notes
+    end: int = 1
+
+
+def replay(run: RecordedRun) -> ServerReplay:
+    """Run the server again over everything that was recorded.
+
+    Raises:
+        RunError: the recording is missing, damaged, or contradicts itself.
+    """
+    federation = run.settings.federation
+    trail = Trail(lambda: build_strategy(federation.strategy, federation.server_learning_rate))
+    found = ServerReplay({}, trail, Notes())
+    for job, attempts in attempts_by_job(run.folder):
+        server = _Masked(run, job) if job.rules else _Plain(run, job)
+        for attempt in attempts:
+            _play(run, server, attempt, found)
+    return found
+
+
+def _play(
+    run: RecordedRun, server: "_Masked | _Plain", attempt: Attempt, found: ServerReplay
+) -> None:
+    number = attempt.number
+    if found.rounds.pop(number, None):
+        found.notes.add("repeated by a resumed run; the earlier attempt is left out", number)
+    work = attempt.stage("work")
+    if work is None:  # nobody was told any parameters
+        _advance(server, attempt, Request(round=number, stage="work", train=True), found)
+        return
+    request = work_request(run.folder, work)
+    if request is None:
+        server.skip()
+        _lose(found, number, "only sizes were kept (exposures.limit_mb)")
+        return
+    shared = run.shared(request)
+    found.trail.at(number, shared)
+    summed = _advance(server, attempt, request, found)
+    if not request.train:
+        found.end = number
+        return
+    contributions = server.contributions(attempt)
+    if summed or contributions:
+        layout = server.layout
+        found.rounds[number] = ServerRound(number, shared, contributions, summed, layout)
+
+
+def _advance(
+    server: "_Masked | _Plain", attempt: Attempt, work: Request, found: ServerReplay
+) -> Summed | None:
+    """Play one attempt, and follow the trail; None if no sum came of it."""
+    number = attempt.number
+    if not attempt.kept:
+        server.skip()
+        _lose(found, number, "not all messages were kept (exposures.limit_mb)")
+        return None
+    try:
+        summed = server.play(attempt, work)
+    except RoundAborted:
+        found.trail.step(number, None)
+        found.end = number + 1
+        found.notes.add("aborted, nothing was aggregated", number)
+        return None
+    except RecordingEnds:
+        if not attempt.last:
+            raise
+        # The run was stopped here; it went on, if it did, from before this round.
+        found.notes.add("cut short when the run was stopped", number)
+        return None
+    if summed is None:
+        _lose(found, number, "its keys travelled in a round that was not kept")
+        return None
+    if work.train:
+        found.trail.step(number, summed.total.mean_update)
+        found.end = number + 1
+    return summed
+
+
+def _lose(found: ServerReplay, number: int, why: str) -> None:
+    found.trail.lose(number)
+    found.end = number + 1
+    found.notes.add(why, number)
+
+
+class _Plain:
+    """The server without masks."""
+
+    def __init__(self, run: RecordedRun, job: Job) -> None:
+        layout = run.layout(job)
+        if not isinstance(layout, ContributionLayout):
+            raise RunError("the recorded job shares noise without secure aggregation")
+        self.layout = layout
+        self._run = run
+
+    def play(self, attempt: Attempt, work: Request) -> Summed:
+        playback = Playback(self._run.folder, attempt)
+        minimum = self._run.settings.federation.minimum_clients
+        summation = PlainSummation(playback, self.layout, minimum, NO_WAIT_S)
+        summed = summation.sum(work, self._run.cohort(work.round, train=work.train), None)
+        playback.require_played()
+        return summed
+
+    def skip(self) -> None:
+        """Rounds do not depend on each other here."""
+
+    def contributions(self, attempt: Attempt) -> dict[str, tuple[Vector, int]]:
+        """Every contribution whose bytes were kept and that the server would accept."""
+        work = attempt.stage("work")
+        kept = {n: s for n, s in work.replies.items() if s.offset is not None} if work else {}
+        found = {}
+        for name, data in sorted(contents(self._run.folder, kept).items()):
+            try:
+                reply = decode_reply(data)
+                if (reply.round, reply.stage) == (attempt.number, "work") and not reply.refusal:
+                    update, patients, _ = plain_contribution(reply.body, self.layout)
+                    found[name] = (update, patients)
+            except RunError:
+                continue  # the server dropped it too
+        return found
+
+
+class _Masked:
+    """The server of a job with masks; keys of a round may have travelled in the one before."""
+
+    def __init__(self, run: RecordedRun, job: Job) -> None:
+        self.layout = run.layout(job)
+        self._run = run
+        self._job = job
+        self._wire = _Switch()
+        self._summation: SecureSummation | None = None
+
+    def play(self, attempt: Attempt, work: Request) -> Summed | None:
+        first = attempt.exchanges[0]
+        if first.stage == "advertise":
+            self._summation = self._fresh(first)
+        if self._summation is None:
+            return None
+        cohort = self._run.cohort(work.round, train=work.train)
+        playback = self._wire.inner = Playback(self._run.folder, attempt)
+        try:
+            summed = self._summation.sum(work, cohort, self._following(attempt))
+            playback.require_played()
+            return summed
+        except ProtocolError as error:
+            raise RunError(
+                f"round {work.round} does not open: {type(error).__name__}: {error}",
+                hint="the recording in exposures/ is damaged; make the run again",
+            ) from None
+
+    def skip(self) -> None:
+        """A round that cannot be played: the next may rest on its keys."""
+        self._summation = None
+
+    def contributions(self, attempt: Attempt) -> dict[str, tuple[Vector, int]]:
+        """None: masked vectors are noise to the server."""
+        return {}
+
+    def _fresh(self, advertise: Exchange) -> SecureSummation:
+        """The summation as it stood before a round with an exchange for its keys."""
+        if self._job.roster is None or self._job.rules is None:
+            raise RunError("a recorded job has rules and no roster, or the other way round")
+        announced = self._read(protocol.Announcement, advertise)
+        return SecureSummation(
+            self._wire,
+            self.layout,
+            self._job.roster,
+            self._job.rules,
+            self._run.settings.federation.minimum_clients,
+            NO_WAIT_S,
+            sums=announced.round_number - 1,
+        )
+
+    def _following(self, attempt: Attempt) -> Sequence[str] | None:
+        """The next round's cohort, if its keys ride along."""
+        work = attempt.stage("work")
+        if work is None or self._read(protocol.MaskRequest, work).upcoming is None:
+            return None
+        return self._run.cohort(attempt.number + 1)
+
+    def _read(self, kind: type[protocol.M], exchange: Exchange) -> protocol.M:
+        """The protocol's message in the first request of an exchange."""
+        one = dict([next(iter(exchange.requests.items()))])
+        (data,) = contents(self._run.folder, one).values()
+        members = len(self._run.hospitals)
+        try:
+            body = decode_request(data).body
+            return protocol.decode(kind, body, protocol.limit(kind, members, members))
+        except ProtocolError as error:
+            raise RunError(f"a recorded {exchange.stage} request cannot be read: {error}") from None
+
+
+class _Switch:
+    """A transport whose messages change from attempt to attempt, under one summation."""
+
+    inner: Transport
+
+    def clients(self) -> list[str]:
+        return self.inner.clients()
+
+    def stage(self, requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:
+        return self.inner.stage(requests, deadline_s)

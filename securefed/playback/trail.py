@@ -1,0 +1,88 @@
+"""The trail of shared parameters: each round's must follow from the round before.
+
+The strategy is public and so is its start, so an auditor who has a round's mean update can tell
+which parameters the next round must send. Where the recorded ones differ, either the mean was
+derived wrongly or the record was changed, and in both cases nothing may be built on it.
+
+Not checked: a round whose predecessor's mean is unknown. FedAvg's trail is taken up again there;
+FedAdam's moments cannot be, and its trail ends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.errors import RunError
+from securefed.model.strategies import FedAvg, Strategy
+from securefed.wire.messages import Vector
+
+TOLERANCE = 4 * float(np.finfo(np.float32).eps)  # of a value: it travels as float32
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """The server before a round: parameters, how far off they may be, the strategy's state."""
+
+    shared: Values
+    error: Values
+    state: dict[str, Values]
+
+
+class Trail:
+    """What the server knew before each round.
+
+    Args:
+        strategy: makes the strategy at its start.
+    """
+
+    def __init__(self, strategy: Callable[[], Strategy]) -> None:
+        self._strategy = strategy
+        self._stateless = isinstance(strategy(), FedAvg)
+        self._before: dict[int, _Before] = {}
+        #: Rounds whose parameters could not be compared with anything.
+        self.unchecked: list[int] = []
+
+    def at(self, number: int, shared: Vector) -> None:
+        """Round `number` starts from `shared` (P,), as recorded.
+
+        Raises:
+            RunError: it does not follow from the rounds before.
+        """
+        known = self._before.get(number)
+        values = shared.astype(np.float64)
+        if known is None:
+            if number > 1:
+                self.unchecked.append(number)
+            if number == 1 or self._stateless:
+                # The first parameters are float32 by themselves; later ones were rounded to it.
+                error = np.zeros_like(values) if number == 1 else TOLERANCE * np.abs(values)
+                self._before[number] = _Before(values, error, {})
+            return
+        allowed = TOLERANCE * np.maximum(np.abs(known.shared), np.abs(values)) + known.error
+        wrong = ~(np.abs(known.shared - values) <= allowed)
+        if wrong.any():
+            raise RunError(
+                f"round {number} starts from shared parameters that do not follow from the "
+                f"recorded rounds before ({int(wrong.sum())} of {wrong.size} values)",
+                hint="the recording in exposures/ is damaged; make the run again",
+            )
+
+    def step(self, number: int, mean: Values | None) -> None:
+        """Round `number` ended; a mean of None means that the parameters stayed."""
+        known = self._before.get(number)
+        if known is None or mean is None:
+            if known:
+                self._before[number + 1] = known
+            return
+        strategy = self._strategy()
+        strategy.restore(known.state)
+        after = strategy.step(known.shared, mean)
+        self._before[number + 1] = _Before(after, known.error, strategy.state())
+
+    def lose(self, number: int) -> None:
+        """Round `number` ended, and nobody can tell how."""
+        self._before.pop(number + 1, None)

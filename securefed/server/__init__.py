@@ -1,0 +1,1 @@
+"""The server: rounds and sums; it sees no patient and no ledger."""

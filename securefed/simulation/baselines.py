@@ -1,0 +1,238 @@
+"""What the federation is compared with: hospitals alone, all data in one place, other fusions.
+
+    alone        each hospital trains by itself, and is scored on its own held-out patients
+    pooled       one model on everybody's patients: needs the data in one place, an upper bound
+    ct only      a federation that has only the CT of every patient; likewise mri only
+    late fusion  no training of its own: the mean of those two models' logits
+
+Each takes the same number of steps with the same settings, DP included, on the same patients; a
+pooled step draws as many patients as all hospitals together. Late fusion averages instead of
+learning weights, so that it costs no held-out patient and no epsilon beyond the two models'.
+
+Baselines release more about the patients than the run's epsilon pays for, so they are allowed
+without DP or on phantoms only (docs/decisions/0011); their ledgers are their own.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from securefed.config import Settings
+from securefed.data.load import FederatedData, HospitalData
+from securefed.model.encoding import tokens_of
+from securefed.model.initial import initial_network
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.patients import PatientTensors
+from securefed.model.scores import Counts, count_scores, metrics, score
+from securefed.model.sharing import flatten, shared_names
+from securefed.model.strategies import build_strategy
+from securefed.record.directory import RunDirectory
+from securefed.simulation.builders import build_trainer, choose_device
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
+from securefed.training.patients import stack, without_ct, without_mri
+from securefed.training.trainer import LocalTrainer
+
+Curve = tuple[tuple[int, float], ...]  # finished rounds, AUC; ascending
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """AUCs on held-out patients; None where a hospital's held-out patients are all of one label.
+
+    Attributes:
+        local: hospital -> AUC of the model it trained alone, on its own held-out patients.
+        ct_only, mri_only: AUC of federations that have only that modality.
+    """
+
+    local: dict[str, float | None]
+    ct_only: float | None
+    mri_only: float | None
+
+    @property
+    def mean_local(self) -> float | None:
+        """Mean over the hospitals."""
+        known = [value for value in self.local.values() if value is not None]
+        return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline's result.
+
+    Attributes:
+        counts: hospital -> histogram of its held-out scores, (2 * BINS,).
+        curve: AUC over the rounds; of `alone` the mean over hospitals; empty where unknown.
+        wall_s: seconds of training and scoring.
+    """
+
+    name: str
+    counts: dict[str, Counts] = field(repr=False)
+    curve: Curve
+    wall_s: float
+
+
+def train_baselines(simulation: Simulation) -> Baselines:
+    """Train the baselines of a finished run; takes about two more runs."""
+    settings, data = simulation.settings, simulation.data
+    folder = simulation.directory.path / "baselines"
+    local = alone(settings, data, folder / "alone").counts
+    final = {
+        kept: metrics(_total(_one_modality(settings, data, folder / f"{kept}-only", kept)[0]))
+        for kept in ("ct", "mri")
+    }
+    return Baselines(
+        local={name: metrics(counts).auc for name, counts in local.items()},
+        ct_only=final["ct"].auc,
+        mri_only=final["mri"].auc,
+    )
+
+
+def alone(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
+    """Each hospital trains by itself."""
+    started = time.perf_counter()
+    counts, curves = {}, []
+    for hospital in data.hospitals:
+        trainer, curve = _train_by_itself(settings, hospital, folder)
+        counts[hospital.name] = trainer.evaluate()
+        if hospital.test:
+            curves.append(curve)
+    return Baseline("alone", counts, _mean(curves), time.perf_counter() - started)
+
+
+def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
+    """One model trained where everybody's patients lie; scored hospital by hospital."""
+    started = time.perf_counter()
+    everybody = HospitalData(
+        "pooled",
+        [patient for hospital in data.hospitals for patient in hospital.train],
+        [patient for hospital in data.hospitals for patient in hospital.test],
+    )
+    training, federation = settings.training, settings.federation
+    asked = federation.clients_per_round or federation.clients
+    batch = training.model_copy(update={"batch_size": training.batch_size * asked})
+    # The limit is of secure aggregation, of which nothing happens here.
+    limit = settings.secure_aggregation.model_copy(update={"max_patients": len(everybody.train)})
+    together = settings.model_copy(update={"training": batch, "secure_aggregation": limit})
+    trainer, curve = _train_by_itself(together, everybody, folder)
+    counts = {
+        hospital.name: count_scores(_logits(trainer, group), group.label)
+        for hospital in data.hospitals
+        if (group := _held_out(settings, hospital, choose_device(settings.device))) is not None
+    }
+    return Baseline("pooled", counts, curve, time.perf_counter() - started)
+
+
+def modalities(
+    settings: Settings, data: FederatedData, folder: Path
+) -> tuple[Baseline, Baseline, Baseline]:
+    """CT only, MRI only, and the late fusion of the two."""
+    started = time.perf_counter()
+    ct, of_ct = _one_modality(settings, data, folder / "ct-only", "ct")
+    mri, of_mri = _one_modality(settings, data, folder / "mri-only", "mri")
+    fused = {
+        hospital.name: count_scores(
+            _mean_logits(of_ct.clients[hospital.name].trainer, of_mri, hospital.name, group),
+            group.label,
+        )
+        for hospital in data.hospitals
+        if (group := _held_out(settings, hospital, of_ct.device)) is not None
+    }
+    return ct, mri, Baseline("late fusion", fused, (), time.perf_counter() - started)
+
+
+def _train_by_itself(
+    settings: Settings, hospital: HospitalData, folder: Path
+) -> tuple[LocalTrainer, Curve]:
+    network, _ = initial_network(settings)
+    directory = RunDirectory(folder)
+    device, federation = choose_device(settings.device), settings.federation
+    trainer, _ = build_trainer(settings, directory, hospital, network, device, "alone")
+    names = shared_names(trainer.network, federation.shared)
+    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
+    shared = flatten(dict(network.named_parameters()), names).astype(np.float64)
+    curve = []
+    for number in range(1, federation.rounds + 1):
+        trainer.receive(shared.astype(np.float32))
+        if (number - 1) % federation.evaluate_every == 0:
+            curve.append((number - 1, metrics(trainer.evaluate()).auc))
+        shared = strategy.step(shared, trainer.train(number).astype(np.float64))
+    trainer.receive(shared.astype(np.float32))
+    curve.append((federation.rounds, metrics(trainer.evaluate()).auc))
+    return trainer, tuple((number, auc) for number, auc in curve if auc is not None)
+
+
+def _one_modality(
+    settings: Settings, data: FederatedData, folder: Path, kept: str
+) -> tuple[Baseline, Simulation]:
+    started = time.perf_counter()
+    silent = settings.exposures.model_copy(update={"record": False})
+    only = open_run(
+        settings.model_copy(update={"exposures": silent}),
+        RunDirectory.create(folder),
+        lambda text: None,
+        resume=False,
+        data=data,
+        view=without_mri if kept == "ct" else without_ct,
+    )
+    curve = [
+        (record.round - 1, record.metrics.auc)
+        for record, _ in only.rounds()
+        if record.metrics and record.metrics.auc is not None
+    ]
+    final = only.evaluate()  # every hospital has the final parameters afterwards
+    if final.metrics and final.metrics.auc is not None:
+        curve.append((only.server.finished, final.metrics.auc))
+    counts = {name: client.trainer.evaluate() for name, client in only.clients.items()}
+    wall_s = time.perf_counter() - started
+    return Baseline(f"{kept} only", counts, tuple(curve), wall_s), only
+
+
+def _held_out(
+    settings: Settings, hospital: HospitalData, device: torch.device
+) -> PatientTensors | None:
+    if not hospital.test:
+        return None
+    return stack(hospital.test, settings.training.max_slices).to(device)
+
+
+def _logits(trainer: LocalTrainer, group: PatientTensors) -> Tensor:
+    """(patients,) logits of images under the trainer's current parameters."""
+    network: DualEncoderNetwork = trainer.network
+    network.eval()
+    return score(network, tokens_of(network, group), encoded=True)
+
+
+def _mean_logits(ct: LocalTrainer, of_mri: Simulation, name: str, group: PatientTensors) -> Tensor:
+    """(patients,) mean logit of both models; of a patient with one modality, that model's."""
+    nothing = torch.zeros_like(group.has_ct)
+    seen = [group.has_ct.any(dim=1), group.has_mri.any(dim=1)]
+    views = [replace(group, has_mri=nothing), replace(group, has_ct=nothing)]
+    trainers = [ct, of_mri.clients[name].trainer]
+    weight = torch.stack(seen).float()  # (2, patients)
+    logits = torch.stack(
+        # Nothing was seen of a patient without that modality: its logit is undefined, not 0.
+        [
+            _logits(trainer, view).where(has, torch.zeros(()))
+            for trainer, view, has in zip(trainers, views, seen, strict=True)
+        ]
+    )
+    return (weight * logits).sum(0) / weight.sum(0)
+
+
+def _mean(curves: Sequence[Curve]) -> Curve:
+    """Mean AUC where every hospital has one."""
+    of_round = [dict(curve) for curve in curves]
+    rounds = sorted(set.intersection(*map(set, of_round))) if of_round else []
+    return tuple((number, fmean(each[number] for each in of_round)) for number in rounds)
+
+
+def _total(baseline: Baseline) -> Counts:
+    total: Counts = np.sum(list(baseline.counts.values()), axis=0)
+    return total

@@ -1,0 +1,1 @@
+"""What travels between hospitals and server: messages, contributions, transports."""

@@ -1,0 +1,192 @@
+"""What an audit knows of a run: the truth of that very run, or a refusal."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from securefed.auditing.subject import canaries_of, exposures_of, subject_of
+from securefed.config import Settings
+from securefed.errors import ConfigurationError, RunError
+from securefed.model.sharing import flatten
+from securefed.record.directory import RunDirectory
+from securefed.simulation.opening import open_run
+from securefed.simulation.results import write_results
+from securefed.simulation.simulation import Simulation
+from securefed.training import canaries
+
+TINY = {
+    "data": {"phantom": {"patients": 10, "test_patients": 4}},
+    "model": {"image_size": 32},
+    "training": {"batch_size": 5, "max_slices": 2},
+    "privacy": {"delta": 1e-3},
+    "federation": {"rounds": 2, "timeout_s": 30.0},
+    "secure_aggregation": {"max_patients": 16},
+    "seed": 4,
+}
+
+
+def settings(**sections: object) -> Settings:
+    merged = dict(TINY)
+    for name, value in sections.items():
+        before = TINY.get(name, {})
+        merged[name] = {**before, **value} if isinstance(before, dict) else value  # type: ignore[dict-item]
+    return Settings.model_validate(merged)
+
+
+def run(wanted: Settings, path: Path) -> Simulation:
+    simulation = open_run(wanted, RunDirectory.create(path), lambda text: None, resume=False)
+    for _ in simulation.rounds():
+        pass
+    write_results(simulation, simulation.evaluate(), None)
+    return simulation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    return run(settings(), tmp_path_factory.mktemp("subject") / "run")
+
+
+@pytest.fixture
+def copy(finished: Simulation, tmp_path: Path) -> Path:
+    shutil.copytree(finished.directory.path, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "recorded", [{}, {"settings": None}, {"settings": {"seed": "x"}}, {"settings": {"new": 1}}]
+)
+def test_a_run_whose_settings_cannot_be_read_is_refused_by_name(
+    copy: Path, recorded: dict[str, object]
+) -> None:
+    (copy / "run.json").write_text(json.dumps(recorded))
+    with pytest.raises(RunError, match=r"run\.json does not hold the settings of a run"):
+        subject_of(copy)
+
+
+def test_the_subject_is_the_run(finished: Simulation) -> None:
+    subject = subject_of(finished.directory.path)
+    assert subject.configuration == "dp+secure"
+    assert subject.seed == 4
+    assert not subject.encoders_train
+    assert (subject.training.rounds, subject.training.local_steps) == (2, 1)
+    assert (subject.training.strategy, subject.training.optimizer) == ("fedadam", "sgd")
+    assert (subject.training.clip_norm, subject.training.delta) == (1.0, 1e-3)
+    assert not subject.training.shared_noise
+    for hospital, source in zip(subject.hospitals, finished.data.hospitals, strict=True):
+        client = finished.clients[hospital.name]
+        assert hospital.name == source.name
+        assert (len(hospital.train), len(hospital.held_out)) == (10, 4)
+        labels = [patient.label for patient in source.train]
+        assert hospital.train.label.tolist() == labels
+        assert hospital.train.ct.dtype == torch.uint8
+        event = client.trainer.event
+        assert event is not None
+        assert hospital.sample_rate == event.sample_rate == 0.5
+        assert hospital.noise_multiplier == event.noise_multiplier > 0
+        assert hospital.claimed_epsilon == finished.spent()[hospital.name]
+        assert 0 < hospital.claimed_epsilon <= 8
+
+
+def test_the_network_is_the_one_that_the_run_began_with(finished: Simulation) -> None:
+    state = torch.get_rng_state()
+    subject = subject_of(finished.directory.path)
+    assert torch.equal(torch.get_rng_state(), state), "an audit leaves torch's generator alone"
+    ours, theirs = subject.network.state_dict(), finished.network.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    vector = flatten(dict(subject.network.named_parameters()), list(subject.shared))
+    first = exposures_of(finished.directory.path, ["server"])["server"].rounds[0]
+    assert np.array_equal(first.shared, vector)
+
+
+def test_nothing_of_a_patient_is_in_the_repr(finished: Simulation) -> None:
+    text = repr(subject_of(finished.directory.path))
+    assert "tensor" not in text.lower()
+    assert len(text) < 2000
+
+
+def test_every_observer_has_its_exposure(finished: Simulation) -> None:
+    found = exposures_of(finished.directory.path, ["server", "peer", "coalition", "outsider"])
+    assert [seen.observer for seen in found.values()] == list(found)
+    assert found["peer"].members == ("hospital-2",)
+    assert found["coalition"].members == ("hospital-2", "hospital-3", "hospital-4")
+    named = exposures_of(finished.directory.path, ["peer", "coalition"], "hospital-3")
+    assert named["peer"].members == ("hospital-3",)
+    assert "hospital-3" not in named["coalition"].members
+    with pytest.raises(ConfigurationError, match="got nobody"):
+        exposures_of(finished.directory.path, ["peer"], "nobody")
+
+
+def test_without_privacy_nothing_is_claimed(tmp_path: Path) -> None:
+    run(settings(privacy={"dp": False}), tmp_path / "run")
+    subject = subject_of(tmp_path / "run")
+    assert subject.training.clip_norm is None
+    for hospital in subject.hospitals:
+        assert (hospital.claimed_epsilon, hospital.noise_multiplier) == (None, 0.0)
+        assert hospital.sample_rate == 0.5
+
+
+def test_with_slices_as_records_the_rate_is_per_slice(tmp_path: Path) -> None:
+    simulation = run(settings(privacy={"unit": "image"}), tmp_path / "run")
+    for hospital in subject_of(tmp_path / "run").hospitals:
+        event = simulation.clients[hospital.name].trainer.event
+        assert event is not None
+        assert hospital.sample_rate == event.sample_rate < 0.5
+
+
+def test_under_shared_noise_a_hospital_adds_its_share(tmp_path: Path) -> None:
+    run(settings(privacy={"epsilon": 50.0, "placement": "distributed"}), tmp_path / "run")
+    subject = subject_of(tmp_path / "run")
+    assert subject.training.shared_noise
+    (share,) = {hospital.noise_multiplier for hospital in subject.hospitals}
+    noise = json.loads((tmp_path / "run" / "exposures" / "jobs.jsonl").read_text())["noise"]
+    assert share == noise["share_sigma"] / noise["clip_steps"]
+    # Two counted shares (three survivors less one colluder) make up the whole noise.
+    assert noise["counted"] == 2
+
+
+def test_canaries_choose_the_victim(tmp_path: Path, finished: Simulation) -> None:
+    assert canaries_of(finished.directory.path) is None
+    run(settings(canaries={"count": 8, "hospital": 3}), tmp_path / "run")
+    held = canaries_of(tmp_path / "run")
+    assert held is not None
+    assert (held.hospital, held.included.size) == ("hospital-3", 8)
+    found = exposures_of(tmp_path / "run", ["peer", "coalition"])
+    assert found["coalition"].members == ("hospital-1", "hospital-2", "hospital-4")
+    assert found["peer"].members == ("hospital-4",)
+    # Canaries are no patients: the truth is what it was.
+    assert [len(each.train) for each in subject_of(tmp_path / "run").hospitals] == [10] * 4
+    (tmp_path / "run" / "hospitals" / "hospital-3" / canaries.FILE).unlink()
+    with pytest.raises(RunError):
+        canaries_of(tmp_path / "run")
+
+
+def test_other_patients_are_refused(copy: Path) -> None:
+    about = json.loads((copy / "run.json").read_text())
+    about["settings"]["seed"] = 5
+    (copy / "run.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match="patients differ") as refused:
+        subject_of(copy)
+    assert "very same scans" in str(refused.value.hint)
+
+
+def test_an_unfinished_run_and_a_missing_ledger_are_refused(copy: Path) -> None:
+    (copy / "hospitals" / "hospital-2" / "ledger.sqlite").unlink()
+    with pytest.raises(RunError, match="hospital-2 has no ledger"):
+        subject_of(copy)
+    (copy / "summary.json").unlink()
+    with pytest.raises(RunError, match="not finished") as refused:
+        subject_of(copy)
+    assert "--resume" in str(refused.value.hint)

@@ -1,0 +1,165 @@
+"""A server that sends hospitals different parameters: dropped, aborted, or noise; never a sum.
+
+The lie is told on the wire, between the real server's code and real hospitals. `Meddler` swaps the
+shared parameters of some hospitals and, if asked to, passes their masked vectors off as answers to
+what everybody else got, which is what a server that lies on purpose would do.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from protocols import messages as protocol
+from securefed.config import Settings
+from securefed.data.load import FederatedData
+from securefed.data.source import load_data
+from securefed.errors import RoundAborted
+from securefed.record.directory import RunDirectory
+from securefed.server.summation import SecureSummation
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
+from securefed.wire import messages
+from securefed.wire.messages import Reply, Request
+from securefed.wire.transport import Transport
+
+torch.set_num_threads(1)
+
+TINY = {
+    "data": {"phantom": {"patients": 10, "test_patients": 4}},
+    "model": {"image_size": 32},
+    "training": {"batch_size": 5, "max_slices": 4},
+    "privacy": {"dp": False, "delta": 1e-3},
+    "secure_aggregation": {"enabled": True, "max_patients": 16},
+    "federation": {"shared": "classifier", "rounds": 2, "timeout_s": 30.0},
+    "exposures": {"record": False},
+}
+ONE = frozenset({"hospital-2"})
+TWO = frozenset({"hospital-2", "hospital-4"})
+
+
+class Meddler:
+    """A transport that sends some hospitals other shared parameters than the rest."""
+
+    def __init__(self, inner: Transport, swapped: frozenset[str], *, pretend: bool) -> None:
+        self.inner = inner
+        self.swapped = swapped
+        self.pretend = pretend
+
+    def clients(self) -> list[str]:
+        return self.inner.clients()
+
+    def stage(self, requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:
+        sent = {n: self._swap(d) if n in self.swapped else d for n, d in requests.items()}
+        replies = self.inner.stage(sent, deadline_s)
+        if self.pretend and messages.decode_request(next(iter(sent.values()))).stage == "work":
+            (honest, *_) = (n for n in replies if n not in self.swapped)
+            body = messages.decode_reply(replies[honest]).body
+            claimed = _head(body)[0].binding
+            return {name: _claiming(data, claimed) for name, data in replies.items()}
+        return replies
+
+    def _swap(self, data: bytes) -> bytes:
+        request = messages.decode_request(data)
+        if request.stage != "work":
+            return data
+        other = messages.vector_from_bytes(request.shared) + np.float32(0.5)
+        changed = msgspec.structs.replace(request, shared=messages.vector_to_bytes(other))
+        return messages.encode(changed)
+
+
+def _head(body: bytes) -> tuple[protocol.MaskedHead, NDArray[np.uint32]]:
+    start = -(-(4 + int.from_bytes(body[:4], "big")) // 4) * 4
+    return protocol.decode_masked(body, (len(body) - start) // 4)
+
+
+def _claiming(data: bytes, binding: bytes) -> bytes:
+    reply: Reply = messages.decode_reply(data)
+    head, words = _head(reply.body)
+    lie = msgspec.structs.replace(head, binding=binding)
+    body = protocol.encode_masked(lie, words)[0].getvalue()
+    return messages.encode(msgspec.structs.replace(reply, body=body))
+
+
+@pytest.fixture(scope="module")
+def patients() -> FederatedData:
+    return load_data(Settings.model_validate(TINY))
+
+
+@pytest.fixture
+def run(tmp_path: Path, patients: FederatedData) -> Simulation:
+    directory = RunDirectory.create(tmp_path / "run")
+    wanted = Settings.model_validate(TINY)
+    return open_run(wanted, directory, lambda text: None, resume=False, data=patients)
+
+
+def meddle(run: Simulation, swapped: frozenset[str], *, pretend: bool = False) -> SecureSummation:
+    summation = run.server._summation
+    assert isinstance(summation, SecureSummation)
+    summation._transport = Meddler(summation._transport, swapped, pretend=pretend)
+    return summation
+
+
+def work(run: Simulation) -> Request:
+    shared = messages.vector_to_bytes(run.server.shared.astype(np.float32))
+    return Request(round=1, stage="work", train=True, evaluate=True, shared=shared)
+
+
+def test_an_honest_server_drops_the_hospital_that_worked_on_other_parameters(run: Simulation):
+    summed = meddle(run, ONE).sum(work(run), run.server.plan.clients, None)
+    assert summed.survivors == ("hospital-1", "hospital-3", "hospital-4")
+    assert summed.dropped["hospital-2"].startswith("StatementMismatch")
+    assert summed.total.patients == 30
+    assert summed.total.counts.sum() == 12
+
+
+def test_nothing_opens_for_too_few_that_got_the_same(run: Simulation):
+    before = run.server.shared.copy()
+    meddle(run, TWO)
+    record = next(run.server.train())
+    assert record.survivors == ()
+    assert "hospital-2: StatementMismatch" in record.aborted
+    assert "hospital-4: StatementMismatch" in record.aborted
+    assert np.array_equal(run.server.shared, before)
+
+
+def test_a_server_that_pretends_opens_noise(run: Simulation):
+    """Three hospitals agree and open the sum. Of noise, the word that counts patients is 40 with a
+    probability of 2^-32, and small with one of 2^-25."""
+    summed = meddle(run, ONE, pretend=True).sum(work(run), run.server.plan.clients, None)
+    assert summed.survivors == run.server.plan.clients
+    assert summed.total.patients > 128
+    assert np.median(summed.total.counts) > 2**20  # true counts are below 17
+
+
+def test_a_server_that_pretends_gets_no_shares_from_groups_below_the_threshold(run: Simulation):
+    with pytest.raises(RoundAborted) as caught:
+        meddle(run, TWO, pretend=True).sum(work(run), run.server.plan.clients, None)
+    assert "CohortEquivocation" in str(caught.value.hint)
+
+
+def test_who_is_asked_the_same_notices_nothing(run: Simulation):
+    summed = meddle(run, frozenset()).sum(work(run), run.server.plan.clients, None)
+    assert not summed.dropped
+    assert summed.total.patients == 40
+    assert summed.total.counts.sum() == 16
+
+
+def test_a_statement_covers_round_flags_and_every_byte_of_the_parameters():
+    base = Request(round=1, stage="work", train=True, shared=bytes(8))
+    changes = (
+        {"round": 2},
+        {"train": False},
+        {"evaluate": True},
+        {"shared": bytes(7) + b"\x01"},
+        {"shared": bytes(12)},
+    )
+    requests = [base, *(msgspec.structs.replace(base, **change) for change in changes)]
+    assert len({messages.statement_of(each) for each in requests}) == len(requests)
+    # The body is each hospital's own.
+    with_body = msgspec.structs.replace(base, body=b"boxes")
+    assert messages.statement_of(with_body) == messages.statement_of(base)

@@ -1,0 +1,362 @@
+"""Rounds whose noise is shared out: one DP-SGD step over the union of hospitals."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+
+from protocols.errors import ValueOutOfRange
+from securefed.config import Settings
+from securefed.data.load import FederatedData
+from securefed.data.source import load_data
+from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.model.scores import COUNTS
+from securefed.privacy.accounting import epsilon
+from securefed.privacy.distributed import calibrate
+from securefed.privacy.noise import SeededSource
+from securefed.privacy.ring_code import RingCode
+from securefed.record import recording as adversary
+from securefed.record.directory import RunDirectory
+from securefed.simulation.builders import build_ring, secure_rules
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
+from securefed.training.patients import stack
+from securefed.training.private import patient_gradients, poisson_sample
+from securefed.training.trainer import LocalTrainer
+from securefed.wire.shared_noise import DistributedLayout
+
+TINY: dict[str, dict[str, Any]] = {
+    "data": {"phantom": {"patients": 10, "test_patients": 4}},
+    "model": {"image_size": 32},
+    "training": {"batch_size": 5, "max_slices": 4, "learning_rate": 0.5},
+    "privacy": {"placement": "distributed", "delta": 1e-3, "seeded_noise": True},
+    "federation": {
+        "rounds": 3,
+        "evaluate_every": 2,
+        "timeout_s": 30.0,
+        "strategy": "fedavg",
+        "shared": "fusion+classifier",
+    },
+}
+
+
+def settings(**sections: dict[str, Any]) -> Settings:
+    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
+    return Settings.model_validate(merged)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def patients() -> FederatedData:
+    return load_data(settings())
+
+
+def start(
+    wanted: Settings, path: Path, patients: FederatedData, *, resume: bool = False
+) -> Simulation:
+    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
+    return open_run(wanted, directory, lambda text: None, resume=resume, data=patients)
+
+
+def code_of(simulation: Simulation) -> RingCode:
+    layout = simulation.clients["hospital-1"]._layout
+    assert isinstance(layout, DistributedLayout)
+    return layout.code
+
+
+def clipped_sum(trainer: LocalTrainer, code: RingCode, seed: int, round_number: int) -> np.ndarray:
+    """What the trainer's patients contribute, clipped one by one in plain loops."""
+    source = SeededSource(seed, "training", trainer.name, round_number, 0)
+    rows = poisson_sample(len(trainer._records), trainer._rate, source)
+    total = np.zeros(code.parameters)
+    for row in rows:
+        patient = trainer._records[torch.tensor([int(row)])]
+        gradients = patient_gradients(trainer.network, trainer._loss_of_record, vars(patient))
+        flat = torch.cat([gradients[name].flatten() for name in trainer._shared])
+        vector = flat.double().numpy()
+        total += vector * min(1.0, code.clip_norm / float(np.linalg.norm(vector)))
+    return total
+
+
+def test_server_takes_one_step_over_the_union_with_the_stated_noise(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    """The residual is N(0, 4 shares): two-sided chi-square over 354 values, false alarms 1e-6."""
+    # Little noise and a clipping norm that binds, so that a wrong gradient would show.
+    wanted = settings(privacy={"epsilon": 1000.0, "clip_norm": 0.02}, federation={"rounds": 1})
+    simulation = start(wanted, tmp_path / "run", patients)
+    code = code_of(simulation)
+    before = simulation.server.shared.copy()
+    trainers = [client.trainer for client in simulation.clients.values()]
+    for trainer in trainers:
+        trainer.receive(before.astype(np.float32))
+    gradients = sum(clipped_sum(trainer, code, wanted.seed, 1) for trainer in trainers)
+    next(simulation.rounds())
+    step = -wanted.training.learning_rate / 20  # four hospitals, five patients expected at each
+    residual = (simulation.server.shared - before) / step - gradients
+    share = code.noise.share_sigma * code.clip_norm / code.noise.clip_steps
+    assert np.linalg.norm(gradients) > 1.5 * np.linalg.norm(residual)
+    low, high = chi2.ppf([5e-7, 1 - 5e-7], residual.size)
+    assert low < (residual**2).sum() / (4 * share**2) < high
+    # The noise of the fewest survivors less the curious one is what the accountant was told.
+    counted = share * math.sqrt(code.noise.counted) / code.clip_norm
+    event = simulation.clients["hospital-1"].trainer.event
+    assert event is not None
+    assert event.noise_multiplier <= counted < event.noise_multiplier * 1.01
+
+
+@pytest.mark.parametrize(("clients", "colluding"), [(3, 0), (4, 1), (5, 2), (9, 1)])
+def test_calibration_counts_the_fewest_survivors_the_protocol_allows_less_the_colluding(
+    clients: int, colluding: int, patients: FederatedData
+) -> None:
+    wanted = settings(privacy={"colluding": colluding}, federation={"clients": clients})
+    code = build_ring(wanted, patients, 354)
+    assert code is not None
+    rules = secure_rules(wanted, 1)
+    assert rules.minimum_cohort == clients
+    assert code.noise.counted == rules.threshold(clients) - colluding
+
+
+def test_round_rules_of_the_run_are_those_that_were_calibrated_for(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    summation: Any = simulation.server._summation
+    rules = summation._rules.for_round(summation._roster, 1, list(simulation.clients))
+    assert rules.minimum_survivors == code_of(simulation).noise.counted + 1
+    assert rules.vector_length == 512 + 2 + COUNTS
+
+
+def test_ledger_records_the_rounds_and_on_whose_noise_they_relied(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    wanted = settings()
+    simulation = start(wanted, tmp_path / "run", patients)
+    for _ in simulation.rounds():
+        pass
+    for ledger in simulation.ledgers.values():
+        history = ledger.history()
+        assert [(event.steps, event.noise_from) for event in history] == [(1, 2)] * 3
+        assert 0.95 * wanted.privacy.epsilon < epsilon(history, 1e-3) <= wanted.privacy.epsilon
+    assert any("2 of a round's hospitals" in note for note in simulation.notes)
+
+
+def test_shared_noise_is_smaller_than_that_of_every_hospital_alone(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    local = start(settings(privacy={"placement": "local"}), tmp_path / "local", patients)
+    shared = start(settings(), tmp_path / "shared", patients)
+    event = local.clients["hospital-1"].trainer.event
+    assert event is not None
+    noise = code_of(shared).noise
+    ratio = noise.share_sigma / noise.clip_steps / event.noise_multiplier
+    assert ratio == pytest.approx(1 / math.sqrt(2), rel=0.01)
+
+
+def fail_in_round(trainer: LocalTrainer, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = trainer.train_in_ring
+
+    def maybe(round_number: int) -> Any:
+        if round_number == bad:
+            raise RunError("the network is down")
+        return train(round_number)
+
+    monkeypatch.setattr(trainer, "train_in_ring", maybe)
+
+
+def test_one_hospital_may_drop_and_the_rest_divide_by_their_own_batch(
+    tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    fail_in_round(simulation.clients["hospital-2"].trainer, 2, monkeypatch)
+    records = [record for record, _ in simulation.rounds()]
+    assert [len(record.survivors) for record in records] == [4, 3, 4]
+    assert records[1].patients == 30
+
+
+def test_fewer_survivors_than_were_calibrated_for_are_never_unmasked(
+    tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    for name in ("hospital-1", "hospital-2"):
+        fail_in_round(simulation.clients[name].trainer, 2, monkeypatch)
+    rounds = simulation.rounds()
+    next(rounds)
+    before = simulation.server.shared.copy()
+    record, _ = next(rounds)
+    assert record.aborted
+    assert np.array_equal(simulation.server.shared, before)
+    seen = adversary.sightings(tmp_path / "run" / "exposures")
+    assert "unmask" not in {each.stage for each in seen if each.round == 2}
+    # The round counts for those who sent their part, all the same.
+    assert len(simulation.ledgers["hospital-3"].history()) == 2
+
+
+def test_resume_continues_bit_for_bit_where_the_noise_is_seeded(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    whole = start(settings(), tmp_path / "whole", patients)
+    for _ in whole.rounds():
+        pass
+    first = start(settings(), tmp_path / "parts", patients)
+    next(first.rounds())
+    second = start(settings(), tmp_path / "parts", patients, resume=True)
+    for _ in second.rounds():
+        pass
+    assert np.array_equal(whole.server.shared, second.server.shared)
+    assert whole.spent() == second.spent()
+
+
+def test_evaluation_counts_are_exact_beside_the_noise(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(federation={"rounds": 1}), tmp_path / "run", patients)
+    final = simulation.evaluate()
+    assert final.metrics is not None
+    assert final.metrics.patients == sum(len(each.test) for each in patients.hospitals)
+    assert all(ledger.history() == [] for ledger in simulation.ledgers.values())
+
+
+def test_noise_is_solved_at_the_largest_sampling_rate(patients: FederatedData) -> None:
+    sizes = []
+    for count in (10, 6):
+        smaller = FederatedData(
+            [
+                *patients.hospitals[:3],
+                type(patients.hospitals[3])(
+                    patients.hospitals[3].name,
+                    patients.hospitals[3].train[:count],
+                    patients.hospitals[3].test,
+                ),
+            ],
+            patients.fingerprint,
+            patients.warnings,
+        )
+        code = build_ring(settings(), smaller, 354)
+        assert code is not None
+        sizes.append(code.noise.noise_multiplier)
+    assert sizes[1] > sizes[0] * 1.1
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("privacy", "dp", False),
+        ("privacy", "unit", "image"),
+        ("secure_aggregation", "enabled", False),
+        ("training", "local_steps", 2),
+        ("training", "optimizer", "adam"),
+        ("federation", "shared", "classifier"),
+        ("federation", "strategy", "fedprox"),
+    ],
+)
+def test_settings_that_would_void_the_guarantee_are_refused(
+    section: str, key: str, value: object
+) -> None:
+    changed = {section: {key: value}}
+    with pytest.raises(ValueError, match=f"distributed needs {section}.{key}"):
+        settings(**changed)
+    settings(**changed | {"privacy": {**changed.get("privacy", {}), "placement": "local"}})
+
+
+def test_trained_encoders_have_to_be_shared() -> None:
+    with pytest.raises(ValueError, match=r"distributed needs federation\.shared: all"):
+        settings(model={"train_encoders": True})
+    settings(model={"train_encoders": True}, federation={"shared": "all"})
+
+
+def test_more_colluding_hospitals_than_the_sum_withstands_are_refused(
+    patients: FederatedData,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"privacy\.colluding: 2 hospitals"):
+        build_ring(settings(privacy={"colluding": 2}), patients, 354)
+
+
+def test_noise_that_does_not_fit_the_ring_is_refused_before_the_run(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    wanted = settings(privacy={"epsilon": 0.011}, federation={"rounds": 100_000})
+    with pytest.raises((PrivacyError, ConfigurationError)):
+        start(wanted, tmp_path / "run", patients)
+
+
+def test_a_plan_with_shared_noise_gives_nothing_outside_the_ring(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    with pytest.raises(ValueError, match="in the ring only"):
+        simulation.clients["hospital-1"].trainer.train(1)
+    local = start(settings(privacy={"placement": "local"}), tmp_path / "local", patients)
+    with pytest.raises(ValueError, match="only a plan with shared noise"):
+        local.clients["hospital-1"].trainer.train_in_ring(1)
+
+
+@pytest.mark.parametrize("changes", [{"shared": "classifier"}, {"local_steps": 2}])
+def test_a_trainer_refuses_shared_noise_for_more_than_one_shared_step(
+    changes: dict[str, Any], tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(), tmp_path / "run", patients)
+    trainer = simulation.clients["hospital-1"].trainer
+    images = stack(patients.hospitals[0].train, 4)
+    plan = replace(trainer._plan, **changes)
+    ledger = simulation.ledgers["hospital-1"]
+    with pytest.raises(ConfigurationError, match="one step on shared parameters"):
+        LocalTrainer("hospital-1", trainer.network, images, images, plan, ledger, "run-2")
+
+
+LAYOUT = DistributedLayout(
+    code=RingCode(
+        3, 1.0, calibrate(1.0, dimension=4, rounds=9, counted=2, hospitals=3, expected_batch=9)
+    ),
+    clients=3,
+    max_patients=50,
+    batch_size=8,
+    learning_rate=0.5,
+)
+ZEROS = np.zeros(COUNTS, np.int64)
+
+
+def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
+    counts = np.arange(COUNTS, dtype=np.int64) % 7
+    source = SeededSource(1, "layout")
+    rows = np.array([[0.6, 0.0, -0.8], [0.1, 0.2, 0.3]])
+    words = [
+        LAYOUT.code.quantise(rows[i : i + 1], 4, source)[0].astype(np.uint32) for i in range(2)
+    ]
+    total = LAYOUT.encode(words[0], 50, 8, counts) + LAYOUT.encode(words[1], 7, 5, counts)
+    assert total.shape == (LAYOUT.words,)
+    decoded = LAYOUT.decode(total, 4)
+    assert decoded.patients == 57
+    assert np.array_equal(decoded.counts, 2 * counts)
+    assert decoded.mean_update is not None
+    assert np.allclose(decoded.mean_update, -0.5 / 13 * rows.sum(axis=0), atol=1e-4)
+
+
+def test_a_round_that_only_evaluates_has_no_update_and_no_noise() -> None:
+    words = LAYOUT.encode(None, 0, 0, ZEROS)
+    assert not words.any()
+    assert LAYOUT.decode(words, 1).mean_update is None
+
+
+def test_layout_refuses_what_does_not_belong() -> None:
+    with pytest.raises(RunError, match="nothing was sent"):
+        LAYOUT.encode(np.zeros(3, np.uint32), 1, 1, ZEROS)
+    with pytest.raises(RunError, match="nothing was sent"):
+        LAYOUT.encode(None, 1, 1, ZEROS[1:])
+    with pytest.raises(ValueOutOfRange):
+        LAYOUT.encode(None, 51, 1, ZEROS)
+    with pytest.raises(ValueOutOfRange):
+        LAYOUT.encode(None, 1, 9, ZEROS)

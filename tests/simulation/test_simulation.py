@@ -1,0 +1,298 @@
+"""A whole federation, hospitals and server, with real messages between them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from securefed.config import Settings
+from securefed.data.load import FederatedData
+from securefed.data.source import load_data
+from securefed.errors import RunError
+from securefed.model.network import DualEncoderNetwork
+from securefed.model.sharing import flatten, shared_names
+from securefed.record import recording as adversary
+from securefed.record.directory import RunDirectory
+from securefed.server.rounds import RoundRecord
+from securefed.simulation.opening import open_run
+from securefed.simulation.simulation import Simulation
+from securefed.training.trainer import LocalTrainer
+from securefed.wire import messages
+
+TINY = {
+    "data": {"phantom": {"patients": 10, "test_patients": 4}},
+    "model": {"image_size": 32},
+    "training": {"batch_size": 5, "max_slices": 4},
+    "privacy": {"dp": False, "delta": 1e-3, "seeded_noise": True},
+    "federation": {"shared": "classifier", "rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
+}
+
+
+def settings(**sections: dict[str, object]) -> Settings:
+    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
+    return Settings.model_validate(merged)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def patients() -> FederatedData:
+    return load_data(settings())
+
+
+def start(
+    wanted: Settings, path: Path, patients: FederatedData | None, *, resume: bool = False
+) -> Simulation:
+    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
+    return open_run(wanted, directory, lambda text: None, resume=resume, data=patients)
+
+
+def finish(simulation: Simulation) -> list[RoundRecord]:
+    return [record for record, _ in simulation.rounds()]
+
+
+def parameters(network: DualEncoderNetwork) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+
+def secure(enabled: bool, **federation: object) -> Settings:
+    return settings(
+        secure_aggregation={"enabled": enabled, "max_patients": 16}, federation=federation
+    )
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedadam"])
+def test_secure_aggregation_gives_the_model_of_plain_averaging(
+    strategy: str, tmp_path: Path, patients: FederatedData
+) -> None:
+    plain = start(secure(False, strategy=strategy), tmp_path / "plain", patients)
+    masked = start(secure(True, strategy=strategy), tmp_path / "secure", patients)
+    finish(plain)
+    records = finish(masked)
+    assert all(len(record.survivors) == 4 for record in records)
+    layout = masked.clients["hospital-1"]._layout
+    bound = 4 * layout.error_bound(clients=4, patients=40)
+    if strategy == "fedadam":
+        bound *= 1000  # Adam divides a coordinate's first small updates by their own size
+    assert bound < 1e-4
+    assert np.abs(plain.server.shared - masked.server.shared).max() <= bound + 1e-7
+    moved = np.abs(plain.server.shared - masked_start(masked)).max()
+    assert moved > 1e-3, "the model must have moved for the comparison to mean anything"
+
+
+def masked_start(simulation: Simulation) -> np.ndarray:
+    names = shared_names(simulation.network, simulation.settings.federation.shared)
+    return flatten(dict(simulation.network.named_parameters()), names)
+
+
+def test_evaluation_counts_of_a_masked_run_are_those_in_the_clear(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    results = []
+    for enabled in (False, True):
+        simulation = start(secure(enabled, rounds=1), tmp_path / str(enabled), patients)
+        (record,) = finish(simulation)
+        results.append((record.patients, record.metrics))
+    assert results[0] == results[1]
+    assert results[0][0] == 40
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_resume_continues_bit_for_bit(
+    private: bool, tmp_path: Path, patients: FederatedData
+) -> None:
+    wanted = settings(privacy={"dp": private})
+    whole = start(wanted, tmp_path / "whole", patients)
+    finish(whole)
+
+    first = start(wanted, tmp_path / "parts", patients)
+    for record, _ in first.rounds():
+        if record.round == 2:
+            break
+    second = start(wanted, tmp_path / "parts", patients, resume=True)
+    assert second.server.finished == 2
+    finish(second)
+
+    assert np.array_equal(whole.server.shared, second.server.shared)
+    for name in whole.clients:
+        ours = parameters(whole.clients[name].trainer.network)
+        theirs = parameters(second.clients[name].trainer.network)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert whole.spent() == second.spent()
+
+
+def test_resume_refuses_other_patients(tmp_path: Path, patients: FederatedData) -> None:
+    finish(start(secure(False, rounds=1), tmp_path / "run", patients))
+    changed = FederatedData(patients.hospitals, "0" * 64, patients.warnings)
+    with pytest.raises(RunError, match="patients differ"):
+        start(secure(False, rounds=1), tmp_path / "run", changed, resume=True)
+
+
+def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    wanted = settings(privacy={"dp": True, "seeded_noise": False})
+    first = start(wanted, tmp_path / "run", patients)
+    rounds = first.rounds()
+    next(rounds)
+    # The crash: round 2 was reserved and trained, and its check point never came.
+    for client in first.clients.values():
+        client.trainer.train(2)
+    second = start(wanted, tmp_path / "run", patients, resume=True)
+    assert second.server.plan.rounds == 3
+    assert any("crash" in note for note in second.notes)
+    finish(second)
+    assert all(epsilon <= wanted.privacy.epsilon for epsilon in second.spent().values())
+    assert all(len(ledger.history()) >= 1 for ledger in second.ledgers.values())
+
+
+def fail_in_round(trainer: LocalTrainer, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = trainer.train
+
+    def maybe(round_number: int) -> messages.Vector:
+        if round_number == bad:
+            raise RunError("the scanner is on fire")
+        return train(round_number)
+
+    monkeypatch.setattr(trainer, "train", maybe)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_failing_hospital_is_dropped_and_comes_back(
+    enabled: bool, tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = start(secure(enabled), tmp_path / "run", patients)
+    fail_in_round(simulation.clients["hospital-2"].trainer, 2, monkeypatch)
+    records = finish(simulation)
+    assert [len(record.survivors) for record in records] == [4, 3, 4, 4]
+    assert "hospital-2" in records[1].dropped
+    assert records[1].patients == 30
+    # The reason that reaches the server is a kind of error, never the hospital's own words.
+    assert "fire" not in str(records[1].dropped)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_round_below_the_threshold_aborts_and_changes_nothing(
+    enabled: bool, tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = secure(enabled, minimum_clients=3)
+    simulation = start(wanted, tmp_path / "run", patients)
+    for name in ("hospital-1", "hospital-2"):
+        fail_in_round(simulation.clients[name].trainer, 2, monkeypatch)
+    before = None
+    for record, line in simulation.rounds():
+        if record.round == 1:
+            before = simulation.server.shared.copy()
+        if record.round == 2:
+            assert record.aborted
+            assert line["aborted"]
+            assert record.survivors == ()
+            assert np.array_equal(simulation.server.shared, before)
+        if record.round == 3:
+            assert not record.aborted
+    stages = {
+        seen.stage
+        for seen in adversary.sightings(tmp_path / "run" / "exposures")
+        if seen.round == 2
+    }
+    assert "unmask" not in stages, "nothing may be opened in an aborted round"
+
+
+def test_a_slow_hospital_misses_the_deadline_and_the_round_goes_on(
+    tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = start(secure(True, timeout_s=3.0, rounds=2), tmp_path / "run", patients)
+    trainer = simulation.clients["hospital-3"].trainer
+    released = threading.Event()
+    train = trainer.train
+
+    def slow(round_number: int) -> messages.Vector:
+        if round_number == 1:
+            released.wait(20)
+        return train(round_number)
+
+    monkeypatch.setattr(trainer, "train", slow)
+    rounds = simulation.rounds()
+    first, _ = next(rounds)
+    released.set()
+    assert "hospital-3" in first.dropped
+    assert len(first.survivors) == 3
+    time.sleep(0.3)  # it finishes its late work, whose reply nobody takes
+    second, _ = next(rounds)
+    assert len(second.survivors) == 4
+
+
+def test_a_sampled_cohort_changes_from_round_to_round(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(secure(True, clients_per_round=3, rounds=6), tmp_path / "run", patients)
+    records = finish(simulation)
+    assert all(len(record.survivors) == 3 for record in records)
+    assert len({record.cohort for record in records}) > 1
+
+
+def captured_updates(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> list[messages.Vector]:
+    updates: list[messages.Vector] = []
+    for client in simulation.clients.values():
+        train = client.trainer.train
+
+        def keep(round_number: int, train: object = train) -> messages.Vector:
+            update: messages.Vector = train(round_number)  # type: ignore[operator]
+            updates.append(update)
+            return update
+
+        monkeypatch.setattr(client.trainer, "train", keep)
+    return updates
+
+
+def test_the_recorded_messages_show_updates_only_without_secure_aggregation(
+    tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for enabled in (False, True):
+        folder = tmp_path / str(enabled)
+        simulation = start(secure(enabled, rounds=1), folder, patients)
+        updates = captured_updates(simulation, monkeypatch)
+        finish(simulation)
+        wire = (folder / "exposures" / "messages.bin").read_bytes()
+        assert len(updates) == 4
+        for update in updates:
+            assert (messages.vector_to_bytes(update) in wire) is not enabled
+            layout = simulation.clients["hospital-1"]._layout
+            encoded = layout.encode(update, 10, np.zeros(layout.words - len(update) - 1, np.int64))
+            assert encoded[: len(update)].tobytes() not in wire
+
+
+def test_every_byte_on_the_wire_is_counted_and_recorded(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(secure(True, rounds=2), tmp_path / "run", patients)
+    finish(simulation)
+    lines = [line for line in simulation.directory.read_metrics() if line["client"] is None]
+    counted = sum(line["bytes_up"] + line["bytes_down"] for line in lines)
+    seen = list(adversary.sightings(tmp_path / "run" / "exposures"))
+    assert counted == sum(each.size for each in seen)
+    for each in seen[:10]:
+        assert len(adversary.content(tmp_path / "run" / "exposures", each)) == each.size
+
+
+def test_after_the_first_round_keys_and_shares_ride_on_other_messages(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    finish(start(secure(True, rounds=3), tmp_path / "run", patients))
+    stages: dict[int, set[str]] = {}
+    for seen in adversary.sightings(tmp_path / "run" / "exposures"):
+        stages.setdefault(seen.round, set()).add(seen.stage)
+    assert stages[1] == {"advertise", "share", "work", "confirm", "unmask"}
+    assert stages[2] == stages[3] == {"work", "confirm", "unmask"}

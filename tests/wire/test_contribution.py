@@ -1,0 +1,177 @@
+"""Secure FedAvg against FedAvg in the clear, within the bound that is stated before a run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from protocols.errors import BadVector, InvalidRules, ValueOutOfRange, WouldOverflow
+from securefed.errors import RunError
+from securefed.model.scores import COUNTS
+from securefed.wire.contribution import ContributionLayout, plain_total
+
+Contribution = tuple[NDArray[np.float32], int, NDArray[np.int64]]
+
+
+@dataclass
+class Case:
+    """A federation's layout, everybody's contributions, and who survives."""
+
+    layout: ContributionLayout
+    contributions: list[Contribution]
+    survivors: list[int]
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> Case:
+    clients = draw(st.integers(1, 9))
+    layout = ContributionLayout(
+        parameters=draw(st.integers(1, 12)),
+        clients=clients,
+        value_range=draw(st.sampled_from([1e-3, 0.5, 4.0, 1000.0])),
+        max_patients=draw(st.integers(1, 20_000)),
+    )
+    limit = float(np.nextafter(np.float32(layout.value_range), np.float32(0)))
+    entries = st.floats(-limit, limit, width=32)
+    contributions = []
+    for _ in range(clients):
+        counts = np.zeros(COUNTS, np.int64)
+        counts[draw(st.integers(0, COUNTS - 1))] = draw(st.integers(0, layout.max_patients))
+        update = draw(arrays.arrays(np.float32, layout.parameters, elements=entries))
+        contributions.append((update, draw(st.integers(1, layout.max_patients)), counts))
+    everybody = st.lists(st.integers(0, clients - 1), min_size=1, unique=True)
+    return Case(layout, contributions, draw(everybody))
+
+
+def _summed(layout: ContributionLayout, contributions: list[Contribution]) -> NDArray[np.uint32]:
+    """The oracle of the masked sum: Python integers modulo 2^32."""
+    vectors = [layout.encode(*contribution).tolist() for contribution in contributions]
+    return np.array([sum(column) % 2**32 for column in zip(*vectors, strict=True)], np.uint32)
+
+
+@given(case=_cases())
+@settings(max_examples=60, deadline=None)
+def test_the_decoded_mean_is_plain_fedavg_of_whoever_survives_within_the_bound(case: Case):
+    kept = [case.contributions[index] for index in case.survivors]
+    plain = plain_total(kept)
+    secure = case.layout.decode(_summed(case.layout, kept))
+    assert secure.patients == plain.patients == sum(weight for _, weight, _ in kept)
+    assert np.array_equal(secure.counts, plain.counts)
+    assert secure.mean_update is not None
+    bound = case.layout.error_bound(len(kept), plain.patients)
+    assert np.abs(secure.mean_update - plain.mean_update).max() <= bound
+
+
+def _ones(layout: ContributionLayout, value: float, patients: int) -> Contribution:
+    return np.full(layout.parameters, value, np.float32), patients, np.zeros(COUNTS, np.int64)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("clients", [1, 3, 1000])
+def test_everybody_at_the_range_with_the_most_patients_does_not_wrap(clients: int, sign: int):
+    layout = ContributionLayout(2, clients, value_range=4.0, max_patients=10_000)
+    words = layout.encode(*_ones(layout, sign * 4.0, 10_000)).astype(np.uint64) * clients % 2**32
+    total = layout.decode(words.astype(np.uint32))
+    assert total.patients == clients * 10_000
+    assert total.mean_update == pytest.approx(sign * 4.0, abs=layout.error_bound(clients, 10_000))
+
+
+def test_the_bound_of_a_usual_run_is_far_below_what_training_notices():
+    layout = ContributionLayout(145, clients=4, value_range=4.0, max_patients=10_000)
+    assert 1e-8 < layout.error_bound(clients=4, patients=1200) < 2e-7
+
+
+def test_the_bound_grows_as_patients_get_fewer_than_the_layout_allows():
+    layout = ContributionLayout(1, clients=4, value_range=4.0, max_patients=10_000)
+    assert layout.error_bound(4, 120) == pytest.approx(10 * layout.error_bound(4, 1200))
+
+
+def test_an_update_beyond_the_range_is_clipped_to_it():
+    layout = ContributionLayout(3, clients=2, value_range=0.5, max_patients=10)
+    update = np.array([7.0, -0.25, -1e30], np.float32)
+    total = layout.decode(layout.encode(update, 10, np.zeros(COUNTS, np.int64)))
+    np.testing.assert_allclose(total.mean_update, [0.5, -0.25, -0.5], atol=1e-8)
+
+
+def test_weights_are_patients():
+    layout = ContributionLayout(1, clients=2, value_range=1.0, max_patients=100)
+    contributions = [_ones(layout, 0.9, 30), _ones(layout, -0.3, 90)]
+    total = layout.decode(_summed(layout, contributions))
+    assert total.mean_update == pytest.approx((0.9 * 30 - 0.3 * 90) / 120, abs=1e-7)
+
+
+def test_a_round_in_which_nobody_trained_has_counts_and_no_mean():
+    layout = ContributionLayout(2, clients=2, value_range=1.0, max_patients=100)
+    counts = np.zeros(COUNTS, np.int64)
+    counts[[0, COUNTS - 1]] = [100, 3]
+    contributions = [(np.zeros(2, np.float32), 0, counts)] * 2
+    for total in (layout.decode(_summed(layout, contributions)), plain_total(contributions)):
+        assert total.mean_update is None
+        assert total.patients == 0
+        assert np.array_equal(total.counts, 2 * counts)
+
+
+def test_one_vector_holds_update_patients_and_counts():
+    layout = ContributionLayout(5, clients=2, value_range=1.0, max_patients=100)
+    words = layout.encode(*_ones(layout, 0.0, 42))
+    assert words.dtype == np.uint32
+    assert words.shape == (layout.words,) == (5 + 1 + COUNTS,)
+    assert np.flatnonzero(words).tolist() == [5]
+    assert words[5] == 42
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_update_is_refused(value: float):
+    layout = ContributionLayout(3, clients=2, value_range=1.0, max_patients=100)
+    update = np.array([0.0, value, 0.0], np.float32)
+    with pytest.raises(RunError, match="non-finite"):
+        layout.encode(update, 10, np.zeros(COUNTS, np.int64))
+
+
+def test_a_weight_or_a_count_that_is_not_allowed_is_refused():
+    layout = ContributionLayout(1, clients=2, value_range=1.0, max_patients=100)
+    zeros = np.zeros(COUNTS, np.int64)
+    too_many, negative = zeros.copy(), zeros.copy()
+    too_many[3], negative[3] = 101, -1
+    for patients, counts in ((101, zeros), (-1, zeros), (10, too_many), (10, negative)):
+        with pytest.raises(ValueOutOfRange):
+            layout.encode(np.ones(1, np.float32), patients, counts)
+    with pytest.raises(BadVector, match="integers"):
+        layout.encode(np.ones(1, np.float32), 10, np.zeros(COUNTS))
+
+
+def test_lengths_that_are_not_the_layouts_are_refused():
+    layout = ContributionLayout(3, clients=2, value_range=1.0, max_patients=100)
+    zeros = np.zeros(COUNTS, np.int64)
+    for update, counts in (
+        (np.zeros(2, np.float32), zeros),
+        (np.zeros((3, 1), np.float32), zeros),
+        (np.zeros(3, np.float32), zeros[1:]),
+    ):
+        with pytest.raises(RunError, match="shape"):
+            layout.encode(update, 10, counts)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "error"),
+    [
+        ({"clients": 2**20}, WouldOverflow),  # patients: 2^20 hospitals of 10,000
+        ({"clients": 2**31, "max_patients": 1}, WouldOverflow),  # no integer left for an update
+        ({"max_patients": 2**30, "clients": 4}, WouldOverflow),
+        ({"clients": 0}, InvalidRules),
+        ({"max_patients": 0}, InvalidRules),
+        ({"value_range": 0.0}, InvalidRules),
+        ({"value_range": float("inf")}, InvalidRules),
+        ({"value_range": float("nan")}, InvalidRules),
+    ],
+)
+def test_a_layout_whose_sum_could_wrap_does_not_exist(
+    settings_: dict[str, float], error: type[Exception]
+):
+    usual = {"parameters": 3, "clients": 4, "value_range": 4.0, "max_patients": 10_000}
+    with pytest.raises(error):
+        ContributionLayout(**{**usual, **settings_})  # type: ignore[arg-type]
