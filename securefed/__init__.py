@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from securefed.api import load, open_run, plan, resume, run, settings
     from securefed.budget import Budget
     from securefed.config import Settings
-    from securefed.record.run import Run
+    from securefed.run import Run
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ __all__ = ["Budget", "Run", "Settings", "load", "open_run", "plan", "resume", "r
 # name -> module. Loaded on first use, so that `import securefed` costs nothing.
 _LAZY = {
     "Budget": "securefed.budget",
-    "Run": "securefed.record.run",
+    "Run": "securefed.run",
     "Settings": "securefed.config",
     **dict.fromkeys(("load", "open_run", "plan", "resume", "run", "settings"), "securefed.api"),
 }

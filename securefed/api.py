@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from securefed.config import Settings
 from securefed.config import load as load_settings
 from securefed.errors import ConfigurationError
-from securefed.record.run import Run
+from securefed.run import Run
 from securefed.settings_file import dotted
 
 if TYPE_CHECKING:

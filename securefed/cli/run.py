@@ -14,8 +14,8 @@ from securefed.errors import ConfigurationError
 from securefed.privacy.accounting import at_most
 from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
-from securefed.record.run import Run
 from securefed.record.summary import HospitalSummary, Summary
+from securefed.run import Run
 
 EPILOG = """\b
 Examples:

@@ -7,7 +7,7 @@ from pathlib import Path
 from securefed.auditing.choices import Effort
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited
-from securefed.record.run import Run
+from securefed.run import Run
 
 Tell = Callable[[str, float], None]  # what is being done, and the finished share
 

@@ -7,10 +7,7 @@ position: this works where one machine holds all hospitals, as in a simulation. 
 the AUC that summary.json holds, or the files do not belong together.
 """
 
-import copy
-
 import numpy as np
-import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
@@ -19,8 +16,9 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
+from securefed.record import model_file
 from securefed.record.directory import read_tensors
-from securefed.record.run import Run
+from securefed.run import Run
 from securefed.simulation.device import choose_device
 from securefed.training.patients import stack
 from securefed.wire.description import initial_network
@@ -59,9 +57,8 @@ class HeldOut:
         Raises:
             RunError: files are missing or damaged, or do not give the summary's AUC.
         """
-        shared = read_tensors(run.path / "model.safetensors")
         counts = {
-            name: self._score(_network(self._network, shared, run, name), group)
+            name: self._score(_network(self._network, run, name), group)
             for name, group in self._groups.items()
         }
         recorded = run.summary.auc
@@ -78,20 +75,6 @@ class HeldOut:
         return count_scores(score(network, group, encoded=self._encoded), group.label)
 
 
-def _network(
-    initial: DualEncoderNetwork,
-    shared: dict[str, torch.Tensor],
-    run: Run,
-    name: str,
-) -> DualEncoderNetwork:
-    network = copy.deepcopy(initial)
+def _network(initial: DualEncoderNetwork, run: Run, name: str) -> DualEncoderNetwork:
     personal = run.hospital(name) / "personal.safetensors"
-    own = read_tensors(personal) if personal.exists() else {}
-    try:
-        network.load_state_dict({**shared, **own})
-    except RuntimeError:
-        raise RunError(
-            f"{run.path}: model.safetensors does not fit the run's settings",
-            hint="the files are not of one run; delete the directory and compare again",
-        ) from None
-    return network
+    return model_file.load(run.path, initial, read_tensors(personal) if personal.exists() else None)

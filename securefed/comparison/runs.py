@@ -25,10 +25,11 @@ from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
 from securefed.files import write_atomically
 from securefed.model.scores import COUNTS
+from securefed.record import model_file
 from securefed.record.comparison import TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
-from securefed.record.run import Run
 from securefed.record.run_file import RunFile
+from securefed.run import Run
 from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
 from securefed.simulation.simulation import Simulation
@@ -58,7 +59,7 @@ def state_of(path: Path, settings: Settings) -> State:
             f"{path} holds a run of other settings",
             hint="choose another --out, or the --config of that comparison",
         )
-    finished = run.finished and (path / "model.safetensors").exists()
+    finished = run.finished and (path / model_file.NAME).exists()
     return State.FINISHED if finished else State.UNFINISHED
 
 

@@ -13,7 +13,6 @@ is the observer or colludes with it. What cannot be had is left out; `Exposure.m
 import copy
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -39,9 +38,8 @@ class Observers:
             itself.
     """
 
-    def __init__(self, path: Path) -> None:
-        """RunError: there is no run in `path`, or it is damaged."""
-        self._run = RecordedRun.open(path)
+    def __init__(self, run: RecordedRun) -> None:
+        self._run = run
 
     @property
     def hospitals(self) -> tuple[str, ...]:

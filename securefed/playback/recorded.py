@@ -1,15 +1,13 @@
 """A recorded run: its public half, and the notes on what could not be had of it."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.sharing import Vector, flatten
-from securefed.record.directory import RunDirectory, read_tensors
+from securefed.record import model_file
 from securefed.record.jobs import Job
 from securefed.wire.contribution import Layout
 from securefed.wire.description import JobDescription, layout_of
@@ -48,21 +46,6 @@ class RecordedRun:
     path: Path
     job: JobDescription
 
-    @classmethod
-    def open(cls, path: Path) -> "RecordedRun":
-        """The run in a directory; RunError if there is none, or run.json is damaged."""
-        about = RunDirectory.open(path).read_json("run.json")
-        try:
-            settings = Settings.model_validate_json(json.dumps(about["settings"]))
-            return cls(
-                path, JobDescription(settings, about["run"], tuple(about["data"]["hospitals"]))
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{path / 'run.json'} does not describe a run: {type(error).__name__}",
-                hint="was it written by another version?",
-            ) from None
-
     @property
     def folder(self) -> Path:
         """Where the messages are."""
@@ -97,19 +80,14 @@ class RecordedRun:
         Raises:
             RunError: it is missing, damaged, or of another shape than the run's.
         """
-        path = self.path / "model.safetensors"
-        if not path.exists():
-            raise RunError(
-                f"{self.path} holds no released model (no model.safetensors)",
-                hint=f"finish the run: securefed run --resume {self.path}",
-            )
-        tensors, names = read_tensors(path), self.job.shared_names
+        tensors, names = model_file.read(self.path), self.job.shared_names
         missing = [name for name in names if name not in tensors]
         if missing:
-            raise RunError(f"{path} has no parameter {missing[0]}")
+            raise RunError(f"{self.path / model_file.NAME} has no parameter {missing[0]}")
         released = flatten(tensors, names)
         if released.shape != (self.job.parameters,):
             raise RunError(
-                f"{path} holds {released.size} shared parameters, not {self.job.parameters}"
+                f"{self.path / model_file.NAME} holds {released.size} shared parameters, not "
+                f"{self.job.parameters}"
             )
         return released

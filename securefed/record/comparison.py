@@ -4,8 +4,6 @@ Rows of configurations and of baselines have the same figures, so that they make
 docs/compare.md explains every key.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -14,9 +12,7 @@ from securefed.config import Configuration
 from securefed.record.audit import Judgement
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import Curve
-from securefed.record.run import Run
-from securefed.record.run_file import RunFile
-from securefed.record.summary import Confusion, Summary
+from securefed.record.summary import Confusion
 from securefed.verdict import Verdict
 
 Interval = tuple[float, float]
@@ -250,24 +246,3 @@ class CompareFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> tuple[ConfigurationRow | BaselineRow, ...]:
         """Configurations, then baselines."""
         return (*self.configurations, *self.baselines)
-
-
-@dataclass(frozen=True)
-class ComparedRuns:
-    """A comparison's directory: compare.json, and the finished runs below it, by path."""
-
-    path: Path
-    file: CompareFile = field(repr=False)
-    runs: tuple[Run, ...] = field(repr=False)
-
-    @classmethod
-    def open(cls, path: Path) -> "ComparedRuns":
-        """The comparison in a directory.
-
-        Raises:
-            RunError: compare.json or a run.json is missing, damaged, or of another schema.
-        """
-        # Folders of baselines hold no run.json, or no summary.json.
-        folders = sorted(file.parent for file in path.rglob(Summary.NAME))
-        runs = (Run.open(folder) for folder in folders if (folder / RunFile.NAME).is_file())
-        return cls(path, CompareFile.read(path), tuple(runs))

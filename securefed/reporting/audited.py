@@ -2,9 +2,9 @@
 
 from securefed.errors import RunError
 from securefed.record.audit import CHECKED, AuditFile
-from securefed.record.run import Run
 from securefed.reporting.facts import Audit, Family, Picture
 from securefed.reporting.words import figure, limits
+from securefed.run import Run
 from securefed.verdict import Verdict, gravity
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from securefed.record.metrics import ClientLine
 from securefed.record.recording import INDEX, sightings
-from securefed.record.run import Run
 from securefed.reporting.facts import Egress, Flow
+from securefed.run import Run
 
 STAGES = {
     "advertise": "fresh public keys for this round, signed",

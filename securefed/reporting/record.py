@@ -18,8 +18,7 @@ import msgspec
 from securefed import __version__
 from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
-from securefed.record.comparison import ComparedRuns, CompareFile
-from securefed.record.run import Run
+from securefed.record.comparison import CompareFile
 from securefed.record.run_file import RunFile
 from securefed.record.summary import Scores
 from securefed.reporting.audited import audit_facts
@@ -41,6 +40,7 @@ from securefed.reporting.ledgers import read_ledgers
 from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import sights
+from securefed.run import ComparedRuns, Run
 from securefed.settings_file import dotted
 
 # run.json and ledger compute the same history; different machines may round differently.

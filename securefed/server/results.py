@@ -1,22 +1,10 @@
-"""What the server keeps of a finished run: the model, and the totals over held-out patients."""
+"""What the server keeps of a finished run: the totals over held-out patients."""
 
 from dataclasses import asdict
 from pathlib import Path
 
-from securefed.model.network import DualEncoderNetwork
 from securefed.model.scores import Counts, confusion, roc
-from securefed.record.directory import SCHEMA, save_tensors
 from securefed.record.summary import Confusion, HeldOut
-
-
-def write_model(folder: Path, network: DualEncoderNetwork, shape: str) -> None:
-    """Write model.safetensors: the network with the final shared parameters.
-
-    Args:
-        shape: the model's settings as JSON, to build the network from.
-    """
-    about = {"schema": str(SCHEMA), "shape": shape}
-    save_tensors(folder / "model.safetensors", network.state_dict(), about)
 
 
 def write_held_out(folder: Path, scores: Counts) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from securefed.hospital import results as hospital_results
-from securefed.record import metrics
+from securefed.record import metrics, model_file
 from securefed.record.baselines import Baselines
 from securefed.record.summary import Summary, performance
 from securefed.server import results as server_results
@@ -22,7 +22,7 @@ def write_results(
     """
     folder = simulation.directory.path
     shape = simulation.settings.model.model_dump_json()
-    server_results.write_model(folder, simulation.global_network(), shape)
+    model_file.write(folder, simulation.global_network(), shape)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     for name, hospital in simulation.hospitals.items():

@@ -36,8 +36,8 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
 from securefed.record.audit import AuditFile, Judgement, Policy
-from securefed.record.run import Run
 from securefed.record.run_file import RunFile
+from securefed.run import Run
 from securefed.settings_file import dotted
 from securefed.simulation.patients import load_data
 from securefed.verdict import Verdict

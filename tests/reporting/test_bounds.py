@@ -14,11 +14,11 @@ from securefed.cli.run import _round_text, _table
 from securefed.privacy.accounting import Guarantee, at_least, at_most
 from securefed.record.audit import Judgement
 from securefed.record.comparison import CompareFile
-from securefed.record.run import Run
 from securefed.reporting import charts, words
 from securefed.reporting.compared import comparison_facts
 from securefed.reporting.facts import Report
 from securefed.reporting.page import page
+from securefed.run import Run
 from securefed.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]

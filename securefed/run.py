@@ -3,9 +3,8 @@
     run = Run.open(path)
     run.summary.auc, run.guarantee, run.rounds[-1].epsilon
 
-Nothing here writes, and torch is not imported. No patient's data is in any of the files it reads.
-
-Not covered: weights (model.safetensors) and recorded messages (`securefed.record.recording`).
+Nothing here writes. No patient's data is in any of the files it reads. Torch is imported when
+weights or recorded messages are asked for, and not before.
 """
 
 import html
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -23,9 +22,15 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.privacy.accounting import Guarantee, at_most
 from securefed.record import metrics
 from securefed.record.audit import AuditFile
+from securefed.record.comparison import CompareFile
 from securefed.record.metrics import Metrics, RoundLine
 from securefed.record.run_file import RunFile
 from securefed.record.summary import HeldOut, HospitalSummary, Summary
+
+if TYPE_CHECKING:
+    from securefed.model.network import DualEncoderNetwork
+    from securefed.playback.observers import Observers
+    from securefed.wire.description import JobDescription
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,34 @@ class Run:
         _ = (self.settings, self.summary, self.metrics, self.hospital_results, self.held_out)
         return self
 
+    @cached_property
+    def job(self) -> "JobDescription":
+        """What everybody knew of the run, without the keys of its starts (`record.jobs`)."""
+        from securefed.wire.description import JobDescription  # imports torch
+
+        return JobDescription(self.settings, self.about.run, self.hospitals)
+
+    def network(self) -> "DualEncoderNetwork":
+        """The released model, a copy of the caller's own, on the CPU.
+
+        Raises:
+            RunError: the run is not finished, or its weights are missing or of another shape.
+        """
+        from securefed.record import model_file  # imports torch
+
+        return model_file.load(self.path, self.job.network)
+
+    @cached_property
+    def _observers(self) -> "Observers":
+        from securefed.playback.observers import Observers
+        from securefed.playback.recorded import RecordedRun
+
+        return Observers(RecordedRun(self.path, self.job))
+
+    def observers(self) -> "Observers":
+        """What each observer saw, derived from the recorded messages once, when it is asked for."""
+        return self._observers
+
     @property
     def guarantee(self) -> Guarantee | None:
         """The largest epsilon of any hospital with all that it means; None without DP."""
@@ -219,6 +252,27 @@ class Run:
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
             f"<p>{html.escape(told)}</p>"
         )
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """A comparison's directory: compare.json, and the finished runs below it, by path."""
+
+    path: Path
+    file: CompareFile = field(repr=False)
+    runs: tuple[Run, ...] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "ComparedRuns":
+        """The comparison in a directory.
+
+        Raises:
+            RunError: compare.json or a run.json is missing, damaged, or of another schema.
+        """
+        # Folders of baselines hold no run.json, or no summary.json.
+        folders = sorted(file.parent for file in path.rglob(Summary.NAME))
+        runs = (Run.open(folder) for folder in folders if (folder / RunFile.NAME).is_file())
+        return cls(path, CompareFile.read(path), tuple(runs))
 
 
 _SHOWN = ("auc", "accuracy", "sensitivity", "specificity", "f1")

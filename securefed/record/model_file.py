@@ -1,0 +1,58 @@
+"""model.safetensors: the network with the final shared parameters, which anybody may be given."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from securefed.errors import RunError
+from securefed.model.network import DualEncoderNetwork
+from securefed.record.directory import SCHEMA, read_tensors, save_tensors
+
+NAME = "model.safetensors"
+
+
+def write(folder: Path, network: DualEncoderNetwork, shape: str) -> None:
+    """Write the released network.
+
+    Args:
+        shape: the model's settings as JSON, to build the network from.
+    """
+    save_tensors(folder / NAME, network.state_dict(), {"schema": str(SCHEMA), "shape": shape})
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    """The released parameters, by name.
+
+    Raises:
+        RunError: the run is not finished, or the file is damaged.
+    """
+    if not (folder / NAME).exists():
+        raise RunError(
+            f"{folder} holds no released model (no {NAME})",
+            hint=f"finish the run: securefed run --resume {folder}",
+        )
+    return read_tensors(folder / NAME)
+
+
+def load(
+    folder: Path, initial: DualEncoderNetwork, personal: Mapping[str, Tensor] | None = None
+) -> DualEncoderNetwork:
+    """The released network: a copy of `initial` with its parameters, on the same device.
+
+    Args:
+        personal: a hospital's own parameters, which take the place of the released ones.
+
+    Raises:
+        RunError: as `read`, or the file is of a network of another shape.
+    """
+    network = copy.deepcopy(initial)
+    try:
+        network.load_state_dict({**read(folder), **(personal or {})})
+    except RuntimeError as error:
+        raise RunError(
+            f"{folder / NAME} does not fit the run's settings: {str(error).splitlines()[0]}",
+            hint="the files are not of one run",
+        ) from None
+    return network
