@@ -15,6 +15,7 @@ from attacks.errors import InvalidScores
 from attacks.statistics.targets import Bools, membership_vector
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
+from securefed.model.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,11 @@ class Training:
     Attributes:
         rounds, local_steps, batch_size: of the run; batch_size is the expected number per step.
         optimizer, learning_rate: of a hospital, "sgd" or "adam".
-        proximal: FedProx mu, 0 for none.
         clip_norm: None without differential privacy.
         unit: "patient" or "image".
         shared_noise: hospitals share out one noise (privacy.placement: distributed); then what is
             shared is one SGD step over the union.
-        strategy, server_learning_rate: of the server: fedavg, fedprox or fedadam.
+        strategy: of the server, and what it asks clients to add.
         delta: of the claim.
     """
 
@@ -58,12 +58,10 @@ class Training:
     batch_size: int
     optimizer: str
     learning_rate: float
-    proximal: float
     clip_norm: float | None
     unit: str
     shared_noise: bool
-    strategy: str
-    server_learning_rate: float
+    strategy: Strategy
     delta: float
 
 

@@ -13,7 +13,7 @@ gradient and its derivative in the image, without matching, prior or optimizer: 
 autograd gets below it. Figures are milliseconds per iteration, lower is better, and of the results
 `psnr_db`: median and mean over the pictures, and on how many of them ours is the higher one.
 
-The cases of shadow models (shadow_heads.py) and of RMIA (attack_statistics.py) join if their
+The cases of shadow models (shadow_gradients.py) and of RMIA (attack_statistics.py) join if their
 scripts are beside this one; each says its own unit, and takes 3 repetitions. A peer that cannot run
 is null with a `why`.
 """
@@ -52,7 +52,7 @@ from attacks.inversion.reference_lenet import (  # noqa: E402
 TOTAL_VARIATION = 0.03
 PEERS = {"breaching": "step-lr", "breaching, linear decay": "linear"}
 JOINED = {
-    "shadow_heads": "64 vectorised shadow heads against a loop",
+    "shadow_gradients": "gradients of 16 shadows against a loop",
     "attack_statistics": "RMIA against the naive matrix",
 }
 

@@ -25,11 +25,10 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.record.directory import RunDirectory
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
-from securefed.wire.shared_noise import DistributedLayout
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {"placement": "distributed"},
@@ -54,7 +53,7 @@ def train(wanted: Settings, data: FederatedData) -> tuple[float, float]:
     """(AUC, noise of one coordinate of the mean gradient over the clipping norm)."""
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory.create(Path(folder) / "run")
-        simulation = open_run(wanted, directory, lambda text: None, resume=False, data=data)
+        simulation = start(wanted, directory, lambda text: None, data=data)
         for record, _ in simulation.rounds():
             if record.aborted or record.dropped:
                 raise RuntimeError(f"round {record.round} lost hospitals: {record}")
@@ -66,15 +65,14 @@ def train(wanted: Settings, data: FederatedData) -> tuple[float, float]:
 
 def noise_of(simulation: Simulation) -> float:
     shares = []
-    for client in simulation.clients.values():
-        event, layout = client.trainer.event, client._layout
+    shared = simulation.job.shared_noise
+    for hospital in simulation.hospitals.values():
+        event = hospital.trainer.event
         if event is None:
             return 0.0
-        if isinstance(layout, DistributedLayout):
-            shares.append(layout.code.noise.share_sigma / layout.code.noise.clip_steps)
-        else:
-            shares.append(event.noise_multiplier)
-    batch = sum(client.trainer.expected_batch for client in simulation.clients.values())
+        own = shared.share_sigma / shared.clip_steps if shared else event.noise_multiplier
+        shares.append(own)
+    batch = sum(each.trainer.expected_batch for each in simulation.hospitals.values())
     return float(sum(share**2 for share in shares) ** 0.5 / batch)
 
 

@@ -34,9 +34,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from securefed.config import Settings, load
 from securefed.model.sharing import flatten, load_vector, shared_names
-from securefed.model.strategies import build_strategy
+from securefed.model.strategies.strategy import State
 from securefed.record.directory import RunDirectory
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 
 Result = TypeVar("Result")
@@ -61,21 +61,22 @@ class Clock:
 
 def run_ours(settings: Settings, folder: Path) -> tuple[Simulation, float, dict[str, float]]:
     """Returns the finished simulation, wall seconds of its rounds, and busy seconds by kind."""
-    simulation = open_run(settings, RunDirectory.create(folder), lambda text: None, resume=False)
-    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.clients)))
+    simulation = start(settings, RunDirectory.create(folder), lambda text: None)
+    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.hospitals)))
     disk = Clock()
     simulation._check_point = disk.wrap(simulation._check_point)  # type: ignore[method-assign]
     recording = simulation.transport._recording
     if recording:
         recording.add = disk.wrap(recording.add)  # type: ignore[method-assign]
-    start = time.perf_counter()
+    began = time.perf_counter()
     busy = {"training": 0.0, "protocol, clients": 0.0, "server": 0.0}
     for record, _ in simulation.rounds():
         busy["server"] += record.server_s
-        for client in simulation.clients.values():
+        for hospital in simulation.hospitals.values():
+            client = hospital.client
             busy["training"] += client.busy_s.get("train", 0.0)
             busy["protocol, clients"] += client.busy_s.get("protocol", 0.0)
-    wall = time.perf_counter() - start
+    wall = time.perf_counter() - began
     return simulation, wall, {**busy, "disk": disk.seconds}
 
 
@@ -83,9 +84,9 @@ class PeerHospital:
     """A hospital that trains with Opacus' engine, by hand."""
 
     def __init__(self, simulation: Simulation, name: str) -> None:
-        trainer = simulation.clients[name].trainer
+        trainer = simulation.hospitals[name].trainer
         assert trainer.event is not None
-        network = copy.deepcopy(simulation.network)
+        network = copy.deepcopy(simulation.job.network)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         for part in (network.fusion.query, network.fusion.key, network.fusion.value):
@@ -142,17 +143,16 @@ class _Head(nn.Module):
 
 def run_peer(simulation: Simulation) -> float:
     """Wall seconds of the same rounds with plain Opacus and averages in the clear."""
-    hospitals = [PeerHospital(simulation, name) for name in simulation.clients]
+    hospitals = [PeerHospital(simulation, name) for name in simulation.hospitals]
     weights = np.array([len(hospital.records) for hospital in hospitals], np.float64)
     federation = simulation.settings.federation
-    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
-    start_parameters = dict(simulation.network.named_parameters())
-    shared = flatten(start_parameters, hospitals[0].names).astype(np.float64)
-    start = time.perf_counter()
+    strategy, shared, state = simulation.job.strategy, simulation.job.shared, State()
+    began = time.perf_counter()
     for _ in range(federation.rounds):
         updates = np.stack([hospital.step(shared) for hospital in hospitals])
-        shared = strategy.step(shared, weights @ updates / weights.sum())
-    return time.perf_counter() - start
+        mean = weights @ updates / weights.sum()
+        shared, state = strategy.step(shared, mean, state)
+    return time.perf_counter() - began
 
 
 def main() -> None:

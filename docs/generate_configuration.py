@@ -15,7 +15,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from securefed.config import Settings
+from securefed.config import OneOf, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -82,6 +82,8 @@ def _chapter(key: str, field: FieldInfo) -> str:
 
 
 def _type(field: FieldInfo) -> str:
+    for choice in (m for m in field.metadata if isinstance(m, OneOf)):
+        return "one of " + ", ".join(f"`{name}`" for name in choice.registry)
     annotation = field.annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:

@@ -44,7 +44,7 @@ class Attendance:
         self.expecting = Expecting.ADVERTS
         self.present = set(range(len(rules.cohort)))
         self.dropped: dict[str, str] = {}
-        self.failure: ThresholdMissed | None = None
+        self.failure: ProtocolError | None = None
         self._rules = rules
 
     def expect(self, stage: Expecting) -> None:
@@ -52,7 +52,7 @@ class Attendance:
 
         Raises:
             WrongStage: if it waits for something else.
-            ThresholdMissed: if it has ended.
+            ThresholdMissed, BadShare: if it has ended.
         """
         if self.failure:
             raise self.failure
@@ -61,6 +61,11 @@ class Attendance:
                 f"round {self._rules.round_number} expects {self.expecting.name.lower()},"
                 f" not {stage.name.lower()}"
             )
+
+    def drop(self, name: str, why: str) -> None:
+        """Go on without a client of the cohort."""
+        self.dropped.setdefault(name, why)
+        self.present.discard(self._rules.cohort.index(name))
 
     @contextmanager
     def dropping(self, name: str) -> Iterator[None]:

@@ -7,8 +7,17 @@ of what it was asked to compute on. The server runs the same checks as the clien
 early; the clients do not rely on it.
 """
 
-from protocols.errors import BadSignature, BadVector, CohortEquivocation, UnknownSender, WrongRound
+from protocols.errors import (
+    BadSignature,
+    BadVector,
+    CohortEquivocation,
+    DuplicateKey,
+    NonCanonicalKey,
+    UnknownSender,
+    WrongRound,
+)
 from protocols.identity import Roster
+from protocols.key_agreement import is_canonical
 from protocols.messages import Advert, Confirmation
 from protocols.parameters import RoundRules
 from protocols.transcript import digest, transcript
@@ -48,14 +57,60 @@ def check_statement(statement: bytes) -> None:
         )
 
 
-def survivors_transcript(binding: bytes, survivors: bytes) -> bytes:
-    """What a confirmation's signature covers."""
-    return transcript("survivors", binding, survivors)
+def survivors_transcript(binding: bytes, channel_key: bytes, survivors: bytes) -> bytes:
+    """What a confirmation's signature covers; `channel_key` is the signer's own for this round.
+
+    That key makes it fresh. Round and statement alone are the same in two jobs of one name that
+    start from the same parameters, and a signature of one would do in the other.
+    """
+    return transcript("survivors", binding, channel_key, survivors)
 
 
-def commitment(rules: RoundRules, self_mask_seed: bytes) -> bytes:
-    """A hash that pins a self-mask seed; hiding, because the seed has 256 random bits."""
-    return digest("self-mask commitment", rules.digest, self_mask_seed)
+def commitment(rules: RoundRules, place: int, self_mask_seed: bytes) -> bytes:
+    """A hash that pins a client's self-mask seed; hiding, because the seed has 256 random bits."""
+    party = rules.party(place)
+    return digest("self-mask commitment", rules.digest, *party, self_mask_seed)
+
+
+def share_digest(rules: RoundRules, kind: str, owner: int, holder: int, share: bytes) -> bytes:
+    """A hash that pins one share of one secret; hiding, because a share has 256 random bits.
+
+    It tells a holder that gives out another share than it got from an owner that dealt shares of
+    nothing: without it, either can put its lie on the other.
+
+    Args:
+        kind: "self mask" or "mask key", whichever secret it is a share of.
+    """
+    parties = (*rules.party(owner), *rules.party(holder))
+    return digest("share", rules.digest, kind.encode(), *parties, share)
+
+
+class OfferedKeys:
+    """The public keys seen in one round: each in its one encoding, each once, of either kind.
+
+    Derived keys name both ends, so a copied key opens nothing; but only its owner can know the
+    secret, and whoever offers a copy takes part in bad faith. The client's own keys are put in
+    first, the server's view begins empty.
+    """
+
+    def __init__(self, *own: bytes) -> None:
+        self._seen = set(own)
+
+    def take(self, name: str, *keys: bytes) -> None:
+        """Keep the keys a client offers, all or none.
+
+        Raises:
+            NonCanonicalKey: for a key in another encoding than its one.
+            DuplicateKey: for a key offered before, by this or any other client.
+        """
+        if not all(map(is_canonical, keys)):
+            raise NonCanonicalKey(f"{name} offers a public key in a second spelling")
+        if len(set(keys)) < len(keys) or self._seen.intersection(keys):
+            raise DuplicateKey(
+                f"{name} offers a public key that was offered before",
+                hint="no two keys of a round are equal by accident: one of them is a copy",
+            )
+        self._seen.update(keys)
 
 
 def check_advert(roster: Roster, rules: RoundRules, advert: Advert) -> None:
@@ -83,20 +138,21 @@ def check_confirmation(
     roster: Roster,
     rules: RoundRules,
     binding: bytes,
+    advert: Advert,
     confirmation: Confirmation,
     survivors: bytes,
 ) -> None:
-    """Return only if the client at that place signed these survivors and this binding.
+    """Return only if the client that offered the keys of `advert` signed these survivors, this
+    binding and its channel key.
 
     Raises:
-        UnknownSender: for a place outside the cohort.
-        CohortEquivocation: if it signed something else: other survivors, or another statement.
+        CohortEquivocation: if it signed something else: other survivors, another statement, or in
+            another job.
     """
-    if confirmation.sender >= len(rules.cohort):
-        raise UnknownSender(f"place {confirmation.sender} in a cohort of {len(rules.cohort)}")
-    name = rules.cohort[confirmation.sender]
+    name = rules.cohort[advert.sender]
+    signed = survivors_transcript(binding, advert.channel_key, survivors)
     try:
-        roster.verify(name, survivors_transcript(binding, survivors), confirmation.signature)
+        roster.verify(name, signed, confirmation.signature)
     except BadSignature as error:
         raise CohortEquivocation(
             f"{name} did not sign these survivors for the same statement",

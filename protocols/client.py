@@ -18,6 +18,7 @@ Not protected against: a server and enough clients together (the threshold says 
 vector that is wrong on purpose, and what the sum itself reveals.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,10 +46,9 @@ from protocols.errors import (
     WrongStage,
 )
 from protocols.identity import IdentityKey, Roster
-from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
 from protocols.parameters import JobRules, RoundRules
-from protocols.participation import Participation, Stage
+from protocols.participation import Participation, Secrets, Stage
 
 
 class SecureSumClient:
@@ -109,11 +109,26 @@ class SecureSumClient:
         """Check the neighbours' keys, and seal a share of each secret for each neighbour.
 
         Raises:
-            BadSignature, UnknownSender, DuplicateSender, LowOrderPoint, CohortEquivocation:
-                for keys that are not the neighbours' own for this very round.
+            BadSignature, UnknownSender, DuplicateSender, LowOrderPoint, NonCanonicalKey,
+                DuplicateKey, CohortEquivocation: for keys that are not the neighbours' own for
+                this very round.
             ThresholdMissed: if fewer than the threshold advertised.
         """
         return m.encode(self._share(self._decode(m.ShareRequest, request)))
+
+    def check_mask(self, request: bytes) -> None:
+        """Return only if `mask` will take this request: call it before the vector is computed.
+
+        A box that does not open costs nobody the round: the error's `accused` is who sealed it, and
+        the server may ask again without it. Boxes are opened as often as asked, the vector is
+        masked once: what a box holds is known to nobody but its two ends either way.
+
+        Raises:
+            BadCiphertext, BadShare: for a box of `accused` that is no good; the round can go on.
+            UnknownSender, DuplicateSender, ThresholdMissed: for boxes from too many or too few.
+            Replay, ThresholdTooLow, RulesMismatch: for a next round that `advertise` would refuse.
+        """
+        self._check_mask(request)
 
     def mask(self, request: bytes, vector: Words, statement: bytes) -> bytes:
         """Check the shares sealed for this client, and send the vector under its masks.
@@ -128,8 +143,7 @@ class SecureSumClient:
         Raises:
             BadVector: for a vector of another type or shape, or a statement that is no digest; the
                 round can go on.
-            BadCiphertext: for a sealed share that does not open.
-            ThresholdMissed: if fewer than the threshold shared.
+            BadCiphertext, BadShare and others: as in `check_mask`; the round can go on.
         """
         if vector.dtype != np.uint32 or vector.shape != (self._rules.vector_length,):
             raise BadVector(
@@ -137,17 +151,13 @@ class SecureSumClient:
                 f" got {vector.dtype} of shape {vector.shape}"
             )
         check_statement(statement)
-        message = self._decode(m.MaskRequest, request)
+        message = self._check_mask(request)
         with self._step(message.round_number, Stage.SHARED, Stage.MASKED) as state:
-            state.open_boxes(message.boxes)
             upcoming = self._advertise(message.upcoming) if message.upcoming else None
             state.binding = binding(state.rules, statement)
             head = m.MaskedHead(state.place, state.rules.round_number, state.binding, upcoming)
             reply, words = m.encode_masked(head, vector)
             apply_masks(words, state.masks(), threads=self._threads)
-            # The masks are applied; what made them is not needed again.
-            state.pair_keys.clear()
-            state.self_mask_seed = b""
             del words
             return reply.getvalue()
 
@@ -162,7 +172,7 @@ class SecureSumClient:
         with self._step(message.round_number, Stage.MASKED, Stage.CONFIRMED) as state:
             state.check_survivors(message.survivors)
             state.survivors = message.survivors
-            signed = survivors_transcript(state.binding, message.survivors)
+            signed = survivors_transcript(state.binding, state.own_channel_key, message.survivors)
             signature = self._identity.sign(signed)
             return m.encode(m.Confirmation(state.place, message.round_number, signature))
 
@@ -194,6 +204,17 @@ class SecureSumClient:
     @contextmanager
     def _step(self, round_number: int, before: Stage, after: Stage) -> Iterator[Participation]:
         """Find the round, insist on its stage, and abandon it if anything goes wrong."""
+        state = self._at(round_number, before, after)
+        # Moved on before the work: whatever happens, this step is answered at most once.
+        state.stage = after
+        try:
+            yield state
+        except ProtocolError:
+            self._rounds.pop(round_number, None)
+            raise
+
+    def _at(self, round_number: int, before: Stage, after: Stage) -> Participation:
+        """The round, if it stands between these two stages."""
         state = self._rounds.get(round_number)
         if state is None:
             if round_number <= self._newest:
@@ -206,13 +227,18 @@ class SecureSumClient:
                 f"round {round_number}: {after.name.lower()} asked for after"
                 f" {state.stage.name.lower()}"
             )
-        # Moved on before the work: whatever happens, this step is answered at most once.
-        state.stage = after
-        try:
-            yield state
-        except ProtocolError:
-            self._rounds.pop(round_number, None)
-            raise
+        return state
+
+    def _check_mask(self, request: bytes) -> m.MaskRequest:
+        message = self._decode(m.MaskRequest, request)
+        state = self._at(message.round_number, Stage.SHARED, Stage.MASKED)
+        digest = hashlib.sha256(request).digest()
+        if state.checked != digest:
+            if message.upcoming:
+                self._check_announcement(message.upcoming)
+            state.open_boxes(message.boxes)
+            state.checked = digest
+        return message
 
     def _decode(self, kind: type[m.M], request: bytes) -> m.M:
         return m.decode(
@@ -231,12 +257,12 @@ class SecureSumClient:
             place=place,
             neighbours=rules.neighbours(place),
             stage=Stage.ADVERTISED,
-            channel=EphemeralKey(self._entropy(32)),
-            mask=EphemeralKey(self._entropy(32)),
-            self_mask_seed=self._entropy(32),
+            secrets=Secrets(self._entropy),
         )
         self._rounds[rules.round_number] = state
-        keys = (state.channel.public, state.mask.public, commitment(rules, state.self_mask_seed))
+        secrets = state.secrets
+        committed = commitment(rules, place, secrets.self_mask_seed)
+        keys = (secrets.channel.public, secrets.mask.public, committed)
         signature = self._identity.sign(advert_transcript(rules.digest, self.name, *keys))
         return m.Advert(place, rules.round_number, rules.digest, *keys, signature)
 

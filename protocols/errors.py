@@ -1,6 +1,6 @@
 """Every refusal of the secure-sum protocol, by name.
 
-    ProtocolError                  root; carries `hint`: the way out
+    ProtocolError                  root; carries `hint`: the way out, and `accused`: a place
       InvalidRules                 the agreed rules or a setting are unsafe or contradictory
         ThresholdTooLow            a threshold below what the client's own rules demand
         RulesMismatch              an announced round differs from the rules agreed for the job
@@ -18,8 +18,10 @@
         DuplicateSender            one client named twice
         BadSignature               a signature that the pinned key did not make
         LowOrderPoint              an X25519 key that forces a predictable secret
+        NonCanonicalKey            a second spelling of a public key
+        DuplicateKey               one public key offered twice, in one name or two
         BadCiphertext              a sealed share that was altered, or made for another message
-        BadShare                   shares that do not recover the secret they were made from
+        BadShare                   a share that is not the one dealt, or shares that recover nothing
         CohortEquivocation         the server showed different clients different things
         StatementMismatch          a client answered something else than the server asked
         AliveAndDropped            one client listed as both survivor and dropped
@@ -31,13 +33,33 @@
 Messages name clients, places and sizes; never keys, seeds, shares or vector entries.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ProtocolError(Exception):
-    """What is wrong, with the offending value and place, and `hint`: the way out."""
+    """What is wrong, with the offending value and place, and `hint`: the way out.
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    `accused` is the place of the client whose message is at fault, if it is one client's. Whoever
+    delivered the message may have changed it: an accusation, not a proof.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, accused: int | None = None
+    ) -> None:
         super().__init__(message)
         self.hint = hint
+        self.accused = accused
+
+
+@contextmanager
+def blaming(place: int) -> Iterator[None]:
+    """Name the client at `place` in every refusal of what is its message."""
+    try:
+        yield
+    except ProtocolError as error:
+        error.accused = place
+        raise
 
 
 class InvalidRules(ProtocolError):
@@ -108,12 +130,21 @@ class LowOrderPoint(UntrustedMessage):
     """An X25519 public key of low order, which would force a predictable shared secret."""
 
 
+class NonCanonicalKey(UntrustedMessage):
+    """A public key in another encoding than its one: a copy that does not look like one."""
+
+
+class DuplicateKey(UntrustedMessage):
+    """One public key offered twice: nobody but its owner can know what it is the key of."""
+
+
 class BadCiphertext(UntrustedMessage):
     """A sealed share that was altered, or was made for another round, sender or recipient."""
 
 
 class BadShare(UntrustedMessage):
-    """Shares that do not recover the secret their owner committed to."""
+    """A share that is not the one its owner dealt, or shares that do not recover the secret that
+    their owner committed to."""
 
 
 class CohortEquivocation(UntrustedMessage):

@@ -32,6 +32,23 @@ MAX_ROSTER_FILE_BYTES = 16 * 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+_FIELD = 2**255 - 19
+# y of the eight points whose order divides the cofactor (Ed25519's y is all but the topmost bit).
+_Y_OF_ORDER_8 = int("7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7", 16)
+_SMALL_ORDER_Y = {0, 1, _FIELD - 1, _Y_OF_ORDER_8, _FIELD - _Y_OF_ORDER_8}
+
+
+def _is_safe(key: bytes) -> bool:
+    """Whether an Ed25519 public key is in its one encoding and of large order.
+
+    Under a key of small order one signature verifies for many messages (Chalkias, Garillot and
+    Nikolaenko, "Taming the many EdDSAs", SSR 2020); a second encoding would put one hospital into
+    the roster twice.
+    """
+    y = int.from_bytes(key, "little") & (2**255 - 1)
+    return y < _FIELD and y not in _SMALL_ORDER_Y
+
+
 class IdentityKey:
     """An Ed25519 private key. Never printed; saved only as an owner-readable PEM file."""
 
@@ -146,6 +163,11 @@ class Roster:
                 )
             if len(key) != PUBLIC_KEY_BYTES:
                 raise InvalidIdentity(f"the public key of {name} has {len(key)} bytes, not 32")
+            if not _is_safe(key):
+                raise InvalidIdentity(
+                    f"the public key of {name} is of small order, or not in its one encoding",
+                    hint="no key that a hospital generated is; ask it for its key again",
+                )
         if len(set(self.keys.values())) != len(self.keys):
             # One machine under two names would count twice towards the threshold.
             raise InvalidIdentity("two clients of the roster have the same public key")

@@ -2,8 +2,9 @@
 
 One key pair lives for one round. A shared secret never leaves this module as it is: it becomes
 a key only through HKDF, salted with the digest of the round and labelled with its purpose and
-the two parties, so that no key of one round, pair or purpose equals another. The private key
-is 32 bytes because it is what gets Shamir-shared. Memory is not erased: Python cannot promise
+with place, name and public key of the two parties, so that no key of one round, pair, direction
+or purpose equals another, even where somebody offers a copy of another's public key. The private
+key is 32 bytes because it is what gets Shamir-shared. Memory is not erased: Python cannot promise
 that.
 """
 
@@ -12,9 +13,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocols.errors import LowOrderPoint, MalformedMessage
+from protocols.parameters import RoundRules
 from protocols.transcript import transcript
 
 KEY_BYTES = 32
+_FIELD = 2**255 - 19
 
 
 class EphemeralKey:
@@ -47,6 +50,15 @@ class EphemeralKey:
             raise LowOrderPoint("an X25519 public key of low order was offered") from error
 
 
+def is_canonical(public: bytes) -> bool:
+    """Whether an X25519 public key is spelt in its one way: below 2^255 - 19.
+
+    X25519 ignores the topmost bit and reduces the rest (RFC 7748, section 5), so one point has
+    several spellings, and a copy in another would pass as a key of its own.
+    """
+    return int.from_bytes(public, "little") < _FIELD
+
+
 def hkdf(secret: bytes, salt: bytes, info: bytes, length: int = KEY_BYTES) -> bytes:
     """HKDF-SHA256 (RFC 5869), extract and expand."""
     return HKDF(SHA256(), length, salt, info).derive(secret)
@@ -57,24 +69,30 @@ def derive_key(secret: bytes, salt: bytes, label: str, *context: bytes) -> bytes
     return hkdf(secret, salt, transcript(label, *context))
 
 
-def pair_key(own: EphemeralKey, peer: bytes, round_digest: bytes) -> bytes:
+def pair_key(
+    own: EphemeralKey, place: int, peer: bytes, peer_place: int, rules: RoundRules
+) -> bytes:
     """The key that two clients share in one round; the same on both sides.
 
-    The public keys are bound in sorted order, so neither side depends on who computes it.
+    Place, name and mask key of both ends are in its context, in the order of places. Without
+    them, whoever offers a copy of somebody's public key makes a third client use one key with two
+    partners (an unknown key share, Diffie, van Oorschot and Wiener 1992; Blake-Wilson and Menezes
+    1999): a mask stream that it adds for one and subtracts for the other protects nothing.
     """
-    first, second = sorted((own.public, peer))
-    return derive_key(own.exchange(peer), round_digest, "pairwise mask", first, second)
+    ends = {place: own.public, peer_place: peer}
+    context = [part for p in sorted(ends) for part in (*rules.party(p), ends[p])]
+    return derive_key(own.exchange(peer), rules.digest, "pairwise mask", *context)
 
 
-def mask_key(pair: bytes, round_digest: bytes, binding: bytes) -> bytes:
+def mask_key(pair: bytes, rules: RoundRules, binding: bytes) -> bytes:
     """The key of the mask stream that two clients share, from their `pair_key`.
 
     The same on both sides only if both were asked the same: two clients with different bindings
     use two streams that are independent of each other, and their masks do not cancel.
     """
-    return derive_key(pair, round_digest, "mask stream", binding)
+    return derive_key(pair, rules.digest, "mask stream", binding)
 
 
-def self_mask_key(seed: bytes, round_digest: bytes) -> bytes:
+def self_mask_key(seed: bytes, place: int, rules: RoundRules) -> bytes:
     """The key of the mask stream that a client adds alone, from its 32-byte self-mask seed."""
-    return derive_key(seed, round_digest, "self mask")
+    return derive_key(seed, rules.digest, "self mask", *rules.party(place))

@@ -25,7 +25,7 @@ from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
 
-VERSION = 2
+VERSION = 3
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -80,10 +80,16 @@ class ShareRequest(Message, frozen=True, tag="ask share"):
 
 
 class Box(Message, frozen=True, tag="box"):
-    """One sealed pair of shares; `place` is the other end (recipient going up, sender down)."""
+    """One sealed pair of shares; `place` is the other end (recipient going up, sender down).
+
+    The digests pin what was dealt: the recipient compares what it finds in the box, the server
+    what the recipient gives out.
+    """
 
     place: Place
     sealed: Sealed
+    self_mask_digest: Digest  # of the share of the self-mask seed
+    mask_key_digest: Digest
 
 
 class Shares(Message, frozen=True, tag="shares"):
@@ -158,12 +164,12 @@ _ENTRY_BYTES = {
     Announcement: 0,
     Advert: 0,
     ShareRequest: 256,
-    Shares: 128,
-    MaskRequest: 128,
+    Shares: 192,
+    MaskRequest: 192,
     ConfirmRequest: 0,
     Confirmation: 0,
     UnmaskRequest: 384,
-    Opening: 256,
+    Opening: 320,
 }
 _HEAD_BYTES = 1024
 

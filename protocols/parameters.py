@@ -169,6 +169,10 @@ class RoundRules:
     consistency: bool
     digest: bytes = field(repr=False)
 
+    def party(self, place: int) -> tuple[bytes, bytes]:
+        """Who sits at a place, as parts of a transcript: the place and the name."""
+        return number(place), self.cohort[place].encode()
+
     @property
     def complete(self) -> bool:
         """Whether every client is every other's neighbour."""

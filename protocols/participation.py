@@ -9,24 +9,34 @@ could be used later: `client` forgets the whole participation then.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeVar
 
 from protocols import messages as m
-from protocols.attestations import check_advert, check_confirmation
+from protocols.attestations import (
+    OfferedKeys,
+    check_advert,
+    check_confirmation,
+    share_digest,
+)
 from protocols.errors import (
     AliveAndDropped,
-    BadCiphertext,
+    BadShare,
     CohortEquivocation,
     DuplicateSender,
     ThresholdMissed,
     UnknownSender,
     WrongRound,
+    WrongStage,
+    blaming,
 )
 from protocols.identity import Roster
-from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import KEY_BYTES, EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
-from protocols.sealing import box_key, seal, unseal
-from protocols.shamir import SHARE_BYTES, split
+from protocols.sealing import End, box_key, seal, unseal
+from protocols.shamir import SHARE_BYTES, is_element, split
+
+T = TypeVar("T")
 
 
 class Stage(IntEnum):
@@ -39,15 +49,61 @@ class Stage(IntEnum):
     UNMASKED = 5
 
 
+class Secrets:
+    """What a client drew for one round; each is dropped as soon as nothing needs it any more.
+
+    Python does not promise that memory is cleared: dropped means that no later step, error or
+    snapshot of this client can give it away.
+
+    Attributes:
+        mask: until the shares are dealt; needed for the pairs' keys and for its own shares.
+        channel: until the vector is masked; needed for boxes in both directions.
+        self_mask_seed: until the vector is masked.
+    """
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._channel: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
+        self._mask: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
+        self._self_mask_seed: bytes | None = entropy(KEY_BYTES)
+
+    @property
+    def channel(self) -> EphemeralKey:
+        return _still(self._channel)
+
+    @property
+    def mask(self) -> EphemeralKey:
+        return _still(self._mask)
+
+    @property
+    def self_mask_seed(self) -> bytes:
+        return _still(self._self_mask_seed)
+
+    def shared(self) -> None:
+        """The shares are dealt."""
+        self._mask = None
+
+    def masked(self) -> None:
+        """The vector is masked."""
+        self._channel = self._self_mask_seed = None
+
+
+def _still(secret: T | None) -> T:
+    if secret is None:
+        raise WrongStage("a secret of this round was dropped after its last use")
+    return secret
+
+
 @dataclass(slots=True)
 class Participation:
     """One round as one client sees it; everything secret stays out of its repr.
 
     Attributes:
+        offered: every public key seen, this client's own first.
         adverts: the neighbours that offered keys.
         pair_keys: key shared with each of them.
         held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
             included.
+        checked: digest of the mask request whose boxes are in `held`.
         binding: of the round and what this client was asked; empty until it masks.
         survivors: the bit set it confirmed.
     """
@@ -56,25 +112,38 @@ class Participation:
     place: int
     neighbours: frozenset[int]
     stage: Stage
-    channel: EphemeralKey = field(repr=False)
-    mask: EphemeralKey = field(repr=False)
-    self_mask_seed: bytes = field(repr=False)
+    secrets: Secrets = field(repr=False)
+    own_channel_key: bytes = field(init=False)
+    offered: OfferedKeys = field(init=False, repr=False)
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
+    checked: bytes = b""
     binding: bytes = b""
     survivors: bytes = b""
 
+    def __post_init__(self) -> None:
+        self.own_channel_key = self.secrets.channel.public
+        self.offered = OfferedKeys(self.own_channel_key, self.secrets.mask.public)
+
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         """Check a neighbour's keys and derive the key shared with it."""
+        with blaming(advert.sender):
+            self._accept_advert(roster, advert)
+
+    def _accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         check_advert(roster, self.rules, advert)
         if advert.sender not in self.neighbours:
             raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
         if advert.sender in self.adverts:
             raise DuplicateSender(f"place {advert.sender} advertised twice")
+        name = self.rules.cohort[advert.sender]
+        self.offered.take(name, advert.channel_key, advert.mask_key)
         self.adverts[advert.sender] = advert
         # Both exchanges happen now, so that a bad key is refused before anything is shared.
-        self.pair_keys[advert.sender] = pair_key(self.mask, advert.mask_key, self.rules.digest)
+        self.pair_keys[advert.sender] = pair_key(
+            self.secrets.mask, self.place, advert.mask_key, advert.sender, self.rules
+        )
 
     def split_secrets(self, entropy: Callable[[int], bytes]) -> list[m.Box]:
         """Share both secrets among the neighbourhood: own shares kept, the others sealed.
@@ -90,52 +159,84 @@ class Participation:
                 f" round {self.rules.round_number}"
             )
         points = [place + 1 for place in holders]  # zero would be the secret itself
-        of_seed = split(self.self_mask_seed, threshold, points, entropy)
-        of_key = split(self.mask.secret, threshold, points, entropy)
+        of_seed = split(self.secrets.self_mask_seed, threshold, points, entropy)
+        of_key = split(self.secrets.mask.secret, threshold, points, entropy)
         boxes = []
         for place, shares in zip(holders, zip(of_seed, of_key, strict=True), strict=True):
             if place == self.place:
                 self.held[place] = shares
             else:
-                boxes.append(m.Box(place, self._seal(place, b"".join(shares))))
+                sealed = self._seal(place, b"".join(shares))
+                boxes.append(m.Box(place, sealed, *self._digests(self.place, place, shares)))
+        self.secrets.shared()
         return boxes
 
+    def _digests(self, owner: int, holder: int, shares: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        of_seed, of_key = shares
+        return (
+            share_digest(self.rules, "self mask", owner, holder, of_seed),
+            share_digest(self.rules, "mask key", owner, holder, of_key),
+        )
+
     def _seal(self, recipient: int, plaintext: bytes) -> bytes:
-        peer = self.adverts[recipient].channel_key
-        public = self.channel.public
-        key = box_key(self.channel, peer, self.rules.digest, sender=public, recipient=peer)
+        own = End(self.place, self.own_channel_key)
+        peer = End(recipient, self.adverts[recipient].channel_key)
+        key = box_key(self.secrets.channel, own, peer, self.rules)
         return seal(key, plaintext, self.rules.digest, self.place, recipient)
 
     def open_boxes(self, boxes: list[m.Box]) -> None:
-        """Take the shares that the neighbours sealed for this client."""
+        """Take the shares that the neighbours sealed for this client, in place of any before.
+
+        Raises:
+            BadCiphertext, BadShare: for a box that does not open, or holds other shares than its
+                digests say; `accused` is who sealed it. Nothing was taken.
+            UnknownSender, DuplicateSender: for a box that nobody can have sealed.
+            ThresholdMissed: if there are too few.
+        """
+        held = {self.place: self.held[self.place]}
         for box in boxes:
-            advert = self.adverts.get(box.place)
-            if advert is None:
+            if box.place not in self.adverts:
                 raise UnknownSender(
                     f"a sealed share from place {box.place}, which never advertised"
                 )
-            if box.place in self.held:
+            if box.place in held:
                 raise DuplicateSender(f"two sealed shares from place {box.place}")
-            peer, public = advert.channel_key, self.channel.public
-            key = box_key(self.channel, peer, self.rules.digest, sender=peer, recipient=public)
-            plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
-            if len(plain) != 2 * SHARE_BYTES:
-                raise BadCiphertext(f"the sealed share from place {box.place} has a wrong length")
-            self.held[box.place] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        if len(self.held) < self.rules.share_threshold:
+            with blaming(box.place):
+                held[box.place] = self._open(box)
+        if len(held) < self.rules.share_threshold:
             raise ThresholdMissed(
-                f"{len(self.held)} of {self.rules.share_threshold} clients shared in"
+                f"{len(held)} of {self.rules.share_threshold} clients shared in"
                 f" round {self.rules.round_number}"
             )
+        self.held = held
+
+    def _open(self, box: m.Box) -> tuple[bytes, bytes]:
+        peer = End(box.place, self.adverts[box.place].channel_key)
+        key = box_key(self.secrets.channel, peer, End(self.place, self.own_channel_key), self.rules)
+        plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
+        shares = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        # What was dealt is settled here, before this client computes anything: later it could not
+        # show that a wrong share was wrong when it came.
+        pinned = (box.self_mask_digest, box.mask_key_digest)
+        if self._digests(box.place, self.place, shares) != pinned:
+            raise BadShare(f"the box from place {box.place} holds other shares than it says")
+        if not all(map(is_element, shares)):
+            raise BadShare(f"a share from place {box.place} is not a field element")
+        return shares
 
     def masks(self) -> list[Mask]:
-        """The self mask, and one pairwise mask for each neighbour that shared."""
-        masks = [Mask(self_mask_key(self.self_mask_seed, self.rules.digest), subtract=False)]
+        """The self mask, and one pairwise mask for each neighbour that shared; then drops what they
+        were made from."""
+        masks = [
+            Mask(self_mask_key(self.secrets.self_mask_seed, self.place, self.rules), subtract=False)
+        ]
         for place in sorted(self.held.keys() - {self.place}):
             # Of each pair, the later place subtracts what the earlier adds: the same stream only
             # if both were asked the same, noise that nobody can take off otherwise.
-            stream = mask_key(self.pair_keys[place], self.rules.digest, self.binding)
+            stream = mask_key(self.pair_keys[place], self.rules, self.binding)
             masks.append(Mask(stream, subtract=place < self.place))
+        self.secrets.masked()
+        self.pair_keys.clear()
         return masks
 
     def check_survivors(self, bits: bytes) -> frozenset[int]:
@@ -159,15 +260,14 @@ class Participation:
         return alive
 
     def check_dropped(self, alive: frozenset[int], dropped: frozenset[int]) -> None:
-        """Return only if nobody would have both kinds of share asked for."""
+        """Return only if nobody would have both kinds of share asked for.
+
+        Whose shares never arrived here may be listed as dropped: others masked with it, this client
+        did not, and has nothing to give.
+        """
         if alive & dropped:
             # Both kinds of share of one client would open its vector.
             raise AliveAndDropped(f"place {min(alive & dropped)} is listed as alive and dropped")
-        strangers = (dropped & self.neighbours) - self.held.keys()
-        if strangers:
-            raise CohortEquivocation(
-                f"place {min(strangers)} is listed as dropped but its shares never arrived here"
-            )
 
     def check_confirmations(self, roster: Roster, message: m.UnmaskRequest) -> None:
         """Return only if threshold-many of the neighbourhood signed the same: these very survivors,
@@ -178,11 +278,14 @@ class Participation:
         for confirmation in message.confirmations:
             if confirmation.round_number != message.round_number:
                 raise WrongRound(f"a confirmation of round {confirmation.round_number}")
-            if confirmation.sender not in self.held:
+            if confirmation.sender not in self.held or confirmation.sender == self.place:
                 raise UnknownSender(f"a confirmation by place {confirmation.sender}")
             if confirmation.sender in signed_by:
                 raise DuplicateSender(f"two confirmations by place {confirmation.sender}")
-            check_confirmation(roster, self.rules, self.binding, confirmation, message.survivors)
+            advert = self.adverts[confirmation.sender]
+            check_confirmation(
+                roster, self.rules, self.binding, advert, confirmation, message.survivors
+            )
             signed_by.add(confirmation.sender)
         signed_by.add(self.place)
         if len(signed_by) < self.rules.share_threshold:
@@ -198,4 +301,5 @@ class Participation:
         self_masks = [m.Share(place, seed) for place, (seed, _) in held if place in alive]
         mask_keys = [m.Share(place, key) for place, (_, key) in held if place in dropped]
         self.held.clear()
+        self.adverts.clear()
         return self_masks, mask_keys

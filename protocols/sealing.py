@@ -1,16 +1,20 @@
 """Sealed shares: AES-256-GCM under a key made for exactly one message.
 
 The key of a box is derived from the X25519 secret of sender and recipient, the digest of the
-round, and the direction, so each key seals one box and the nonce can be zero. The associated
-data repeat round, sender and recipient: a box moved to another place does not open. The server
-sees the length of a box, which is constant, and nothing else.
+round, and place, name and key of both in the direction of the box, so each key seals one box and
+the nonce can be zero: two recipients that offer the same key get boxes under two keys. The
+associated data repeat round, sender and recipient: a box moved to another place does not open.
+The server sees the length of a box, which is constant, and nothing else.
 """
+
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols.errors import BadCiphertext
 from protocols.key_agreement import EphemeralKey, derive_key
+from protocols.parameters import RoundRules
 from protocols.transcript import number, transcript
 
 TAG_BYTES = 16
@@ -18,14 +22,22 @@ TAG_BYTES = 16
 _NONCE = bytes(12)
 
 
-def box_key(
-    own: EphemeralKey, peer: bytes, round_digest: bytes, *, sender: bytes, recipient: bytes
-) -> bytes:
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a box: its place in the cohort, and its channel public key."""
+
+    place: int
+    key: bytes
+
+
+def box_key(own: EphemeralKey, sender: End, recipient: End, rules: RoundRules) -> bytes:
     """The 32-byte key for the one box that `sender` seals for `recipient` in this round.
 
-    `sender` and `recipient` are the two channel public keys; one of them is `own.public`.
+    `own` is the channel key of one of the two.
     """
-    return derive_key(own.exchange(peer), round_digest, "sealed shares", sender, recipient)
+    peer = recipient if own.public == sender.key else sender
+    context = [part for end in (sender, recipient) for part in (*rules.party(end.place), end.key)]
+    return derive_key(own.exchange(peer.key), rules.digest, "sealed shares", *context)
 
 
 def seal(key: bytes, plaintext: bytes, round_digest: bytes, sender: int, recipient: int) -> bytes:

@@ -17,6 +17,13 @@ uniformly random to it. It is not trusted for any of that: the clients enforce t
     server.receive_unmask(send(server.request_unmask()))
     total, survivors = server.result()
 
+A client that refuses its mask request names whose box was no good. Hand that to `complain` before
+the vectors, and ask again:
+
+    for name, accused in complaints:
+        server.complain(name, accused)
+    replies |= send(server.request_mask_again())
+
 `statement` is the digest of what the clients are asked to compute on; each makes its own from what
 it got (attestations.statement), and one whose statement differs is dropped.
 
@@ -24,26 +31,36 @@ To pipeline, call `server.pipeline(following)` before `request_mask`: the next r
 shares then ride on this round's replies, and `following` starts at its `request_mask`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from protocols import messages as m
 from protocols.attendance import Attendance, Expecting
-from protocols.attestations import binding, check_advert, check_confirmation, check_statement
+from protocols.attestations import (
+    OfferedKeys,
+    binding,
+    check_advert,
+    check_confirmation,
+    check_statement,
+)
+from protocols.complaints import Complaints
 from protocols.errors import (
+    BadShare,
     DuplicateSender,
     MalformedMessage,
     StatementMismatch,
     ThresholdMissed,
+    UnknownSender,
     WrongRound,
 )
 from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
-from protocols.opening import Openings
+from protocols.opening import Digests, Openings
 from protocols.parameters import JobRules
 
 M = TypeVar("M")
@@ -60,10 +77,13 @@ class SecureSumServer:
         cohort: Sequence[str],
         *,
         threads: int = 1,
+        complaints: Complaints | None = None,
     ) -> None:
         """Open a round for a cohort.
 
         Args:
+            complaints: of the rounds before; hospitals that are out are not asked, and what this
+                round shows is added. Without it, the round begins with none.
             threads: for adding vectors and opening masks.
 
         Raises:
@@ -75,8 +95,11 @@ class SecureSumServer:
         self._threads = threads
         self._neighbours = [self.rules.neighbours(p) for p in range(len(self.rules.cohort))]
         self._attendance = Attendance(self.rules)
+        self._complaints = Complaints() if complaints is None else complaints
         self._adverts: dict[int, m.Advert] = {}
         self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
+        self._given: dict[int, dict[int, Digests]] = {}  # recipient -> sender -> of its shares
+        self._refused: dict[int, set[int]] = {}  # recipient -> senders
         self._shared: frozenset[int] = frozenset()
         self._binding = b""
         self._total: Words = np.zeros(0, dtype=np.uint32)
@@ -95,9 +118,11 @@ class SecureSumServer:
     # ---- advertise ------------------------------------------------------------------------
 
     def request_advertise(self) -> dict[str, bytes]:
-        """The announcement of the round, for everybody."""
+        """The announcement of the round, for everybody that no complaint keeps out."""
         self._attendance.expect(Expecting.ADVERTS)
-        return dict.fromkeys(self.rules.cohort, m.encode(self._announcement()))
+        self._keep_out()
+        asked = [self._name(place) for place in sorted(self._attendance.present)]
+        return dict.fromkeys(asked, m.encode(self._announcement()))
 
     def receive_advertise(self, replies: Mapping[str, bytes]) -> None:
         """Take the signed keys.
@@ -113,7 +138,8 @@ class SecureSumServer:
 
     def _take_adverts(self, adverts: Mapping[str, m.Advert]) -> None:
         self._attendance.expect(Expecting.ADVERTS)
-        probe = EphemeralKey(bytes(range(32)))
+        self._keep_out()
+        probe, offered = EphemeralKey(bytes(range(32))), OfferedKeys()
         for name, advert in adverts.items():
             with self._attendance.dropping(name):
                 place = self._attendance.sender(name, advert.sender, advert.round_number)
@@ -121,6 +147,8 @@ class SecureSumServer:
                 # A low-order key would make every neighbour abort; here it costs one client.
                 probe.exchange(advert.channel_key)
                 probe.exchange(advert.mask_key)
+                # Of two that offer one key the later is dropped: to copy a key one must see it.
+                offered.take(name, advert.channel_key, advert.mask_key)
                 self._adverts[place] = advert
         self._attendance.close(self._adverts, Expecting.SHARES)
 
@@ -165,7 +193,7 @@ class SecureSumServer:
                 accepted[place] = boxes
         for sender, boxes in accepted.items():
             for recipient, box in boxes.items():
-                down = m.Box(sender, box.sealed)
+                down = msgspec.structs.replace(box, place=sender)
                 self._boxes.setdefault(recipient, {})[sender] = down
         self._shared = frozenset(accepted)
         self._attendance.close(accepted, Expecting.VECTORS)
@@ -204,10 +232,54 @@ class SecureSumServer:
         self._attendance.expect(Expecting.VECTORS)
         check_statement(statement)
         self._binding = binding(self.rules, statement)
+        return self._mask_requests(self._attendance.present)
+
+    def complain(self, name: str, accused: int) -> None:
+        """Take a client's refusal of its mask request, for the box that place `accused` sealed.
+
+        Hand complaints in before vectors: a client that is out by them is dropped while its vector
+        is not yet in the sum, and `request_mask_again` asks those who refused its box.
+        """
+        self._attendance.expect(Expecting.VECTORS)
+        with self._attendance.dropping(name):
+            place = self._attendance.sender(name, self._place(name), self.rules.round_number)
+            if name in self._added or accused not in self._given.get(place, {}):
+                raise UnknownSender(f"{name} complains of place {accused} without having its box")
+            self._refused.setdefault(place, set()).add(accused)
+            self._complaints.hear(name, self._name(accused))
+            self._keep_out()
+
+    def request_mask_again(self) -> dict[str, bytes]:
+        """For each client that refused a box, the same without it, if who sealed it is out.
+
+        The others are dropped: it is one word against another, and the next complaint decides. They
+        have computed nothing yet.
+        """
+        self._attendance.expect(Expecting.VECTORS)
+        again = []
+        for place, accused in sorted(self._refused.items()):
+            left = accused & self._attendance.present
+            if left:
+                self._attendance.drop(
+                    self._name(place), f"BadCiphertext: refused the box of {self._name(min(left))}"
+                )
+            elif place in self._attendance.present:
+                again.append(place)
+        self._refused.clear()
+        return self._mask_requests(again)
+
+    def _mask_requests(self, places: Iterable[int]) -> dict[str, bytes]:
         requests = {}
-        for place in sorted(self._attendance.present):
+        for place in sorted(places):
             name = self._name(place)
-            boxes = [box for _, box in sorted(self._boxes.get(place, {}).items())]
+            boxes = [
+                box
+                for sender, box in sorted(self._boxes.get(place, {}).items())
+                if sender in self._attendance.present
+            ]
+            self._given[place] = {
+                box.place: (box.self_mask_digest, box.mask_key_digest) for box in boxes
+            }
             upcoming = None
             if self._following and name in self._following.rules.cohort:
                 upcoming = self._following._announcement()
@@ -275,7 +347,14 @@ class SecureSumServer:
                     name, confirmation.sender, confirmation.round_number
                 )
                 survivors = self._bits(self._survivors)
-                check_confirmation(self._roster, self.rules, self._binding, confirmation, survivors)
+                check_confirmation(
+                    self._roster,
+                    self.rules,
+                    self._binding,
+                    self._adverts[place],
+                    confirmation,
+                    survivors,
+                )
                 self._confirmations[place] = confirmation
         self._attendance.close(self._confirmations, Expecting.OPENINGS)
 
@@ -311,8 +390,7 @@ class SecureSumServer:
             self.rules,
             self._binding,
             self._adverts,
-            self._neighbours.__getitem__,
-            self._shared,
+            self._given,
             self._survivors,
         )
         riding: dict[str, m.Shares] = {}
@@ -321,7 +399,8 @@ class SecureSumServer:
             with self._attendance.dropping(name):
                 opening = self._decode(m.Opening, reply)
                 place = self._attendance.sender(name, opening.sender, opening.round_number)
-                openings.take(place, opening)
+                with self._noting_lies():
+                    openings.take(place, opening)
                 answered.add(place)
                 if opening.upcoming:
                     riding[name] = opening.upcoming
@@ -340,11 +419,17 @@ class SecureSumServer:
 
         Raises:
             WrongStage: before `receive_unmask`, or after it failed.
-            BadShare: if the shares do not recover a secret; no sum is returned.
+            BadShare: if somebody dealt shares that do not recover its secret; no sum is returned.
         """
         self._attendance.expect(Expecting.NOTHING)
         if self._openings:
-            apply_masks(self._total, self._openings.remaining_masks(), threads=self._threads)
+            try:
+                with self._noting_lies():
+                    masks = self._openings.remaining_masks()
+            except BadShare as error:
+                self._attendance.failure = error
+                raise
+            apply_masks(self._total, masks, threads=self._threads)
             self._openings = None  # the masks come off once
         return self._total, tuple(self._name(place) for place in sorted(self._survivors))
 
@@ -353,6 +438,26 @@ class SecureSumServer:
     def _decode(self, kind: type[m.M], reply: bytes) -> m.M:
         members = len(self.rules.cohort)
         return m.decode(kind, reply, m.limit(kind, members, members))
+
+    @contextmanager
+    def _noting_lies(self) -> Iterator[None]:
+        try:
+            yield
+        except BadShare as error:
+            if error.accused is not None:
+                self._complaints.saw(self._name(error.accused), str(error))
+            raise
+
+    def _keep_out(self) -> None:
+        """Go on without those that complaints keep out, but for vectors that are in the sum."""
+        for name, why in self._complaints.out.items():
+            if name in self.rules.cohort and name not in self._added:
+                self._attendance.drop(name, why)
+
+    def _place(self, name: str) -> int:
+        if name not in self.rules.cohort:
+            raise UnknownSender(f"{name} is not in the cohort")
+        return self.rules.cohort.index(name)
 
     def _name(self, place: int) -> str:
         return self.rules.cohort[place]

@@ -87,6 +87,11 @@ def _invert_all(values: Sequence[int]) -> list[int]:
     return inverses[::-1]
 
 
+def is_element(share: bytes) -> bool:
+    """Whether this can be a share: a field element in 33 bytes."""
+    return len(share) == SHARE_BYTES and int.from_bytes(share, "big") < PRIME
+
+
 def combine(shares: Sequence[tuple[int, bytes]], threshold: int) -> bytes:
     """Recover a 32-byte secret from (point, share) pairs, using exactly `threshold` of them.
 
@@ -102,10 +107,9 @@ def combine(shares: Sequence[tuple[int, bytes]], threshold: int) -> bytes:
         raise BadShare("the same point, or point zero, among the shares of one secret")
     value = 0
     for coefficient, (x, share) in zip(coefficients_at_zero(points), chosen, strict=True):
-        element = int.from_bytes(share, "big")
-        if len(share) != SHARE_BYTES or element >= PRIME:
+        if not is_element(share):
             raise BadShare(f"the share of point {x} is not a field element")
-        value = (value + coefficient * element) % PRIME
+        value = (value + coefficient * int.from_bytes(share, "big")) % PRIME
     if value >> 256:
         raise BadShare("the shares do not recover a 32-byte secret")
     return value.to_bytes(SECRET_BYTES, "big")

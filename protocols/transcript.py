@@ -8,7 +8,7 @@ and signing concatenated fields without this is how one message is passed off as
 import hashlib
 from collections.abc import Iterator
 
-PROTOCOL = b"securefed secure sum v2"
+PROTOCOL = b"securefed secure sum v3"
 
 
 def transcript(label: str, *parts: bytes) -> bytes:

@@ -13,18 +13,16 @@ Not covered: audits and reports, which are commands.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from securefed.config import Settings
 from securefed.config import load as load_settings
 from securefed.errors import ConfigurationError
-from securefed.record.metrics import RoundLine
 from securefed.record.run import Run
 from securefed.settings_file import dotted
 
@@ -70,9 +68,11 @@ def run(
         RunError: `out` is not empty.
         Interrupted: Ctrl-C; finished rounds are on disk, `resume` continues them.
     """
+    from securefed.simulation.execution import execute  # imports torch
+
     chosen = settings(source)
     directory = _new_directory(chosen) if out is None else Path(out)
-    return _execute(chosen, directory, progress=progress)
+    return _to_its_end(directory, partial(execute, chosen, directory), progress=progress)
 
 
 def resume(directory: str | Path, *, progress: bool = False) -> Run:
@@ -82,7 +82,10 @@ def resume(directory: str | Path, *, progress: bool = False) -> Run:
         RunError: there is no run, it is damaged, or its patients have changed.
         Interrupted: as `run`.
     """
-    return _execute(None, Path(directory), progress=progress)
+    from securefed.simulation import execution  # imports torch
+
+    path = Path(directory)
+    return _to_its_end(path, partial(execution.resume, path), progress=progress)
 
 
 def load(directory: str | Path) -> Run:
@@ -160,24 +163,18 @@ def _new_directory(chosen: Settings) -> Path:
     return path
 
 
-def _execute(chosen: Settings | None, directory: Path, *, progress: bool) -> Run:
+def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool) -> Run:
     from rich.console import Console
 
     from securefed.progress import Bar, Rounds
-    from securefed.simulation.execution import execute  # imports torch
 
-    # Signals reach the main thread only; elsewhere Ctrl-C is not ours to catch.
-    main = threading.current_thread() is threading.main_thread()
-    console = Console(stderr=True, quiet=not progress)
-    with Bar(console, kept=True) as bar:
+    with Bar(Console(stderr=True, quiet=not progress), kept=True) as bar:
         rounds = Rounds(bar)
-        execute(
-            chosen,
-            directory,
-            resume=chosen is None,
+        work(
             say=rounds.say,
             on_open=rounds.open,
-            on_round=lambda line: rounds.round(msgspec.convert(line, RoundLine)),
-            stop_on_ctrl_c=main,
+            on_round=rounds.round,
+            # Signals reach the main thread only; elsewhere Ctrl-C is not ours to catch.
+            stop_on_ctrl_c=threading.current_thread() is threading.main_thread(),
         )
     return load(directory)

@@ -3,7 +3,7 @@
 The settings are those `securefed run` would take; nothing is trained and no ledger is made. Sizes
 of hospitals come from the caller, from the phantom settings, or from reading the patients and
 dividing them as the run would. The figures are `privacy.planning`'s; with shared noise
-(`privacy.placement: distributed`) the share is calibrated as `builders.build_ring` does.
+(`privacy.placement: distributed`) the share is calibrated as `wire.description` does.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -181,7 +181,7 @@ def _sizes(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
     image = settings.privacy.unit == "image"
     if settings.data.manifest is None and not image:
         return {f"each of {settings.federation.clients}": settings.data.phantom.patients}
-    from securefed.data.source import load_data
+    from securefed.simulation.patients import load_data
     from securefed.training.patients import one_slice_records, stack
 
     say("reading patients")
@@ -209,26 +209,13 @@ def _common(
 
 
 def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedNoise:
-    from securefed.model.initial import initial_network
-    from securefed.model.sharing import flatten, shared_names
-    from securefed.privacy.distributed import calibrate, counted_shares
-    from securefed.privacy.ring_code import padded
-    from securefed.simulation.builders import secure_rules
+    from securefed.wire.description import JobDescription, calibrated
 
-    network, _ = initial_network(settings)
-    names = shared_names(network, settings.federation.shared)
-    dimension = padded(len(flatten(dict(network.named_parameters()), names)))
-    cohort = settings.federation.clients_per_round or settings.federation.clients
-    fewest = secure_rules(settings, dimension).threshold(cohort)
-    noise = calibrate(
-        noise_multiplier,
-        dimension=dimension,
-        rounds=rounds,
-        counted=counted_shares(cohort, fewest, settings.privacy.colluding),
-        hospitals=cohort,
-        expected_batch=settings.training.batch_size * cohort,
+    job = JobDescription(settings, "budget", ())
+    noise = calibrated(settings, job.parameters, noise_multiplier, rounds)
+    return SharedNoise.of(
+        noise, settings.federation.clients_per_round or settings.federation.clients
     )
-    return SharedNoise.of(noise, cohort)
 
 
 def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) -> Iterator[str]:

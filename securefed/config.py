@@ -9,17 +9,47 @@ every `evaluate_every` rounds totals of held-out scores), `canaries`, and `evalu
 which train and report more on the same patients. `exposures` only says what of that is kept.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from securefed import settings_file
 from securefed.errors import ConfigurationError
+from securefed.model.strategies import STRATEGIES, build_strategy
+from securefed.privacy.accountant import Accountant
 
 EVERY_KEY = "docs/configuration.md explains every key"
 
 Configuration = Literal["plain", "dp", "secure", "dp+secure"]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A name from a registry, so that whatever is added to the registry is a setting too."""
+
+    registry: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._require, handler(source))
+
+    def _require(self, name: str) -> str:
+        if name not in self.registry:
+            *others, last = map(repr, self.registry)
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return name
 
 
 class Section(BaseModel):
@@ -115,7 +145,7 @@ class PrivacySettings(Section):
     unit: Literal["patient", "image"] = Field(
         "patient", description="What one record is; image is weaker and labelled so."
     )
-    accountant: Literal["prv", "rdp"] = Field("prv", description="Headline accountant.")
+    accountant: Accountant = Field("prv", description="Headline accountant.")
     placement: Literal["local", "distributed"] = Field(
         "local",
         description="Whose noise it is: each hospital's own, or one noise that all share out "
@@ -142,7 +172,7 @@ class FederationSettings(Section):
         "fusion+classifier",
         description="Parameters that are aggregated; the rest stays in the hospital.",
     )
-    strategy: Literal["fedavg", "fedprox", "fedadam"] = Field(
+    strategy: Annotated[str, OneOf(STRATEGIES)] = Field(
         "fedadam", description="How the server uses the mean update."
     )
     proximal: float = Field(0.01, ge=0, le=100, description="FedProx mu.")
@@ -169,6 +199,11 @@ class SecureAggregationSettings(Section):
     )
     allow_two_party: bool = Field(
         False, description="Allow two hospitals, where each can subtract its own update."
+    )
+    graph: Literal["complete", "sparse"] = Field(
+        "complete",
+        description="Who masks with whom: everybody, or from 64 hospitals on a few neighbours, "
+        "which protects only while the server does not choose who drops out.",
     )
 
 
@@ -289,10 +324,11 @@ def _contradiction_of_distributed_noise(settings: Settings) -> str | None:
         if found != wanted:
             values = f"{str(wanted).lower()}, got {str(found).lower()}"
             return f"privacy.placement: distributed needs {key}: {values}"
-    if settings.federation.strategy == "fedprox":
+    federation = settings.federation
+    if build_strategy(federation.strategy, federation).proximal:
         return (
-            "privacy.placement: distributed needs federation.strategy: fedavg or fedadam, got "
-            "fedprox, whose proximal term is zero in a round's only step"
+            "privacy.placement: distributed needs federation.strategy: one without a proximal "
+            f"term, got {federation.strategy}, whose term is zero in a round's only step"
         )
     return None
 

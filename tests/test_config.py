@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import Settings, load
+from securefed.config import OneOf, Settings, load
 from securefed.errors import ConfigurationError
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
@@ -70,6 +70,12 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
     return st.floats(low, high, exclude_min="gt" in limits, exclude_max="lt" in limits)
 
 
+def _values(field: FieldInfo) -> st.SearchStrategy[Any]:
+    for choice in (m for m in field.metadata if isinstance(m, OneOf)):
+        return st.sampled_from(sorted(choice.registry))
+    return _strategy(field.annotation, _limits(field))
+
+
 DISTRIBUTED = {  # what noise inside the secure sum needs, beside encoders that train
     "privacy.dp": True,
     "privacy.unit": "patient",
@@ -84,7 +90,7 @@ DISTRIBUTED = {  # what noise inside the secure sum needs, beside encoders that 
 @st.composite
 def _any_settings(draw: st.DrawFn) -> Settings:
     """Settings drawn key by key from the declared ranges, contradictions repaired."""
-    values = {key: draw(_strategy(f.annotation, _limits(f))) for key, f in LEAVES.items()}
+    values = {key: draw(_values(f)) for key, f in LEAVES.items()}
     values["model.train_encoders"] = True
     if values["model.encoder"] != "compact":
         values["model.initialisation"] = "random"

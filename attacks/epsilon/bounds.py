@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from attacks.epsilon.gaussian_dp import MU_LARGEST, check_delta, gaussian_epsilon
 from attacks.epsilon.trade_off import NOISE_LARGEST, NOISE_SMALLEST, SubsampledGaussian
@@ -59,24 +59,12 @@ def one_run_p_value(
         raise InvalidScores(f"epsilon {epsilon}, delta {delta} is no privacy guarantee")
     if correct == 0:
         return 1.0
-    # Logarithms of q and 1 - q that stay exact where q rounds to 1.
-    log_q, log_rest = -math.log1p(math.exp(-epsilon)), -np.logaddexp(0.0, epsilon)
-    beta = _at_least(correct, guesses, epsilon)
-    if delta == 0:
-        return beta
-    k = np.arange(correct - 1, -1, -1)  # v-1, v-2, ..., 0
-    log_ways = (
-        special.gammaln(guesses + 1) - special.gammaln(k + 1) - special.gammaln(guesses - k + 1)
-    )
-    masses = np.exp(log_ways + k * log_q + (guesses - k) * log_rest)
+    # In wrong guesses, whose probability 1 - q keeps its digits where q rounds to 1.
+    wrong = special.expit(-epsilon)
+    beta = float(stats.binom.cdf(guesses - correct, guesses, wrong))
+    masses = stats.binom.pmf(np.arange(guesses - correct + 1, guesses + 1), guesses, wrong)
     alpha = float((np.cumsum(masses) / np.arange(1, correct + 1)).max())
     return min(1.0, beta + 2 * canaries * delta * alpha)
-
-
-def _at_least(correct: int, guesses: int, epsilon: float) -> float:
-    """P[Bin(guesses, e^epsilon / (1 + e^epsilon)) >= correct], for correct >= 1."""
-    wrong = 1 / (1 + math.exp(min(epsilon, 700.0)))  # P[Bin(wrong) <= guesses - correct]
-    return float(special.bdtr(guesses - correct, guesses, wrong))
 
 
 def _last_refuted(refuted: Callable[[float], bool], high: float) -> float:
@@ -126,15 +114,6 @@ def one_run_bound(
 def gaussian_curve(mu: float) -> TradeOff:
     """The curve of N(0, 1) against N(mu, 1)."""
     return lambda right: float(special.ndtr(special.ndtri(right) - mu))
-
-
-def approximate_dp_curve(epsilon: float, delta: float) -> TradeOff:
-    """The worst curve that (epsilon, delta)-DP allows (Wasserman & Zhou 2010).
-
-    With it a refutation holds for every (epsilon, delta)-DP mechanism.
-    """
-    grow, shrink = math.exp(epsilon), math.exp(-epsilon)
-    return lambda right: max(0.0, shrink * (right - delta), 1 - delta - grow * (1 - right))
 
 
 def f_dp_refutes(

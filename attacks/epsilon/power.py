@@ -12,7 +12,7 @@ clipping and shared batches couple canaries a little.
 import math
 from typing import Literal
 
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from attacks.epsilon.bounds import (
     check_counts,
@@ -59,7 +59,7 @@ def power(guesses: int, critical: int | None, accuracy: float) -> float:
     """P[at least `critical` right guesses] at that chance of a right guess."""
     if critical is None:
         return 0.0
-    return float(special.bdtr(guesses - critical, guesses, 1 - accuracy))
+    return float(stats.binom.sf(critical - 1, guesses, accuracy))
 
 
 def guess_accuracy_gaussian(mu: float, guessed_share: float) -> float:

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import special, stats
 
 Array = npt.NDArray[np.float64]
 
@@ -48,11 +48,8 @@ def log_ratio(x: Array, noise: float, rate: float, steps: int) -> Array:
         score = np.logaddexp(math.log1p(-rate), drawn)
         return score
     counts = np.arange(steps + 1)
-    left = steps - counts
-    ways = special.gammaln(steps + 1) - special.gammaln(counts + 1) - special.gammaln(left + 1)
-    log_probability = ways + counts * math.log(rate) + left * math.log1p(-rate)
     exponents = (2 * x[..., None] * counts - counts**2) / (2 * variance)
-    score = special.logsumexp(exponents + log_probability, axis=-1)
+    score = special.logsumexp(exponents + stats.binom.logpmf(counts, steps, rate), axis=-1)
     return score
 
 

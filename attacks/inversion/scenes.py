@@ -124,7 +124,7 @@ def local_steps(subject: Subject) -> LocalSteps:
     count = min(training.local_steps, LONGEST_UNROLL)
     # Fewer, longer steps go as far; only for SGD, which moves in proportion to its rate.
     rate = training.learning_rate * training.local_steps / count
-    return LocalSteps(training.optimizer, rate, count, training.proximal)
+    return LocalSteps(training.optimizer, rate, count, training.strategy.proximal)
 
 
 def positive_share(

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from attacks.membership.head_gradients import Drawn, HeadShape, Records, summed_gradients
 from attacks.subject import Hospital, Training
+from securefed.model.strategies.strategy import State
 
-# The published defaults of Adam (Kingma & Ba 2015) and of FedAdam (Reddi et al. 2021, section 5).
-ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
-FEDADAM_BETAS, FEDADAM_TAU = (0.9, 0.99), 1e-3
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # the published defaults (Kingma & Ba 2015)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class _Group:
             here = inside[:, pool.patient[rows]]  # (models, records of the hospital)
             patients = inside[:, pool.hospital == index].sum(1)
             self._sites.append(_Site(plan, hospital, models, rows, here, patients))
-        self._moments = [torch.zeros_like(self._server) for _ in range(2)]
+        self._memory: State = {}  # of the server's strategy
 
     def round(self) -> None:
         """One round: every hospital trains, the server steps."""
@@ -113,7 +112,10 @@ class _Group:
             for site in self._sites:
                 update = site.train(self._pool, self._server.float(), self._generators)
                 mean += update.double() * (site.patients / everybody)[:, None]
-        self._server[:, shared] += self._server_step(mean)[:, shared]
+        stepped, self._memory = training.strategy.step(
+            self._server[:, shared].numpy(), mean[:, shared].numpy(), self._memory
+        )
+        self._server[:, shared] = torch.from_numpy(stepped)
 
     def released(self) -> Tensor:
         return self._server.float()
@@ -125,15 +127,6 @@ class _Group:
         expected = torch.stack([site.expected for site in self._sites]).sum(0)
         mean = torch.stack(sums).sum(0) / expected[:, None]
         return -self._plan.training.learning_rate * mean.double()
-
-    def _server_step(self, mean: Tensor) -> Tensor:
-        if self._plan.training.strategy != "fedadam":
-            return mean
-        (beta1, beta2), moments = FEDADAM_BETAS, self._moments
-        moments[0].mul_(beta1).add_(mean, alpha=1 - beta1)
-        moments[1].mul_(beta2).addcmul_(mean, mean, value=1 - beta2)
-        rate = self._plan.training.server_learning_rate
-        return rate * moments[0] / (moments[1].sqrt() + FEDADAM_TAU)
 
 
 class _Site:
@@ -163,8 +156,9 @@ class _Site:
         before = self._head.clone()
         for _ in range(training.local_steps):
             gradient = self.noised_sum(pool, self._head, generators) / self.expected[:, None]
-            if training.proximal:
-                gradient[:, shared] += training.proximal * (self._head - before)[:, shared]
+            if training.strategy.proximal:
+                away = (self._head - before)[:, shared]
+                gradient[:, shared] += training.strategy.proximal * away
             self._head -= training.learning_rate * self._direction(gradient)
         return self._head - before
 

@@ -28,6 +28,7 @@ from attacks.statistics.targets import Floats, ScoredTargets
 from attacks.subject import Hospital, Training
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
+from securefed.model.strategies.fedadam import FedAdam
 
 SHADOWS, TARGETS = 16, 8
 HOSPITALS, PATIENTS = 2, 100  # patients of each hospital's pool, half of them members
@@ -40,12 +41,10 @@ TRAINING = Training(
     batch_size=50,
     optimizer="sgd",
     learning_rate=0.3,
-    proximal=0.0,
     clip_norm=None,
     unit="patient",
     shared_noise=False,
-    strategy="fedadam",
-    server_learning_rate=0.05,
+    strategy=FedAdam(0.05),
     delta=1e-5,
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from securefed.exposure import Exposure, Observer
-from securefed.playback.observers import exposure
+from securefed.playback.observers import Observers
 from securefed.record.run import Run
 
 
@@ -18,8 +18,6 @@ def exposures_of(run: Run, observers: Sequence[Observer]) -> dict[Observer, Expo
     """
     names, canaries = run.hospitals, run.settings.canaries
     first = canaries.hospital - 1 if canaries.count else 0
-    named: dict[Observer, str] = {
-        "coalition": names[first],
-        "peer": names[(first + 1) % len(names)],
-    }
-    return {each: exposure(run.path, each, named.get(each)) for each in observers}
+    victim, peer = names[first], names[(first + 1) % len(names)]
+    saw = Observers(run.path)
+    return {each: saw.of(each, peer if each == "peer" else victim) for each in observers}

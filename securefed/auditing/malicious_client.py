@@ -38,6 +38,7 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
+from securefed.training.mechanism import NoNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire import messages
@@ -48,18 +49,6 @@ NAMES = ("victim", "second", "third", "fourth")
 SHAPE = NetworkShape(image_size=32)
 SHARED = "fusion+classifier"
 PATIENTS = 8
-PLAN = LocalPlan(
-    shared=SHARED,
-    train_encoders=False,
-    optimizer="sgd",
-    learning_rate=0.3,
-    local_steps=1,
-    batch_size=PATIENTS,  # every patient in every step: what a round yields is the same each time
-    proximal=0.0,
-    unit="patient",
-    seed=0,
-    private=None,
-)
 Vector = NDArray[np.float32]
 # Cosine from which a sum tells of one hospital. Of noise in the 136 dimensions of the hidden layer
 # it has a deviation of .09 and is over this with a probability below 1e-12.
@@ -174,13 +163,10 @@ class _Hospitals:
         self._rounds: dict[int, SecureSumServer] = {}
         self._clients = {}
         for name in NAMES:
-            trainer = LocalTrainer(
-                name, _copy_of(self.network), groups[name], groups[name], PLAN, None, "checks"
-            )
+            group, own = groups[name], _copy_of(self.network)
+            trainer = LocalTrainer(name, own, group, group, _plan(self._layout), None, "checks")
             masks = SecureSumClient(name, keys[name], self._roster, self._rules)
-            self._clients[name] = HospitalClient(
-                name, trainer, self._layout, masks if secure else None
-            )
+            self._clients[name] = HospitalClient(name, trainer, masks if secure else None)
 
     def ask(self, name: str, request: Request) -> Reply:
         return messages.decode_reply(self._clients[name].handle(messages.encode(request)))
@@ -226,7 +212,7 @@ class _Hospitals:
         server.receive_mask({})
         server.receive_confirm(self._stage(number, "confirm", server.request_confirm()))
         server.receive_unmask(self._stage(number, "unmask", server.request_unmask()))
-        mean = self._layout.decode(server.result()[0]).mean_update
+        mean = self._layout.decode(server.result()[0], number).mean_update
         if mean is None:
             raise AuditError("nobody trained in the round")
         return mean
@@ -246,6 +232,21 @@ class _Hospitals:
             name: self.ask(name, Request(round=number, stage=stage, body=body)).body
             for name, body in bodies.items()
         }
+
+
+def _plan(layout: ContributionLayout) -> LocalPlan:
+    return LocalPlan(
+        shared=SHARED,
+        train_encoders=False,
+        optimizer="sgd",
+        learning_rate=0.3,
+        local_steps=1,
+        batch_size=PATIENTS,  # every patient in every step: a round yields the same each time
+        proximal=0.0,
+        unit="patient",
+        seed=0,
+        mechanism=NoNoise(layout),
+    )
 
 
 def _copy_of(network: DualEncoderNetwork) -> DualEncoderNetwork:

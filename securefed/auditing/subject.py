@@ -6,24 +6,23 @@ and must be the run's own, rates and noise are those that each hospital's ledger
 
 from functools import partial
 
-import torch
-
 from attacks.subject import Canaries, Hospital, Subject, Training
 from securefed.auditing.malicious_client import clients
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
-from securefed.data.source import load_data
 from securefed.errors import RunError
-from securefed.model.initial import initial_network
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
+from securefed.model.strategies import build_strategy
+from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs
 from securefed.record.run import Run
+from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.patients import one_slice_records, stack
-from securefed.training.trainer import sample_rate
+from securefed.wire.description import initial_network
 
 
 def subject_of(run: Run) -> Subject:
@@ -36,8 +35,7 @@ def subject_of(run: Run) -> Subject:
     """
     settings, rounds = run.settings, run.summary.rounds
     data = _same_patients(run)
-    with torch.random.fork_rng(devices=[]):  # building a network seeds torch
-        network, _ = initial_network(settings)
+    network, _ = initial_network(settings)
     noise = _shared_noise(run)
     return Subject(
         configuration=settings.configuration,
@@ -119,11 +117,9 @@ def _training(settings: Settings, rounds: int) -> Training:
         batch_size=training.batch_size,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
-        proximal=federation.proximal if federation.strategy == "fedprox" else 0.0,
         clip_norm=privacy.clip_norm if privacy.dp else None,
         unit=privacy.unit,
         shared_noise=privacy.placement == "distributed",
-        strategy=federation.strategy,
-        server_learning_rate=federation.server_learning_rate,
+        strategy=build_strategy(federation.strategy, federation),
         delta=privacy.delta,
     )

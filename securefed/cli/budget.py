@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import at_most
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ MOST_DRAWN = 6  # hospitals in the plot
 @click.option("--batch-size", type=int, help="Patients per step, on average.")
 @click.option("--local-steps", type=int, help="Steps per round.")
 @click.option("--delta", type=float, help="Must be below 1 / patients.")
-@click.option("--accountant", type=click.Choice(["prv", "rdp"]), help="Which of the two decides.")
+@click.option(
+    "--accountant", type=click.Choice(get_args(Accountant)), help="Which of the two decides."
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw epsilon over rounds: SVG, PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 def command(

@@ -1,11 +1,11 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -106,23 +106,21 @@ def command(
 
 def _run(settings: Settings | None, path: Path, console: Console) -> Run:
     # Imported here: torch takes two seconds, and --help does not need it.
-    from securefed.simulation.execution import execute
+    from securefed.simulation import execution
 
     used = settings or Run.open(path).settings
     _announce(used, console)
     with Bar(console) as bar:
         rounds = Rounds(bar)
 
-        def on_round(values: Any) -> None:
-            line = msgspec.convert(values, RoundLine)
+        def on_round(line: RoundLine) -> None:
             rounds.round(line)
             if line.loss is not None or line.dropped or line.aborted:
                 bar.line(_round_text(line))
 
-        execute(
-            settings,
+        work = partial(execution.execute, settings) if settings else execution.resume
+        work(
             path,
-            resume=settings is None,
             say=rounds.say,
             on_open=rounds.open,
             on_round=on_round,

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from securefed.model.auc import area
 from securefed.model.scores import BINS, Counts
 from securefed.record.comparison import Figures
 
@@ -77,11 +78,11 @@ def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
     half = BINS // 2
     true_negative, missed = total[:, :, :half].sum(-1).T
     false_alarm, true_positive = total[:, :, half:].sum(-1).T
-    own = np.stack([_auc(group) for group in groups])  # (groups, draws)
+    own = np.stack([area(group[:, 0], group[:, 1]) for group in groups])  # (groups, draws)
     has_auc = ~np.isnan(own)
     everybody = true_positive + true_negative + false_alarm + missed
     return {
-        "auc": _auc(total),
+        "auc": area(total[:, 0], total[:, 1]),
         "mean_auc": _ratio(np.where(has_auc, own, 0.0).sum(0), has_auc.sum(0)),
         "accuracy": _ratio(true_positive + true_negative, everybody),
         "precision": _ratio(true_positive, true_positive + false_alarm),
@@ -89,12 +90,6 @@ def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
         "specificity": _ratio(true_negative, true_negative + false_alarm),
         "f1": _ratio(2 * true_positive, 2 * true_positive + false_alarm + missed),
     }
-
-
-def _auc(tables: NDArray[np.int64]) -> Floats:
-    negative, positive = tables[:, 0], tables[:, 1]
-    below = np.cumsum(negative, axis=1) - negative / 2  # ties count one half
-    return _ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
 
 
 def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:

@@ -39,13 +39,13 @@ from securefed.comparison.runs import (
     state_of,
 )
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError
-from securefed.model.initial import initial_network
 from securefed.model.sharing import flatten, shared_names
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited, CompareFile, Cost, Same
 from securefed.record.run import Run
+from securefed.simulation.patients import load_data
+from securefed.wire.description import initial_network
 
 
 class Watch(Protocol):

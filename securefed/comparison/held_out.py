@@ -16,14 +16,14 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import DataError, RunError
 from securefed.model.encoding import tokens_of
-from securefed.model.initial import initial_network
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
 from securefed.record.directory import read_tensors
 from securefed.record.run import Run
-from securefed.simulation.builders import choose_device
+from securefed.simulation.device import choose_device
 from securefed.training.patients import stack
+from securefed.wire.description import initial_network
 
 # Another number of threads adds floats in another order; a score at a bin's edge may then move.
 TOLERANCE = 2e-3

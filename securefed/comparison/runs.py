@@ -13,10 +13,10 @@ anything is trained.
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from securefed.comparison.plan import Plan, baseline_case
@@ -27,11 +27,10 @@ from securefed.files import write_atomically
 from securefed.model.scores import COUNTS
 from securefed.record.comparison import TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
-from securefed.record.metrics import RoundLine
 from securefed.record.run import Run
 from securefed.record.run_file import RunFile
+from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
-from securefed.simulation.execution import execute
 from securefed.simulation.simulation import Simulation
 
 Share = Callable[[float], None]  # told the finished share of a piece of work, 0 to 1
@@ -96,16 +95,12 @@ def _train(
         for text in simulation.notes:
             note(text)
 
-    def on_round(line: Any) -> None:
-        share(msgspec.convert(line, RoundLine).round / settings.federation.rounds)
-
-    execute(
-        settings,
+    work = execution.resume if state is State.UNFINISHED else partial(execution.execute, settings)
+    work(
         path,
-        resume=state is State.UNFINISHED,
         data=data,
         on_open=tell,
-        on_round=on_round,
+        on_round=lambda line: share(line.round / settings.federation.rounds),
         stop_on_ctrl_c=True,
     )
 

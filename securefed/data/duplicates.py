@@ -75,14 +75,6 @@ def find_duplicates(patients: Sequence[Patient]) -> list[Duplicate]:
     return found
 
 
-def crossing(
-    duplicates: Sequence[Duplicate], groups: Sequence[Sequence[Patient]]
-) -> list[Duplicate]:
-    """The duplicates whose two patients are in different groups (sides of a split, hospitals)."""
-    side = {p.patient_id: index for index, group in enumerate(groups) for p in group}
-    return [d for d in duplicates if side.get(d.first[0]) != side.get(d.second[0])]
-
-
 def difference_hash(images: Images) -> NDArray[np.uint64]:
     """(images,) 64-bit hash of (images, size, size): bit set where an area outshines its left."""
     shrunk = _shrink(images, 8, 9)

@@ -100,12 +100,16 @@ class _Reader:
             return None
         try:
             path = (self.folder / text).resolve()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{column} {text!r} is not a path ({error})") from None
-        # Symbolic links are resolved first, so a link inside the folder cannot lead out of it.
-        if not self.allow_outside and not path.is_relative_to(self.folder):
+            # Symbolic links are resolved first, so a link inside the folder cannot lead out of it.
+            inside = self.allow_outside or path.is_relative_to(self.folder)
+            exists = inside and path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:
+            # A name that is too long, a circle of links, a zero byte.
+            why = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{column} {text!r} is not a path ({why})") from None
+        if not inside:
             raise DataError(f"{column} {text!r} leads outside the manifest's folder")
-        if not path.is_file():
+        if not exists:
             raise DataError(f"{column} {text!r}: no such file")
         return path
 

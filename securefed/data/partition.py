@@ -128,22 +128,6 @@ def split(patients: Sequence[Patient], test_share: float, *, seed: int) -> Split
     return Split(train, test)
 
 
-def folds(patients: Sequence[Patient], count: int, *, seed: int) -> list[Split]:
-    """Cross-validation that leaves patients out: each patient is tested in exactly one fold.
-
-    Raises:
-        ConfigurationError: fewer than 2 folds.
-        DataError: fewer patients than folds, or an id occurs twice.
-    """
-    if count < 2:
-        raise ConfigurationError(f"folds must be at least 2, got {count}", hint="5 is common")
-    groups = iid(patients, count, seed=seed)
-    return [
-        Split([p for other in groups if other is not group for p in other], group)
-        for group in groups
-    ]
-
-
 def require_disjoint(groups: Iterable[Sequence[Patient]]) -> None:
     """Raise unless every patient id occurs once, over all groups together.
 
@@ -170,7 +154,7 @@ def _check_counts(patients: Sequence[Patient], hospitals: int) -> None:
     if len(patients) < hospitals:
         raise DataError(
             f"{len(patients)} patients cannot be divided among {hospitals}",
-            hint="use fewer hospitals or folds",
+            hint="use fewer hospitals",
         )
 
 

@@ -22,13 +22,14 @@ import numpy as np
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
-from securefed.model.scores import COUNTS, Counts
+from securefed.model.scores import COUNTS
+from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
 from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
-from securefed.wire.contribution import ContributionLayout, Words
-from securefed.wire.messages import PlainContribution, Reply, Request, Vector
-from securefed.wire.shared_noise import DistributedLayout
+from securefed.wire.contribution import Contribution, Words
+from securefed.wire.messages import Reply, Request
+from securefed.wire.plain import plain_message
 
 Result = TypeVar("Result")
 
@@ -40,8 +41,8 @@ class Client:
 
     Args:
         name: as in the roster.
-        trainer: the hospital's patients and personal parameters.
-        layout: how contributions are encoded.
+        trainer: the hospital's patients and personal parameters; its mechanism's layout is how
+            contributions are encoded.
         secure: the client's side of secure aggregation, or None to contribute in the clear.
         sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
@@ -53,14 +54,12 @@ class Client:
         self,
         name: str,
         trainer: LocalTrainer,
-        layout: ContributionLayout | DistributedLayout,
         secure: SecureSumClient | None,
         sent: Recording | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer
         self.busy_s: dict[str, float] = {}
-        self._layout = layout
         self._secure = secure
         self._sent = sent
         self._round = 0
@@ -110,44 +109,30 @@ class Client:
         return self._timed("protocol", lambda: steps[request.stage](request.body))
 
     def _work(self, request: Request) -> bytes:
+        if self._secure is not None:
+            # Before training and before the ledger: a refusal here has cost nothing.
+            self._secure.check_mask(request.body)
         shared = messages.vector_from_bytes(request.shared)
-        layout = self._layout
-        if isinstance(layout, DistributedLayout):
-            in_ring = self._timed("train", lambda: self._train_in_ring(request, shared, layout))
-            return self._mask(request, in_ring)
-        update, counts = self._timed("train", lambda: self._train(request, shared))
-        patients = self.trainer.patients if request.train else 0
+        part = self._timed("train", lambda: self._contribute(request, shared))
         if self._secure is None:
-            contribution = PlainContribution(
-                messages.vector_to_bytes(update), patients, counts.tolist()
-            )
-            return messages.encode(contribution)
-        return self._mask(request, layout.encode(update, patients, counts))
+            return plain_message(part, len(shared))
+        return self._mask(request, self.trainer.layout.encode(part), self._secure)
 
-    def _mask(self, request: Request, words: Words) -> bytes:
-        if self._secure is None:
-            raise RunError("a contribution that needs secure aggregation, without it")
-        secure = self._secure
+    def _contribute(self, request: Request, shared: Vector) -> Contribution:
+        trainer = self.trainer
+        trainer.receive(shared)
+        counts = trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
+        if not request.train:
+            return Contribution(None, 0, 0, counts)
+        values = trainer.contribute(request.round)
+        return Contribution(values, trainer.patients, trainer.expected_batch, counts)
+
+    def _mask(self, request: Request, words: Words, secure: SecureSumClient) -> bytes:
         if self._sent and request.train:
             content = words.astype("<u4", copy=False).tobytes()
             self._sent.add([(request.round, request.stage, self.name, "up", content)])
         asked = messages.statement_of(request)
         return self._timed("protocol", lambda: secure.mask(request.body, words, asked))
-
-    def _train(self, request: Request, shared: Vector) -> tuple[Vector, Counts]:
-        self.trainer.receive(shared)
-        counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
-        if not request.train:
-            return np.zeros_like(shared), counts
-        return self.trainer.train(request.round), counts
-
-    def _train_in_ring(self, request: Request, shared: Vector, layout: DistributedLayout) -> Words:
-        self.trainer.receive(shared)
-        counts = self.trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
-        if not request.train:
-            return layout.encode(None, 0, 0, counts)
-        gradients = self.trainer.train_in_ring(request.round)
-        return layout.encode(gradients, self.trainer.patients, self.trainer.expected_batch, counts)
 
     def _timed(self, kind: str, work: Callable[[], Result]) -> Result:
         start = time.perf_counter()

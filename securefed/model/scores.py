@@ -17,6 +17,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from securefed.errors import RunError
+from securefed.model.auc import area
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 
@@ -100,11 +101,11 @@ def metrics(counts: Counts) -> Metrics:
     true_positive, true_negative = int(positives[half:].sum()), int(negatives[:half].sum())
     missed, false_alarms = n_positive - true_positive, n_negative - true_negative
     both = n_negative > 0 and n_positive > 0
-    area = _auc(negatives, positives) if both else 0.0
+    auc = float(area(negatives, positives))
     return Metrics(
         patients=total,
-        auc=area if both else None,
-        auc_ci95=_auc_interval(area, n_negative, n_positive) if both else None,
+        auc=auc if both else None,
+        auc_ci95=_auc_interval(auc, n_negative, n_positive) if both else None,
         accuracy=_ratio(true_positive + true_negative, total),
         sensitivity=_ratio(true_positive, n_positive),
         specificity=_ratio(true_negative, n_negative),
@@ -142,14 +143,7 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _auc(negatives: Counts, positives: Counts) -> float:
-    # P(a positive scores above a negative) + half the ties.
-    below = np.cumsum(negatives) - negatives
-    wins = (positives * (below + 0.5 * negatives)).sum()
-    return float(wins / (negatives.sum() * positives.sum()))
-
-
-def _auc_interval(area: float, negatives: int, positives: int) -> tuple[float, float]:
+def _auc_interval(auc: float, negatives: int, positives: int) -> tuple[float, float]:
     # Newcombe 2006 (Statistics in Medicine 25:559), method 5: the true areas from which the
     # observed one is at most 1.96 standard errors away. Unlike a bootstrap it does not shrink to
     # nothing where a handful of patients happen to be ranked perfectly.
@@ -160,14 +154,14 @@ def _auc_interval(area: float, negatives: int, positives: int) -> tuple[float, f
         return math.sqrt(true * (1 - true) * spread / (negatives * positives))
 
     def low(true: float) -> float:
-        return area - true - Z_95 * standard_error(true)
+        return auc - true - Z_95 * standard_error(true)
 
     def high(true: float) -> float:
-        return true - area - Z_95 * standard_error(true)
+        return true - auc - Z_95 * standard_error(true)
 
     return (
-        float(brentq(low, 0.0, min(area, 1 - EDGE))) if area > 0 else 0.0,
-        float(brentq(high, max(area, EDGE), 1.0)) if area < 1 else 1.0,
+        float(brentq(low, 0.0, min(auc, 1 - EDGE))) if auc > 0 else 0.0,
+        float(brentq(high, max(auc, EDGE), 1.0)) if auc < 1 else 1.0,
     )
 
 

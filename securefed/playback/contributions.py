@@ -11,10 +11,8 @@ from protocols.errors import ProtocolError
 from securefed.errors import RunError
 from securefed.playback.recorded import RecordedRun
 from securefed.record.recording import Sighting, content, sightings
-from securefed.wire.contribution import Words
-from securefed.wire.layout import Layout
+from securefed.wire.contribution import Layout, Words
 from securefed.wire.messages import Vector
-from securefed.wire.shared_noise import DistributedLayout
 
 
 class SentContributions:
@@ -61,11 +59,7 @@ def decoded(words: Words, layout: Layout, number: int, name: str) -> tuple[Vecto
         RunError: the words are not one hospital's contribution.
     """
     try:
-        total = (
-            layout.decode(words, number)
-            if isinstance(layout, DistributedLayout)
-            else layout.decode(words)
-        )
+        total = layout.decode(words, number)
     except ProtocolError as error:
         raise RunError(f"round {number}: no contribution of {name}: {error}") from None
     largest = layout.max_patients

@@ -1,7 +1,7 @@
-"""Exposures of a recorded run: what each observer saw, from the messages and public settings.
+"""What each observer of a recorded run saw, from the messages and public settings.
 
-    server       `server_replay`: every contribution, or the sum that the masks leave
-    peer         `peer_replay`: what one hospital received and sent
+    server       `playback.server`: every contribution, or the sum that the masks leave
+    peer         `playback.peer`: what one hospital received and sent
     coalition    the server, and what all hospitals but the victim sent before masking: the sum less
                  that is the victim's contribution, exactly, masked or not
     outsider     the released model
@@ -10,69 +10,124 @@ Nothing is taken from a running program, and a hospital's folder is opened only 
 is the observer or colludes with it. What cannot be had is left out; `Exposure.missing` says why.
 """
 
+import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from securefed.errors import ConfigurationError
 from securefed.exposure import Exposure, Observer, RoundView
+from securefed.model.sharing import Vector
+from securefed.playback import server
 from securefed.playback.contributions import SentContributions, decoded
 from securefed.playback.peer import peer_rounds
 from securefed.playback.recorded import Notes, RecordedRun
-from securefed.playback.server import ServerRound
-from securefed.playback.server import replay as replay_server
+from securefed.playback.server import ServerReplay, ServerRound
 from securefed.wire.contribution import Words
-from securefed.wire.messages import Vector
 
 
-def exposure(directory: Path, observer: Observer, member: str | None = None) -> Exposure:
-    """What an observer of a recorded run saw.
+class Observers:
+    """The observers of one finished run, made with exposures.record.
 
-    Args:
-        directory: of a finished run made with exposures.record.
-        member: the hospital that is the peer, or the coalition's victim; None for the others.
+    The server's side is played once, when somebody first asks for it, however many observers it
+    is part of.
 
-    Raises:
-        ConfigurationError: a member that the observer does not need, or needs and is not there.
-        RunError: no such run, not finished, or its recording is missing, damaged or contradicts
+    Raises (each method):
+        RunError: the run is not finished, or its recording is missing, damaged or contradicts
             itself.
     """
-    run = RecordedRun.open(directory)
-    hospital = _member(run, observer, member)
-    released = run.released()
-    configuration = run.settings.configuration
-    if observer == "outsider":
-        return Exposure(observer, (), configuration, (), released)
-    if observer == "peer":
-        views, missing = peer_rounds(run, hospital, released)
-        return Exposure(observer, (hospital,), configuration, views, released, missing)
-    found = replay_server(run)
-    found.trail.at(found.end, released)
-    rounds = [found.rounds[number] for number in sorted(found.rounds)]
-    members: tuple[str, ...] = ()
-    if observer == "server":
-        views = tuple(_view(each) for each in rounds)
-    else:
-        coalition = _Coalition(run, hospital, found.notes)
-        members, views = coalition.members, tuple(coalition.view(each) for each in rounds)
-    for number in found.trail.unchecked:
-        found.notes.add("not checked against the rounds before, which are not known", number)
-    return Exposure(observer, members, configuration, views, released, found.notes.text())
 
+    def __init__(self, path: Path) -> None:
+        """RunError: there is no run in `path`, or it is damaged."""
+        self._run = RecordedRun.open(path)
 
-def _member(run: RecordedRun, observer: Observer, member: str | None) -> str:
-    needed = {"peer": "the hospital that looks", "coalition": "the hospital that is looked at"}
-    if observer not in needed:
-        if member is not None:
-            raise ConfigurationError(f"a hospital ({member}) was named for observer {observer}")
-        return ""
-    if member not in run.hospitals:
-        raise ConfigurationError(
-            f"observer {observer} needs {needed[observer]}, got {member}",
-            hint=f"hospitals of this run: {', '.join(run.hospitals)}",
-        )
-    return member
+    @property
+    def hospitals(self) -> tuple[str, ...]:
+        """Names, in order."""
+        return self._run.job.hospitals
+
+    def of(self, observer: Observer, member: str) -> Exposure:
+        """What an observer saw.
+
+        Args:
+            member: the hospital that is the peer, or the coalition's victim; not used for others.
+        """
+        match observer:
+            case "server":
+                return self.server()
+            case "peer":
+                return self.peer(member)
+            case "coalition":
+                return self.coalition(member)
+            case "outsider":
+                return self.outsider()
+
+    def server(self) -> Exposure:
+        """What the server saw."""
+        rounds = [_view(each) for each in self._rounds]
+        return self._exposure("server", (), rounds, self._replay.notes)
+
+    def peer(self, name: str) -> Exposure:
+        """What one hospital saw, masks or not.
+
+        Raises:
+            ConfigurationError: there is no such hospital.
+        """
+        self._require(name)
+        rounds, missing = peer_rounds(self._run, name, self._released)
+        return Exposure("peer", (name,), self._configuration, rounds, self._released, missing)
+
+    def coalition(self, victim: str) -> Exposure:
+        """What the server and all hospitals but `victim` saw together.
+
+        Raises:
+            ConfigurationError: there is no such hospital.
+        """
+        self._require(victim)
+        notes = copy.deepcopy(self._replay.notes)
+        coalition = _Coalition(self._run, victim, notes)
+        rounds = [coalition.view(each) for each in self._rounds]
+        return self._exposure("coalition", coalition.members, rounds, notes)
+
+    def outsider(self) -> Exposure:
+        """What anybody has who gets the released model."""
+        return Exposure("outsider", (), self._configuration, (), self._released)
+
+    def _exposure(
+        self, observer: Observer, members: tuple[str, ...], rounds: list[RoundView], notes: Notes
+    ) -> Exposure:
+        told = copy.deepcopy(notes)
+        for number in self._replay.trail.unchecked:
+            told.add("not checked against the rounds before, which are not known", number)
+        released, missing = self._released, told.text()
+        return Exposure(observer, members, self._configuration, tuple(rounds), released, missing)
+
+    def _require(self, name: str) -> None:
+        if name not in self.hospitals:
+            raise ConfigurationError(
+                f"there is no hospital {name!r} in this run",
+                hint=f"its hospitals: {', '.join(self.hospitals)}",
+            )
+
+    @property
+    def _configuration(self) -> str:
+        return self._run.job.settings.configuration
+
+    @cached_property
+    def _released(self) -> Vector:
+        return self._run.released()
+
+    @cached_property
+    def _replay(self) -> ServerReplay:
+        released, replay = self._released, server.replay(self._run)
+        replay.trail.at(replay.end, released)
+        return replay
+
+    @property
+    def _rounds(self) -> list[ServerRound]:
+        return [self._replay.rounds[number] for number in sorted(self._replay.rounds)]
 
 
 def _view(each: ServerRound) -> RoundView:
@@ -93,9 +148,9 @@ class _Coalition:
     def __init__(self, run: RecordedRun, victim: str, notes: Notes) -> None:
         self._victim = victim
         self._notes = notes
-        self.members = tuple(name for name in run.hospitals if name != victim)
+        self.members = tuple(name for name in run.job.hospitals if name != victim)
         self._sent: dict[str, SentContributions] = {}
-        if run.settings.secure_aggregation.enabled:
+        if run.job.settings.secure_aggregation.enabled:
             self._sent = {name: SentContributions(run, name) for name in self.members}
 
     def view(self, each: ServerRound) -> RoundView:
@@ -103,17 +158,17 @@ class _Coalition:
         view = _view(each)
         if each.summed is None or each.summed.words is None:
             return view
-        found = self._contributions(each, each.summed.words, each.summed.survivors)
+        parts = self._contributions(each, each.summed.words, each.summed.survivors)
         return replace(
             view,
-            updates={name: update for name, (update, _) in found.items()},
-            patients={name: patients for name, (_, patients) in found.items()},
+            updates={name: update for name, (update, _) in parts.items()},
+            patients={name: patients for name, (_, patients) in parts.items()},
         )
 
     def _contributions(
         self, each: ServerRound, total: Words, survivors: tuple[str, ...]
     ) -> dict[str, tuple[Vector, int]]:
-        found: dict[str, tuple[Vector, int]] = {}
+        parts: dict[str, tuple[Vector, int]] = {}
         rest: Words | None = total.copy()
         for name in survivors:
             if name == self._victim:
@@ -125,11 +180,11 @@ class _Coalition:
                 continue
             own = decoded(words, each.layout, each.number, name)
             if own:
-                found[name] = own
+                parts[name] = own
             if rest is not None:
                 rest -= words  # modulo 2^32, as the masks were added
         if self._victim in survivors and rest is not None:
             own = decoded(rest, each.layout, each.number, self._victim)
             if own:
-                found[self._victim] = own
-        return found
+                parts[self._victim] = own
+        return parts

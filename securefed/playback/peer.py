@@ -1,11 +1,11 @@
 """What one hospital saw of a run: the shared parameters it was sent, and what it sent itself.
 
-From successive shared parameters it tells the mean update of a round: as their difference where the
-server adds it (FedAvg, FedProx), by `adam_inversion` where the server takes Adam steps. Masks make
-no difference to that. It learns who is in a masked sum when it is asked to confirm it.
+From successive shared parameters it tells the mean update of a round, as the strategy explains its
+steps. Masks make no difference to that. It learns who is in a masked sum when it is asked to
+confirm it.
 
 Its own messages only are read, and its own folder. The mean update is unknown for rounds after
-which it was not asked; under FedAdam for everything after the first such round.
+which it was not asked; where the strategy remembers, for everything after the first such round.
 """
 
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ from protocols import messages as protocol
 from protocols.errors import ProtocolError
 from securefed.errors import RunError
 from securefed.exposure import RoundView
-from securefed.model.adam_inversion import MeanEstimate, invert
-from securefed.model.strategies import FedAdam, build_strategy
+from securefed.model.sharing import Vector
+from securefed.model.strategies.strategy import MeanEstimate, Strategy
 from securefed.playback.attempts import Attempt, Exchange, attempts_by_job, work_request
 from securefed.playback.contributions import SentContributions
 from securefed.playback.recorded import Notes, RecordedRun
 from securefed.record.recording import content
-from securefed.wire.contribution import ContributionLayout, plain_contribution
-from securefed.wire.layout import Layout
-from securefed.wire.messages import Vector, decode_reply, decode_request
+from securefed.wire.contribution import Layout
+from securefed.wire.messages import decode_reply, decode_request
+from securefed.wire.plain import plain_contribution
 
 LARGEST_ERROR = 0.01  # relative, of a mean update; beyond, it is not known
 LARGEST_AMBIGUITY = 0.1  # share of coordinates with a second solution
@@ -67,7 +67,7 @@ def peer_rounds(run: RecordedRun, name: str, released: Vector) -> tuple[tuple[Ro
 
 
 def _seen(run: RecordedRun, name: str, notes: Notes) -> dict[int, _Seen]:
-    sent = SentContributions(run, name) if run.settings.secure_aggregation.enabled else None
+    sent = SentContributions(run, name) if run.job.settings.secure_aggregation.enabled else None
     seen: dict[int, _Seen] = {}
     for job, attempts in attempts_by_job(run.folder, name):
         layout = run.layout(job)
@@ -96,12 +96,12 @@ def _plain(
 ) -> tuple[Vector, int] | None:
     """The hospital's contribution as it sent it; None if it refused, or it was not kept."""
     reply = work.replies.get(name)
-    if reply is None or reply.offset is None or not isinstance(layout, ContributionLayout):
+    if reply is None or reply.offset is None:
         return None
     decoded = decode_reply(content(run.folder, reply))
     if decoded.refusal:
         return None
-    update, patients, _ = plain_contribution(decoded.body, layout)
+    update, patients, _ = plain_contribution(decoded.body, run.job.parameters, layout.max_patients)
     return update, patients
 
 
@@ -132,7 +132,7 @@ def _successive(
             continue
         if number + 1 in seen:
             pairs[number] = (each.shared, seen[number + 1].shared)
-        elif number == run.settings.federation.rounds:
+        elif number == run.job.settings.federation.rounds:
             pairs[number] = (each.shared, released)
     # An aborted round moves nothing, and there is no mean update.
     return {n: pair for n, pair in sorted(pairs.items()) if not np.array_equal(*pair)}
@@ -141,31 +141,34 @@ def _successive(
 def _means(
     run: RecordedRun, pairs: dict[int, tuple[Vector, Vector]], notes: Notes
 ) -> dict[int, Vector]:
-    federation = run.settings.federation
-    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
-    if not isinstance(strategy, FedAdam):
-        return {
-            n: _float32(after.astype(np.float64) - before) for n, (before, after) in pairs.items()
-        }
-    known: dict[int, MeanEstimate] = {}
-    chain = _chain(pairs)
-    if chain:
-        numbers = [number for number, _ in chain]
-        trajectory = [before for _, (before, _) in chain] + [chain[-1][1][1]]
-        estimates = invert(trajectory, strategy.learning_rate, strategy.tau)
-        known = dict(zip(numbers, estimates, strict=True))
+    strategy, name = run.job.strategy, run.job.settings.federation.strategy
+    estimates = _explained(strategy, pairs)
     means = {}
     for number in pairs:
-        estimate = known.get(number)
+        estimate = estimates.get(number)
         if estimate is None:
-            notes.add("no mean update, FedAdam's moments are not known", number)
+            notes.add(f"no mean update, what {name} remembers is not known", number)
         elif estimate.relative_error > LARGEST_ERROR or estimate.ambiguous > LARGEST_AMBIGUITY:
-            notes.add("no mean update, FedAdam's step does not tell it", number)
+            notes.add(f"no mean update, the step of {name} does not tell it", number)
         else:
             means[number] = _float32(estimate.mean)
             if estimate.ambiguous:
-                notes.add("mean update not certain in each value (FedAdam inverted)", number)
+                notes.add(f"mean update not certain in each value ({name} inverted)", number)
     return means
+
+
+def _explained(
+    strategy: Strategy, pairs: dict[int, tuple[Vector, Vector]]
+) -> dict[int, MeanEstimate]:
+    """The mean updates that the strategy's steps tell of."""
+    if not strategy.stateful:
+        return {number: strategy.explain(pair)[0] for number, pair in pairs.items()}
+    chain = _chain(pairs)
+    if not chain:
+        return {}
+    trajectory = [before for _, (before, _) in chain] + [chain[-1][1][1]]
+    numbers = [number for number, _ in chain]
+    return dict(zip(numbers, strategy.explain(trajectory), strict=True))
 
 
 def _chain(pairs: dict[int, tuple[Vector, Vector]]) -> list[tuple[int, tuple[Vector, Vector]]]:

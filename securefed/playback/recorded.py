@@ -5,18 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from securefed.config import Settings
 from securefed.errors import RunError
-from securefed.model.initial import initial_network
-from securefed.model.sharing import flatten, shared_names
-from securefed.privacy.ring_code import RingCode
+from securefed.model.sharing import Vector, flatten
 from securefed.record.directory import RunDirectory, read_tensors
 from securefed.record.jobs import Job
-from securefed.wire.layout import Layout, build_layout
-from securefed.wire.messages import Request, Vector, vector_from_bytes
-from securefed.wire.plan import Plan
+from securefed.wire.contribution import Layout
+from securefed.wire.description import JobDescription, layout_of
+from securefed.wire.messages import Request, vector_from_bytes
 
 
 @dataclass
@@ -46,27 +43,19 @@ def _spans(rounds: list[int]) -> str:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The public half of a run: settings, names, where the messages are.
-
-    Attributes:
-        parameters: P, how many are shared.
-    """
+    """The public half of a run: its description, and where the messages are."""
 
     path: Path
-    settings: Settings
-    hospitals: tuple[str, ...]
-    parameters: int
+    job: JobDescription
 
     @classmethod
     def open(cls, path: Path) -> "RecordedRun":
         """The run in a directory; RunError if there is none, or run.json is damaged."""
         about = RunDirectory.open(path).read_json("run.json")
         try:
+            settings = Settings.model_validate_json(json.dumps(about["settings"]))
             return cls(
-                path=path,
-                settings=Settings.model_validate_json(json.dumps(about["settings"])),
-                hospitals=tuple(about["data"]["hospitals"]),
-                parameters=int(about["model"]["shared_parameters"]),
+                path, JobDescription(settings, about["run"], tuple(about["data"]["hospitals"]))
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
@@ -79,24 +68,13 @@ class RecordedRun:
         """Where the messages are."""
         return self.path / "exposures"
 
-    def layout(self, job: Job) -> Layout:
-        """How the job's contributions are encoded."""
-        ring = None
-        if job.noise:
-            ring = RingCode(self.parameters, self.settings.privacy.clip_norm, job.noise)
-        return build_layout(self.settings, self.parameters, ring)
+    def layout(self, start: Job) -> Layout:
+        """How contributions of one start of the run are encoded."""
+        return layout_of(self.job.settings, self.job.parameters, start.noise)
 
     def cohort(self, number: int, *, train: bool = True) -> tuple[str, ...]:
         """Who was asked in a round; the plan is public."""
-        federation = self.settings.federation
-        plan = Plan(
-            clients=self.hospitals,
-            rounds=federation.rounds,
-            clients_per_round=federation.clients_per_round,
-            evaluate_every=federation.evaluate_every,
-            seed=self.settings.seed,
-        )
-        return plan.cohort(number) if train else plan.clients
+        return self.job.plan.cohort(number) if train else self.job.hospitals
 
     def shared(self, request: Request) -> Vector:
         """The shared parameters that a recorded request sends, (P,).
@@ -104,11 +82,11 @@ class RecordedRun:
         Raises:
             RunError: another number of them, or not finite.
         """
-        shared = vector_from_bytes(request.shared)
-        if shared.shape != (self.parameters,) or not np.isfinite(shared).all():
+        shared, expected = vector_from_bytes(request.shared), self.job.parameters
+        if shared.shape != (expected,) or not np.isfinite(shared).all():
             raise RunError(
-                f"round {request.round} sends {shared.size} parameters, {self.parameters} finite "
-                "ones are expected",
+                f"round {request.round} sends {shared.size} parameters, {expected} finite ones "
+                "are expected",
                 hint="the recording in exposures/ is damaged; make the run again",
             )
         return shared
@@ -125,14 +103,13 @@ class RecordedRun:
                 f"{self.path} holds no released model (no model.safetensors)",
                 hint=f"finish the run: securefed run --resume {self.path}",
             )
-        with torch.random.fork_rng(devices=[]):  # building a network seeds torch
-            network, _ = initial_network(self.settings)
-        tensors = read_tensors(path)
-        names = shared_names(network, self.settings.federation.shared)
+        tensors, names = read_tensors(path), self.job.shared_names
         missing = [name for name in names if name not in tensors]
         if missing:
             raise RunError(f"{path} has no parameter {missing[0]}")
         released = flatten(tensors, names)
-        if released.shape != (self.parameters,):
-            raise RunError(f"{path} holds {released.size} shared parameters, not {self.parameters}")
+        if released.shape != (self.job.parameters,):
+            raise RunError(
+                f"{path} holds {released.size} shared parameters, not {self.job.parameters}"
+            )
         return released

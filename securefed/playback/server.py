@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from protocols import messages as protocol
 from protocols.errors import ProtocolError
 from securefed.errors import RoundAborted, RunError
-from securefed.model.strategies import build_strategy
 from securefed.playback.attempts import (
     Attempt,
     Exchange,
@@ -28,9 +27,9 @@ from securefed.playback.recorded import Notes, RecordedRun
 from securefed.playback.trail import Trail
 from securefed.record.jobs import Job
 from securefed.server.summation import PlainSummation, SecureSummation, Summed
-from securefed.wire.contribution import ContributionLayout, plain_contribution
-from securefed.wire.layout import Layout
+from securefed.wire.contribution import Layout
 from securefed.wire.messages import Request, Vector, decode_reply, decode_request
+from securefed.wire.plain import plain_contribution
 from securefed.wire.transport import Transport
 
 NO_WAIT_S = 1.0  # playback never waits; the protocol wants a deadline
@@ -77,9 +76,7 @@ def replay(run: RecordedRun) -> ServerReplay:
     Raises:
         RunError: the recording is missing, damaged, or contradicts itself.
     """
-    federation = run.settings.federation
-    trail = Trail(lambda: build_strategy(federation.strategy, federation.server_learning_rate))
-    found = ServerReplay({}, trail, Notes())
+    found = ServerReplay({}, Trail(run.job.strategy), Notes())
     for job, attempts in attempts_by_job(run.folder):
         server = _Masked(run, job) if job.rules else _Plain(run, job)
         for attempt in attempts:
@@ -156,15 +153,21 @@ class _Plain:
 
     def __init__(self, run: RecordedRun, job: Job) -> None:
         layout = run.layout(job)
-        if not isinstance(layout, ContributionLayout):
+        if layout.needs_masks:
             raise RunError("the recorded job shares noise without secure aggregation")
         self.layout = layout
         self._run = run
 
     def play(self, attempt: Attempt, work: Request) -> Summed:
         playback = Playback(self._run.folder, attempt)
-        minimum = self._run.settings.federation.minimum_clients
-        summation = PlainSummation(playback, self.layout, minimum, NO_WAIT_S)
+        job = self._run.job
+        summation = PlainSummation(
+            playback,
+            job.parameters,
+            self.layout.max_patients,
+            job.settings.federation.minimum_clients,
+            NO_WAIT_S,
+        )
         summed = summation.sum(work, self._run.cohort(work.round, train=work.train), None)
         playback.require_played()
         return summed
@@ -181,7 +184,9 @@ class _Plain:
             try:
                 reply = decode_reply(data)
                 if (reply.round, reply.stage) == (attempt.number, "work") and not reply.refusal:
-                    update, patients, _ = plain_contribution(reply.body, self.layout)
+                    update, patients, _ = plain_contribution(
+                        reply.body, self._run.job.parameters, self.layout.max_patients
+                    )
                     found[name] = (update, patients)
             except RunError:
                 continue  # the server dropped it too
@@ -234,7 +239,7 @@ class _Masked:
             self.layout,
             self._job.roster,
             self._job.rules,
-            self._run.settings.federation.minimum_clients,
+            self._run.job.settings.federation.minimum_clients,
             NO_WAIT_S,
             sums=announced.round_number - 1,
         )
@@ -250,7 +255,7 @@ class _Masked:
         """The protocol's message in the first request of an exchange."""
         one = dict([next(iter(exchange.requests.items()))])
         (data,) = contents(self._run.folder, one).values()
-        members = len(self._run.hospitals)
+        members = len(self._run.job.hospitals)
         try:
             body = decode_request(data).body
             return protocol.decode(kind, body, protocol.limit(kind, members, members))

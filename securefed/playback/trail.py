@@ -4,18 +4,17 @@ The strategy is public and so is its start, so an auditor who has a round's mean
 which parameters the next round must send. Where the recorded ones differ, either the mean was
 derived wrongly or the record was changed, and in both cases nothing may be built on it.
 
-Not checked: a round whose predecessor's mean is unknown. FedAvg's trail is taken up again there;
-FedAdam's moments cannot be, and its trail ends.
+Not checked: a round whose predecessor's mean is unknown. The trail of a strategy without state is
+taken up again there; what another remembers cannot be known, and its trail ends.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RunError
-from securefed.model.strategies import FedAvg, Strategy
+from securefed.model.strategies.strategy import State, Strategy
 from securefed.wire.messages import Vector
 
 TOLERANCE = 4 * float(np.finfo(np.float32).eps)  # of a value: it travels as float32
@@ -29,19 +28,18 @@ class _Before:
 
     shared: Values
     error: Values
-    state: dict[str, Values]
+    state: State
 
 
 class Trail:
     """What the server knew before each round.
 
     Args:
-        strategy: makes the strategy at its start.
+        strategy: of the run.
     """
 
-    def __init__(self, strategy: Callable[[], Strategy]) -> None:
+    def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
-        self._stateless = isinstance(strategy(), FedAvg)
         self._before: dict[int, _Before] = {}
         #: Rounds whose parameters could not be compared with anything.
         self.unchecked: list[int] = []
@@ -57,7 +55,7 @@ class Trail:
         if known is None:
             if number > 1:
                 self.unchecked.append(number)
-            if number == 1 or self._stateless:
+            if number == 1 or not self._strategy.stateful:
                 # The first parameters are float32 by themselves; later ones were rounded to it.
                 error = np.zeros_like(values) if number == 1 else TOLERANCE * np.abs(values)
                 self._before[number] = _Before(values, error, {})
@@ -78,10 +76,8 @@ class Trail:
             if known:
                 self._before[number + 1] = known
             return
-        strategy = self._strategy()
-        strategy.restore(known.state)
-        after = strategy.step(known.shared, mean)
-        self._before[number + 1] = _Before(after, known.error, strategy.state())
+        after, state = self._strategy.step(known.shared, mean, known.state)
+        self._before[number + 1] = _Before(after, known.error, state)
 
     def lose(self, number: int) -> None:
         """Round `number` ended, and nobody can tell how."""

@@ -19,11 +19,10 @@ others); a test compares both directions with an independent computation.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from securefed.errors import ConfigurationError
-
-Accountant = Literal["prv", "rdp"]
+from securefed.privacy.accountant import Accountant
 
 NEGLIGIBLE_NOISE = 1e-6
 MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER = 0.05, 1e4
@@ -90,6 +89,11 @@ def _decimals(epsilon: float | None, whole: Callable[[float], int]) -> str:
     if epsilon is None:
         return "-"
     return f"{whole(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else f"{epsilon}"
+
+
+def sample_rate(batch_size: int, records: int) -> float:
+    """Probability that a record enters a step: exactly the expected batch over the records."""
+    return min(1.0, batch_size / records)
 
 
 @dataclass(frozen=True)

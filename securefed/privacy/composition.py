@@ -31,9 +31,10 @@ Composed = tuple[tuple[float, float, int], ...]
 
 
 @lru_cache(maxsize=1024)
-def _renyi_divergence(
+def rdp_divergence(
     noise_multiplier: float, sample_rate: float, orders: tuple[float, ...]
 ) -> npt.NDArray[np.float64]:
+    """Renyi divergence of one step at each order, nats."""
     # Huge noise overflows in orders that do not matter: they become infinite and are not chosen.
     with np.errstate(all="ignore"):
         divergence = renyi.compute_rdp(
@@ -47,7 +48,7 @@ def rdp_epsilon(
     composed: Composed, delta: float, orders: tuple[float, ...] = RENYI_ORDERS
 ) -> float:
     """Upper bound by Renyi divergences at `orders`; every set of orders gives a valid one."""
-    divergence = sum(n * _renyi_divergence(sigma, rate, orders) for sigma, rate, n in composed)
+    divergence = sum(n * rdp_divergence(sigma, rate, orders) for sigma, rate, n in composed)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # "Optimal order is the largest alpha": the bound holds, a wider range would be tighter.
         warnings.filterwarnings("ignore", message="Optimal order is the")

@@ -19,6 +19,7 @@ patients from a hospital's accidents, not from the hospital. SQLite's log needs 
 import hashlib
 import math
 import os
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,10 +29,11 @@ from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
-    Accountant,
     Event,
     Guarantee,
+    at_most,
     epsilon,
     steps_by_mechanism,
 )
@@ -50,6 +52,32 @@ class Reservation:
 
     attempt: int
     replayed: bool
+
+
+@dataclass(frozen=True)
+class RunSpending:
+    """What one run has reserved in a ledger.
+
+    Attributes:
+        reservations: more than `rounds` where rounds were trained again.
+        first, last: when, in UTC.
+    """
+
+    run: str
+    rounds: int
+    reservations: int
+    steps: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class BudgetChange:
+    """A limit on epsilon (None: no limit), who or what set it, and when, in UTC."""
+
+    epsilon: float | None
+    reason: str
+    set_at: str
 
 
 class Ledger:
@@ -207,22 +235,36 @@ class Ledger:
         with ledger_file.connection(self.path) as database:
             return ledger_file.budget(database)
 
-    @property
-    def remaining(self) -> float | None:
-        """Budget less spent epsilon; a figure to look at: epsilons of plans do not add up."""
-        budget = self.budget
-        return None if budget is None else max(0.0, budget - self.spent())
+    def budgets(self) -> list[BudgetChange]:
+        """Every limit since the ledger was created, oldest first; the last one is in force."""
+        with ledger_file.connection(self.path) as database:
+            return [BudgetChange(*row) for row in ledger_file.budgets(database)]
 
-    def amend_budget(self, budget_epsilon: float | None, reason: str) -> None:
+    def runs(self) -> list[RunSpending]:
+        """What each run has reserved, in the order the runs began."""
+        with ledger_file.connection(self.path) as database:
+            return [RunSpending(*row) for row in ledger_file.runs(database)]
+
+    def amend_budget(self, budget_epsilon: float, reason: str) -> None:
         """Set another limit from now on; the old one and the reason stay on record.
+
+        Guarantee: what was reserved before is within the new limit, whoever reserves meanwhile.
 
         Raises:
             ConfigurationError: a budget that is not positive, or no reason.
+            BudgetExceeded: more is spent already; nothing was written.
         """
         _check_settings(self.client, self.unit, budget_epsilon)
         if not reason.strip():
             raise ConfigurationError("a change of the privacy budget needs a reason")
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
+            reached = epsilon(ledger_file.history(database), self.delta, self.accountant)
+            if reached > budget_epsilon:
+                spent = Guarantee(reached, self.delta, self.unit, self.accountant)
+                raise BudgetExceeded(
+                    f"{self.client} cannot have a budget of {budget_epsilon:g}; spent: {spent}",
+                    hint=f"to refuse every further round, set it to {at_most(spent.epsilon)}",
+                )
             ledger_file.append_budget(database, budget_epsilon, reason)
 
     def _require_same(self, round_number: int, asked: Event, reserved: Event) -> None:
@@ -248,12 +290,16 @@ class Ledger:
             self._affordable = (limit, after)
             return
         epsilon_before = epsilon(before, self.delta, self.accountant)
-        spent = Guarantee(epsilon_before, self.delta, self.unit, self.accountant)
+        spent, wanted = (
+            Guarantee(value, self.delta, self.unit, self.accountant)
+            for value in (epsilon_before, reached)
+        )
         raise BudgetExceeded(
-            f"{what} would take {self.client} to epsilon {reached:.3f}, above its budget of "
-            f"{limit:g}; spent so far: {spent}",
-            hint="use more noise, fewer rounds or a smaller batch, or let whoever answers for the "
-            f"patients amend the budget of {self.path}",
+            f"{what} would take {self.client} to epsilon {at_most(wanted.epsilon)}, above its "
+            f"budget of {limit:g}; spent so far: {spent}",
+            hint="use more noise, fewer rounds or a smaller batch; who answers for the patients "
+            f"can amend the budget: securefed ledger amend {shlex.quote(str(self.path))} "
+            "--epsilon E --reason TEXT",
         )
 
 

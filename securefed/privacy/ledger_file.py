@@ -18,7 +18,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from securefed.errors import PrivacyError
-from securefed.privacy.accounting import Accountant, Event
+from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Event
 
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
 SCHEMA_VERSION = 1
@@ -179,6 +180,15 @@ def history(database: sqlite3.Connection) -> list[Event]:
     return [Event(*row) for row in database.execute(f"SELECT {_EVENT} ORDER BY id")]
 
 
+def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, str]]:
+    """Run, rounds, reservations, steps, first and last time; in the order they began."""
+    query = (
+        "SELECT run, COUNT(DISTINCT round), COUNT(*), SUM(steps), MIN(reserved_at),"
+        " MAX(reserved_at) FROM reservation GROUP BY run ORDER BY MIN(id)"
+    )
+    return list(database.execute(query))
+
+
 def attempts(
     database: sqlite3.Connection, run: str, round_number: int
 ) -> list[tuple[str | None, Event]]:
@@ -216,6 +226,11 @@ def budget(database: sqlite3.Connection) -> float | None:
     row = database.execute("SELECT epsilon FROM budget ORDER BY id DESC LIMIT 1").fetchone()
     limit: float | None = row[0]
     return limit
+
+
+def budgets(database: sqlite3.Connection) -> list[tuple[float | None, str, str]]:
+    """Epsilon, reason and time of every budget, oldest first."""
+    return list(database.execute("SELECT epsilon, reason, set_at FROM budget ORDER BY id"))
 
 
 def append_budget(database: sqlite3.Connection, epsilon: float | None, reason: str) -> None:

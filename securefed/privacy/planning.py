@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from securefed.errors import ConfigurationError, PrivacyError
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
     MAX_NOISE_MULTIPLIER,
     MIN_NOISE_MULTIPLIER,
-    Accountant,
     Event,
     Guarantee,
     epsilon,

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 
+from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.files import write_atomically
 
@@ -105,6 +107,22 @@ class RunDirectory:
         """All lines of metrics.jsonl; empty if there are none yet."""
         path = self.path / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def settings_of(directory: Path) -> Settings:
+    """The settings a run was made with.
+
+    Raises:
+        RunError: no run there, or run.json does not hold settings of this version.
+    """
+    recorded = RunDirectory.open(directory).read_json("run.json")
+    try:
+        return Settings.model_validate_json(json.dumps(recorded["settings"]))
+    except (KeyError, TypeError, ValidationError) as error:
+        raise RunError(
+            f"{directory / 'run.json'} does not hold the settings of a run",
+            hint="it is damaged, or another version of securefed wrote it; make the run again",
+        ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:

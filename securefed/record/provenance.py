@@ -1,38 +1,25 @@
 """What a run is made of, gathered when it begins: the content of run.json."""
 
 import platform
-import uuid
 from importlib.metadata import version
-from typing import Any
 
-import msgspec
 import torch
 
 from securefed import __version__
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
 from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
+from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
-def about_run(
-    settings: Settings,
-    data: FederatedData,
-    weights_sha256: str | None,
-    shared_parameters: int,
-    device: torch.device,
-) -> RunFile:
-    """A new run's identity and all that it is made of.
-
-    Args:
-        weights_sha256: of the public weights the encoders start from, None if they are random.
-        shared_parameters: how many parameters travel.
-    """
+def about_run(job: JobDescription, data: FederatedData, device: torch.device) -> RunFile:
+    """What a run is made of."""
+    settings = job.settings
     masked = settings.secure_aggregation.enabled
     return RunFile(
-        run=uuid.uuid4().hex,
+        run=job.run,
         securefed=__version__,
         configuration=settings.configuration,
         settings=settings.model_dump(mode="json"),
@@ -47,8 +34,8 @@ def about_run(
         ),
         model=Model(
             initialisation=settings.model.initialisation,
-            public_weights_sha256=weights_sha256,
-            shared_parameters=shared_parameters,
+            public_weights_sha256=job.weights_sha256,
+            shared_parameters=job.parameters,
         ),
         randomness=Randomness(
             seed=settings.seed,
@@ -82,14 +69,3 @@ def require_same(recorded: RunFile, now: RunFile) -> None:
                 f"the {what} differ from those this run started with (run.json: {key})",
                 hint="start a new run instead",
             )
-
-
-def describe(*arguments: Any) -> dict[str, Any]:
-    """`about_run` as plain values, until the simulation holds a RunFile."""
-    plain: dict[str, Any] = msgspec.to_builtins(about_run(*arguments))
-    return plain
-
-
-def require_same_run(recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    """`require_same` of plain values, until the simulation holds a RunFile."""
-    require_same(msgspec.convert(recorded, RunFile), msgspec.convert(now, RunFile))

@@ -3,12 +3,16 @@
 No patient's data is in any of these files, and nobody's own score.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from securefed.config import Configuration
+from securefed.privacy.accountant import Accountant
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
+
+if TYPE_CHECKING:
+    from securefed.model.scores import Metrics
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,18 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     sensitivity: float | None
     specificity: float | None
     f1: float | None
+
+
+def performance(scored: "Metrics | None") -> dict[str, Any]:
+    """The fields of `Scores`; all None where nobody was scored."""
+    return {
+        "auc": scored.auc if scored else None,
+        "auc_ci95": scored.auc_ci95 if scored else None,
+        "accuracy": scored.accuracy if scored else None,
+        "sensitivity": scored.sensitivity if scored else None,
+        "specificity": scored.specificity if scored else None,
+        "f1": scored.f1 if scored else None,
+    }
 
 
 class Summary(JsonFile, Scores, frozen=True, kw_only=True):
@@ -50,7 +66,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     epsilon_by_client: dict[str, float] | None
     delta: float | None
     privacy_unit: str | None
-    accountant: Literal["prv", "rdp"] | None
+    accountant: Accountant | None
     bytes_up_per_client_round: float | None
     bytes_down_per_client_round: float | None
     client_seconds_per_round: float | None

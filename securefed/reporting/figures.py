@@ -1,23 +1,16 @@
 """Figures of a run, as SVG."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from securefed.record.metrics import Metrics
 
-def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
-    """AUC of the global model and epsilon spent, over rounds, to an SVG file.
 
-    Args:
-        lines: of metrics.jsonl.
-    """
-    rounds = {line["round"]: line for line in lines if line["client"] is None}
-    scored = [(k, line["auc"]) for k, line in sorted(rounds.items()) if line["auc"] is not None]
-    spent = [
-        (k, line["epsilon"]) for k, line in sorted(rounds.items()) if line["epsilon"] is not None
-    ]
+def draw_progress(metrics: Metrics, path: Path) -> None:
+    """AUC of the global model and epsilon spent, over rounds, to an SVG file."""
+    spent = [(line.round, line.epsilon) for line in metrics.rounds if line.epsilon is not None]
     # Text stays text, and two runs of the same numbers give the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "securefed", "font.size": 10}):
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -26,11 +19,9 @@ def draw_progress(lines: list[dict[str, Any]], path: Path) -> None:
         left.set_ylabel("AUC, held-out patients")
         left.set_ylim(0.4, 1.0)
         left.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
-        if scored:
-            # An evaluation describes the parameters its round started from.
+        if metrics.curve:
             left.plot(
-                [k - 1 for k, _ in scored],
-                [v for _, v in scored],
+                *zip(*metrics.curve, strict=True),
                 "o-",
                 color="#1b5e9e",
                 markersize=3,

@@ -10,15 +10,15 @@ from; after the last round one more round evaluates without training.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.errors import RoundAborted
+from securefed.errors import RoundAborted, RunError
 from securefed.model.scores import Counts, Metrics, metrics
-from securefed.model.strategies import Strategy
+from securefed.model.strategies.strategy import State, Strategy
 from securefed.server.summation import Summation
 from securefed.wire.messages import Request, vector_to_bytes
 from securefed.wire.plan import Plan
@@ -55,6 +55,7 @@ class Server:
     """Coordinates rounds. Sees totals only, unless the summation is plain.
 
     Attributes:
+        plan: who is asked in which round.
         shared: (P,) current shared parameters.
         finished: number of finished training rounds.
     """
@@ -63,10 +64,36 @@ class Server:
         self, plan: Plan, summation: Summation, strategy: Strategy, shared: NDArray[np.float64]
     ) -> None:
         self.plan = plan
-        self.strategy = strategy
         self.shared = shared
         self.finished = 0
         self._summation = summation
+        self._strategy = strategy
+        self._memory: State = {}  # of the strategy
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """What `restore` needs to go on from here."""
+        memory = {f"strategy.{key}": value for key, value in self._memory.items()}
+        return {"shared": self.shared, **memory}
+
+    def restore(self, finished: int, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on after `finished` rounds from another server's `state`.
+
+        Raises:
+            RunError: it is not the state of this plan and strategy.
+        """
+        memory = dict(state)
+        shared = memory.pop("shared", None)
+        if shared is None or shared.shape != self.shared.shape or not np.isfinite(shared).all():
+            raise RunError("the server's check point does not hold this run's shared parameters")
+        memory = {key.removeprefix("strategy."): value for key, value in memory.items()}
+        self._strategy.require(memory)
+        if not 0 <= finished <= self.plan.rounds:
+            raise RunError(f"a check point after round {finished} of {self.plan.rounds}")
+        self.shared, self._memory, self.finished = shared, memory, finished
+
+    def end_after(self, rounds: int) -> None:
+        """Plan fewer rounds."""
+        self.plan = replace(self.plan, rounds=rounds)
 
     def train(self) -> Iterator[RoundRecord]:
         """Run the rounds that are left, yielding after each; the caller may stop in between."""
@@ -105,7 +132,9 @@ class Server:
             reason = f"{error} ({error.hint})"
             return RoundRecord(number, cohort, (), {}, 0, None, reason, wall, 0.0)
         if train and summed.total.mean_update is not None:
-            self.shared = self.strategy.step(self.shared, summed.total.mean_update)
+            self.shared, self._memory = self._strategy.step(
+                self.shared, summed.total.mean_update, self._memory
+            )
         return RoundRecord(
             round=number,
             cohort=cohort,

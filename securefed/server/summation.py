@@ -13,21 +13,16 @@ from typing import Protocol
 
 import msgspec
 
-from protocols.errors import ThresholdMissed
+from protocols.complaints import Complaints
+from protocols.errors import BadShare, ThresholdMissed
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.errors import RoundAborted, RunError
 from securefed.wire import messages
-from securefed.wire.contribution import (
-    ContributionLayout,
-    Total,
-    Words,
-    plain_contribution,
-    plain_total,
-)
+from securefed.wire.contribution import Layout, Total, Words
 from securefed.wire.messages import Request, Stage
-from securefed.wire.shared_noise import DistributedLayout
+from securefed.wire.plain import plain_contribution, plain_total
 from securefed.wire.transport import Transport
 
 
@@ -92,10 +87,16 @@ class PlainSummation:
     """FedAvg over contributions that the server sees one by one."""
 
     def __init__(
-        self, transport: Transport, layout: ContributionLayout, minimum: int, deadline_s: float
+        self,
+        transport: Transport,
+        parameters: int,
+        max_patients: int,
+        minimum: int,
+        deadline_s: float,
     ) -> None:
         self._transport = transport
-        self._layout = layout
+        self._parameters = parameters
+        self._max_patients = max_patients
         self._minimum = minimum
         self._deadline_s = deadline_s
 
@@ -105,7 +106,7 @@ class PlainSummation:
         contributions = {}
         for name, body in bodies.items():
             try:
-                contributions[name] = plain_contribution(body, self._layout)
+                contributions[name] = plain_contribution(body, self._parameters, self._max_patients)
             except RunError as error:
                 dropped[name] = str(error)
         _require(len(contributions), self._minimum, work.round, dropped)
@@ -125,7 +126,7 @@ class SecureSummation:
     def __init__(
         self,
         transport: Transport,
-        layout: ContributionLayout | DistributedLayout,
+        layout: Layout,
         roster: Roster,
         rules: JobRules,
         minimum: int,
@@ -140,6 +141,7 @@ class SecureSummation:
         self._minimum = minimum
         self._deadline_s = deadline_s
         self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
+        self._complaints = Complaints()  # of the whole job: a liar is out of further rounds
         self._pipelined: SecureSumServer | None = None
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
@@ -173,24 +175,21 @@ class SecureSummation:
             openings = self._exchange(work, "unmask", server.request_unmask(), dropped, watch)
             server.receive_unmask(openings)
             words, survivors = server.result()
-        except ThresholdMissed as error:
+        except (ThresholdMissed, BadShare) as error:
             reasons = {**(server.dropped if server else {}), **dropped}
             raise _aborted(str(error), reasons) from None
         dropped = {**server.dropped, **dropped}
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
-        total = self._decode(words, work.round)
+        total = self._layout.decode(words, work.round)
         return Summed(total, survivors, dropped, watch.stop(), words)
-
-    def _decode(self, words: Words, round_number: int) -> Total:
-        if isinstance(self._layout, DistributedLayout):
-            return self._layout.decode(words, round_number)
-        return self._layout.decode(words)
 
     def _open(self, cohort: Sequence[str]) -> SecureSumServer:
         self._sums += 1
-        return SecureSumServer(self._roster, self._rules, self._sums, cohort)
+        return SecureSumServer(
+            self._roster, self._rules, self._sums, cohort, complaints=self._complaints
+        )
 
     def _exchange(
         self,

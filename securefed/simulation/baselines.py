@@ -25,41 +25,21 @@ from torch import Tensor
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
+from securefed.hospital.opening import open_hospital
 from securefed.model.encoding import tokens_of
-from securefed.model.initial import initial_network
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
-from securefed.model.sharing import flatten, shared_names
-from securefed.model.strategies import build_strategy
+from securefed.model.strategies.strategy import State
+from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
-from securefed.simulation.builders import build_trainer, choose_device
-from securefed.simulation.opening import open_run
+from securefed.record.metrics import Curve
+from securefed.simulation.device import choose_device
+from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 from securefed.training.patients import stack, without_ct, without_mri
 from securefed.training.trainer import LocalTrainer
-
-Curve = tuple[tuple[int, float], ...]  # finished rounds, AUC; ascending
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """AUCs on held-out patients; None where a hospital's held-out patients are all of one label.
-
-    Attributes:
-        local: hospital -> AUC of the model it trained alone, on its own held-out patients.
-        ct_only, mri_only: AUC of federations that have only that modality.
-    """
-
-    local: dict[str, float | None]
-    ct_only: float | None
-    mri_only: float | None
-
-    @property
-    def mean_local(self) -> float | None:
-        """Mean over the hospitals."""
-        known = [value for value in self.local.values() if value is not None]
-        return fmean(known) if known else None
+from securefed.wire.description import JobDescription
 
 
 @dataclass(frozen=True)
@@ -138,7 +118,7 @@ def modalities(
     mri, of_mri = _one_modality(settings, data, folder / "mri-only", "mri")
     fused = {
         hospital.name: count_scores(
-            _mean_logits(of_ct.clients[hospital.name].trainer, of_mri, hospital.name, group),
+            _mean_logits(of_ct.hospitals[hospital.name].trainer, of_mri, hospital.name, group),
             group.label,
         )
         for hospital in data.hospitals
@@ -150,19 +130,22 @@ def modalities(
 def _train_by_itself(
     settings: Settings, hospital: HospitalData, folder: Path
 ) -> tuple[LocalTrainer, Curve]:
-    network, _ = initial_network(settings)
-    directory = RunDirectory(folder)
+    # Nobody to share noise or masks with: a job of one, with noise of its own.
+    own_noise = settings.privacy.model_copy(update={"placement": "local"})
+    clear = settings.secure_aggregation.model_copy(update={"enabled": False})
+    alone = settings.model_copy(update={"privacy": own_noise, "secure_aggregation": clear})
+    job = JobDescription(alone, "alone", (hospital.name,))
+    place = RunDirectory(folder).hospital(hospital.name)
     device, federation = choose_device(settings.device), settings.federation
-    trainer, _ = build_trainer(settings, directory, hospital, network, device, "alone")
-    names = shared_names(trainer.network, federation.shared)
-    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
-    shared = flatten(dict(network.named_parameters()), names).astype(np.float64)
+    trainer = open_hospital(job, place, hospital, None, device).trainer
+    strategy, shared, state = job.strategy, job.shared, State()
     curve = []
     for number in range(1, federation.rounds + 1):
         trainer.receive(shared.astype(np.float32))
         if (number - 1) % federation.evaluate_every == 0:
             curve.append((number - 1, metrics(trainer.evaluate()).auc))
-        shared = strategy.step(shared, trainer.train(number).astype(np.float64))
+        update = trainer.contribute(number).astype(np.float64)
+        shared, state = strategy.step(shared, update, state)
     trainer.receive(shared.astype(np.float32))
     curve.append((federation.rounds, metrics(trainer.evaluate()).auc))
     return trainer, tuple((number, auc) for number, auc in curve if auc is not None)
@@ -173,11 +156,10 @@ def _one_modality(
 ) -> tuple[Baseline, Simulation]:
     started = time.perf_counter()
     silent = settings.exposures.model_copy(update={"record": False})
-    only = open_run(
+    only = start(
         settings.model_copy(update={"exposures": silent}),
         RunDirectory.create(folder),
         lambda text: None,
-        resume=False,
         data=data,
         view=without_mri if kept == "ct" else without_ct,
     )
@@ -189,7 +171,7 @@ def _one_modality(
     final = only.evaluate()  # every hospital has the final parameters afterwards
     if final.metrics and final.metrics.auc is not None:
         curve.append((only.server.finished, final.metrics.auc))
-    counts = {name: client.trainer.evaluate() for name, client in only.clients.items()}
+    counts = {name: hospital.trainer.evaluate() for name, hospital in only.hospitals.items()}
     wall_s = time.perf_counter() - started
     return Baseline(f"{kept} only", counts, tuple(curve), wall_s), only
 
@@ -214,7 +196,7 @@ def _mean_logits(ct: LocalTrainer, of_mri: Simulation, name: str, group: Patient
     nothing = torch.zeros_like(group.has_ct)
     seen = [group.has_ct.any(dim=1), group.has_mri.any(dim=1)]
     views = [replace(group, has_mri=nothing), replace(group, has_ct=nothing)]
-    trainers = [ct, of_mri.clients[name].trainer]
+    trainers = [ct, of_mri.hospitals[name].trainer]
     weight = torch.stack(seen).float()  # (2, patients)
     logits = torch.stack(
         # Nothing was seen of a patient without that modality: its logit is undefined, not 0.

@@ -14,23 +14,25 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import Interrupted
+from securefed.record import metrics
 from securefed.record.directory import RunDirectory
+from securefed.record.metrics import RoundLine
+from securefed.record.summary import Summary
 from securefed.reporting.figures import draw_progress
+from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
-from securefed.simulation.opening import open_run, settings_of
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 
 Say = Callable[[str], None]
 OnOpen = Callable[[Simulation], None]
-OnRound = Callable[[dict[str, Any]], None]
+OnRound = Callable[[RoundLine], None]
 
 
 def _ignore(_: object) -> None:
@@ -38,48 +40,68 @@ def _ignore(_: object) -> None:
 
 
 def execute(
-    settings: Settings | None,
+    settings: Settings,
     path: Path,
     *,
-    resume: bool = False,
     data: FederatedData | None = None,
     say: Say = _ignore,
     on_open: OnOpen = _ignore,
     on_round: OnRound = _ignore,
     stop_on_ctrl_c: bool = False,
-) -> dict[str, Any]:
-    """Run a federation to its end in the directory `path`.
+) -> Summary:
+    """Run a new federation to its end in the directory `path`.
 
     Args:
-        settings: of a new run. With `resume` they may be None: the run's own; others are refused.
-        resume: continue the run in `path` after its last finished round. A run that is already
-            finished trains nothing and writes its results again.
         data: patients that are already loaded, as `load_data(settings)` gives them.
         say: told what is being done before and after the rounds.
         on_open: given the federation before its first round; its `notes` are for the user.
-        on_round: given each training round's line of metrics.jsonl (`client` is None).
+        on_round: given each training round's line of metrics.jsonl.
         stop_on_ctrl_c: during the rounds, Ctrl-C lets the current one end; a second one does not.
             Only in the main thread of a process, as signals are.
 
-    Returns:
-        The content of summary.json.
-
     Raises:
         ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
-        RunError: the directory is in use, holds no run to resume, or one of other settings.
+        RunError: the directory is in use.
         Interrupted: by stop_on_ctrl_c; every finished round is on disk.
     """
-    if settings is None and not resume:
-        raise ValueError("a new run needs settings")
-    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
-    settings = settings or settings_of(path)
+    directory = RunDirectory.create(path)
     with _log_file(path / "hospitals.log"):
-        simulation = open_run(settings, directory, say, resume=resume, data=data)
-        on_open(simulation)
-        with _threads_shared_by(len(simulation.clients)):
-            with _stop_requests(stop_on_ctrl_c) as asked:
-                _train(simulation, on_round, asked)
-            return _finish(simulation, say)
+        simulation = opening.start(settings, directory, say, data=data)
+        return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
+
+
+def resume(
+    path: Path,
+    *,
+    data: FederatedData | None = None,
+    say: Say = _ignore,
+    on_open: OnOpen = _ignore,
+    on_round: OnRound = _ignore,
+    stop_on_ctrl_c: bool = False,
+) -> Summary:
+    """Continue the run in `path` after its last finished round; arguments as for `execute`.
+
+    A run that is already finished trains nothing and writes its results again.
+
+    Raises:
+        ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
+        RunError: there is no run, it is damaged, or its patients have changed.
+        Interrupted: by stop_on_ctrl_c; every finished round is on disk.
+    """
+    directory = RunDirectory.open(path)
+    with _log_file(path / "hospitals.log"):
+        simulation = opening.resume(directory, say, data=data)
+        return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
+
+
+def _to_its_end(
+    simulation: Simulation, say: Say, on_open: OnOpen, on_round: OnRound, stop_on_ctrl_c: bool
+) -> Summary:
+    on_open(simulation)
+    with _threads_shared_by(len(simulation.hospitals)):
+        with _stop_requests(stop_on_ctrl_c) as asked:
+            _train(simulation, on_round, asked)
+        return _finish(simulation, say)
 
 
 @contextmanager
@@ -114,16 +136,16 @@ def _train(simulation: Simulation, on_round: OnRound, asked_to_stop: list[int]) 
             )
 
 
-def _finish(simulation: Simulation, say: Say) -> dict[str, Any]:
+def _finish(simulation: Simulation, say: Say) -> Summary:
     say("scoring the final model")
     final = simulation.evaluate()
     baselines = None
     if simulation.settings.evaluation.baselines:
         say("training each hospital alone")
         baselines = train_baselines(simulation)
-    summary, _ = write_results(simulation, final, baselines)
+    summary = write_results(simulation, final, baselines)
     directory = simulation.directory
-    draw_progress(directory.read_metrics(), directory.path / "progress.svg")
+    draw_progress(metrics.read(directory.path), directory.path / "progress.svg")
     return summary
 
 

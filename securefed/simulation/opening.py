@@ -1,68 +1,44 @@
-"""Opening a run: build the federation that settings describe, or continue the one on disk.
+"""Opening a simulation: n hospitals and a server side by side, in one process.
 
-Identity keys live in memory for the life of the process: in a simulation there is nobody else to
-recognise them tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
+`start` begins the run that settings describe, `resume` continues the one on disk. Identity keys
+live in memory for the life of the process: in a simulation there is nobody else to recognise them
+tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
 """
 
-import json
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-
-from protocols.client import SecureSumClient
-from protocols.identity import IdentityKey, Roster
-from protocols.parameters import JobRules
+from protocols.identity import IdentityKey
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
-from securefed.errors import ConfigurationError, RunError
-from securefed.hospital.client import Client
-from securefed.model.initial import initial_network
-from securefed.model.sharing import flatten, shared_names
-from securefed.model.strategies import build_strategy
-from securefed.privacy.ledger import Ledger
-from securefed.privacy.ring_code import RingCode
-from securefed.record import jobs
-from securefed.record.directory import RunDirectory
-from securefed.record.provenance import describe, require_same_run
+from securefed.errors import ConfigurationError
+from securefed.hospital.opening import View, open_hospital
+from securefed.record.directory import RunDirectory, settings_of
+from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
+from securefed.record.run_file import RunFile
+from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
-from securefed.server.rounds import Server
-from securefed.server.summation import PlainSummation, SecureSummation, Summation
-from securefed.simulation.builders import (
-    View,
-    build_canaries,
-    build_ring,
-    build_trainer,
-    choose_device,
-    secure_rules,
-)
+from securefed.simulation.device import choose_device
 from securefed.simulation.in_process import InProcessTransport
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
-from securefed.training.canaries import CanarySecret
-from securefed.wire.layout import Layout, build_layout
-from securefed.wire.plan import Plan
-from securefed.wire.shared_noise import DistributedLayout
-from securefed.wire.transport import Transport
+from securefed.training.canaries import require_room
+from securefed.wire.description import JobDescription
 
 Say = Callable[[str], None]
 
 
-def open_run(
+def start(
     settings: Settings,
     directory: RunDirectory,
     say: Say,
     *,
-    resume: bool,
     data: FederatedData | None = None,
     view: View | None = None,
 ) -> Simulation:
-    """Build the federation of `settings` in `directory`; with `resume`, at its last round.
+    """Begin a run in `directory`.
 
     Args:
         say: told what is being prepared.
@@ -71,176 +47,118 @@ def open_run(
 
     Raises:
         ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
-        RunError: the run to resume is damaged, or its patients have changed.
     """
     started = time.perf_counter()
-    device = choose_device(settings.device)
+    if settings.canaries.count and settings.evaluation.baselines:
+        raise ConfigurationError(
+            "canaries.count: baselines are not compared with a run that holds canaries",
+            hint="leave out --canaries or --baselines",
+        )
     say("reading patients")
     data = data or load_data(settings)
-    network, weights_sha256 = initial_network(settings)
-    names = shared_names(network, settings.federation.shared)
-    shared = flatten(dict(network.named_parameters()), names).astype(np.float64)
-    about = describe(settings, data, weights_sha256, len(shared), device)
-    if resume:
-        recorded = directory.read_json("run.json")
-        require_same_run(recorded, about)
-        about["run"] = recorded["run"]
-    else:
-        directory.write_json("run.json", about)
-
-    canaries = build_canaries(settings, directory, data, len(shared))
-    ring = build_ring(settings, data, len(shared))
-    layout = build_layout(settings, len(shared), ring)
-    job = _secure_job(settings, layout, [each.name for each in data.hospitals])
-    clients: dict[str, Client] = {}
-    ledgers: dict[str, Ledger] = {}
-    limit = settings.exposures.limit_mb * 2**20
-    for hospital in data.hospitals:
-        say(f"preparing {hospital.name}, {len(hospital.train)} patients")
-        trainer, ledger = build_trainer(
-            settings, directory, hospital, network, device, about["run"], view, ring, canaries
-        )
-        name = hospital.name
-        masks, sent = None, None
-        if job:
-            masks = job.clients[name]
-            if settings.exposures.record:
-                sent = Recording(directory.hospital(name) / "contributions", limit)
-        clients[name] = Client(name, trainer, layout, masks, sent)
-        if ledger:
-            ledgers[name] = ledger
-
-    recording = None
-    if settings.exposures.record:
-        recording = Recording(directory.exposures, limit)
-    inner = InProcessTransport({name: client.handle for name, client in clients.items()})
-    transport = RecordingTransport(inner, recording)
-    simulation = Simulation(
-        settings=settings,
-        directory=directory,
-        server=_server(settings, transport, layout, job, tuple(clients), shared),
-        clients=clients,
-        transport=transport,
-        network=network,
-        data=data,
-        ledgers=ledgers,
-        device=device,
-        notes=[
-            *data.warnings,
-            *_small_hospitals(data),
-            *_foreign_encoders(settings),
-            *_shared_noise(settings, ring),
-            *_canaries(canaries),
-        ],
-        started=started,
-    )
-    if resume:
-        simulation.restore()
-        simulation.fit_to_budget()
-    if recording:
-        rules, roster = (job.rules, job.roster) if job else (None, None)
-        noise = ring.noise if ring else None
-        finished = simulation.server.finished
-        jobs.append(
-            directory.exposures, jobs.Job(recording.messages, finished, roster, rules, noise)
-        )
+    job = _describe(settings, data, uuid.uuid4().hex)
+    if job.canary_hospital:
+        require_room(settings.canaries.count, job.parameters)
+    about_run(job, data, choose_device(settings.device)).write(directory.path)
+    simulation = _open(job, directory, data, say, view, started)
+    simulation.announce()
     return simulation
 
 
-def settings_of(directory: Path) -> Settings:
-    """The settings a run was made with.
+def resume(directory: RunDirectory, say: Say, *, data: FederatedData | None = None) -> Simulation:
+    """Continue the run in `directory` after its last finished round.
 
     Raises:
-        RunError: no run there, or run.json does not hold settings of this version.
+        ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
+        RunError: it is damaged, or its patients have changed.
     """
-    recorded = RunDirectory.open(directory).read_json("run.json")
-    try:
-        return Settings.model_validate_json(json.dumps(recorded["settings"]))
-    except (KeyError, TypeError, ValidationError) as error:
-        raise RunError(
-            f"{directory / 'run.json'} does not hold the settings of a run",
-            hint="it is damaged, or another version of securefed wrote it; make the run again",
-        ) from error
+    started = time.perf_counter()
+    settings = settings_of(directory.path)
+    say("reading patients")
+    data = data or load_data(settings)
+    recorded = RunFile.read(directory.path)
+    job = _describe(settings, data, recorded.run)
+    require_same(recorded, about_run(job, data, choose_device(settings.device)))
+    simulation = _open(job, directory, data, say, None, started)
+    simulation.restore()
+    simulation.fit_to_budget()
+    simulation.announce()
+    return simulation
 
 
-def _shared_noise(settings: Settings, ring: RingCode | None) -> list[str]:
-    if ring is None:
-        return []
-    return [
-        f"hospitals share out the noise: epsilon holds as long as {ring.noise.counted} of a "
-        "round's hospitals add theirs and keep it to themselves "
-        f"(privacy.colluding: {settings.privacy.colluding})"
-    ]
+def _describe(settings: Settings, data: FederatedData, run: str) -> JobDescription:
+    """The public description of a job among these hospitals."""
+    shares_noise = settings.privacy.placement == "distributed"
+    return JobDescription(
+        settings=settings,
+        run=run,
+        hospitals=tuple(each.name for each in data.hospitals),
+        smallest_training_set=min(len(each.train) for each in data.hospitals)
+        if shares_noise
+        else None,
+    )
 
 
-def _canaries(canaries: CanarySecret | None) -> list[str]:
-    if canaries is None:
-        return []
-    return [
-        f"a run for auditing: some of {len(canaries)} made-up records, each by its own coin, are "
-        f"among the patients of {canaries.hospital}; do not use the model for anything else"
-    ]
+def _open(
+    job: JobDescription,
+    directory: RunDirectory,
+    data: FederatedData,
+    say: Say,
+    view: View | None,
+    started: float,
+) -> Simulation:
+    settings, device = job.settings, choose_device(job.settings.device)
+    identities: dict[str, IdentityKey] = {}
+    if settings.secure_aggregation.enabled:
+        identities = {name: IdentityKey.generate() for name in job.hospitals}
+    job = job.with_keys({name: identity.public for name, identity in identities.items()})
+    hospitals = {}
+    for patients in data.hospitals:
+        name = patients.name
+        say(f"preparing {name}, {len(patients.train)} patients")
+        folder = directory.hospital(name)
+        hospitals[name] = open_hospital(job, folder, patients, identities.get(name), device, view)
+    handlers = {name: hospital.client.handle for name, hospital in hospitals.items()}
+    recording = None
+    if settings.exposures.record:
+        recording = Recording(directory.exposures, settings.exposures.limit_mb * 2**20)
+    transport = RecordingTransport(InProcessTransport(handlers), recording)
+    return Simulation(
+        job=job,
+        directory=directory,
+        server=open_server(job, transport),
+        hospitals=hospitals,
+        transport=transport,
+        data=data,
+        device=device,
+        recording=recording,
+        notes=[*data.warnings, *_notes(job, data)],
+        started=started,
+    )
 
 
-def _small_hospitals(data: FederatedData) -> list[str]:
-    return [
+def _notes(job: JobDescription, data: FederatedData) -> list[str]:
+    """What the user should be told about a run."""
+    settings = job.settings
+    notes = [
         f"{each.name} has too few patients to hold any out; it trains only"
         for each in data.hospitals
         if not each.test
     ]
-
-
-def _foreign_encoders(settings: Settings) -> list[str]:
-    if settings.data.manifest is None or settings.model.initialisation != "public":
-        return []
-    return ["the shipped encoders have seen phantoms only; on real scans they may be of no use"]
-
-
-@dataclass(frozen=True)
-class _SecureJob:
-    """What the server and all clients agree on for secure aggregation, and the clients' side."""
-
-    roster: Roster
-    rules: JobRules
-    clients: dict[str, SecureSumClient]
-
-
-def _secure_job(settings: Settings, layout: Layout, names: list[str]) -> _SecureJob | None:
-    if not settings.secure_aggregation.enabled:
-        return None
-    identities = {name: IdentityKey.generate() for name in names}
-    roster = Roster({name: identity.public for name, identity in identities.items()})
-    rules = secure_rules(settings, layout.words)
-    clients = {
-        name: SecureSumClient(name, identity, roster, rules)
-        for name, identity in identities.items()
-    }
-    return _SecureJob(roster, rules, clients)
-
-
-def _server(
-    settings: Settings,
-    transport: Transport,
-    layout: Layout,
-    job: _SecureJob | None,
-    clients: tuple[str, ...],
-    shared: NDArray[np.float64],
-) -> Server:
-    federation = settings.federation
-    minimum, deadline_s = federation.minimum_clients, federation.timeout_s
-    summation: Summation
-    if job:
-        summation = SecureSummation(transport, layout, job.roster, job.rules, minimum, deadline_s)
-    else:
-        if isinstance(layout, DistributedLayout):
-            raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
-        summation = PlainSummation(transport, layout, minimum, deadline_s)
-    plan = Plan(
-        clients=clients,
-        rounds=federation.rounds,
-        clients_per_round=federation.clients_per_round,
-        evaluate_every=federation.evaluate_every,
-        seed=settings.seed,
-    )
-    strategy = build_strategy(federation.strategy, federation.server_learning_rate)
-    return Server(plan, summation, strategy, shared)
+    if settings.data.manifest is not None and settings.model.initialisation == "public":
+        notes.append(
+            "the shipped encoders have seen phantoms only; on real scans they may be of no use"
+        )
+    if job.shared_noise:
+        notes.append(
+            f"hospitals share out the noise: epsilon holds as long as {job.shared_noise.counted} "
+            "of a round's hospitals add theirs and keep it to themselves "
+            f"(privacy.colluding: {settings.privacy.colluding})"
+        )
+    if job.canary_hospital:
+        notes.append(
+            f"a run for auditing: some of {settings.canaries.count} made-up records, each by its "
+            f"own coin, are among the patients of {job.canary_hospital}; do not use the model for "
+            "anything else"
+        )
+    return notes

@@ -1,117 +1,65 @@
-"""What a finished run writes: the model, each hospital's own results, summary.json."""
+"""What a finished run writes: the server's files, each hospital's own, and summary.json."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from securefed.model.scores import Counts, Metrics, confusion, metrics, roc
-from securefed.record.directory import SCHEMA, save_tensors
+from securefed.hospital import results as hospital_results
+from securefed.record import metrics
+from securefed.record.baselines import Baselines
+from securefed.record.summary import Summary, performance
+from securefed.server import results as server_results
 from securefed.server.rounds import RoundRecord
-from securefed.simulation.baselines import Baselines
 from securefed.simulation.simulation import Simulation
 
 
 def write_results(
     simulation: Simulation, final: RoundRecord, baselines: Baselines | None
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write the model, each hospital's own results, summary.json and held_out.json.
+) -> Summary:
+    """Write the model, each hospital's own results, held_out.json and summary.json.
 
     Args:
         final: the evaluation after the last round.
-
-    Returns:
-        The content of summary.json, and of each hospital's.
     """
-    directory = simulation.directory
-    about = {"schema": str(SCHEMA), "shape": simulation.settings.model.model_dump_json()}
-    network = simulation.global_network()
-    save_tensors(directory.path / "model.safetensors", network.state_dict(), about)
-    hospitals = [_hospital(simulation, name, baselines) for name in simulation.clients]
-    summary = _summary(simulation, final, baselines)
-    directory.write_json("summary.json", summary)
+    folder = simulation.directory.path
+    shape = simulation.settings.model.model_dump_json()
+    server_results.write_model(folder, simulation.global_network(), shape)
     if final.scores is not None:
-        directory.write_json("held_out.json", _held_out(final.scores))
+        server_results.write_held_out(folder, final.scores)
+    for name, hospital in simulation.hospitals.items():
+        hospital_results.write_results(hospital, baselines.local[name] if baselines else None)
     if baselines:
-        directory.write_json("baselines.json", {"schema": SCHEMA, **asdict(baselines)})
-    return summary, hospitals
+        baselines.write(folder)
+    summary = _summary(simulation, final, baselines)
+    summary.write(folder)
+    return summary
 
 
-def _held_out(scores: Counts) -> dict[str, Any]:
-    """What the final model says of all held-out patients: totals, nobody's own score."""
-    curve = roc(scores)
-    return {
-        "schema": SCHEMA,
-        "patients": int(scores.sum()),
-        "confusion": asdict(confusion(scores)),
-        "roc": None if curve is None else curve.tolist(),
-    }
-
-
-def _hospital(simulation: Simulation, name: str, baselines: Baselines | None) -> dict[str, Any]:
-    # The hospital's own view of the final model on its own patients; it stays in its folder.
-    trainer = simulation.clients[name].trainer
-    folder = simulation.directory.hospital(name)
-    scored = metrics(trainer.evaluate())
-    personal = trainer.personal()
-    if personal:
-        save_tensors(folder / "personal.safetensors", personal, {"schema": str(SCHEMA)})
-    result: dict[str, Any] = {
-        "schema": SCHEMA,
-        "name": name,
-        "training_patients": trainer.patients,
-        "held_out_patients": scored.patients,
-        **_performance(scored),
-        "local_auc": baselines.local[name] if baselines else None,
-        "epsilon": simulation.spent().get(name),
-    }
-    simulation.directory.write_json(f"hospitals/{name}/summary.json", result)
-    return result
-
-
-def _summary(
-    simulation: Simulation, final: RoundRecord, baselines: Baselines | None
-) -> dict[str, Any]:
+def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | None) -> Summary:
     settings, privacy = simulation.settings, simulation.settings.privacy
-    lines = simulation.directory.read_metrics()
-    # A round that was repeated after a crash counts as it went the last time.
-    rounds = {line["round"]: line for line in lines if line["client"] is None}
-    training = {k: v for k, v in rounds.items() if k <= simulation.server.finished}
-    clients = [line for line in lines if line["client"] is not None and line["round"] in training]
+    lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
+    rounds = [line for line in lines.rounds if line.round <= finished]
+    clients = [line for line in lines.clients if line.round <= finished]
     epsilon = simulation.spent()
-    return {
-        "schema": SCHEMA,
-        "configuration": settings.configuration,
-        "rounds": simulation.server.finished,
-        "clients": len(simulation.clients),
-        "patients": sum(len(hospital.train) for hospital in simulation.data.hospitals),
-        **_performance(final.metrics),
-        "local_auc": baselines.mean_local if baselines else None,
-        "epsilon": max(epsilon.values()) if epsilon else None,
-        "epsilon_by_client": epsilon or None,
-        "delta": privacy.delta if privacy.dp else None,
-        "privacy_unit": privacy.unit if privacy.dp else None,
-        "accountant": privacy.accountant if privacy.dp else None,
-        "bytes_up_per_client_round": _median([line["bytes_up"] for line in clients]),
-        "bytes_down_per_client_round": _median([line["bytes_down"] for line in clients]),
-        "client_seconds_per_round": _median(
-            [line["train_s"] + line["protocol_s"] for line in clients]
-        ),
-        "aggregate_seconds_per_round": _median([line["server_s"] for line in training.values()]),
-        "wall_seconds": simulation.elapsed_s(),
-        "survivors_by_round": [len(line["survivors"]) for line in training.values()],
-    }
+    return Summary(
+        configuration=settings.configuration,
+        rounds=finished,
+        clients=len(simulation.hospitals),
+        patients=sum(len(hospital.train) for hospital in simulation.data.hospitals),
+        local_auc=baselines.mean_local if baselines else None,
+        epsilon=max(epsilon.values()) if epsilon else None,
+        epsilon_by_client=epsilon or None,
+        delta=privacy.delta if privacy.dp else None,
+        privacy_unit=privacy.unit if privacy.dp else None,
+        accountant=privacy.accountant if privacy.dp else None,
+        bytes_up_per_client_round=_median([line.bytes_up for line in clients]),
+        bytes_down_per_client_round=_median([line.bytes_down for line in clients]),
+        client_seconds_per_round=_median([line.train_s + line.protocol_s for line in clients]),
+        aggregate_seconds_per_round=_median([line.server_s for line in rounds]),
+        wall_seconds=simulation.elapsed_s(),
+        survivors_by_round=tuple(len(line.survivors) for line in rounds),
+        **performance(final.metrics),
+    )
 
 
-def _performance(scored: Metrics | None) -> dict[str, Any]:
-    return {
-        "auc": scored.auc if scored else None,
-        "auc_ci95": list(scored.auc_ci95) if scored and scored.auc_ci95 else None,
-        "accuracy": scored.accuracy if scored else None,
-        "sensitivity": scored.sensitivity if scored else None,
-        "specificity": scored.specificity if scored else None,
-        "f1": scored.f1 if scored else None,
-    }
-
-
-def _median(values: list[float]) -> float | None:
+def _median(values: Sequence[float]) -> float | None:
     return float(median(values)) if values else None

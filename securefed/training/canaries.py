@@ -87,12 +87,8 @@ class CanarySecret:
         return rows
 
 
-def draw(hospital: str, count: int, parameters: int) -> CanarySecret:
-    """New canaries: coins and directions from the operating system.
-
-    Raises:
-        ConfigurationError: more of them than directions at right angles, or than fit in memory.
-    """
+def require_room(count: int, parameters: int) -> None:
+    """ConfigurationError: more canaries than directions at right angles, or than fit in memory."""
     if not 1 <= count < parameters:
         raise ConfigurationError(
             f"canaries.count is {count}, but {parameters} shared parameters have room for 1 to "
@@ -104,6 +100,15 @@ def draw(hospital: str, count: int, parameters: int) -> CanarySecret:
             f"{count} canaries in {parameters} shared parameters need more than a gigabyte",
             hint=f"set canaries.count to {LARGEST_TABLE // parameters} or less",
         )
+
+
+def draw(hospital: str, count: int, parameters: int) -> CanarySecret:
+    """New canaries: coins and directions from the operating system.
+
+    Raises:
+        ConfigurationError: see `require_room`.
+    """
+    require_room(count, parameters)
     bits = np.frombuffer(secrets.token_bytes((count + 7) // 8), np.uint8)
     included = np.unpackbits(bits)[:count].astype(np.bool_)
     return CanarySecret(hospital, parameters, secrets.token_hex(16), included)

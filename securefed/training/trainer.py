@@ -1,21 +1,20 @@
-"""One hospital's training: receive shared parameters, take private steps, return the update.
+"""One hospital's training: receive shared parameters, take private steps, return what they give.
 
-Every trainable parameter, shared or personal, moves only by gradients that went through
-`training.private` (per-record clipping and noise). Encoders that are not trained are public: they
-were initialised without any hospital's data, so features from them are computed once and kept.
-Epsilon for a round is reserved in the ledger before the first patient of the round is drawn.
+Every trainable parameter, shared or personal, moves only by what the hospital's mechanism makes of
+its patients' gradients (`training.mechanism`). Encoders that are not trained are public: they were
+initialised without any hospital's data, so features from them are computed once and kept. Epsilon
+for a round is reserved in the ledger before the first patient of the round is drawn.
 
 Without differential privacy the same Poisson sampling and the same steps are taken, without
 clipping and noise, so that configurations differ only in what they must.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.encoding import tokens_of
@@ -23,36 +22,21 @@ from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, score
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
-from securefed.privacy.accounting import Event
+from securefed.privacy.accounting import sample_rate
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
-from securefed.privacy.ring_code import RingCode, Rows, Words
-from securefed.training.canaries import CanaryRecords, CanarySecret, NetworkWithCanaries
+from securefed.training.canaries import CanaryRecords, CanarySecret
+from securefed.training.mechanism import Gradients, Mechanism, Values
 from securefed.training.patients import one_slice_records
 from securefed.training.private import (
-    Forward,
-    patient_gradients,
     poisson_sample,
-    private_gradients,
     refuse_batch_statistics,
     require_declared_public,
 )
+from securefed.training.step import Step
+from securefed.wire.contribution import Layout
 
 PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (model.public_weights)
-GRADIENT_CHUNK = 16  # patients whose gradients are held at once, when encoders train
-
-
-@dataclass(frozen=True)
-class PrivateSteps:
-    """The privacy of each step: clip to `clip_norm`, add noise of `noise_multiplier` times it.
-
-    With `ring`, the noise is the sum of several hospitals' shares, and the step is the server's.
-    """
-
-    clip_norm: float
-    noise_multiplier: float
-    seeded_noise: bool
-    ring: RingCode | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +49,10 @@ class LocalPlan:
         optimizer, learning_rate: "adam" or "sgd" and its step size; state is kept over rounds.
         local_steps: steps per round.
         batch_size: expected records per step (Poisson sampling).
-        proximal: FedProx mu, 0 for none.
+        proximal: mu of the strategy's proximal term, 0 for none.
         unit: "patient", or "image" for one record per slice.
         seed: of the sampling without DP, and of seeded noise.
-        private: None trains without differential privacy.
+        mechanism: what it makes of its patients' gradients.
     """
 
     shared: str
@@ -80,12 +64,7 @@ class LocalPlan:
     proximal: float
     unit: str
     seed: int
-    private: PrivateSteps | None
-
-
-def sample_rate(batch_size: int, records: int) -> float:
-    """Probability that a record enters a step: exactly the expected batch over the records."""
-    return min(1.0, batch_size / records)
+    mechanism: Mechanism
 
 
 class LocalTrainer:
@@ -95,7 +74,7 @@ class LocalTrainer:
         name: the hospital, separates its seeded randomness from the others'.
         network: starts from the run's initial parameters; changed in place.
         train, test: images as stacked patients.
-        ledger: where epsilon is reserved; required exactly when the plan is private.
+        ledger: where epsilon is reserved; required exactly when the mechanism costs any.
         run: the run's identity in the ledger.
         canaries: made-up records among the patients, for auditing; they count for no rate, no
             expected batch and no number of patients.
@@ -112,13 +91,12 @@ class LocalTrainer:
         run: str,
         canaries: CanarySecret | None = None,
     ) -> None:
-        if (ledger is None) != (plan.private is None):
-            raise ValueError("a private plan needs a ledger, and only a private plan has one")
         refuse_batch_statistics(network)
         self.name = name
         self.patients = len(train)
         self.network = network
         self._plan = plan
+        self._mechanism = plan.mechanism
         self._ledger = ledger
         self._run = run
         self._shared = shared_names(network, plan.shared)
@@ -131,18 +109,16 @@ class LocalTrainer:
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
         self._rate = sample_rate(plan.batch_size, len(self._records))
-        #: What a round costs, None without differential privacy.
-        self.event: Event | None = None
-        if plan.private:
-            multiplier, ring = plan.private.noise_multiplier, plan.private.ring
-            shares = ring.noise.counted if ring else 1
-            self.event = Event(multiplier, self._rate, plan.local_steps, noise_from=shares)
+        #: What a round costs, None where nothing is promised.
+        self.event = plan.mechanism.event(self._rate, plan.local_steps)
+        if (ledger is None) != (self.event is None):
+            raise ValueError("a mechanism that costs epsilon needs a ledger, and only such a one")
         self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self._canaries = self._canary_records(canaries) if canaries else None
         # With its canaries, a seeded step is another release than without them.
         self._fingerprint = _fingerprint(self._records)
         self._fingerprint += self._canaries.identity if self._canaries is not None else b""
-        if plan.private and plan.private.ring:
+        if not plan.mechanism.personal_steps:
             self._require_one_shared_step()
         rule = torch.optim.Adam if plan.optimizer == "adam" else torch.optim.SGD
         self._optimizer = rule(self._trainable.values(), lr=plan.learning_rate)
@@ -157,45 +133,55 @@ class LocalTrainer:
         logits = score(self.network, self._test, encoded=self._encoded)
         return count_scores(logits, self._test.label)
 
-    def train(self, round_number: int) -> Vector:
-        """Take the round's local steps; returns the change of the shared parameters, (P,).
+    def contribute(self, round_number: int) -> Values:
+        """Train for a round; what the mechanism makes of it, for its layout.
 
         Raises:
             BudgetExceeded: the ledger refuses the round; nothing was computed.
         """
-        if self._plan.private and self._plan.private.ring:
-            raise ValueError("a plan with shared noise trains in the ring only")
         self._reserve(round_number)
         self.network.train()
+        return self._mechanism.contribute(self, round_number)
+
+    def take_steps(self, round_number: int, gradients: Gradients) -> Vector:
+        """The round's local steps; the change of the shared parameters, (P,).
+
+        Args:
+            gradients: of a step, by parameter; whatever it returns moves the parameters.
+        """
         received = {name: self._trainable[name].detach().clone() for name in self._shared}
         before = flatten(received, self._shared)
-        for step in range(self._plan.local_steps):
-            source = self._source(round_number, step)
-            gradients = self._gradients(self._draw(source), source)
+        for number in range(self._plan.local_steps):
+            moved = gradients(*self.draw(round_number, number))
             for name, parameter in self._trainable.items():
-                parameter.grad = gradients[name]
+                parameter.grad = moved[name]
                 if self._plan.proximal and name in received:
                     # Public arithmetic on parameters: added after the noise, never clipped.
                     parameter.grad += self._plan.proximal * (parameter.detach() - received[name])
             self._optimizer.step()
         return flatten(self._trainable, self._shared) - before
 
-    def train_in_ring(self, round_number: int) -> Words:
-        """This hospital's part of one step over the union: the noised sum of clipped gradients.
+    def draw(self, round_number: int, step: int) -> tuple[Step, KeystreamSource]:
+        """A Poisson sample of all records, canaries last: one draw, one rate."""
+        source = self._source(round_number, step)
+        patients = len(self._records)
+        canaries = len(self._canaries) if self._canaries is not None else 0
+        rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
+        sample = Step(
+            network=self.network,
+            patients=self._records[rows[rows < patients]],
+            canaries=self._canaries,
+            drawn_canaries=rows[rows >= patients] - patients,
+            shared=self._shared,
+            encoded=self._encoded,
+            expected=self._rate * patients,
+        )
+        return sample, source
 
-        Nothing moves here: the server takes the step and sends the result.
-
-        Raises:
-            BudgetExceeded: the ledger refuses the round; nothing was computed.
-        """
-        private = self._plan.private
-        if private is None or private.ring is None:
-            raise ValueError("only a plan with shared noise trains in the ring")
-        self._reserve(round_number)
-        self.network.train()
-        source = self._source(round_number, 0)
-        gradients = self._gradient_rows(self._draw(source))
-        return private.ring.encode(gradients, round_number, source)
+    @property
+    def layout(self) -> Layout:
+        """How contributions are encoded."""
+        return self._mechanism.layout
 
     @property
     def expected_batch(self) -> int:
@@ -235,10 +221,9 @@ class LocalTrainer:
             )
 
     def _reserve(self, round_number: int) -> None:
-        private = self._plan.private
-        if self._ledger is None or private is None or self.event is None:
+        if self._ledger is None or self.event is None:
             return
-        key = self._replay_key(round_number) if private.seeded_noise else None
+        key = None if self._mechanism.secret_noise else self._replay_key(round_number)
         self._ledger.reserve(round_number, self.event, run=self._run, replay_key=key)
 
     def _replay_key(self, round_number: int) -> str:
@@ -248,48 +233,9 @@ class LocalTrainer:
         return replay_key(plan, self._fingerprint, *state)
 
     def _source(self, round_number: int, step: int) -> KeystreamSource:
-        private = self._plan.private
-        if private is not None and not private.seeded_noise:
+        if self._mechanism.secret_noise:
             return CryptographicSource()
         return SeededSource(self._plan.seed, "training", self.name, round_number, step)
-
-    def _draw(self, source: KeystreamSource) -> "_Drawn":
-        """A Poisson sample of all records, canaries last: one draw, one rate."""
-        patients, canaries = (
-            len(self._records),
-            len(self._canaries) if self._canaries is not None else 0,
-        )
-        rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
-        return _Drawn(self._records[rows[rows < patients]], rows[rows >= patients] - patients)
-
-    def _gradients(self, drawn: "_Drawn", source: KeystreamSource) -> dict[str, Tensor]:
-        expected = self._rate * len(self._records)
-        private = self._plan.private
-        if private is None:
-            return self._plain_gradients(drawn, expected)
-        gradients = private_gradients(
-            self._model(),
-            self._loss_of_record,
-            self._tensors(drawn),
-            clip_norm=private.clip_norm,
-            noise_multiplier=private.noise_multiplier,
-            expected_batch_size=expected,
-            source=source,
-            chunk=None if self._encoded else GRADIENT_CHUNK,
-        )
-        return {name.removeprefix("network."): value for name, value in gradients.items()}
-
-    def _gradient_rows(self, drawn: "_Drawn") -> Iterator[Rows]:
-        """The records' gradients in chunks (n, P), in the order of the shared vector; private."""
-        batch = self._tensors(drawn)
-        records = len(batch["label"])
-        size = max(1, records) if self._encoded else GRADIENT_CHUNK
-        for start in range(0, records, size):
-            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-            gradients = patient_gradients(self._model(), self._loss_of_record, part)
-            named = {name.removeprefix("network."): rows for name, rows in gradients.items()}
-            flat = [named[name].reshape(len(part["label"]), -1) for name in self._shared]
-            yield torch.cat(flat, dim=1).double().cpu().numpy()
 
     def _canary_records(self, secret: CanarySecret) -> CanaryRecords:
         parameters = sum(self._trainable[name].numel() for name in self._shared)
@@ -297,63 +243,9 @@ class LocalTrainer:
             raise RunError(
                 f"canaries of {secret.parameters} parameters, the network has {parameters}"
             )
-        private = self._plan.private
-        records = CanaryRecords(secret, private.clip_norm if private else None, self._shared)
+        records = CanaryRecords(secret, self._mechanism.clip_norm, self._shared)
         records.to(self._records.label.device)
         return records
-
-    def _model(self) -> nn.Module:
-        return (
-            NetworkWithCanaries(self.network, self._canaries)
-            if self._canaries is not None
-            else self.network
-        )
-
-    def _tensors(self, drawn: "_Drawn") -> dict[str, Tensor]:
-        if self._canaries is not None:
-            return self._canaries.batch(drawn.patients, drawn.canaries)
-        return _tensors(drawn.patients)
-
-    def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
-        images = (record["ct"], record["mri"], record["has_ct"], record["has_mri"])
-        if self._canaries is None:
-            logit = forward(*images, encoded=self._encoded)
-            return F.binary_cross_entropy_with_logits(logit, record["label"])
-        logit, along = forward(record["canary"], *images, encoded=self._encoded)
-        loss = F.binary_cross_entropy_with_logits(logit, record["label"])
-        return self._canaries.loss(loss, along, record["canary"])
-
-    def _plain_gradients(self, drawn: "_Drawn", expected: float) -> dict[str, Tensor]:
-        self.network.zero_grad()
-        batch = drawn.patients
-        size = GRADIENT_CHUNK if not self._encoded else max(1, len(batch))
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            logits = self.network(
-                part.ct, part.mri, part.has_ct, part.has_mri, encoded=self._encoded
-            )
-            loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
-            (loss / expected).backward()  # type: ignore[no-untyped-call]
-        gradients = {
-            name: torch.zeros_like(p) if p.grad is None else p.grad
-            for name, p in self._trainable.items()
-        }
-        if self._canaries is not None:
-            for name, total in self._canaries.sum(drawn.canaries, self._trainable).items():
-                gradients[name] += total / expected
-        return gradients
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """One step's records: patients, and indices of canaries (none without an audit)."""
-
-    patients: PatientTensors
-    canaries: Tensor = field(repr=False)
-
-
-def _tensors(batch: PatientTensors) -> dict[str, Tensor]:
-    return {each.name: getattr(batch, each.name) for each in fields(batch)}
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -6,20 +6,39 @@
 
 All of it is inside the mask, so the server learns totals only. FedAvg (McMahan et al. 2017) is the
 first part divided by the second. Nothing can wrap: `ContributionLayout` refuses to exist where the
-largest possible sum does not fit the ring.
+largest possible sum does not fit the ring. `shared_noise` has the layout of the other mechanism.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import CountSlot, FixedPoint
 from securefed.errors import RunError
-from securefed.model.scores import COUNTS
-from securefed.wire import messages
+from securefed.model.scores import COUNTS, Counts
+from securefed.model.sharing import Vector
 
 Words = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What one hospital gives to a round, before it is encoded.
+
+    Attributes:
+        values: what its mechanism makes of the round: the update (P,), or under shared noise ring
+            words; None from a hospital that only evaluates.
+        patients: training patients, 0 from a hospital that only evaluates.
+        expected_batch: records that enter its step on average, 0 likewise.
+        counts: histogram of held-out scores, (COUNTS,); zeros where nobody asked.
+    """
+
+    values: Vector | Words | None = field(repr=False)
+    patients: int
+    expected_batch: int
+    counts: Counts = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,38 @@ class Total:
     mean_update: NDArray[np.float64] | None
     patients: int
     counts: NDArray[np.int64]
+
+
+class Layout(Protocol):
+    """How a mechanism's contributions are encoded and their sum decoded: its public half."""
+
+    @property
+    def words(self) -> int:
+        """Length of the encoded vector."""
+        ...
+
+    @property
+    def max_patients(self) -> int:
+        """Largest number of patients one hospital may have."""
+        ...
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether one contribution alone is less protected than its mechanism promises."""
+        ...
+
+    def encode(self, part: Contribution) -> Words:
+        """One contribution, (words,).
+
+        Raises:
+            RunError: a wrong shape or values that are not finite; nothing may be sent.
+            protocols.errors.ValueOutOfRange: a count that is out of its range.
+        """
+        ...
+
+    def decode(self, total: Words, round_number: int) -> Total:
+        """A sum of contributions, (words,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,31 +113,27 @@ class ContributionLayout:
         """Length of the encoded vector."""
         return self.parameters + 1 + COUNTS
 
-    def encode(
-        self, update: NDArray[np.float32], patients: int, counts: NDArray[np.int64]
-    ) -> Words:
-        """Encode one contribution; (P,), n, (COUNTS,) -> (words,).
+    @property
+    def needs_masks(self) -> bool:
+        return False
 
-        Raises:
-            RunError: a wrong shape, or an update with non-finite values.
-            protocols.errors.ValueOutOfRange: patients or a count outside 0 and max_patients.
-        """
-        if update.shape != (self.parameters,) or counts.shape != (COUNTS,):
+    def encode(self, part: Contribution) -> Words:
+        update = np.zeros(self.parameters, np.float32) if part.values is None else part.values
+        if update.shape != (self.parameters,) or part.counts.shape != (COUNTS,):
             raise RunError(
-                f"update and counts have shape {update.shape} and {counts.shape}, expected "
+                f"update and counts have shape {update.shape} and {part.counts.shape}, expected "
                 f"({self.parameters},) and ({COUNTS},); nothing was sent"
             )
         if not np.isfinite(update).all():
             raise RunError("the update holds non-finite values; nothing was sent")
         clipped = np.clip(update.astype(np.float64), -self.value_range, self.value_range)
-        weighted = clipped * (patients / self.max_patients)
-        tail = np.concatenate([[patients], counts])
+        weighted = clipped * (part.patients / self.max_patients)
+        tail = np.concatenate([[part.patients], part.counts])
         return np.concatenate(
             [self._update_code().encode(weighted), self._count_code().encode(tail)]
         )
 
-    def decode(self, total: Words) -> Total:
-        """Decode a sum of contributions, (words,)."""
+    def decode(self, total: Words, round_number: int) -> Total:
         weighted = self._update_code().decode(total[: self.parameters])
         tail = self._count_code().decode(total[self.parameters :])
         patients = int(tail[0])
@@ -102,32 +149,3 @@ class ContributionLayout:
 
     def _count_code(self) -> CountSlot:
         return CountSlot(maximum=self.max_patients, summands=self.clients)
-
-
-def plain_total(contributions: list[tuple[NDArray[np.float32], int, NDArray[np.int64]]]) -> Total:
-    """FedAvg in the clear over (update, patients, counts) of each survivor."""
-    patients = sum(weight for _, weight, _ in contributions)
-    counts = np.stack([counts for *_, counts in contributions]).sum(axis=0)
-    weighted = sum(update.astype(np.float64) * weight for update, weight, _ in contributions)
-    mean = np.asarray(weighted / patients) if patients else None
-    return Total(mean_update=mean, patients=patients, counts=counts)
-
-
-def plain_contribution(
-    body: bytes, layout: ContributionLayout
-) -> tuple[messages.Vector, int, NDArray[np.int64]]:
-    """Update (P,), patients and counts (COUNTS,) of a reply in the clear.
-
-    Raises:
-        RunError: not a contribution, a wrong length, or values out of range.
-    """
-    contribution = messages.decode_contribution(body)
-    update = messages.vector_from_bytes(contribution.update)
-    if update.shape != (layout.parameters,) or not np.isfinite(update).all():
-        raise RunError("an update of the wrong length or with non-finite values")
-    counts, largest = contribution.counts, layout.max_patients
-    if len(counts) != COUNTS or not all(
-        0 <= n <= largest for n in (*counts, contribution.patients)
-    ):
-        raise RunError("counts of the wrong length or out of range")
-    return update, contribution.patients, np.array(counts, np.int64)

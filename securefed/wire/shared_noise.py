@@ -13,18 +13,17 @@ patient counts the same in whichever hospital.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.fixed_point import CountSlot
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
 from securefed.privacy.ring_code import RingCode
-from securefed.wire.contribution import Total, Words
+from securefed.wire.contribution import Contribution, Total, Words
 
 
 @dataclass(frozen=True)
-class DistributedLayout:
-    """How contributions are encoded; public and the same for everybody.
+class SharedNoiseLayout:
+    """How contributions with shared noise are encoded; public and the same for everybody.
 
     Attributes:
         code: of the gradients.
@@ -49,35 +48,29 @@ class DistributedLayout:
         """Length of the encoded vector."""
         return self._dimension + 2 + COUNTS
 
-    def encode(
-        self,
-        gradients: Words | None,
-        patients: int,
-        expected_batch: int,
-        counts: NDArray[np.int64],
-    ) -> Words:
-        """Join the parts of one contribution, (words,).
+    @property
+    def needs_masks(self) -> bool:
+        # One hospital's share of the noise is less than epsilon asks for.
+        return True
 
-        Args:
-            gradients: of `RingCode.encode`; None from a client that only evaluates.
-
-        Raises:
-            RunError: a wrong shape.
-            protocols.errors.ValueOutOfRange: a count that is out of its range.
-        """
-        if gradients is None:
-            gradients = np.zeros(self._dimension, np.uint32)
-        if gradients.shape != (self._dimension,) or counts.shape != (COUNTS,):
+    def encode(self, part: Contribution) -> Words:
+        gradients = np.zeros(self._dimension, np.uint32) if part.values is None else part.values
+        if gradients.dtype != np.uint32 or gradients.shape != (self._dimension,):
             raise RunError(
-                f"gradients and counts have shape {gradients.shape} and {counts.shape}, expected "
-                f"({self._dimension},) and ({COUNTS},); nothing was sent"
+                f"gradients are {gradients.dtype} of shape {gradients.shape}, expected uint32 of "
+                f"({self._dimension},); nothing was sent"
             )
-        own = self._count_code().encode([patients])
-        batch = self._batch_code().encode([expected_batch])
-        return np.concatenate([gradients, own, batch, self._count_code().encode(counts)])
+        if part.counts.shape != (COUNTS,):
+            raise RunError(
+                f"counts have shape {part.counts.shape}, expected ({COUNTS},); nothing was sent"
+            )
+        patients = self._count_code().encode([part.patients])
+        batch = self._batch_code().encode([part.expected_batch])
+        counts = self._count_code().encode(part.counts)
+        return np.concatenate([gradients.astype(np.uint32), patients, batch, counts])
 
     def decode(self, total: Words, round_number: int) -> Total:
-        """Decode a sum of contributions; the update is an SGD step, None when nobody trained."""
+        """A sum of contributions; the update is the SGD step that the noised sum makes."""
         gradients, tail = total[: self._dimension], total[self._dimension :]
         batch = int(self._batch_code().decode(tail[1:2])[0])
         update = None

@@ -37,14 +37,6 @@ def test_critical_count_is_the_first_whose_bound_exceeds(sizes, epsilon, delta, 
         assert critical == min(above, default=None)
 
 
-@given(st.integers(1, 200), st.data(), st.floats(0.5, 0.999))
-def test_power_is_the_binomial_tail(guesses, data, accuracy):
-    critical = data.draw(st.integers(1, guesses))
-    assert power(guesses, critical, accuracy) == pytest.approx(
-        stats.binom.sf(critical - 1, guesses, accuracy), rel=1e-7
-    )
-
-
 def test_an_audit_that_cannot_exceed_has_no_power():
     assert power(10, None, 1.0) == 0.0
 

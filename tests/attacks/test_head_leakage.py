@@ -33,6 +33,7 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
+from securefed.model.strategies.fedavg import FedAvg
 from securefed.training.patients import stack
 
 torch.set_num_threads(1)
@@ -43,12 +44,10 @@ TRAINING = Training(
     batch_size=4,
     optimizer="sgd",
     learning_rate=0.3,
-    proximal=0.0,
     clip_norm=None,
     unit="patient",
     shared_noise=False,
-    strategy="fedavg",
-    server_learning_rate=0.1,
+    strategy=FedAvg(),
     delta=1e-5,
 )
 

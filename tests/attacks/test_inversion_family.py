@@ -24,6 +24,7 @@ from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
+from securefed.model.strategies.fedavg import FedAvg
 
 torch.set_num_threads(1)
 SIDE = 32
@@ -56,12 +57,10 @@ def subject(held_out: int = 70, clip_norm: float | None = None, **changes: objec
         batch_size=4,
         optimizer="sgd",
         learning_rate=0.3,
-        proximal=0.0,
         clip_norm=clip_norm,
         unit="patient",
         shared_noise=False,
-        strategy="fedavg",
-        server_learning_rate=0.03,
+        strategy=FedAvg(),
         delta=1e-5,
     )
     training = dataclasses.replace(training, **changes)

@@ -25,6 +25,7 @@ from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, RoundView
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import shared_names
+from securefed.model.strategies.fedavg import FedAvg
 
 FULL = ("lira", "lira offline", "rmia", "loss threshold")
 
@@ -66,7 +67,7 @@ class Overfit:
         said = patient_losses(plan.shape, heads, pool)
         self.shadows = Shadows(plan, pool, inside.numpy(), said, ())
         released = replay(plan, pool, pool.is_member[None], [99], lambda: None)[0].numpy()
-        short = replace(plan, training=replace(plan.training, rounds=1, strategy="fedavg"))
+        short = replace(plan, training=replace(plan.training, rounds=1, strategy=FedAvg()))
         first = replay(short, pool, pool.is_member[None], [99], lambda: None)[0]
         start = plan.initial.numpy()
         mean = (first - plan.initial).numpy()

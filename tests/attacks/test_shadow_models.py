@@ -16,7 +16,6 @@ from attacks.membership.head_gradients import (
     gradients,
     summed_gradients,
 )
-from attacks.membership.shadow_heads import train_heads
 from attacks.membership.shadow_models import (
     NoShadows,
     Shadows,
@@ -33,10 +32,15 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
-from securefed.model.strategies import build_strategy
+from securefed.model.strategies.fedadam import FedAdam
+from securefed.model.strategies.fedavg import FedAvg
+from securefed.model.strategies.fedprox import FedProx
+from securefed.model.strategies.strategy import State
+from securefed.training.mechanism import NoNoise
 from securefed.training.patients import one_slice_records
 from securefed.training.private import private_gradients
 from securefed.training.trainer import LocalPlan, LocalTrainer
+from securefed.wire.contribution import ContributionLayout
 
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=3, head_width=5)
 ROUNDS = 4
@@ -46,12 +50,10 @@ PLAIN = Training(
     batch_size=100,
     optimizer="sgd",
     learning_rate=0.3,
-    proximal=0.0,
     clip_norm=None,
     unit="patient",
     shared_noise=False,
-    strategy="fedadam",
-    server_learning_rate=0.03,
+    strategy=FedAdam(0.03),
     delta=1e-5,
 )
 
@@ -190,10 +192,10 @@ def federation_by_the_product(subject: Subject, shared: str) -> np.ndarray:
             learning_rate=training.learning_rate,
             local_steps=training.local_steps,
             batch_size=training.batch_size,
-            proximal=training.proximal,
+            proximal=training.strategy.proximal,
             unit=training.unit,
             seed=0,
-            private=None,
+            mechanism=NoNoise(ContributionLayout(1, 2, 4.0, 100)),
         )
         network = some_network()
         trainers.append(
@@ -203,14 +205,15 @@ def federation_by_the_product(subject: Subject, shared: str) -> np.ndarray:
         )
     names = shared_names(some_network(), shared)
     released = flatten(dict(some_network().named_parameters()), names).astype(np.float64)
-    strategy = build_strategy(training.strategy, training.server_learning_rate)
+    strategy, state = training.strategy, State()
     weights = np.array([len(h.train) for h in subject.hospitals], dtype=np.float64)
     for number in range(1, training.rounds + 1):
         updates = []
         for trainer in trainers:
             trainer.receive(released.astype(np.float32))
-            updates.append(trainer.train(number).astype(np.float64))
-        released = strategy.step(released, np.average(updates, axis=0, weights=weights))
+            updates.append(trainer.contribute(number).astype(np.float64))
+        mean = np.average(updates, axis=0, weights=weights)
+        released, state = strategy.step(released, mean, state)
     return released
 
 
@@ -219,9 +222,9 @@ def federation_by_the_product(subject: Subject, shared: str) -> np.ndarray:
     "change",
     [
         {},
-        {"strategy": "fedavg", "local_steps": 3},
-        {"strategy": "fedprox", "local_steps": 2, "proximal": 0.5},
-        {"optimizer": "adam", "learning_rate": 0.01, "strategy": "fedavg", "local_steps": 2},
+        {"strategy": FedAvg(), "local_steps": 3},
+        {"strategy": FedProx(0.5), "local_steps": 2},
+        {"optimizer": "adam", "learning_rate": 0.01, "strategy": FedAvg(), "local_steps": 2},
     ],
 )
 def test_replay_ends_where_the_federation_ends(change: dict[str, object], shared: str) -> None:
@@ -248,7 +251,7 @@ def released_without_gradients(training: Training, noise: float) -> torch.Tensor
 def test_noise_of_hospitals_adds_up_as_in_fedavg() -> None:
     # FedAvg of per-hospital noise: std = lr * sigma * clip * sqrt(sum (n / N / expected)^2). With
     # 64 models of 90 entries the estimate is within 6 % but for chance of 1e-9.
-    training = replace(PLAIN, rounds=1, clip_norm=0.5, strategy="fedavg", learning_rate=1e-9)
+    training = replace(PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1e-9)
     moved = released_without_gradients(training, noise=2.0)
     each = np.hypot(1 / 16 / 1e-9, 1 / 16 / 1e-9)  # n / N / (rate n), both hospitals
     assert moved.double().std().item() == pytest.approx(1e-9 * 2.0 * 0.5 * each, rel=0.06)
@@ -256,7 +259,7 @@ def test_noise_of_hospitals_adds_up_as_in_fedavg() -> None:
 
 def test_shared_noise_is_one_step_over_the_union() -> None:
     training = replace(
-        PLAIN, rounds=1, clip_norm=0.5, strategy="fedavg", learning_rate=1e-9, shared_noise=True
+        PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1e-9, shared_noise=True
     )
     moved = released_without_gradients(training, noise=2.0)
     expected = 1e-9 * 2.0 * 0.5 * np.sqrt(2) / (16 * 1e-9)
@@ -327,38 +330,3 @@ def test_plan_takes_every_parameter_of_the_head() -> None:
     plan = replay_plan(subject_of(PLAIN, "classifier"))
     assert isinstance(plan, ReplayPlan)
     assert 0 < int(plan.shared.sum()) < plan.shape.size
-
-
-def heads_one_by_one(
-    features: torch.Tensor, labels: torch.Tensor, inside: torch.Tensor, start: torch.Tensor
-) -> torch.Tensor:
-    """Plain torch: modules, autograd, SGD, one head after another."""
-    logits = []
-    for row in range(len(inside)):
-        head = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
-        torch.nn.utils.vector_to_parameters(start[row], head.parameters())
-        optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
-        for _ in range(10):
-            optimizer.zero_grad()
-            said = head(features[inside[row]]).squeeze(1)
-            F.binary_cross_entropy_with_logits(said, labels[inside[row]]).backward()
-            optimizer.step()
-        logits.append(head(features).squeeze(1).detach())
-    return torch.stack(logits)
-
-
-def test_heads_trained_together_equal_heads_trained_in_a_loop() -> None:
-    draw = torch.Generator().manual_seed(0)
-    features = torch.randn(12, 6, generator=draw)
-    labels = (torch.rand(12, generator=draw) < 0.5).float()
-    inside = torch.stack([torch.randperm(12, generator=draw) < 6 for _ in range(3)])
-    start = torch.randn(3, 4 * 6 + 4 + 4 + 1, generator=draw)
-    found = train_heads(features, labels, inside, start, hidden=4, learning_rate=0.5, steps=10)
-    expected = heads_one_by_one(features, labels, inside, start)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_heads_on_different_numbers_of_records_are_refused() -> None:
-    inside = torch.tensor([[True, True, False], [True, False, False]])
-    with pytest.raises(ValueError, match="1 to 2 records"):
-        train_heads(torch.zeros(3, 6), torch.zeros(3), inside, torch.zeros(2, 33), 4, 0.5, 1)

@@ -14,9 +14,10 @@ from securefed.auditing.subject import canaries_of, subject_of
 from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.sharing import flatten
+from securefed.model.strategies.fedadam import FedAdam
 from securefed.record.directory import RunDirectory
 from securefed.record.run import Run
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training import canaries
@@ -41,7 +42,7 @@ def settings(**sections: object) -> Settings:
 
 
 def run(wanted: Settings, path: Path) -> Simulation:
-    simulation = open_run(wanted, RunDirectory.create(path), lambda text: None, resume=False)
+    simulation = start(wanted, RunDirectory.create(path), lambda text: None)
     for _ in simulation.rounds():
         pass
     write_results(simulation, simulation.evaluate(), None)
@@ -83,17 +84,17 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
     assert subject.seed == 4
     assert not subject.encoders_train
     assert (subject.training.rounds, subject.training.local_steps) == (2, 1)
-    assert (subject.training.strategy, subject.training.optimizer) == ("fedadam", "sgd")
+    assert (subject.training.strategy, subject.training.optimizer) == (FedAdam(0.03), "sgd")
     assert (subject.training.clip_norm, subject.training.delta) == (1.0, 1e-3)
     assert not subject.training.shared_noise
     for hospital, source in zip(subject.hospitals, finished.data.hospitals, strict=True):
-        client = finished.clients[hospital.name]
+        trainer = finished.hospitals[hospital.name].trainer
         assert hospital.name == source.name
         assert (len(hospital.train), len(hospital.held_out)) == (10, 4)
         labels = [patient.label for patient in source.train]
         assert hospital.train.label.tolist() == labels
         assert hospital.train.ct.dtype == torch.uint8
-        event = client.trainer.event
+        event = trainer.event
         assert event is not None
         assert hospital.sample_rate == event.sample_rate == 0.5
         assert hospital.noise_multiplier == event.noise_multiplier > 0
@@ -105,7 +106,7 @@ def test_the_network_is_the_one_that_the_run_began_with(finished: Simulation) ->
     state = torch.get_rng_state()
     subject = subject_of(Run.open(finished.directory.path))
     assert torch.equal(torch.get_rng_state(), state), "an audit leaves torch's generator alone"
-    ours, theirs = subject.network.state_dict(), finished.network.state_dict()
+    ours, theirs = subject.network.state_dict(), finished.job.network.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     vector = flatten(dict(subject.network.named_parameters()), list(subject.shared))
     first = exposures_of(Run.open(finished.directory.path), ["server"])["server"].rounds[0]
@@ -139,7 +140,7 @@ def test_without_privacy_nothing_is_claimed(tmp_path: Path) -> None:
 def test_with_slices_as_records_the_rate_is_per_slice(tmp_path: Path) -> None:
     simulation = run(settings(privacy={"unit": "image"}), tmp_path / "run")
     for hospital in subject_of(Run.open(tmp_path / "run")).hospitals:
-        event = simulation.clients[hospital.name].trainer.event
+        event = simulation.hospitals[hospital.name].trainer.event
         assert event is not None
         assert hospital.sample_rate == event.sample_rate < 0.5
 

@@ -13,12 +13,10 @@ from securefed.cli.app import cli
 from securefed.config import Settings, load
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, DataError, PrivacyError, SecureFedError
-from securefed.model.initial import initial_network
-from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.accounting import Event, epsilon
-from securefed.simulation.builders import build_ring
+from securefed.simulation.patients import load_data
+from securefed.wire.description import JobDescription
 
 
 def budget(*arguments: object) -> Result:
@@ -201,16 +199,15 @@ def shared(**privacy: object) -> Settings:
 
 def test_shared_noise_is_planned_as_the_run_calibrates_it() -> None:
     settings = shared()
-    network, _ = initial_network(settings)
-    names = shared_names(network, settings.federation.shared)
-    parameters = len(flatten(dict(network.named_parameters()), names))
-    ring = build_ring(settings, load_data(settings), parameters)
+    data = load_data(settings)
+    smallest = min(len(each.train) for each in data.hospitals)
+    noise = JobDescription(settings, "run", (), smallest).shared_noise
     plan = plan_budget(settings)
-    assert ring is not None
+    assert noise is not None
     assert plan.shared_noise is not None
-    assert plan.shared_noise.noise_multiplier == ring.noise.noise_multiplier
-    assert plan.shared_noise.counted == ring.noise.counted
-    assert plan.shared_noise.share == ring.noise.share_sigma / ring.noise.clip_steps
+    assert plan.shared_noise.noise_multiplier == noise.noise_multiplier
+    assert plan.shared_noise.counted == noise.counted
+    assert plan.shared_noise.share == noise.share_sigma / noise.clip_steps
     assert plan.dearest.guarantee.epsilon <= 6.0
 
 

@@ -32,7 +32,6 @@ from securefed.comparison.plan import (
 )
 from securefed.comparison.rows import convergence_round, interval_over_seeds
 from securefed.config import Settings
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
@@ -40,6 +39,7 @@ from securefed.record.audit import AuditFile, Judgement, Policy
 from securefed.record.run import Run
 from securefed.record.run_file import RunFile
 from securefed.settings_file import dotted
+from securefed.simulation.patients import load_data
 from securefed.verdict import Verdict
 from securefed.wire import messages
 
@@ -320,7 +320,7 @@ def test_a_second_comparison_trains_nothing_and_finds_the_same(
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(runs, "execute", refuse)
+    monkeypatch.setattr(runs.execution, "execute", refuse)
     assert work_left(four, copied, None)["run"] == 0
     watch = Quiet()
     again = compared_plainly(four, copied, watch)
@@ -408,7 +408,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
     assert efficiency["shares"][1]["figures"]["auc"]["value"] == final
     assert efficiency["target"] == pytest.approx(0.95 * final)
 
-    monkeypatch.setattr(runs, "execute", None)
+    monkeypatch.setattr(runs.execution, "execute", None)
     monkeypatch.setattr(runs, "alone", None)
     again = compared_plainly(more, copied, Quiet())
     assert again["baselines"] == first["baselines"]

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.data.duplicates import crossing, difference_hash, find_duplicates
+from securefed.data.duplicates import difference_hash, find_duplicates
 from securefed.data.images import fit_square
 from securefed.data.load import phantom_hospitals
 from securefed.data.phantom import PhantomSpec
@@ -53,20 +53,6 @@ def test_slices_of_one_patient_and_blank_slices_are_no_duplicates() -> None:
     one = dataclasses.replace(patient, ct=same, mri=blank)
     two = dataclasses.replace(patient, patient_id="other", ct=blank, mri=blank)
     assert find_duplicates([one, two]) == []
-
-
-def test_only_duplicates_across_the_groups_are_crossing() -> None:
-    patients = people(4)
-    copies = [
-        dataclasses.replace(p, patient_id=f"copy{i}", mri=patients[3 - i].mri)
-        for i, p in enumerate(patients[:2])
-    ]
-    found = find_duplicates([*patients[:2], *copies])
-    together = [[patients[0], copies[0]], [patients[1], copies[1]]]
-    apart = [[patients[0], patients[1]], copies]
-    assert len(found) == 6
-    assert crossing(found, together) == []
-    assert crossing(found, apart) == found
 
 
 def test_difference_hash_matches_a_naive_one() -> None:

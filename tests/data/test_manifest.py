@@ -78,7 +78,9 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         (["q", "1", "a", "", "/etc/hostname", "", ""], "leads outside the manifest's folder"),
         (["q", "1", "a", "", "ct", "", ""], "ct_path 'ct': no such file"),
         (["q", "1", "a", "", "ct/1.png", "ct/1.png", ""], "one image as both"),
-        (["q", "1", "a", "", "ct/\0.png", "", ""], "is not a path"),
+        (["q", "1", "a", "", "ct/\0.png", "", ""], "is not a path (embedded null byte)"),
+        (["q", "1", "a", "", "ct/" + 300 * "1" + ".png", "", ""], "is not a path (File name too l"),
+        (["q", "1", "a", "", "circle/1.png", "", ""], "is not a path (Symlink loop"),
         (line("q", "0"), "repeats an image of another patient, first on line 2"),
         (line("good", "0"), "repeats an image of this patient, first on line 2"),
         (line("good", "3", number="1"), "slice 1 is already on line 2"),
@@ -88,6 +90,7 @@ def test_a_bad_line_is_named_and_the_rest_goes_on(
     write_manifest: WriteManifest, bad: list[str], reason: str
 ) -> None:
     path = write_manifest([HEADER, line("good", "0", number="1"), bad, line("last", "5")])
+    (path.parent / "circle").symlink_to("circle")
     loaded = load_manifest(path, 16)
     assert [p.patient_id for p in loaded.patients] == ["good", "last"]
     (problem,) = loaded.problems

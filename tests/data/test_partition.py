@@ -58,17 +58,6 @@ def test_every_patient_is_on_exactly_one_side_of_every_division(
     assert data.fingerprint == fingerprint(loaded.patients)
 
 
-@settings(deadline=None)
-@given(labels=LABELS, seed=SEEDS, count=st.integers(2, 6))
-def test_folds_test_each_patient_exactly_once(labels: list[int], seed: int, count: int) -> None:
-    patients = cohort(labels)
-    splits = partition.folds(patients, count, seed=seed)
-    assert sorted(p for split in splits for p in ids(split.test)) == sorted(ids(patients))
-    for split in splits:
-        assert not set(ids(split.train)) & set(ids(split.test))
-        assert len(split.train) + len(split.test) == len(patients)
-
-
 @given(labels=LABELS, seed=SEEDS, share=st.floats(0.01, 0.99))
 def test_splits_are_stratified(labels: list[int], seed: int, share: float) -> None:
     split = partition.split(cohort(labels), share, seed=seed)
@@ -125,7 +114,6 @@ def test_an_id_that_occurs_twice_is_refused_without_showing_it() -> None:
         lambda: partition.iid(twice, 2, seed=0),
         lambda: partition.dirichlet(twice, 2, alpha=1.0, seed=0),
         lambda: partition.by_site(twice),
-        lambda: partition.folds(twice, 2, seed=0),
         lambda: partition.require_disjoint([twice[:2], twice[2:]]),
     ):
         with pytest.raises(DataError, match="occurs twice") as caught:

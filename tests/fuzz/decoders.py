@@ -5,6 +5,7 @@ other than a declared ProtocolError is a finding. Used by `fuzz_decoders.py` (co
 and by `test_fuzz_corpus.py` (replays the corpus with every test run).
 """
 
+import base64
 import copy
 import hashlib
 import json
@@ -72,6 +73,8 @@ class Moments:
             rounds[number] = copy.copy(state)
             for field in ("adverts", "pair_keys", "held"):
                 setattr(rounds[number], field, dict(getattr(state, field)))
+            rounds[number].offered = copy.deepcopy(state.offered)
+            rounds[number].secrets = copy.copy(state.secrets)
         return self.victim._newest, rounds
 
     def ask(self, step: str, data: bytes) -> None:
@@ -144,7 +147,7 @@ def seeds() -> dict[str, bytes]:
         found[f"answer-{step}"] = bytes([number + 5]) + MOMENTS.replies[step]
     found["masked"] = b"\x0a" + MOMENTS.replies["mask"]
     found["places"] = b"\x0b\xff\x07"
-    keys = {"a": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
+    keys = {"a": base64.b64encode(IdentityKey.from_seed(bytes(32)).public).decode()}
     found["roster"] = b"\x0c" + json.dumps({"schema": 1, "clients": keys}).encode()
     found["shares"] = b"\x0d" + b"".join(bytes([x]) + bytes(32) + bytes([x]) for x in (1, 2, 3))
     found["key"] = b"\x0e" + bytes(range(32))

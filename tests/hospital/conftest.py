@@ -18,8 +18,9 @@ from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
+from securefed.training.mechanism import NoNoise, OwnNoise
 from securefed.training.patients import stack
-from securefed.training.trainer import LocalPlan, LocalTrainer, PrivateSteps
+from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire.contribution import ContributionLayout
 
 NAMES = ("north", "south", "west")
@@ -97,7 +98,7 @@ def make_client(
             "proximal": 0.0,
             "unit": "patient",
             "seed": 3,
-            "private": PrivateSteps(0.5, 1.0, seeded_noise=False) if private else None,
+            "mechanism": OwnNoise(layout, 0.5, 1.0) if private else NoNoise(layout),
             **changes,
         }
         roster, keys = roster_and_keys
@@ -114,7 +115,7 @@ def make_client(
         group = patients[name]
         trainer = LocalTrainer(name, _initial(), group, group, LocalPlan(**plan), ledger, "run")
         masks = SecureSumClient(name, keys[name], roster, rules) if secure else None
-        return Client(name, trainer, layout, masks)
+        return Client(name, trainer, masks)
 
     return make
 

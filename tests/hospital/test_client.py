@@ -4,18 +4,21 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from protocols.identity import IdentityKey, Roster
+from protocols.messages import MaskRequest, encode
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.hospital.client import Client
 from securefed.model.scores import COUNTS
 from securefed.wire import messages
-from securefed.wire.contribution import ContributionLayout, plain_total
+from securefed.wire.contribution import Contribution, ContributionLayout
 from securefed.wire.messages import PlainContribution, Reply, Request, Stage
+from securefed.wire.plain import plain_total
 
 MakeClient = Callable[..., Client]
 MakeClients = Callable[..., dict[str, Client]]
@@ -58,7 +61,7 @@ def test_work_trains_from_what_was_sent_and_returns_update_and_patients(
     twin.trainer.receive(sent)
     contribution = _contribution(reply)
     assert (reply.round, reply.stage) == (1, "work")
-    assert contribution.update == messages.vector_to_bytes(twin.trainer.train(1))
+    assert contribution.update == messages.vector_to_bytes(twin.trainer.contribute(1))
     assert np.frombuffer(contribution.update, "<f4").any()
     assert contribution.patients == 9
     assert contribution.counts == [0] * COUNTS  # not asked to evaluate
@@ -72,7 +75,7 @@ def test_evaluation_describes_the_parameters_that_were_sent_not_those_before_or_
     at_first = twin.trainer.evaluate()
     twin.trainer.receive(sent)
     received = twin.trainer.evaluate()
-    twin.trainer.train(1)
+    twin.trainer.contribute(1)
     for others in (at_first, twin.trainer.evaluate()):
         assert not np.array_equal(others, received)
     reply = _ask(client, _work(sent, evaluate=True))
@@ -207,7 +210,9 @@ def test_an_unforeseen_failure_stops_neither_the_hospital_nor_tells_its_secrets(
     client = make_client()
     with monkeypatch.context() as patched:
         patched.setattr(
-            client.trainer, "train", lambda _: (_ for _ in ()).throw(OSError("/srv/patients/17"))
+            client.trainer,
+            "contribute",
+            lambda _: (_ for _ in ()).throw(OSError("/srv/patients/17")),
         )
         with caplog.at_level(logging.ERROR):
             data = client.handle(messages.encode(_work(shared_vector)))
@@ -307,12 +312,12 @@ def test_a_secure_round_gives_the_plain_total_and_no_reply_holds_an_update(
         plain = _contribution(_ask(twin, _work(shared_vector, evaluate=True)))
         update = messages.vector_from_bytes(plain.update)
         contributions.append((update, plain.patients, np.array(plain.counts)))
-        encoded = layout.encode(*contributions[-1])
+        encoded = layout.encode(Contribution(update, plain.patients, 0, contributions[-1][2]))
         assert plain.update not in masked[name]
         sent = np.frombuffer(masked[name][-4 * layout.words :], "<u4")
         # Three of these thousand words agree by accident with a probability below 1e-20.
         assert (sent == encoded).sum() < 3
-    expected, total = plain_total(contributions), layout.decode(words)
+    expected, total = plain_total(contributions), layout.decode(words, 1)
     assert total.patients == 8 + 9 + 10
     assert np.array_equal(total.counts, expected.counts)
     assert total.counts.sum() == 27
@@ -341,6 +346,28 @@ def test_a_masked_contribution_is_made_once_whatever_the_server_asks_again(
         assert (refused.refusal, refused.body) == ("RunError", b"")
         assert _rounds_spent(client) == 1
     assert secure.finish(masked)[1] == ("north", "south", "west")
+
+
+def test_a_box_that_does_not_open_is_refused_before_anything_is_trained_or_spent(
+    make_clients: MakeClients,
+    roster_and_keys: RosterAndKeys,
+    rules: JobRules,
+    shared_vector: Vector,
+):
+    clients = make_clients(secure=True)
+    secure = _SecureRound(clients, roster_and_keys[0], rules, shared_vector)
+    server = secure.server
+    server.receive_advertise(secure.stage("advertise", server.request_advertise()))
+    server.receive_share(secure.stage("share", server.request_share()))
+    asked = messages.statement_of(_work(shared_vector))
+    request = msgspec.msgpack.decode(server.request_mask(asked)["north"], type=MaskRequest)
+    first, *others = request.boxes
+    garbage = msgspec.structs.replace(first, sealed=bytes(len(first.sealed)))
+    body = encode(msgspec.structs.replace(request, boxes=[garbage, *others]))
+    before = _parameters(clients["north"])
+    assert _ask(clients["north"], _work(shared_vector, body=body)).refusal == "BadCiphertext"
+    assert _rounds_spent(clients["north"]) == 0
+    assert _parameters(clients["north"]) == before
 
 
 def test_a_refusal_of_the_secure_sum_is_told_by_its_name(make_client: MakeClient):

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from protocols import messages as protocol
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.errors import RoundAborted
 from securefed.record.directory import RunDirectory
 from securefed.server.summation import SecureSummation
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.wire import messages
 from securefed.wire.messages import Reply, Request
@@ -94,7 +94,7 @@ def patients() -> FederatedData:
 def run(tmp_path: Path, patients: FederatedData) -> Simulation:
     directory = RunDirectory.create(tmp_path / "run")
     wanted = Settings.model_validate(TINY)
-    return open_run(wanted, directory, lambda text: None, resume=False, data=patients)
+    return start(wanted, directory, lambda text: None, data=patients)
 
 
 def meddle(run: Simulation, swapped: frozenset[str], *, pretend: bool = False) -> SecureSummation:

@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from protocols.messages import decode_masked
 from securefed.config import Settings
 from securefed.errors import RunError
-from securefed.playback.observers import exposure
+from securefed.model.scores import COUNTS
+from securefed.playback.observers import Observers
 from securefed.playback.recorded import RecordedRun
 from securefed.playback.server import replay
 from securefed.record.directory import RunDirectory
 from securefed.record.recording import content, sightings
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
 from securefed.simulation.results import write_results
-from securefed.wire.contribution import ContributionLayout
+from securefed.wire.contribution import Contribution, ContributionLayout
 from securefed.wire.messages import decode_reply
 
 Vector = NDArray[np.float32]
@@ -54,9 +55,9 @@ class Federation:
 
     def ring(self, name: str, number: int) -> Words:
         """An update as it enters the ring, (P,)."""
-        counts = np.zeros(self.layout.words - self.layout.parameters - 1, np.int64)
-        update = self.updates[name, number]
-        return self.layout.encode(update, PATIENTS, counts)[: self.layout.parameters]
+        counts = np.zeros(COUNTS, np.int64)
+        part = Contribution(self.updates[name, number], PATIENTS, 5, counts)
+        return self.layout.encode(part)[: self.layout.parameters]
 
     def wire(self) -> list[bytes]:
         """Every message."""
@@ -75,10 +76,10 @@ def record(path: Path, *, masked: bool) -> Federation:
             "secure_aggregation": {"max_patients": 16, "enabled": masked},
         }
     )
-    simulation = open_run(wanted, RunDirectory.create(path), lambda text: None, resume=False)
+    simulation = start(wanted, RunDirectory.create(path), lambda text: None)
     updates: Sent = {}
-    for name, client in simulation.clients.items():
-        train = client.trainer.train
+    for name, hospital in simulation.hospitals.items():
+        train = hospital.trainer.contribute
 
         def watched(number: int, name: str = name, train: object = train) -> Vector:
             if (name, number) == DROPPED:
@@ -86,11 +87,11 @@ def record(path: Path, *, masked: bool) -> Federation:
             updates[name, number] = train(number)  # type: ignore[operator]
             return updates[name, number]
 
-        client.trainer.train = watched  # type: ignore[method-assign]
+        hospital.trainer.contribute = watched  # type: ignore[method-assign]
     for _ in simulation.rounds():
         pass
     write_results(simulation, simulation.evaluate(), None)
-    layout = simulation.clients["hospital-1"]._layout
+    layout = simulation.hospitals["hospital-1"].trainer.layout
     assert isinstance(layout, ContributionLayout)
     return Federation(path, layout, updates)
 
@@ -331,8 +332,8 @@ def test_masked_words_do_not_correlate_with_any_update(
 def test_the_exposure_of_the_server_holds_the_sum_only(
     secure: Federation, plain: Federation
 ) -> None:
-    assert exposure(plain.path, "server").sees_updates
-    seen = exposure(secure.path, "server")
+    assert Observers(plain.path).server().sees_updates
+    seen = Observers(secure.path).server()
     assert not seen.sees_updates
     values = [view.mean for view in seen.rounds] + [view.shared for view in seen.rounds]
     assert all(value is not None for value in values)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from securefed.errors import RunError
-from securefed.model.strategies import FedAdam, FedAvg, Strategy
+from securefed.model.strategies.fedadam import FedAdam
+from securefed.model.strategies.fedavg import FedAvg
+from securefed.model.strategies.strategy import State, Strategy
 from securefed.playback.trail import Trail
 
 SIZE = 20
@@ -14,9 +16,11 @@ def steps(strategy: Strategy, rounds: int) -> tuple[list[np.ndarray], list[np.nd
     """Parameters before each round and after the last, and the means."""
     rng = np.random.default_rng(2)
     shared, means = [rng.normal(0, 1, SIZE).astype(np.float32).astype(np.float64)], []
+    state = State()
     for _ in range(rounds):
         means.append(rng.normal(0, 0.3, SIZE))
-        shared.append(strategy.step(shared[-1], means[-1]))
+        after, state = strategy.step(shared[-1], means[-1], state)
+        shared.append(after)
     return shared, means
 
 
@@ -24,9 +28,9 @@ def sent(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", [FedAvg, lambda: FedAdam(0.03)])
-def test_a_run_follows_itself_and_a_changed_value_does_not(kind: type) -> None:
-    shared, means = steps(kind(), 30)
+@pytest.mark.parametrize("kind", [FedAvg(), FedAdam(0.03)])
+def test_a_run_follows_itself_and_a_changed_value_does_not(kind: Strategy) -> None:
+    shared, means = steps(kind, 30)
     trail = Trail(kind)
     for number, mean in enumerate(means, start=1):
         trail.at(number, sent(shared[number - 1]))
@@ -44,7 +48,7 @@ def test_a_run_follows_itself_and_a_changed_value_does_not(kind: type) -> None:
 
 def test_fedavg_is_followed_again_after_an_unknown_round() -> None:
     shared, means = steps(FedAvg(), 30)
-    trail = Trail(FedAvg)
+    trail = Trail(FedAvg())
     for number, mean in enumerate(means, start=1):
         trail.at(number, sent(shared[number - 1]))
         trail.step(number, mean)
@@ -58,7 +62,7 @@ def test_fedavg_is_followed_again_after_an_unknown_round() -> None:
 
 def test_fedadam_cannot_be_followed_beyond_an_unknown_round() -> None:
     shared, means = steps(FedAdam(0.03), 4)
-    trail = Trail(lambda: FedAdam(0.03))
+    trail = Trail(FedAdam(0.03))
     trail.at(1, sent(shared[0]))
     trail.lose(1)
     trail.at(2, sent(shared[1]))
@@ -69,7 +73,7 @@ def test_fedadam_cannot_be_followed_beyond_an_unknown_round() -> None:
 
 def test_a_round_without_a_mean_leaves_the_parameters() -> None:
     shared, _ = steps(FedAvg(), 1)
-    trail = Trail(FedAvg)
+    trail = Trail(FedAvg())
     trail.at(1, sent(shared[0]))
     trail.step(1, None)
     trail.at(2, sent(shared[0]))
@@ -79,7 +83,7 @@ def test_a_round_without_a_mean_leaves_the_parameters() -> None:
 
 def test_a_repeated_round_starts_where_it_started_before() -> None:
     shared, means = steps(FedAdam(0.03), 3)
-    trail = Trail(lambda: FedAdam(0.03))
+    trail = Trail(FedAdam(0.03))
     for number in (1, 2):
         trail.at(number, sent(shared[number - 1]))
         trail.step(number, means[number - 1])

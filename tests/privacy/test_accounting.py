@@ -11,6 +11,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from scipy import optimize, stats
 
 from securefed.errors import ConfigurationError, PrivacyError
+from securefed.privacy import composition
 from securefed.privacy.accounting import Event, Guarantee, epsilon, solve_noise_multiplier
 
 DELTA = 1e-5
@@ -40,6 +41,20 @@ def test_rdp_equals_opacus_where_its_orders_suffice() -> None:
     opacus.history = [(1.3, 0.2, 40), (2.0, 0.1, 10)]
     history = [Event(1.3, 0.2, 40), Event(2.0, 0.1, 10)]
     assert epsilon(history, DELTA, "rdp") == pytest.approx(opacus.get_epsilon(DELTA), rel=1e-12)
+
+
+@pytest.mark.parametrize(("sigma", "rate"), [(1.0, 0.1), (0.989, 1 / 3), (5.0, 0.5), (0.8, 0.05)])
+@pytest.mark.parametrize("order", [1.1, 1.5, 1.8, 3.7])
+def test_rdp_at_a_fractional_order_is_the_integral_it_stands_for(
+    sigma: float, rate: float, order: float
+) -> None:
+    """Opacus sums a series without a limit on its length, where dp-accounting gives up."""
+    x = np.linspace(-40 * sigma, 1 + 40 * sigma, 400_001)
+    ratio = np.logaddexp(math.log1p(-rate), math.log(rate) + (2 * x - 1) / (2 * sigma**2))
+    mass = np.exp(stats.norm.logpdf(x, scale=sigma) + order * ratio).sum() * (x[1] - x[0])
+    exact = math.log(mass) / (order - 1)
+    found = composition.rdp_divergence(sigma, rate, (order,))
+    assert found == pytest.approx(exact, rel=1e-6, abs=1e-9)
 
 
 def _gaussian_epsilon(mu: float, delta: float) -> float:

@@ -102,7 +102,6 @@ def test_asking_whether_a_plan_fits_spends_nothing(path: Path) -> None:
     assert not ledger.would_exceed([STEP])
     assert ledger.would_exceed([Event(0.3, 1.0, 50)])
     assert ledger.history() == []
-    assert ledger.remaining == 3.0
 
 
 def test_what_another_process_spent_counts_against_an_approved_plan(path: Path) -> None:
@@ -139,23 +138,49 @@ def test_without_a_budget_everything_is_recorded_and_nothing_refused(path: Path)
     ledger = _create(path)
     ledger.reserve(0, Event(0.0, 1.0, 1), run="a")
     assert ledger.spent() == math.inf
-    assert ledger.remaining is None
+    assert ledger.budget is None
 
 
-def test_amended_budget_counts_from_then_on_and_lowering_it_refuses(path: Path) -> None:
-    cost = epsilon([STEP], DELTA)
+def test_amended_budget_counts_from_then_on_and_every_reason_stays(path: Path) -> None:
+    cost, twice = (epsilon([Event(2.0, 0.25, steps)], DELTA) for steps in (1, 2))
     ledger = _create(path, budget=1.01 * cost)
     ledger.reserve(0, STEP, run="a")
     assert ledger.would_exceed([STEP])
     ledger.amend_budget(3 * cost, "the ethics board agreed, minute 7")
     ledger.reserve(1, STEP, run="a")
-    ledger.amend_budget(cost, "and changed its mind")
+    ledger.amend_budget(1.01 * twice, "and changed its mind")
     assert ledger.would_exceed([STEP])
-    assert ledger.remaining == 0.0
-    with sqlite3.connect(path) as database:
-        reasons = [reason for (reason,) in database.execute("SELECT reason FROM budget")]
-    database.close()
-    assert reasons[1:] == ["the ethics board agreed, minute 7", "and changed its mind"]
+    assert [(each.epsilon, each.reason) for each in ledger.budgets()] == [
+        (1.01 * cost, "set when the ledger was created"),
+        (3 * cost, "the ethics board agreed, minute 7"),
+        (1.01 * twice, "and changed its mind"),
+    ]
+
+
+def test_a_budget_below_what_is_spent_is_refused_and_the_old_one_stays(path: Path) -> None:
+    ledger = _create(path, budget=4.0)
+    ledger.reserve(0, STEP, run="a")
+    with pytest.raises(BudgetExceeded, match=r"a budget of 0\.01; spent: ") as caught:
+        ledger.amend_budget(0.01, "too late")
+    enough = float((caught.value.hint or "").rsplit(" ", 1)[1])  # as it stands in the hint
+    assert [each.epsilon for each in ledger.budgets()] == [4.0]
+    ledger.amend_budget(enough, "no more")
+    assert ledger.would_exceed([STEP])
+
+
+def test_each_run_is_listed_with_its_repetitions(path: Path) -> None:
+    ledger = _create(path)
+    for run, round_number in (("b", 0), ("b", 1), ("a", 0), ("b", 1)):
+        ledger.reserve(round_number, Event(2.0, 0.25, 3), run=run)
+    listed = [(each.run, each.rounds, each.reservations, each.steps) for each in ledger.runs()]
+    assert listed == [("b", 2, 3, 9), ("a", 1, 1, 3)]
+    assert all(each.first <= each.last for each in ledger.runs())
+
+
+def test_a_refusal_names_the_command_that_amends_the_budget(path: Path) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        _create(path, budget=0.01).reserve(0, STEP, run="a")
+    assert f"securefed ledger amend {path} --epsilon" in (caught.value.hint or "")
 
 
 def test_budget_change_without_a_reason_is_refused(path: Path) -> None:

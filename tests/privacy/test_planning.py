@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securefed.errors import ConfigurationError, PrivacyError
-from securefed.privacy.accounting import Event, epsilon, solve_noise_multiplier
+from securefed.privacy.accounting import Event, epsilon, sample_rate, solve_noise_multiplier
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.planning import (
     MOST_ROUNDS,
@@ -17,7 +17,6 @@ from securefed.privacy.planning import (
     affordable_rounds,
     noise_for,
 )
-from securefed.training.trainer import sample_rate
 
 
 def training(records: int = 300, batch: int = 100, **changes: object) -> Training:

@@ -149,6 +149,34 @@ def test_signatures_verify_only_for_their_signer_and_message():
         pinned.verify("c", b"message", signature)
 
 
+SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+]
+NOT_CANONICAL = [
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",  # 0
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",  # 1
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",  # -1, its x negative
+    "0100000000000000000000000000000000000000000000000000000000000080",  # 1, its x negative
+    "f0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",  # 3
+    "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+]
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER + NOT_CANONICAL)
+def test_public_keys_of_small_order_or_in_a_second_encoding_are_refused(key):
+    """The keys of Chalkias et al. (2020), table 6. Under the first, all zeros sign everything."""
+    with pytest.raises(InvalidIdentity, match="public key of a is of small order"):
+        Roster({"a": bytes.fromhex(key)})
+
+
 def test_a_pinned_key_that_is_no_point_verifies_nothing():
+    no_point = (2).to_bytes(32, "little")  # (y^2 - 1) / (d y^2 + 1) has no root
     with pytest.raises(BadSignature):
-        Roster({"a": b"\xff" * 32}).verify("a", b"", bytes(64))
+        Roster({"a": no_point}).verify("a", b"", bytes(64))

@@ -4,6 +4,7 @@ A refusal returns nothing, names no secret, and ends the round for that client: 
 all three.
 """
 
+import gc
 import struct
 
 import msgspec
@@ -17,6 +18,7 @@ from protocols.client import SecureSumClient
 from protocols.errors import (
     AliveAndDropped,
     BadCiphertext,
+    BadShare,
     BadSignature,
     BadVector,
     CohortEquivocation,
@@ -27,6 +29,7 @@ from protocols.errors import (
     MalformedMessage,
     OutOfOrder,
     OversizedMessage,
+    ProtocolError,
     Replay,
     RulesMismatch,
     SecondUnmask,
@@ -76,7 +79,9 @@ class Scene:
         data = request if isinstance(request, bytes) else m.encode(request)
         return answer(self.job.clients[self.victim], self.step, data, VECTORS[self.victim])
 
-    def refused(self, error: type[Exception], request: m.Message | bytes, match: str = ".") -> None:
+    def refused(
+        self, error: type[ProtocolError], request: m.Message | bytes, match: str = "."
+    ) -> ProtocolError:
         with pytest.raises(error, match=match) as caught:
             self.ask(request)
         assert type(caught.value) is error
@@ -84,6 +89,7 @@ class Scene:
         for secret in self.job.drawn[self.victim]:
             assert secret.hex()[:16] not in said
             assert repr(secret)[2:18] not in said
+        return caught.value
 
     def over(self) -> None:
         """The victim has abandoned the round: not even the honest request is answered."""
@@ -324,12 +330,19 @@ def test_a_client_asked_although_not_a_survivor_refuses(step):
     scene.over()
 
 
-@pytest.mark.parametrize("field", ["survivors", "dropped"])
-def test_a_client_whose_shares_never_arrived_is_neither_survivor_nor_dropped(field):
+def test_a_client_whose_shares_never_arrived_is_no_survivor():
     scene = Scene("unmask", drop={"clinic-0004": "share"}, server="curious")
-    changed = m.bit_set(range(5), 5) if field == "survivors" else m.bit_set([4], 5)
-    scene.refused(CohortEquivocation, replace(scene.request, **{field: changed}), "place 4")
+    lie = replace(scene.request, survivors=m.bit_set(range(5), 5))
+    scene.refused(CohortEquivocation, lie, "place 4")
     scene.over()
+
+
+def test_nothing_is_given_of_a_client_whose_shares_never_arrived():
+    scene = Scene("unmask", drop={"clinic-0004": "share"}, server="curious")
+    reply = scene.ask(replace(scene.request, dropped=m.bit_set([4], 5)))
+    opening = msgspec.msgpack.decode(reply, type=m.Opening)
+    assert not opening.mask_keys
+    assert [share.place for share in opening.self_masks] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("server", ["malicious", "curious"])
@@ -390,16 +403,58 @@ def test_confirmations_count_once_each_and_only_from_the_neighbourhood():
     forged.refused(CohortEquivocation, replace_first(forged, "confirmations", signature=bytes(64)))
 
 
+def test_signatures_and_adverts_of_another_job_of_the_same_name_are_of_no_use():
+    """Same name, roster, round, cohort and question: only the hospitals' fresh keys differ."""
+    other, scene = Scene("unmask"), Scene("unmask")
+    assert other.server.rules.digest == scene.server.rules.digest
+    lie = replace(scene.request, confirmations=other.request.confirmations)
+    scene.refused(CohortEquivocation, lie, "did not sign these survivors")
+    other, scene = Scene("share"), Scene("share")
+    scene.ask(replace(scene.request, adverts=other.request.adverts))  # signed by the right keys
+    scene.step = "mask"
+    scene.refused(BadCiphertext, Scene("mask").request, "place 1")
+
+
 # ---- shares --------------------------------------------------------------------------------
 
 
-def test_an_altered_sealed_share_is_refused_at_every_byte():
+def test_an_altered_sealed_share_is_refused_at_every_byte_and_whoever_sealed_it_named():
+    scene = Scene("mask")
     for position in range(0, m.BOX_BYTES, 9):
-        scene = Scene("mask")
         sealed = bytearray(scene.request.boxes[0].sealed)
         sealed[position] ^= 1
-        scene.refused(BadCiphertext, replace_first(scene, "boxes", sealed=bytes(sealed)), "place 1")
-        scene.over()
+        lie = replace_first(scene, "boxes", sealed=bytes(sealed))
+        assert scene.refused(BadCiphertext, lie, "place 1").accused == 1
+    scene.ask(scene.request)  # nobody pays for another's box
+
+
+@pytest.mark.parametrize("field", ["self_mask_digest", "mask_key_digest"])
+def test_a_box_that_holds_other_shares_than_its_digests_say_is_refused(field):
+    scene = Scene("mask")
+    lie = replace_first(scene, "boxes", **{field: bytes(32)})
+    assert scene.refused(BadShare, lie, "other shares than it says").accused == 1
+    scene.ask(scene.request)
+
+
+def test_a_mask_request_is_checked_whole_before_anything_is_computed():
+    """The announcement that rides on it too; a request that was checked is then answered."""
+    scene = Scene("mask")
+    client = scene.job.clients[scene.victim]
+    ahead = m.announcement(scene.job.server(2).rules, scene.job.roster.names)
+    low = replace(ahead, share_threshold=2)
+    with pytest.raises(ThresholdTooLow):
+        client.check_mask(m.encode(replace(scene.request, upcoming=low)))
+    with pytest.raises(Replay):
+        client.check_mask(m.encode(replace(scene.request, upcoming=replace(ahead, round_number=1))))
+    few = replace(scene.request, boxes=scene.request.boxes[:2])
+    with pytest.raises(ThresholdMissed):
+        client.check_mask(m.encode(few))
+    good = m.encode(replace(scene.request, upcoming=ahead))
+    for _ in range(2):
+        client.check_mask(good)
+    scene.ask(good)
+    with pytest.raises(WrongStage):
+        client.check_mask(good)
 
 
 def test_a_sealed_share_of_another_round_does_not_open():
@@ -432,7 +487,6 @@ def test_a_sender_named_twice_is_refused(step, field):
     scene = Scene(step)
     items = getattr(scene.request, field)
     scene.refused(DuplicateSender, replace(scene.request, **{field: [*items, items[0]]}))
-    scene.over()
 
 
 def test_senders_outside_the_cohort_are_refused():
@@ -462,7 +516,6 @@ def test_too_few_neighbours_are_refused(step, field):
     scene = Scene(step)
     few = getattr(scene.request, field)[:2]
     scene.refused(ThresholdMissed, replace(scene.request, **{field: few}), "3 of 4")
-    scene.over()
 
 
 # ---- bytes ---------------------------------------------------------------------------------
@@ -554,6 +607,35 @@ def test_masks_and_shares_are_forgotten_once_used():
     scene = Scene("unmask")
     state = scene.job.clients[scene.victim]._rounds[1]
     assert not state.pair_keys
-    assert not state.self_mask_seed
+    assert not any(vars(state.secrets).values())
     scene.ask(scene.request)
     assert not state.held
+    kept = gc_reachable(scene.job.clients[scene.victim])
+    assert not kept.intersection(d for d in scene.job.drawn[scene.victim] if len(d) == 32)
+
+
+def test_the_mask_key_is_forgotten_once_it_is_shared_and_the_channel_key_once_it_is_used():
+    scene = Scene("mask")
+    secrets = scene.job.clients[scene.victim]._rounds[1].secrets
+    with pytest.raises(WrongStage, match="dropped after its last use"):
+        _ = secrets.mask
+    assert secrets.channel
+    scene.ask(scene.request)
+    for name in ("channel", "self_mask_seed"):
+        with pytest.raises(WrongStage, match="dropped after its last use"):
+            getattr(secrets, name)
+
+
+def gc_reachable(client: SecureSumClient) -> set[bytes]:
+    """Every byte string that can be reached from a client's rounds."""
+    found, left, seen = set(), list(client._rounds.values()), set()
+    while left:
+        each = left.pop()
+        if id(each) in seen or isinstance(each, type):
+            continue
+        seen.add(id(each))
+        if isinstance(each, bytes):
+            found.add(each)
+        else:
+            left += gc.get_referents(each)
+    return found

@@ -1,6 +1,8 @@
 """Mask streams: equal to a naive one, whatever the length, the threads and the signs."""
 
+import dataclasses
 import hashlib
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -8,10 +10,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
 from protocols.mask_stream import CHUNK_WORDS, Mask, apply_masks
+from protocols.parameters import JobRules, RoundRules
 from protocols.transcript import digest, transcript
 
+ROSTER = Roster({name: IdentityKey.generate().public for name in "abc"})
 SIZES = (1, 2, 3, 4, 5, CHUNK_WORDS - 1, CHUNK_WORDS, CHUNK_WORDS + 1, 3 * CHUNK_WORDS + 7)
 
 
@@ -22,6 +27,10 @@ def naive(words: np.ndarray, masks: list[Mask]) -> np.ndarray:
         keystream = np.frombuffer(stream.update(bytes(4 * words.size)), dtype="<u4").astype(object)
         total = total - keystream if mask.subtract else total + keystream
     return (total % 2**32).astype(np.uint32)
+
+
+def rounds() -> list[RoundRules]:
+    return [JobRules("job", 1).for_round(ROSTER, number, "abc") for number in (1, 2)]
 
 
 def keys(count: int) -> list[bytes]:
@@ -60,19 +69,29 @@ def test_opposite_masks_cancel(signs, size):
 
 def test_both_sides_of_a_pair_derive_one_key_and_another_in_another_round():
     a, b, c = (EphemeralKey(key) for key in keys(3))
-    first, second = digest("round", b"1"), digest("round", b"2")
-    assert pair_key(a, b.public, first) == pair_key(b, a.public, first)
-    derived = {pair_key(a, b.public, r) for r in (first, second)}
-    derived |= {pair_key(a, c.public, first), pair_key(b, c.public, first)}
-    derived |= {self_mask_key(a.secret, first), self_mask_key(a.secret, second)}
+    first, second = rounds()
+    assert pair_key(a, 0, b.public, 1, first) == pair_key(b, 1, a.public, 0, first)
+    derived = {pair_key(a, 0, b.public, 1, r) for r in (first, second)}
+    derived |= {pair_key(a, 0, c.public, 2, first), pair_key(b, 1, c.public, 2, first)}
+    derived |= {self_mask_key(a.secret, 0, first), self_mask_key(a.secret, 0, second)}
     assert len(derived) == 6
+
+
+def test_the_same_keys_in_other_places_or_under_other_names_derive_other_keys():
+    a, b = (EphemeralKey(key) for key in keys(2))
+    rules, _ = rounds()
+    renamed = dataclasses.replace(rules, cohort=("a", "b", "d"))
+    derived = [pair_key(a, p, b.public, q, rules) for p, q in permutations(range(3), 2)]
+    derived.append(pair_key(a, 0, b.public, 2, renamed))
+    alone = [self_mask_key(a.secret, p, rules) for p in range(3)]
+    alone.append(self_mask_key(a.secret, 2, renamed))
+    assert len({*derived, *alone}) == len(derived) + len(alone) == 11
 
 
 def test_one_pair_has_another_stream_for_each_round_and_each_statement():
     pair, other = keys(2)
-    rounds = [digest("round", number) for number in (b"1", b"2")]
     bindings = [digest("statement", asked) for asked in (b"a", b"b")]
-    streams = {mask_key(k, r, s) for k in (pair, other) for r in rounds for s in bindings}
+    streams = {mask_key(k, r, s) for k in (pair, other) for r in rounds() for s in bindings}
     assert len(streams | {pair, other}) == 10
 
 
@@ -90,5 +109,5 @@ def test_transcripts_of_different_parts_differ(first, second):
 
 
 def test_a_transcript_is_the_parts_behind_their_lengths():
-    head = (23).to_bytes(8, "big") + b"securefed secure sum v2" + (1).to_bytes(8, "big") + b"x"
+    head = (23).to_bytes(8, "big") + b"securefed secure sum v3" + (1).to_bytes(8, "big") + b"x"
     assert transcript("x", b"ab", b"") == head + (2).to_bytes(8, "big") + b"ab" + bytes(8)

@@ -44,18 +44,18 @@ def test_the_sizes_on_the_page_are_the_sizes_on_the_wire():
         (1, "advertise", "to"): "`announce` (26 bytes)",
         (1, "advertise", "from"): "`advert` (212 bytes)",
         (1, "share", "to"): "`ask share` (3,193 bytes)",
-        (1, "share", "from"): "`shares` (1,361 bytes)",
-        (1, "mask", "to"): "`ask mask` (1,388 bytes)",
+        (1, "share", "from"): "`shares` (2,381 bytes)",
+        (1, "mask", "to"): "`ask mask` (2,408 bytes)",
         (1, "confirm", "to"): "`ask confirm` (18 bytes)",
         (1, "confirm", "from"): "`confirm` (77 bytes)",
         (2, "unmask", "to"): "`ask unmask` (1,178 bytes; 4,370 with",
-        (2, "unmask", "from"): "`open` (701 bytes; 2,061 with",
+        (2, "unmask", "from"): "`open` (701 bytes; 3,081 with",
     }
     page = " ".join(PAGE.split())
     for key, words in said.items():
         assert words in page
         assert f"({size[key]:,} bytes" in words
-    assert (size[1, "unmask", "to"], size[1, "unmask", "from"]) == (4370, 2061)
+    assert (size[1, "unmask", "to"], size[1, "unmask", "from"]) == (4370, 3081)
     assert (size[2, "mask", "from"], size[1, "mask", "from"]) == (4052, 4260)
     assert "plus 52 bytes, or 260 with an advert" in page
 

@@ -154,6 +154,7 @@ def without_known_masks(job, vectors, survivors) -> dict[str, np.ndarray]:
     server = job.run(job.server(), vectors, last="share")
     rules = server.rules
     _, own, seed = zip(*(job.drawn[n][:3] for n in rules.cohort), strict=True)
+    keys = [EphemeralKey(secret) for secret in own]
     sent = {
         name: job.clients[name].mask(request, vectors[name], job.asked[name])
         for name, request in server.request_mask(STATEMENT).items()
@@ -163,13 +164,12 @@ def without_known_masks(job, vectors, survivors) -> dict[str, np.ndarray]:
         if name not in survivors:
             continue
         words = m.decode_masked(sent[name], LENGTH)[1].copy()
-        masks = [Mask(self_mask_key(seed[place], rules.digest), subtract=True)]
+        masks = [Mask(self_mask_key(seed[place], place, rules), subtract=True)]
         bound = binding(rules, job.asked[name])
         for gone, lost in enumerate(rules.cohort):
             if lost not in survivors:
-                public = EphemeralKey(own[place]).public
-                pair = pair_key(EphemeralKey(own[gone]), public, rules.digest)
-                key = mask_key(pair, rules.digest, bound)
+                pair = pair_key(keys[gone], gone, keys[place].public, place, rules)
+                key = mask_key(pair, rules, bound)
                 masks.append(Mask(key, subtract=place < gone))
         apply_masks(words, masks)
         bare[name] = words

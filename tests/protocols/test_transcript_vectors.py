@@ -29,7 +29,11 @@ def test_every_message_of_the_recorded_rounds_is_reproduced():
 
 
 def framed(*parts: bytes) -> bytes:
-    return b"".join(len(p).to_bytes(8, "big") + p for p in (b"securefed secure sum v2", *parts))
+    return b"".join(len(p).to_bytes(8, "big") + p for p in (b"securefed secure sum v3", *parts))
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(8, "big")
 
 
 def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
@@ -64,7 +68,10 @@ def test_a_masked_vector_opens_by_the_published_formulas_alone():
             assert name not in case["survivors"]["1"]
             continue
         words = np.frombuffer(sent[0][-4 * case["vector_length"] :], dtype="<u4").copy()
-        words -= keystream(derived(drawn[name][2], salt, framed(b"self mask")), words.size)
+        words -= keystream(
+            derived(drawn[name][2], salt, framed(b"self mask", number(place), name.encode())),
+            words.size,
+        )
         private = X25519PrivateKey.from_private_bytes(drawn[name][1])
         own = private.public_key().public_bytes_raw()
         for other_place, other in enumerate(names):
@@ -73,7 +80,9 @@ def test_a_masked_vector_opens_by_the_published_formulas_alone():
             theirs = X25519PrivateKey.from_private_bytes(drawn[other][1]).public_key()
             raw = theirs.public_bytes_raw()
             shared = private.exchange(X25519PublicKey.from_public_bytes(raw))
-            info = framed(b"pairwise mask", *sorted((own, raw)))
+            ends = sorted([(place, name, own), (other_place, other, raw)])
+            context = [part for p, n, k in ends for part in (number(p), n.encode(), k)]
+            info = framed(b"pairwise mask", *context)
             pair = derived(shared, salt, info)
             mask = keystream(derived(pair, salt, framed(b"mask stream", bound)), words.size)
             words = words - mask if other_place > place else words + mask
@@ -85,7 +94,7 @@ def test_the_round_digest_follows_from_the_published_fields():
     names = sorted(case["identity_seeds"])
     numbers = (1, case["vector_length"], 32, 3, 3, 3, 1)
     parts = [b"round", b"vectors", bytes.fromhex(case["roster_fingerprint"])]
-    parts += [number.to_bytes(8, "big") for number in numbers]
+    parts += [number(each) for each in numbers]
     parts += [name.encode() for name in names]
     assert hashlib.sha256(framed(*parts)).hexdigest() == case["round_digests"]["1"]
 

@@ -10,12 +10,13 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.model.scores import COUNTS, Counts, count_scores, metrics
 from securefed.record.directory import RunDirectory
 from securefed.simulation import baselines
-from securefed.simulation.opening import open_run
+from securefed.simulation.opening import start
+from securefed.simulation.patients import load_data
 from securefed.training.patients import stack
+from securefed.wire.description import initial_network
 
 TINY = {
     "data": {"phantom": {"patients": 10, "test_patients": 8, "missing_ct": 0.3}},
@@ -50,8 +51,8 @@ def test_pooled_training_is_what_full_batches_of_equal_hospitals_add_up_to(
     tmp_path: Path, patients: FederatedData
 ) -> None:
     """With everybody in every step, the mean of the hospitals' gradients is the pooled one."""
-    federated = open_run(
-        PLAIN, RunDirectory.create(tmp_path / "run"), lambda text: None, resume=False, data=patients
+    federated = start(
+        PLAIN, RunDirectory.create(tmp_path / "run"), lambda text: None, data=patients
     )
     aucs = [record.metrics.auc for record, _ in federated.rounds()]
     final = federated.evaluate().metrics
@@ -64,7 +65,7 @@ def test_pooled_training_is_what_full_batches_of_equal_hospitals_add_up_to(
 
 
 def _initial_counts(patients: FederatedData) -> Counts:
-    network, _ = baselines.initial_network(PLAIN)
+    network, _ = initial_network(PLAIN)
     found = np.zeros(COUNTS, np.int64)
     for hospital in patients.hospitals:
         group = stack(hospital.test, 3)
@@ -108,7 +109,7 @@ def test_late_fusion_is_the_mean_logit_of_both_models_or_the_one_there_is(
     _, of_mri = baselines._one_modality(PLAIN, patients, tmp_path / "mri", "mri")
     hospital = patients.hospitals[0]
     group = stack(hospital.test, 3)
-    trainers = [run.clients[hospital.name].trainer for run in (of_ct, of_mri)]
+    trainers = [run.hospitals[hospital.name].trainer for run in (of_ct, of_mri)]
     found = baselines._mean_logits(trainers[0], of_mri, hospital.name, group)
     for row in range(len(group)):
         one = group[row : row + 1]
@@ -129,11 +130,10 @@ def test_late_fusion_is_the_mean_logit_of_both_models_or_the_one_there_is(
 def test_private_baselines_spend_in_ledgers_of_their_own(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    run = open_run(
+    run = start(
         PRIVATE,
         RunDirectory.create(tmp_path / "run"),
         lambda text: None,
-        resume=False,
         data=patients,
     )
     for _ in run.rounds():
@@ -144,7 +144,7 @@ def test_private_baselines_spend_in_ledgers_of_their_own(
     assert min(spent.values()) > 0
     ledgers = {path.relative_to(run.directory.path).parts[0] for path in _ledgers(run.directory)}
     assert ledgers == {"hospitals", "baselines"}
-    assert sorted(found.local) == sorted(run.clients)
+    assert sorted(found.local) == sorted(run.hospitals)
     assert found.mean_local is not None
     assert found.ct_only is not None
 

@@ -9,27 +9,34 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from protocols.errors import ValueOutOfRange
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.hospital.opening import open_hospital
 from securefed.model.scores import COUNTS
 from securefed.privacy.accounting import epsilon
 from securefed.privacy.distributed import calibrate
+from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
 from securefed.record import recording as adversary
 from securefed.record.directory import RunDirectory
-from securefed.simulation.builders import build_ring, secure_rules
-from securefed.simulation.opening import open_run
+from securefed.server.opening import open_server
+from securefed.simulation import opening
+from securefed.simulation.in_process import InProcessTransport
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.patients import stack
-from securefed.training.private import patient_gradients, poisson_sample
+from securefed.training.private import poisson_sample
 from securefed.training.trainer import LocalTrainer
-from securefed.wire.shared_noise import DistributedLayout
+from securefed.wire.contribution import Contribution
+from securefed.wire.description import JobDescription, secure_rules
+from securefed.wire.plain import plain_message
+from securefed.wire.shared_noise import SharedNoiseLayout
 
 TINY: dict[str, dict[str, Any]] = {
     "data": {"phantom": {"patients": 10, "test_patients": 4}},
@@ -67,13 +74,24 @@ def patients() -> FederatedData:
 def start(
     wanted: Settings, path: Path, patients: FederatedData, *, resume: bool = False
 ) -> Simulation:
-    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
-    return open_run(wanted, directory, lambda text: None, resume=resume, data=patients)
+    if resume:
+        return opening.resume(RunDirectory.open(path), lambda text: None, data=patients)
+    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
+
+
+def ledgers(simulation: Simulation) -> list[Ledger]:
+    each = [hospital.ledger for hospital in simulation.hospitals.values()]
+    return [ledger for ledger in each if ledger]
+
+
+def described(wanted: Settings, data: FederatedData) -> JobDescription:
+    names = tuple(each.name for each in data.hospitals)
+    return JobDescription(wanted, "run", names, min(len(each.train) for each in data.hospitals))
 
 
 def code_of(simulation: Simulation) -> RingCode:
-    layout = simulation.clients["hospital-1"]._layout
-    assert isinstance(layout, DistributedLayout)
+    layout = simulation.hospitals["hospital-1"].trainer.layout
+    assert isinstance(layout, SharedNoiseLayout)
     return layout.code
 
 
@@ -84,9 +102,8 @@ def clipped_sum(trainer: LocalTrainer, code: RingCode, seed: int, round_number: 
     total = np.zeros(code.parameters)
     for row in rows:
         patient = trainer._records[torch.tensor([int(row)])]
-        gradients = patient_gradients(trainer.network, trainer._loss_of_record, vars(patient))
-        flat = torch.cat([gradients[name].flatten() for name in trainer._shared])
-        vector = flat.double().numpy()
+        sample, _ = trainer.draw(round_number, 0)
+        (vector,) = np.concatenate([*replace(sample, patients=patient).gradient_rows()])
         total += vector * min(1.0, code.clip_norm / float(np.linalg.norm(vector)))
     return total
 
@@ -100,7 +117,7 @@ def test_server_takes_one_step_over_the_union_with_the_stated_noise(
     simulation = start(wanted, tmp_path / "run", patients)
     code = code_of(simulation)
     before = simulation.server.shared.copy()
-    trainers = [client.trainer for client in simulation.clients.values()]
+    trainers = [client.trainer for client in simulation.hospitals.values()]
     for trainer in trainers:
         trainer.receive(before.astype(np.float32))
     gradients = sum(clipped_sum(trainer, code, wanted.seed, 1) for trainer in trainers)
@@ -113,7 +130,7 @@ def test_server_takes_one_step_over_the_union_with_the_stated_noise(
     assert low < (residual**2).sum() / (4 * share**2) < high
     # The noise of the fewest survivors less the curious one is what the accountant was told.
     counted = share * math.sqrt(code.noise.counted) / code.clip_norm
-    event = simulation.clients["hospital-1"].trainer.event
+    event = simulation.hospitals["hospital-1"].trainer.event
     assert event is not None
     assert event.noise_multiplier <= counted < event.noise_multiplier * 1.01
 
@@ -123,11 +140,11 @@ def test_calibration_counts_the_fewest_survivors_the_protocol_allows_less_the_co
     clients: int, colluding: int, patients: FederatedData
 ) -> None:
     wanted = settings(privacy={"colluding": colluding}, federation={"clients": clients})
-    code = build_ring(wanted, patients, 354)
-    assert code is not None
+    job = described(wanted, patients)
+    assert job.shared_noise is not None
     rules = secure_rules(wanted, 1)
     assert rules.minimum_cohort == clients
-    assert code.noise.counted == rules.threshold(clients) - colluding
+    assert job.shared_noise.counted == rules.threshold(clients) - colluding
 
 
 def test_round_rules_of_the_run_are_those_that_were_calibrated_for(
@@ -135,7 +152,7 @@ def test_round_rules_of_the_run_are_those_that_were_calibrated_for(
 ) -> None:
     simulation = start(settings(), tmp_path / "run", patients)
     summation: Any = simulation.server._summation
-    rules = summation._rules.for_round(summation._roster, 1, list(simulation.clients))
+    rules = summation._rules.for_round(summation._roster, 1, list(simulation.hospitals))
     assert rules.minimum_survivors == code_of(simulation).noise.counted + 1
     assert rules.vector_length == 512 + 2 + COUNTS
 
@@ -147,7 +164,7 @@ def test_ledger_records_the_rounds_and_on_whose_noise_they_relied(
     simulation = start(wanted, tmp_path / "run", patients)
     for _ in simulation.rounds():
         pass
-    for ledger in simulation.ledgers.values():
+    for ledger in ledgers(simulation):
         history = ledger.history()
         assert [(event.steps, event.noise_from) for event in history] == [(1, 2)] * 3
         assert 0.95 * wanted.privacy.epsilon < epsilon(history, 1e-3) <= wanted.privacy.epsilon
@@ -159,7 +176,7 @@ def test_shared_noise_is_smaller_than_that_of_every_hospital_alone(
 ) -> None:
     local = start(settings(privacy={"placement": "local"}), tmp_path / "local", patients)
     shared = start(settings(), tmp_path / "shared", patients)
-    event = local.clients["hospital-1"].trainer.event
+    event = local.hospitals["hospital-1"].trainer.event
     assert event is not None
     noise = code_of(shared).noise
     ratio = noise.share_sigma / noise.clip_steps / event.noise_multiplier
@@ -167,21 +184,21 @@ def test_shared_noise_is_smaller_than_that_of_every_hospital_alone(
 
 
 def fail_in_round(trainer: LocalTrainer, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = trainer.train_in_ring
+    train = trainer.contribute
 
     def maybe(round_number: int) -> Any:
         if round_number == bad:
             raise RunError("the network is down")
         return train(round_number)
 
-    monkeypatch.setattr(trainer, "train_in_ring", maybe)
+    monkeypatch.setattr(trainer, "contribute", maybe)
 
 
 def test_one_hospital_may_drop_and_the_rest_divide_by_their_own_batch(
     tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = start(settings(), tmp_path / "run", patients)
-    fail_in_round(simulation.clients["hospital-2"].trainer, 2, monkeypatch)
+    fail_in_round(simulation.hospitals["hospital-2"].trainer, 2, monkeypatch)
     records = [record for record, _ in simulation.rounds()]
     assert [len(record.survivors) for record in records] == [4, 3, 4]
     assert records[1].patients == 30
@@ -192,7 +209,7 @@ def test_fewer_survivors_than_were_calibrated_for_are_never_unmasked(
 ) -> None:
     simulation = start(settings(), tmp_path / "run", patients)
     for name in ("hospital-1", "hospital-2"):
-        fail_in_round(simulation.clients[name].trainer, 2, monkeypatch)
+        fail_in_round(simulation.hospitals[name].trainer, 2, monkeypatch)
     rounds = simulation.rounds()
     next(rounds)
     before = simulation.server.shared.copy()
@@ -202,7 +219,7 @@ def test_fewer_survivors_than_were_calibrated_for_are_never_unmasked(
     seen = adversary.sightings(tmp_path / "run" / "exposures")
     assert "unmask" not in {each.stage for each in seen if each.round == 2}
     # The round counts for those who sent their part, all the same.
-    assert len(simulation.ledgers["hospital-3"].history()) == 2
+    assert len(simulation.hospitals["hospital-3"].ledger.history()) == 2
 
 
 def test_resume_continues_bit_for_bit_where_the_noise_is_seeded(
@@ -227,7 +244,7 @@ def test_evaluation_counts_are_exact_beside_the_noise(
     final = simulation.evaluate()
     assert final.metrics is not None
     assert final.metrics.patients == sum(len(each.test) for each in patients.hospitals)
-    assert all(ledger.history() == [] for ledger in simulation.ledgers.values())
+    assert all(ledger.history() == [] for ledger in ledgers(simulation))
 
 
 def test_noise_is_solved_at_the_largest_sampling_rate(patients: FederatedData) -> None:
@@ -245,9 +262,9 @@ def test_noise_is_solved_at_the_largest_sampling_rate(patients: FederatedData) -
             patients.fingerprint,
             patients.warnings,
         )
-        code = build_ring(settings(), smaller, 354)
-        assert code is not None
-        sizes.append(code.noise.noise_multiplier)
+        noise = described(settings(), smaller).shared_noise
+        assert noise is not None
+        sizes.append(noise.noise_multiplier)
     assert sizes[1] > sizes[0] * 1.1
 
 
@@ -282,7 +299,7 @@ def test_more_colluding_hospitals_than_the_sum_withstands_are_refused(
     patients: FederatedData,
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"privacy\.colluding: 2 hospitals"):
-        build_ring(settings(privacy={"colluding": 2}), patients, 354)
+        _ = described(settings(privacy={"colluding": 2}), patients).shared_noise
 
 
 def test_noise_that_does_not_fit_the_ring_is_refused_before_the_run(
@@ -293,15 +310,25 @@ def test_noise_that_does_not_fit_the_ring_is_refused_before_the_run(
         start(wanted, tmp_path / "run", patients)
 
 
-def test_a_plan_with_shared_noise_gives_nothing_outside_the_ring(
+def test_a_hospital_smaller_than_the_public_bound_refuses_the_job(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    simulation = start(settings(), tmp_path / "run", patients)
-    with pytest.raises(ValueError, match="in the ring only"):
-        simulation.clients["hospital-1"].trainer.train(1)
-    local = start(settings(privacy={"placement": "local"}), tmp_path / "local", patients)
-    with pytest.raises(ValueError, match="only a plan with shared noise"):
-        local.clients["hospital-1"].trainer.train_in_ring(1)
+    """The noise is solved for the smallest hospital: a bound that does not hold breaks epsilon."""
+    names = tuple(each.name for each in patients.hospitals)
+    job = JobDescription(settings(), "run", names, smallest_training_set=11)
+    with pytest.raises(ConfigurationError, match="no hospital has fewer than 11"):
+        open_hospital(job, tmp_path, patients.hospitals[0], None, torch.device("cpu"))
+
+
+def test_shared_noise_never_leaves_without_masks(tmp_path: Path, patients: FederatedData) -> None:
+    job = described(settings(), patients)  # no roster, no rules
+    with pytest.raises(ConfigurationError, match="needs secure aggregation"):
+        open_hospital(job, tmp_path, patients.hospitals[0], None, torch.device("cpu"))
+    with pytest.raises(ConfigurationError, match="needs secure aggregation"):
+        open_server(job, InProcessTransport({}))
+    words = encoded(None, 0, 0, ZEROS)
+    with pytest.raises(RunError, match="needs secure aggregation"):
+        plain_message(Contribution(words, 1, 1, ZEROS), len(words))
 
 
 @pytest.mark.parametrize("changes", [{"shared": "classifier"}, {"local_steps": 2}])
@@ -309,15 +336,15 @@ def test_a_trainer_refuses_shared_noise_for_more_than_one_shared_step(
     changes: dict[str, Any], tmp_path: Path, patients: FederatedData
 ) -> None:
     simulation = start(settings(), tmp_path / "run", patients)
-    trainer = simulation.clients["hospital-1"].trainer
+    trainer = simulation.hospitals["hospital-1"].trainer
     images = stack(patients.hospitals[0].train, 4)
     plan = replace(trainer._plan, **changes)
-    ledger = simulation.ledgers["hospital-1"]
+    ledger = simulation.hospitals["hospital-1"].ledger
     with pytest.raises(ConfigurationError, match="one step on shared parameters"):
         LocalTrainer("hospital-1", trainer.network, images, images, plan, ledger, "run-2")
 
 
-LAYOUT = DistributedLayout(
+LAYOUT = SharedNoiseLayout(
     code=RingCode(
         3, 1.0, calibrate(1.0, dimension=4, rounds=9, counted=2, hospitals=3, expected_batch=9)
     ),
@@ -329,6 +356,12 @@ LAYOUT = DistributedLayout(
 ZEROS = np.zeros(COUNTS, np.int64)
 
 
+def encoded(
+    values: NDArray[np.uint32] | None, patients: int, batch: int, counts: NDArray[np.int64]
+) -> NDArray[np.uint32]:
+    return LAYOUT.encode(Contribution(values, patients, batch, counts))
+
+
 def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
     counts = np.arange(COUNTS, dtype=np.int64) % 7
     source = SeededSource(1, "layout")
@@ -336,7 +369,7 @@ def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
     words = [
         LAYOUT.code.quantise(rows[i : i + 1], 4, source)[0].astype(np.uint32) for i in range(2)
     ]
-    total = LAYOUT.encode(words[0], 50, 8, counts) + LAYOUT.encode(words[1], 7, 5, counts)
+    total = encoded(words[0], 50, 8, counts) + encoded(words[1], 7, 5, counts)
     assert total.shape == (LAYOUT.words,)
     decoded = LAYOUT.decode(total, 4)
     assert decoded.patients == 57
@@ -346,17 +379,17 @@ def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
 
 
 def test_a_round_that_only_evaluates_has_no_update_and_no_noise() -> None:
-    words = LAYOUT.encode(None, 0, 0, ZEROS)
+    words = encoded(None, 0, 0, ZEROS)
     assert not words.any()
     assert LAYOUT.decode(words, 1).mean_update is None
 
 
 def test_layout_refuses_what_does_not_belong() -> None:
     with pytest.raises(RunError, match="nothing was sent"):
-        LAYOUT.encode(np.zeros(3, np.uint32), 1, 1, ZEROS)
+        encoded(np.zeros(3, np.uint32), 1, 1, ZEROS)
     with pytest.raises(RunError, match="nothing was sent"):
-        LAYOUT.encode(None, 1, 1, ZEROS[1:])
+        encoded(None, 1, 1, ZEROS[1:])
     with pytest.raises(ValueOutOfRange):
-        LAYOUT.encode(None, 51, 1, ZEROS)
+        encoded(None, 51, 1, ZEROS)
     with pytest.raises(ValueOutOfRange):
-        LAYOUT.encode(None, 1, 9, ZEROS)
+        encoded(None, 1, 9, ZEROS)

@@ -11,17 +11,21 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.errors import RunError
 from securefed.model.network import DualEncoderNetwork
-from securefed.model.sharing import flatten, shared_names
+from securefed.model.scores import COUNTS
+from securefed.model.sharing import Vector
+from securefed.privacy.ledger import Ledger
+from securefed.record import metrics
 from securefed.record import recording as adversary
 from securefed.record.directory import RunDirectory
 from securefed.server.rounds import RoundRecord
-from securefed.simulation.opening import open_run
+from securefed.simulation import opening
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
+from securefed.wire.contribution import Contribution
 
 TINY = {
     "data": {"phantom": {"patients": 10, "test_patients": 4}},
@@ -53,8 +57,14 @@ def patients() -> FederatedData:
 def start(
     wanted: Settings, path: Path, patients: FederatedData | None, *, resume: bool = False
 ) -> Simulation:
-    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
-    return open_run(wanted, directory, lambda text: None, resume=resume, data=patients)
+    if resume:
+        return opening.resume(RunDirectory.open(path), lambda text: None, data=patients)
+    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
+
+
+def ledgers(simulation: Simulation) -> list[Ledger]:
+    each = [hospital.ledger for hospital in simulation.hospitals.values()]
+    return [ledger for ledger in each if ledger]
 
 
 def finish(simulation: Simulation) -> list[RoundRecord]:
@@ -80,7 +90,7 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
     finish(plain)
     records = finish(masked)
     assert all(len(record.survivors) == 4 for record in records)
-    layout = masked.clients["hospital-1"]._layout
+    layout = masked.hospitals["hospital-1"].trainer.layout
     bound = 4 * layout.error_bound(clients=4, patients=40)
     if strategy == "fedadam":
         bound *= 1000  # Adam divides a coordinate's first small updates by their own size
@@ -91,8 +101,7 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
 
 
 def masked_start(simulation: Simulation) -> np.ndarray:
-    names = shared_names(simulation.network, simulation.settings.federation.shared)
-    return flatten(dict(simulation.network.named_parameters()), names)
+    return simulation.job.shared
 
 
 def test_evaluation_counts_of_a_masked_run_are_those_in_the_clear(
@@ -124,9 +133,9 @@ def test_resume_continues_bit_for_bit(
     finish(second)
 
     assert np.array_equal(whole.server.shared, second.server.shared)
-    for name in whole.clients:
-        ours = parameters(whole.clients[name].trainer.network)
-        theirs = parameters(second.clients[name].trainer.network)
+    for name in whole.hospitals:
+        ours = parameters(whole.hospitals[name].trainer.network)
+        theirs = parameters(second.hospitals[name].trainer.network)
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert whole.spent() == second.spent()
 
@@ -146,25 +155,25 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
     rounds = first.rounds()
     next(rounds)
     # The crash: round 2 was reserved and trained, and its check point never came.
-    for client in first.clients.values():
-        client.trainer.train(2)
+    for client in first.hospitals.values():
+        client.trainer.contribute(2)
     second = start(wanted, tmp_path / "run", patients, resume=True)
     assert second.server.plan.rounds == 3
     assert any("crash" in note for note in second.notes)
     finish(second)
     assert all(epsilon <= wanted.privacy.epsilon for epsilon in second.spent().values())
-    assert all(len(ledger.history()) >= 1 for ledger in second.ledgers.values())
+    assert all(len(ledger.history()) >= 1 for ledger in ledgers(second))
 
 
 def fail_in_round(trainer: LocalTrainer, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = trainer.train
+    train = trainer.contribute
 
-    def maybe(round_number: int) -> messages.Vector:
+    def maybe(round_number: int) -> Vector:
         if round_number == bad:
             raise RunError("the scanner is on fire")
         return train(round_number)
 
-    monkeypatch.setattr(trainer, "train", maybe)
+    monkeypatch.setattr(trainer, "contribute", maybe)
 
 
 @pytest.mark.parametrize("enabled", [False, True])
@@ -172,7 +181,7 @@ def test_a_failing_hospital_is_dropped_and_comes_back(
     enabled: bool, tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = start(secure(enabled), tmp_path / "run", patients)
-    fail_in_round(simulation.clients["hospital-2"].trainer, 2, monkeypatch)
+    fail_in_round(simulation.hospitals["hospital-2"].trainer, 2, monkeypatch)
     records = finish(simulation)
     assert [len(record.survivors) for record in records] == [4, 3, 4, 4]
     assert "hospital-2" in records[1].dropped
@@ -188,14 +197,14 @@ def test_a_round_below_the_threshold_aborts_and_changes_nothing(
     wanted = secure(enabled, minimum_clients=3)
     simulation = start(wanted, tmp_path / "run", patients)
     for name in ("hospital-1", "hospital-2"):
-        fail_in_round(simulation.clients[name].trainer, 2, monkeypatch)
+        fail_in_round(simulation.hospitals[name].trainer, 2, monkeypatch)
     before = None
     for record, line in simulation.rounds():
         if record.round == 1:
             before = simulation.server.shared.copy()
         if record.round == 2:
             assert record.aborted
-            assert line["aborted"]
+            assert line.aborted
             assert record.survivors == ()
             assert np.array_equal(simulation.server.shared, before)
         if record.round == 3:
@@ -212,16 +221,16 @@ def test_a_slow_hospital_misses_the_deadline_and_the_round_goes_on(
     tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = start(secure(True, timeout_s=3.0, rounds=2), tmp_path / "run", patients)
-    trainer = simulation.clients["hospital-3"].trainer
+    trainer = simulation.hospitals["hospital-3"].trainer
     released = threading.Event()
-    train = trainer.train
+    train = trainer.contribute
 
-    def slow(round_number: int) -> messages.Vector:
+    def slow(round_number: int) -> Vector:
         if round_number == 1:
             released.wait(20)
         return train(round_number)
 
-    monkeypatch.setattr(trainer, "train", slow)
+    monkeypatch.setattr(trainer, "contribute", slow)
     rounds = simulation.rounds()
     first, _ = next(rounds)
     released.set()
@@ -241,19 +250,17 @@ def test_a_sampled_cohort_changes_from_round_to_round(
     assert len({record.cohort for record in records}) > 1
 
 
-def captured_updates(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
-) -> list[messages.Vector]:
-    updates: list[messages.Vector] = []
-    for client in simulation.clients.values():
-        train = client.trainer.train
+def captured_updates(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> list[Vector]:
+    updates: list[Vector] = []
+    for client in simulation.hospitals.values():
+        train = client.trainer.contribute
 
-        def keep(round_number: int, train: object = train) -> messages.Vector:
-            update: messages.Vector = train(round_number)  # type: ignore[operator]
+        def keep(round_number: int, train: object = train) -> Vector:
+            update: Vector = train(round_number)  # type: ignore[operator]
             updates.append(update)
             return update
 
-        monkeypatch.setattr(client.trainer, "train", keep)
+        monkeypatch.setattr(client.trainer, "contribute", keep)
     return updates
 
 
@@ -269,8 +276,8 @@ def test_the_recorded_messages_show_updates_only_without_secure_aggregation(
         assert len(updates) == 4
         for update in updates:
             assert (messages.vector_to_bytes(update) in wire) is not enabled
-            layout = simulation.clients["hospital-1"]._layout
-            encoded = layout.encode(update, 10, np.zeros(layout.words - len(update) - 1, np.int64))
+            layout = simulation.hospitals["hospital-1"].trainer.layout
+            encoded = layout.encode(Contribution(update, 10, 5, np.zeros(COUNTS, np.int64)))
             assert encoded[: len(update)].tobytes() not in wire
 
 
@@ -279,8 +286,8 @@ def test_every_byte_on_the_wire_is_counted_and_recorded(
 ) -> None:
     simulation = start(secure(True, rounds=2), tmp_path / "run", patients)
     finish(simulation)
-    lines = [line for line in simulation.directory.read_metrics() if line["client"] is None]
-    counted = sum(line["bytes_up"] + line["bytes_down"] for line in lines)
+    lines = metrics.read(simulation.directory.path).rounds
+    counted = sum(line.bytes_up + line.bytes_down for line in lines)
     seen = list(adversary.sightings(tmp_path / "run" / "exposures"))
     assert counted == sum(each.size for each in seen)
     for each in seen[:10]:

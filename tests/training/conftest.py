@@ -12,14 +12,18 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
+from securefed.training.mechanism import OwnNoise
 from securefed.training.patients import stack
-from securefed.training.trainer import LocalPlan, LocalTrainer, PrivateSteps
+from securefed.training.trainer import LocalPlan, LocalTrainer
+from securefed.wire.contribution import ContributionLayout
 
 torch.set_num_threads(1)  # the tensors are too small to share
 
 MakeTrainer = Callable[..., LocalTrainer]
 
-PRIVATE = PrivateSteps(clip_norm=0.5, noise_multiplier=1.0, seeded_noise=True)
+# No contribution is encoded by a trainer: which layout its mechanism has makes no difference.
+LAYOUT = ContributionLayout(1, clients=4, value_range=4.0, max_patients=100)
+PRIVATE = OwnNoise(LAYOUT, clip_norm=0.5, noise_multiplier=1.0, secret_noise=False)
 PLAN = LocalPlan(
     shared="classifier",
     train_encoders=False,
@@ -30,7 +34,7 @@ PLAN = LocalPlan(
     proximal=0.0,
     unit="patient",
     seed=11,
-    private=PRIVATE,
+    mechanism=PRIVATE,
 )
 
 
@@ -84,7 +88,7 @@ def make_trainer(
         **changes: Any,
     ) -> LocalTrainer:
         plan = LocalPlan(**{**vars(PLAN), **changes})
-        if plan.private and ledger is None:
+        if plan.mechanism.event(1.0, 1) and ledger is None:
             ledger = Ledger.create(
                 tmp_path / f"{next(made)}.sqlite",
                 client=name,

@@ -13,20 +13,22 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.data.source import load_data
 from securefed.errors import ConfigurationError, RunError
-from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.record.directory import RunDirectory
-from securefed.simulation.opening import open_run
+from securefed.simulation import opening
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import FILE, LENGTH, CanarySecret, draw, read, save
-from securefed.training.trainer import LocalTrainer, PrivateSteps
+from securefed.training.mechanism import NoNoise, OwnNoise, SharedNoise
+from securefed.training.trainer import LocalTrainer
+from securefed.wire.contribution import ContributionLayout
 
 MakeTrainer = Callable[..., LocalTrainer]
 
-QUIET = PrivateSteps(clip_norm=0.5, noise_multiplier=1e-4, seeded_noise=True)
+LAYOUT = ContributionLayout(1, clients=4, value_range=4.0, max_patients=100)
+QUIET = OwnNoise(LAYOUT, clip_norm=0.5, noise_multiplier=1e-4, secret_noise=False)
 EVERYBODY = {"local_steps": 1, "batch_size": 16, "learning_rate": 1.0}  # rate 1: 16 patients
 
 
@@ -59,7 +61,7 @@ def make(make_trainer: MakeTrainer, phantoms: Any) -> MakeTrainer:
 
 
 def update(trainer: LocalTrainer) -> np.ndarray:
-    return trainer.train(1).astype(np.float64)
+    return trainer.contribute(1).astype(np.float64)
 
 
 # --- what a canary does -------------------------------------------------------------------------
@@ -81,7 +83,7 @@ def test_directions_are_a_public_formula_at_right_angles_and_of_length_one():
 def test_each_included_canary_adds_its_clipped_direction_and_the_others_nothing(
     group: str, make: MakeTrainer
 ):
-    changes = {"shared": group, "private": QUIET, **EVERYBODY}
+    changes = {"shared": group, "mechanism": QUIET, **EVERYBODY}
     without = update(make(**changes))
     secret = secret_for(make(**changes))
     difference = update(with_canaries(make, secret, **changes)) - without
@@ -94,7 +96,7 @@ def test_each_included_canary_adds_its_clipped_direction_and_the_others_nothing(
 
 
 def test_without_dp_a_canary_adds_a_direction_of_length_one(make: MakeTrainer):
-    changes = {"private": None, **EVERYBODY}
+    changes = {"mechanism": NoNoise(LAYOUT), **EVERYBODY}
     without = update(make(**changes))
     secret = secret_for(make(**changes))
     difference = update(with_canaries(make, secret, **changes)) - without
@@ -103,14 +105,11 @@ def test_without_dp_a_canary_adds_a_direction_of_length_one(make: MakeTrainer):
 
 
 def test_canaries_are_drawn_at_the_patients_rate_each_for_itself(make: MakeTrainer):
-    changes = {"private": QUIET, **EVERYBODY, "batch_size": 4}  # rate 1/4
+    changes = {"mechanism": QUIET, **EVERYBODY, "batch_size": 4}  # rate 1/4
     secret = secret_for(make(**changes), count=20, included=np.ones(20, np.bool_))
     trainer = with_canaries(make, secret, **changes)
     drawn = np.array(
-        [
-            len(trainer._draw(trainer._source(round_number, 0)).canaries)
-            for round_number in range(400)
-        ]
+        [len(trainer.draw(round_number, 0)[0].drawn_canaries) for round_number in range(400)]
     )
     # 8,000 draws at rate 1/4 from a fixed seed: sd of the mean count .097, of the variance .27.
     assert drawn.mean() == pytest.approx(5, abs=5 * 0.097)
@@ -118,21 +117,21 @@ def test_canaries_are_drawn_at_the_patients_rate_each_for_itself(make: MakeTrain
 
 
 def test_rate_event_weight_and_expected_batch_are_those_of_the_patients(make: MakeTrainer):
-    trainer = make(private=QUIET)
-    audited = with_canaries(make, secret_for(trainer), private=QUIET)
+    trainer = make(mechanism=QUIET)
+    audited = with_canaries(make, secret_for(trainer), mechanism=QUIET)
     assert audited.event == trainer.event
     assert audited.patients == trainer.patients
     assert audited.expected_batch == trainer.expected_batch
 
 
 def test_none_included_is_a_run_without_canaries(make: MakeTrainer):
-    changes = {"private": QUIET, **EVERYBODY}
+    changes = {"mechanism": QUIET, **EVERYBODY}
     none = secret_for(make(**changes), included=np.zeros(12, np.bool_))
     assert np.allclose(update(make(**changes)), update(with_canaries(make, none, **changes)))
 
 
 def test_encoders_that_train_have_canaries_too(make: MakeTrainer):
-    changes = {"private": QUIET, "train_encoders": True, **EVERYBODY}
+    changes = {"mechanism": QUIET, "train_encoders": True, **EVERYBODY}
     without = update(make(**changes))
     secret = secret_for(make(**changes), count=4)
     difference = update(with_canaries(make, secret, **changes)) - without
@@ -150,11 +149,11 @@ def test_shared_noise_carries_canaries_through_the_ring(make: MakeTrainer):
         1e-2, dimension=padded(size), rounds=1, counted=1, hospitals=1, expected_batch=16
     )
     ring = RingCode(size, 0.5, noise)
-    private = PrivateSteps(0.5, 1e-2, seeded_noise=True, ring=ring)
-    changes = {"private": private, "shared": "fusion+classifier", **EVERYBODY}
+    mechanism = SharedNoise(LAYOUT, ring, secret_noise=False)
+    changes = {"mechanism": mechanism, "shared": "fusion+classifier", **EVERYBODY}
     secret = CanarySecret("clinic", size, "5" * 32, np.arange(12) % 2 == 0)
     sums = [
-        ring.decode(trainer.train_in_ring(1), 1)
+        ring.decode(trainer.contribute(1).astype(np.uint32), 1)
         for trainer in (make(**changes), with_canaries(make, secret, **changes))
     ]
     along = secret.directions() @ (sums[1] - sums[0]) / 0.5
@@ -262,8 +261,9 @@ def patients() -> FederatedData:
 
 
 def start(wanted: Settings, path: Path, data: FederatedData, *, resume: bool = False) -> Simulation:
-    directory = RunDirectory.open(path) if resume else RunDirectory.create(path)
-    return open_run(wanted, directory, lambda text: None, resume=resume, data=data)
+    if resume:
+        return opening.resume(RunDirectory.open(path), lambda text: None, data=data)
+    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=data)
 
 
 def test_a_run_keeps_its_canaries_with_their_hospital_and_says_what_it_is(
@@ -274,8 +274,7 @@ def test_a_run_keeps_its_canaries_with_their_hospital_and_says_what_it_is(
     assert any("for auditing" in note and holder in note for note in simulation.notes)
     assert [p.parent.name for p in (tmp_path / "run").rglob(FILE)] == [holder]
     secret = read(tmp_path / "run" / "hospitals" / holder)
-    names = shared_names(simulation.network, "fusion+classifier")
-    assert secret.parameters == len(flatten(dict(simulation.network.named_parameters()), names))
+    assert secret.parameters == simulation.job.parameters
     recorded = (tmp_path / "run" / "run.json").read_text()
     assert json.loads(recorded)["settings"]["canaries"] == {"count": 6, "hospital": 2}
     assert secret.seed not in recorded

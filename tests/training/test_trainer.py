@@ -16,17 +16,22 @@ from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import count_scores, score
 from securefed.model.sharing import SHARED_GROUPS, flatten, shared_names
-from securefed.privacy.accounting import Event
+from securefed.privacy.accounting import Event, sample_rate
 from securefed.privacy.ledger import Ledger
-from securefed.privacy.noise import SeededSource
+from securefed.privacy.noise import KeystreamSource, SeededSource
+from securefed.training import step
 from securefed.training import trainer as local
+from securefed.training.mechanism import Mechanism, NoNoise, OwnNoise
 from securefed.training.patients import one_slice_records
 from securefed.training.private import poisson_sample
-from securefed.training.trainer import LocalTrainer, PrivateSteps, sample_rate
+from securefed.training.trainer import LocalTrainer
+from securefed.wire.contribution import ContributionLayout
 
 MakeTrainer = Callable[..., LocalTrainer]
 
-PRIVATE = PrivateSteps(clip_norm=0.5, noise_multiplier=1.0, seeded_noise=True)
+LAYOUT = ContributionLayout(1, clients=4, value_range=4.0, max_patients=100)
+PLAIN = NoNoise(LAYOUT)
+PRIVATE = OwnNoise(LAYOUT, clip_norm=0.5, noise_multiplier=1.0, secret_noise=False)
 
 
 def _parameters(trainer: LocalTrainer) -> dict[str, Tensor]:
@@ -55,7 +60,7 @@ def test_the_update_is_the_change_of_the_shared_parameters_alone(
     trainer = make_trainer(shared=group, train_encoders=True, batch_size=4)
     names = shared_names(trainer.network, group)
     before = _parameters(trainer)
-    update = trainer.train(1)
+    update = trainer.contribute(1)
     after = _parameters(trainer)
     assert update.dtype == np.float32
     assert np.array_equal(update, flatten(after, names) - flatten(before, names))
@@ -71,7 +76,7 @@ def test_the_update_is_the_change_of_the_shared_parameters_alone(
 def test_frozen_encoders_stay_as_they_came_and_are_not_personal(make_trainer: MakeTrainer):
     trainer = make_trainer()
     before = _parameters(trainer)
-    trainer.train(1)
+    trainer.contribute(1)
     for name, value in _parameters(trainer).items():
         assert torch.equal(value, before[name]) == name.startswith("encoder_"), name
     assert {name.split(".")[0] for name in trainer.personal()} == {"fusion"}
@@ -112,10 +117,10 @@ def _plain_step(
 def test_a_plain_round_is_sgd_on_poisson_batches_over_the_expected_batch_size(
     make_trainer: MakeTrainer, phantoms: PatientTensors
 ):
-    trainer, oracle = (make_trainer(private=None, local_steps=2) for _ in range(2))
-    trainer.train(1)
-    for step in range(2):
-        gradients = _plain_step(oracle, phantoms, 6 / 16, step, seed=11)
+    trainer, oracle = (make_trainer(mechanism=PLAIN, local_steps=2) for _ in range(2))
+    trainer.contribute(1)
+    for number in range(2):
+        gradients = _plain_step(oracle, phantoms, 6 / 16, number, seed=11)
         with torch.no_grad():
             for name, parameter in oracle.network.named_parameters():
                 if name in gradients:
@@ -131,11 +136,11 @@ def test_huge_clipping_and_vanishing_noise_give_the_plain_round(
     unit: str, train_encoders: bool, make_trainer: MakeTrainer
 ):
     settings: dict[str, Any] = {"unit": unit, "train_encoders": train_encoders, "batch_size": 4}
-    plain = make_trainer(private=None, **settings)
-    private = make_trainer(private=PrivateSteps(1e3, 1e-10, seeded_noise=True), **settings)
-    update = plain.train(1)
+    plain = make_trainer(mechanism=PLAIN, **settings)
+    private = make_trainer(mechanism=OwnNoise(LAYOUT, 1e3, 1e-10, secret_noise=False), **settings)
+    update = plain.contribute(1)
     assert np.abs(update).max() > 1e-3
-    np.testing.assert_allclose(private.train(1), update, atol=2e-6, rtol=1e-4)
+    np.testing.assert_allclose(private.contribute(1), update, atol=2e-6, rtol=1e-4)
     for name, value in private.personal().items():
         torch.testing.assert_close(value, plain.personal()[name], atol=2e-6, rtol=1e-4)
 
@@ -143,12 +148,14 @@ def test_huge_clipping_and_vanishing_noise_give_the_plain_round(
 def test_clipping_bounds_a_noiseless_private_step_and_not_a_plain_one(make_trainer: MakeTrainer):
     clip_norm = 1e-3
     settings: dict[str, Any] = {"local_steps": 1, "batch_size": 16, "learning_rate": 1.0}
-    private = make_trainer(private=PrivateSteps(clip_norm, 0.0, seeded_noise=True), **settings)
-    plain = make_trainer(private=None, **settings)
+    private = make_trainer(
+        mechanism=OwnNoise(LAYOUT, clip_norm, 0.0, secret_noise=False), **settings
+    )
+    plain = make_trainer(mechanism=PLAIN, **settings)
     lengths = []
     for trainer in (private, plain):
         before = _parameters(trainer)
-        trainer.train(1)
+        trainer.contribute(1)
         change = [value - before[name] for name, value in _parameters(trainer).items()]
         lengths.append(float(torch.cat([c.flatten() for c in change]).norm()))
     # sample_rate is 1: sixteen gradients of at most clip_norm, over sixteen.
@@ -160,24 +167,26 @@ def test_an_empty_draw_is_a_step_of_noise_alone(make_trainer: MakeTrainer):
     settings: dict[str, Any] = {"batch_size": 1, "local_steps": 1, "seed": 3}
     rows = poisson_sample(16, 1 / 16, SeededSource(3, "training", "clinic", 1, 0))
     assert len(rows) == 0
-    assert not make_trainer(private=None, **settings).train(1).any()
-    assert make_trainer(**settings).train(1).all()
-    assert make_trainer(**settings, train_encoders=True).train(1).all()
+    assert not make_trainer(mechanism=PLAIN, **settings).contribute(1).any()
+    assert make_trainer(**settings).contribute(1).all()
+    assert make_trainer(**settings, train_encoders=True).contribute(1).all()
 
 
-@pytest.mark.parametrize("private", [None, PRIVATE], ids=["plain", "private"])
+@pytest.mark.parametrize("private", [PLAIN, PRIVATE], ids=["plain", "private"])
 def test_the_proximal_pull_is_mu_times_the_distance_after_clipping_and_noise(
-    private: PrivateSteps | None, make_trainer: MakeTrainer
+    private: Mechanism, make_trainer: MakeTrainer
 ):
     """Two SGD steps: the first starts at the received parameters, where there is no pull.
 
     So u2(mu) = u2(0) - rate * mu * u1, exactly, for the shared parameters and no others.
     """
     mu, rate = 0.4, 0.5
-    one = make_trainer(private=private, local_steps=1, proximal=mu, learning_rate=rate).train(1)
-    without = make_trainer(private=private, local_steps=2, learning_rate=rate)
-    pulled = make_trainer(private=private, local_steps=2, proximal=mu, learning_rate=rate)
-    free, update = without.train(1), pulled.train(1)
+    one = make_trainer(
+        mechanism=private, local_steps=1, proximal=mu, learning_rate=rate
+    ).contribute(1)
+    without = make_trainer(mechanism=private, local_steps=2, learning_rate=rate)
+    pulled = make_trainer(mechanism=private, local_steps=2, proximal=mu, learning_rate=rate)
+    free, update = without.contribute(1), pulled.contribute(1)
     assert np.abs(rate * mu * one).max() > 1e-3
     np.testing.assert_allclose(update, free - rate * mu * one, atol=1e-6, rtol=1e-4)
     _assert_equal(pulled.personal(), without.personal())
@@ -189,32 +198,32 @@ def test_the_proximal_pull_is_mu_times_the_distance_after_clipping_and_noise(
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_seeded_private_round_repeats_bit_for_bit(optimizer: str, make_trainer: MakeTrainer):
     first, again = (make_trainer(optimizer=optimizer) for _ in range(2))
-    assert first.train(1).tobytes() == again.train(1).tobytes()
+    assert first.contribute(1).tobytes() == again.contribute(1).tobytes()
     _assert_equal(first.state(), again.state())
 
 
 def test_rounds_hospitals_and_seeds_differ_in_their_noise(make_trainer: MakeTrainer):
     updates = [
-        make_trainer().train(1),
-        make_trainer().train(2),
-        make_trainer(name="other").train(1),
-        make_trainer(seed=12).train(1),
+        make_trainer().contribute(1),
+        make_trainer().contribute(2),
+        make_trainer(name="other").contribute(1),
+        make_trainer(seed=12).contribute(1),
     ]
     assert len({update.tobytes() for update in updates}) == 4
 
 
 def test_noise_from_the_operating_system_never_repeats(make_trainer: MakeTrainer):
-    private = replace(PRIVATE, seeded_noise=False)
-    first, again = (make_trainer(private=private).train(1) for _ in range(2))
+    private = replace(PRIVATE, secret_noise=True)
+    first, again = (make_trainer(mechanism=private).contribute(1) for _ in range(2))
     assert (first != again).all()
 
 
-@pytest.mark.parametrize("private", [None, PRIVATE], ids=["plain", "private"])
+@pytest.mark.parametrize("private", [PLAIN, PRIVATE], ids=["plain", "private"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_restored_hospital_continues_bit_for_bit(
-    optimizer: str, private: PrivateSteps | None, make_trainer: MakeTrainer
+    optimizer: str, private: Mechanism, make_trainer: MakeTrainer
 ):
-    settings: dict[str, Any] = {"optimizer": optimizer, "private": private, "proximal": 0.1}
+    settings: dict[str, Any] = {"optimizer": optimizer, "mechanism": private, "proximal": 0.1}
     whole, stopped = make_trainer(**settings), make_trainer(**settings)
     shared = np.zeros(0, np.float32)
     for number in (1, 2, 3):
@@ -223,7 +232,9 @@ def test_a_restored_hospital_continues_bit_for_bit(
             resumed = make_trainer(**settings)
             resumed.restore(state)
             _assert_equal(resumed.state(), stopped.state())
-        updates = [t.train(number) for t in ((whole, stopped) if number < 3 else (whole, resumed))]
+        updates = [
+            t.contribute(number) for t in ((whole, stopped) if number < 3 else (whole, resumed))
+        ]
         assert updates[0].tobytes() == updates[1].tobytes()
         assert updates[0].tobytes() != shared.tobytes()
         shared = updates[0]
@@ -232,10 +243,10 @@ def test_a_restored_hospital_continues_bit_for_bit(
 
 def test_a_saved_state_does_not_move_with_the_training_that_follows(make_trainer: MakeTrainer):
     trainer = make_trainer(optimizer="adam")
-    trainer.train(1)
+    trainer.contribute(1)
     state = trainer.state()
     frozen = {name: tensor.clone() for name, tensor in state.items()}
-    trainer.train(2)
+    trainer.contribute(2)
     _assert_equal(state, frozen)
     assert any(name.startswith("optimizer.exp_avg.fusion.") for name in state)
 
@@ -253,9 +264,9 @@ def test_a_round_is_spent_before_the_first_gradient_even_if_training_then_fails(
         seen.append(_own_ledger(trainer).history())
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(local, "private_gradients", fail)
+    monkeypatch.setattr(step, "private_gradients", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        trainer.train(1)
+        trainer.contribute(1)
     assert trainer.event == Event(noise_multiplier=1.0, sample_rate=6 / 16, steps=2)
     assert seen == [[trainer.event]]
     assert _own_ledger(trainer).history() == [trainer.event]
@@ -268,7 +279,7 @@ def test_a_round_over_the_budget_is_refused_before_anything_is_drawn_or_moved(
     before, state = _parameters(trainer), trainer.state()
     monkeypatch.setattr(local, "poisson_sample", lambda *_: pytest.fail("patients were drawn"))
     with pytest.raises(BudgetExceeded, match="budget"):
-        trainer.train(1)
+        trainer.contribute(1)
     _assert_equal(_parameters(trainer), before)
     _assert_equal(trainer.state(), state)
     assert _own_ledger(trainer).history() == []
@@ -278,7 +289,7 @@ def test_rounds_add_up_in_one_history(make_trainer: MakeTrainer):
     trainer = make_trainer()
     spent = []
     for number in (1, 2, 3):
-        trainer.train(number)
+        trainer.contribute(number)
         spent.append(_own_ledger(trainer).spent())
     assert _own_ledger(trainer).history() == [trainer.event] * 3
     assert spent[0] < spent[1] < spent[2] < 3 * spent[0]
@@ -289,32 +300,34 @@ def test_the_same_seeded_round_again_is_no_second_release_and_another_start_is(
 ):
     first = make_trainer()
     ledger = _own_ledger(first)
-    first.train(1)
-    make_trainer(ledger=ledger).train(1)  # the process died and came back: same state, same noise
+    first.contribute(1)
+    make_trainer(ledger=ledger).contribute(
+        1
+    )  # the process died and came back: same state, same noise
     assert len(ledger.history()) == 1
     moved = make_trainer(ledger=ledger)
     moved.receive(np.full(len(flatten(_parameters(moved), moved._shared)), 0.1, np.float32))
-    moved.train(1)
+    moved.contribute(1)
     assert len(ledger.history()) == 2
-    make_trainer(ledger=ledger, train=phantoms[1:]).train(1)
+    make_trainer(ledger=ledger, train=phantoms[1:]).contribute(1)
     assert len(ledger.history()) == 3
-    make_trainer(ledger=ledger, learning_rate=0.1).train(1)
+    make_trainer(ledger=ledger, learning_rate=0.1).contribute(1)
     assert len(ledger.history()) == 4
 
 
 def test_fresh_noise_is_a_second_release_each_time(make_trainer: MakeTrainer):
-    private = replace(PRIVATE, seeded_noise=False)
-    first = make_trainer(private=private)
+    private = replace(PRIVATE, secret_noise=True)
+    first = make_trainer(mechanism=private)
     ledger = _own_ledger(first)
-    first.train(1)
-    make_trainer(private=private, ledger=ledger).train(1)
+    first.contribute(1)
+    make_trainer(mechanism=private, ledger=ledger).contribute(1)
     assert len(ledger.history()) == 2
 
 
 def test_a_private_plan_without_ledger_and_a_ledger_without_private_plan_are_refused(
     make_trainer: MakeTrainer, network: DualEncoderNetwork, phantoms: PatientTensors
 ):
-    private, plain = make_trainer(), make_trainer(private=None)
+    private, plain = make_trainer(), make_trainer(mechanism=PLAIN)
     for plan, ledger in ((private._plan, None), (plain._plan, _own_ledger(private))):
         with pytest.raises(ValueError, match="needs a ledger"):
             LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
@@ -337,14 +350,15 @@ def test_unit_image_draws_slices_but_the_weight_stays_patients(
     assert trainer.event == Event(1.0, 6 / slices, 2)
     assert trainer.patients == len(phantoms)
     drawn = []
-    original = trainer._gradients
+    original = trainer.draw
 
-    def observed(batch: local._Drawn, source: SeededSource) -> dict[str, Tensor]:
-        drawn.append(batch.patients)
-        return original(batch, source)
+    def observed(round_number: int, number: int) -> tuple[step.Step, KeystreamSource]:
+        sample, source = original(round_number, number)
+        drawn.append(sample.patients)
+        return sample, source
 
-    trainer._gradients = observed  # type: ignore[method-assign, assignment]
-    trainer.train(1)
+    trainer.draw = observed  # type: ignore[method-assign]
+    trainer.contribute(1)
     assert all((batch.has_ct | batch.has_mri).all() for batch in drawn)
     assert all(batch.ct.shape[1] == 1 for batch in drawn)
 
@@ -365,7 +379,7 @@ def test_evaluation_scores_the_held_out_patients_and_changes_nothing(
     train_encoders: bool, make_trainer: MakeTrainer, held_out: PatientTensors
 ):
     trainer = make_trainer(train_encoders=train_encoders)
-    trainer.train(1)
+    trainer.contribute(1)
     before, state = _parameters(trainer), trainer.state()
     counts = trainer.evaluate()
     logits = score(trainer.network, held_out, encoded=False)
@@ -380,9 +394,9 @@ def test_evaluation_scores_the_held_out_patients_and_changes_nothing(
 def test_evaluation_between_two_rounds_does_not_move_the_second(make_trainer: MakeTrainer):
     quiet, scored = make_trainer(), make_trainer()
     for trainer in (quiet, scored):
-        trainer.train(1)
+        trainer.contribute(1)
     scored.evaluate()
-    assert quiet.train(2).tobytes() == scored.train(2).tobytes()
+    assert quiet.contribute(2).tobytes() == scored.contribute(2).tobytes()
 
 
 def test_batch_statistics_and_undeclared_frozen_parts_are_refused(
@@ -402,6 +416,8 @@ def test_records_of_one_slice_train_like_patients_of_one_slice(
 ):
     """The unit only changes what a record is, not what is done with it."""
     records = one_slice_records(phantoms)
-    by_image = make_trainer(unit="image", private=None)
-    by_patient = make_trainer(unit="patient", private=None, train=records)
-    np.testing.assert_allclose(by_image.train(1), by_patient.train(1), atol=1e-6, rtol=1e-4)
+    by_image = make_trainer(unit="image", mechanism=PLAIN)
+    by_patient = make_trainer(unit="patient", mechanism=PLAIN, train=records)
+    np.testing.assert_allclose(
+        by_image.contribute(1), by_patient.contribute(1), atol=1e-6, rtol=1e-4
+    )

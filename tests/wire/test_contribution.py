@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from protocols.errors import BadVector, InvalidRules, ValueOutOfRange, WouldOverflow
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
-from securefed.wire.contribution import ContributionLayout, plain_total
+from securefed.wire.contribution import Contribution, ContributionLayout
+from securefed.wire.plain import plain_total
 
-Contribution = tuple[NDArray[np.float32], int, NDArray[np.int64]]
+Plain = tuple[NDArray[np.float32], int, NDArray[np.int64]]
+
+
+def encoded(
+    layout: ContributionLayout,
+    update: NDArray[np.float32],
+    patients: int,
+    counts: NDArray[np.int64],
+) -> NDArray[np.uint32]:
+    return layout.encode(Contribution(update, patients, 0, counts))
 
 
 @dataclass
@@ -22,7 +32,7 @@ class Case:
     """A federation's layout, everybody's contributions, and who survives."""
 
     layout: ContributionLayout
-    contributions: list[Contribution]
+    contributions: list[Plain]
     survivors: list[int]
 
 
@@ -47,9 +57,9 @@ def _cases(draw: st.DrawFn) -> Case:
     return Case(layout, contributions, draw(everybody))
 
 
-def _summed(layout: ContributionLayout, contributions: list[Contribution]) -> NDArray[np.uint32]:
+def _summed(layout: ContributionLayout, contributions: list[Plain]) -> NDArray[np.uint32]:
     """The oracle of the masked sum: Python integers modulo 2^32."""
-    vectors = [layout.encode(*contribution).tolist() for contribution in contributions]
+    vectors = [encoded(layout, *contribution).tolist() for contribution in contributions]
     return np.array([sum(column) % 2**32 for column in zip(*vectors, strict=True)], np.uint32)
 
 
@@ -58,7 +68,7 @@ def _summed(layout: ContributionLayout, contributions: list[Contribution]) -> ND
 def test_the_decoded_mean_is_plain_fedavg_of_whoever_survives_within_the_bound(case: Case):
     kept = [case.contributions[index] for index in case.survivors]
     plain = plain_total(kept)
-    secure = case.layout.decode(_summed(case.layout, kept))
+    secure = case.layout.decode(_summed(case.layout, kept), 1)
     assert secure.patients == plain.patients == sum(weight for _, weight, _ in kept)
     assert np.array_equal(secure.counts, plain.counts)
     assert secure.mean_update is not None
@@ -66,7 +76,7 @@ def test_the_decoded_mean_is_plain_fedavg_of_whoever_survives_within_the_bound(c
     assert np.abs(secure.mean_update - plain.mean_update).max() <= bound
 
 
-def _ones(layout: ContributionLayout, value: float, patients: int) -> Contribution:
+def _ones(layout: ContributionLayout, value: float, patients: int) -> Plain:
     return np.full(layout.parameters, value, np.float32), patients, np.zeros(COUNTS, np.int64)
 
 
@@ -74,8 +84,8 @@ def _ones(layout: ContributionLayout, value: float, patients: int) -> Contributi
 @pytest.mark.parametrize("clients", [1, 3, 1000])
 def test_everybody_at_the_range_with_the_most_patients_does_not_wrap(clients: int, sign: int):
     layout = ContributionLayout(2, clients, value_range=4.0, max_patients=10_000)
-    words = layout.encode(*_ones(layout, sign * 4.0, 10_000)).astype(np.uint64) * clients % 2**32
-    total = layout.decode(words.astype(np.uint32))
+    words = encoded(layout, *_ones(layout, sign * 4.0, 10_000)).astype(np.uint64) * clients % 2**32
+    total = layout.decode(words.astype(np.uint32), 1)
     assert total.patients == clients * 10_000
     assert total.mean_update == pytest.approx(sign * 4.0, abs=layout.error_bound(clients, 10_000))
 
@@ -93,14 +103,14 @@ def test_the_bound_grows_as_patients_get_fewer_than_the_layout_allows():
 def test_an_update_beyond_the_range_is_clipped_to_it():
     layout = ContributionLayout(3, clients=2, value_range=0.5, max_patients=10)
     update = np.array([7.0, -0.25, -1e30], np.float32)
-    total = layout.decode(layout.encode(update, 10, np.zeros(COUNTS, np.int64)))
+    total = layout.decode(encoded(layout, update, 10, np.zeros(COUNTS, np.int64)), 1)
     np.testing.assert_allclose(total.mean_update, [0.5, -0.25, -0.5], atol=1e-8)
 
 
 def test_weights_are_patients():
     layout = ContributionLayout(1, clients=2, value_range=1.0, max_patients=100)
     contributions = [_ones(layout, 0.9, 30), _ones(layout, -0.3, 90)]
-    total = layout.decode(_summed(layout, contributions))
+    total = layout.decode(_summed(layout, contributions), 1)
     assert total.mean_update == pytest.approx((0.9 * 30 - 0.3 * 90) / 120, abs=1e-7)
 
 
@@ -109,7 +119,7 @@ def test_a_round_in_which_nobody_trained_has_counts_and_no_mean():
     counts = np.zeros(COUNTS, np.int64)
     counts[[0, COUNTS - 1]] = [100, 3]
     contributions = [(np.zeros(2, np.float32), 0, counts)] * 2
-    for total in (layout.decode(_summed(layout, contributions)), plain_total(contributions)):
+    for total in (layout.decode(_summed(layout, contributions), 1), plain_total(contributions)):
         assert total.mean_update is None
         assert total.patients == 0
         assert np.array_equal(total.counts, 2 * counts)
@@ -117,7 +127,7 @@ def test_a_round_in_which_nobody_trained_has_counts_and_no_mean():
 
 def test_one_vector_holds_update_patients_and_counts():
     layout = ContributionLayout(5, clients=2, value_range=1.0, max_patients=100)
-    words = layout.encode(*_ones(layout, 0.0, 42))
+    words = encoded(layout, *_ones(layout, 0.0, 42))
     assert words.dtype == np.uint32
     assert words.shape == (layout.words,) == (5 + 1 + COUNTS,)
     assert np.flatnonzero(words).tolist() == [5]
@@ -129,7 +139,7 @@ def test_a_non_finite_update_is_refused(value: float):
     layout = ContributionLayout(3, clients=2, value_range=1.0, max_patients=100)
     update = np.array([0.0, value, 0.0], np.float32)
     with pytest.raises(RunError, match="non-finite"):
-        layout.encode(update, 10, np.zeros(COUNTS, np.int64))
+        encoded(layout, update, 10, np.zeros(COUNTS, np.int64))
 
 
 def test_a_weight_or_a_count_that_is_not_allowed_is_refused():
@@ -139,9 +149,9 @@ def test_a_weight_or_a_count_that_is_not_allowed_is_refused():
     too_many[3], negative[3] = 101, -1
     for patients, counts in ((101, zeros), (-1, zeros), (10, too_many), (10, negative)):
         with pytest.raises(ValueOutOfRange):
-            layout.encode(np.ones(1, np.float32), patients, counts)
+            encoded(layout, np.ones(1, np.float32), patients, counts)
     with pytest.raises(BadVector, match="integers"):
-        layout.encode(np.ones(1, np.float32), 10, np.zeros(COUNTS))
+        encoded(layout, np.ones(1, np.float32), 10, np.zeros(COUNTS))
 
 
 def test_lengths_that_are_not_the_layouts_are_refused():
@@ -153,7 +163,7 @@ def test_lengths_that_are_not_the_layouts_are_refused():
         (np.zeros(3, np.float32), zeros[1:]),
     ):
         with pytest.raises(RunError, match="shape"):
-            layout.encode(update, 10, counts)
+            encoded(layout, update, 10, counts)
 
 
 @pytest.mark.parametrize(

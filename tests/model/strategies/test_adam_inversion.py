@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from securefed.model.adam_inversion import invert
-from securefed.model.strategies import FedAdam
+from securefed.model.strategies.adam_inversion import invert
+from securefed.model.strategies.fedadam import FedAdam
+from securefed.model.strategies.strategy import State
 
 RATE, TAU = 0.03, 1e-3
 Values = NDArray[np.float64]
@@ -20,8 +21,9 @@ def trajectory(means: Values, *, start: Values | None = None) -> list[NDArray[np
     shared = np.zeros(means.shape[1]) if start is None else start
     sent = [shared.astype(np.float32)]
     shared = sent[0].astype(np.float64)
+    state = State()
     for mean in means:
-        shared = strategy.step(shared, mean)
+        shared, state = strategy.step(shared, mean, state)
         sent.append(shared.astype(np.float32))
     return sent
 

@@ -1,13 +1,12 @@
-"""Shadow models trained together against one after another, interleaved in one process.
+"""Gradients of many shadow models at once against one after another, interleaved in one process.
 
-    python benchmarks/shadow_heads.py [--json] [--repetitions 3]
+    python benchmarks/shadow_gradients.py [--json] [--repetitions 3]
 
-Three cases. Two train 64 heads of 256-64-1 on given features, 200 steps of SGD: the loop is torch's
-own modules, autograd and optimizer, one head at a time. The third is what the audit does: clipped
-gradients of patients under 16 shadow models of the default network, against the product's own
-per-patient gradients (torch.func), model by model. Both sides are checked to agree before anything
-is timed. There is no floor: no other program does this. Times are medians of processor seconds on
-one operation thread, so that other work on the machine disturbs little.
+What the audit does to train shadows: clipped gradients of patients under 16 shadow models of the
+default network, against the product's own per-patient gradients (torch.func), model by model. Both
+sides are checked to agree before anything is timed. There is no floor: no other program does this.
+Times are medians of processor seconds on one operation thread, so that other work on the machine
+disturbs little.
 """
 
 import argparse
@@ -34,14 +33,11 @@ from attacks.membership.head_gradients import (  # noqa: E402
     encoded_records,
     summed_gradients,
 )
-from attacks.membership.shadow_heads import train_heads  # noqa: E402
 from securefed.model.encoding import tokens_of  # noqa: E402
 from securefed.model.network import DualEncoderNetwork, NetworkShape  # noqa: E402
 from securefed.model.patients import PatientTensors  # noqa: E402
 from securefed.training.private import patient_gradients  # noqa: E402
 
-MODELS, INPUTS, HIDDEN, STEPS, RATE = 64, 256, 64, 200, 0.1
-RECORDS = (32, 64)  # per head; more of them hide the loop's overhead behind arithmetic
 SHADOWS, PATIENTS, SLICES, CLIP_NORM = 16, 32, 8, 1.0
 
 
@@ -69,42 +65,6 @@ def case(name: str, median: dict[str, float]) -> dict[str, Any]:
         "times_better": {"loop": median["loop"] / median["ours"]},
         "of_floor": None,
     }
-
-
-def heads_in_a_loop(features: Tensor, labels: Tensor, inside: Tensor, start: Tensor) -> Tensor:
-    """As `train_heads`, one head after another with torch's modules."""
-    logits = []
-    for model in range(len(inside)):
-        head = nn.Sequential(nn.Linear(INPUTS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
-        nn.utils.vector_to_parameters(start[model], head.parameters())
-        optimizer = torch.optim.SGD(head.parameters(), lr=RATE)
-        own, wanted = features[inside[model]], labels[inside[model]]
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(head(own).squeeze(1), wanted)
-            loss.backward()
-            optimizer.step()
-        logits.append(head(features).squeeze(1).detach())
-    return torch.stack(logits)
-
-
-def heads_case(repetitions: int, count: int) -> dict[str, Any]:
-    draw = torch.Generator().manual_seed(0)
-    features = torch.randn(2 * count, INPUTS, generator=draw)
-    labels = (torch.rand(2 * count, generator=draw) < 0.5).float()
-    size = HIDDEN * INPUTS + 2 * HIDDEN + 1
-    start = 0.05 * torch.randn(MODELS, size, generator=draw)
-    inside = torch.stack([torch.randperm(2 * count, generator=draw) < count for _ in range(MODELS)])
-
-    def ours() -> Tensor:
-        return train_heads(features, labels, inside, start, HIDDEN, RATE, STEPS)
-
-    def loop() -> Tensor:
-        return heads_in_a_loop(features, labels, inside, start)
-
-    torch.testing.assert_close(ours(), loop(), rtol=1e-3, atol=1e-3)
-    name = f"{MODELS} heads {INPUTS}-{HIDDEN}-1, {STEPS} steps of {count}, seconds"
-    return case(name, interleaved(repetitions, ours=ours, loop=loop))
 
 
 def replay_case(repetitions: int) -> dict[str, Any]:
@@ -142,7 +102,11 @@ def replay_case(repetitions: int) -> dict[str, Any]:
     def ours() -> Tensor:
         return summed_gradients(shape, heads, records, drawn, CLIP_NORM)
 
-    torch.testing.assert_close(ours(), loop(), rtol=1e-3, atol=1e-4)
+    expected = loop()
+    # Of the whole, not entry by entry: in float32 a unit at its ReLU's kink may fall either way.
+    off = float((ours() - expected).norm() / expected.norm())
+    if off > 1e-3:
+        sys.exit(f"the two do not agree: they differ by {off:.2g} of their norm")
     name = f"clipped gradients, {SHADOWS} shadows x {PATIENTS} patients, seconds"
     return case(name, interleaved(repetitions, ours=ours, loop=loop))
 
@@ -152,8 +116,7 @@ def cases(repetitions: int = 3) -> list[dict[str, Any]]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        heads = [heads_case(repetitions, count) for count in RECORDS]
-        return [*heads, replay_case(repetitions)]
+        return [replay_case(repetitions)]
     finally:
         torch.set_num_threads(before)
 
@@ -164,7 +127,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
     result = {
-        "name": "shadow_heads",
+        "name": "shadow_gradients",
         "unit": "s",
         "better": "lower",
         "repetitions": arguments.repetitions,

@@ -18,40 +18,24 @@ Squared, this is a quadratic in u. Two things limit the answer, and both are rep
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.model.sharing import Vector
-from securefed.model.strategies import ADAM_BETA1, ADAM_BETA2
+from securefed.model.strategies.strategy import MeanEstimate, Values
 
 COPIES = 8
 PLAUSIBLE = 8.0  # an update over this many times the round's largest is absurd
 FITS = 1e-6  # relative; a root that only squaring brought in misses by far more
-A, C = 1 - ADAM_BETA1, 1 - ADAM_BETA2
+BETA1, BETA2 = 0.9, 0.99  # Reddi et al. 2021, section 5
+A, C = 1 - BETA1, 1 - BETA2
 
-Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class MeanEstimate:
-    """One round's mean update as a hospital can tell it.
-
-    Attributes:
-        mean: (P,).
-        relative_error: what rounding makes of it: root mean square distance of the copies, over
-            the norm of the mean.
-        ambiguous: share of coordinates for which another update would explain a step so far.
-    """
-
-    mean: Values = field(repr=False)
-    relative_error: float
-    ambiguous: float
-
-
-def invert(trajectory: Sequence[Vector], learning_rate: float, tau: float) -> list[MeanEstimate]:
+def invert(
+    trajectory: Sequence[NDArray[np.float32]], learning_rate: float, tau: float
+) -> list[MeanEstimate]:
     """Mean updates between successive shared parameters, one fewer than there are of those.
 
     Args:
@@ -67,8 +51,8 @@ def invert(trajectory: Sequence[Vector], learning_rate: float, tau: float) -> li
     ambiguous = np.zeros(values.shape[1], np.bool_)
     estimates = []
     for step in np.diff(copies, axis=1).swapaxes(0, 1) / learning_rate:  # (COPIES, P)
-        first *= ADAM_BETA1
-        second *= ADAM_BETA2
+        first *= BETA1
+        second *= BETA2
         update, other = _solve(step, first, second, tau)
         ambiguous |= np.abs(other[0]) <= PLAUSIBLE * np.abs(update[0]).max()
         first += A * update
@@ -93,10 +77,10 @@ def _solve(step: Values, first: Values, second: Values, tau: float) -> tuple[Val
     q = -(A * rest + np.where(rest < 0, -root, root))  # no cancellation
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = np.stack([q / square, (rest**2 - step**2 * second) / q])
-    found = np.isfinite(roots)
-    roots = np.where(found, roots, 0.0)
+    finite = np.isfinite(roots)
+    roots = np.where(finite, roots, 0.0)
     left, right = rest + A * roots, step * np.sqrt(second + C * roots**2)
-    fits = found & (np.abs(left - right) <= FITS * (np.abs(left) + np.abs(right)))
+    fits = finite & (np.abs(left - right) <= FITS * (np.abs(left) + np.abs(right)))
     # On the near branch a larger update makes a larger step: the derivative is positive.
     slope = A * np.sqrt(second + C * roots**2) - step * C * roots
     nearer = np.where(fits, slope, -np.inf).argmax(axis=0)[np.newaxis]

@@ -1,0 +1,181 @@
+"""`securefed ledger`: what a hospital's patients have spent, and the limit on it."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from securefed.errors import PrivacyError
+
+if TYPE_CHECKING:
+    from securefed.privacy.accountant import Accountant
+    from securefed.privacy.accounting import Guarantee
+    from securefed.privacy.ledger import Ledger
+
+NAME = "ledger.sqlite"
+SHOWN_OF_RUN = 12  # characters of a run's identifier; JSON has the whole
+_EXISTING = click.Path(path_type=Path)
+
+
+@click.group(name="ledger", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Show what patients have spent, amend their budget.
+
+    A hospital's ledger holds every round that touched its patients, written before the round and
+    never taken back. A round that would pass the budget is refused.
+
+    \b
+    securefed ledger show runs/mine                          every hospital of a run
+    securefed ledger show hospital-1/ledger.sqlite --json
+    securefed ledger amend hospital-1/ledger.sqlite --epsilon 10 --reason "board, minute 7"
+    """
+
+
+@command.command()
+@click.argument("where", metavar="FOLDER_OR_FILE", type=_EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+def show(where: Path, as_json: bool) -> None:
+    """Show budget, spent epsilon and runs of one ledger, or of every ledger of a run.
+
+    FOLDER_OR_FILE is a ledger, the folder of one hospital, or a run directory. Epsilon is that of
+    all runs in the ledger, composed as one history: figures of single runs do not add up to it. The
+    accountant that decides about the next round stands first.
+    """
+    console = Console(stderr=True, quiet=as_json)
+    with console.status("composing"):
+        facts = [_facts(path) for path in _ledgers(where)]
+    if as_json:
+        click.echo(json.dumps({"ledgers": facts}, indent=2))
+        return
+    for each in facts:
+        _show(each)
+
+
+@command.command()
+@click.argument("file", type=_EXISTING)
+@click.option("--epsilon", type=float, required=True, help="The new limit, of all runs together.")
+@click.option("--reason", required=True, help="Who allows it, and why; kept in the ledger.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+def amend(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> None:
+    """Set another limit on epsilon, from now on.
+
+    This is for whoever answers for the patients: a higher limit allows every later run to learn
+    more about them. The old limit and the reason stay in the ledger. A limit below what is spent is
+    refused, since nothing takes back what was released.
+    """
+    ledger = _open(file)
+    console = Console(stderr=True, quiet=as_json and yes, highlight=False, soft_wrap=True)
+    with console.status("composing"):
+        spent = ledger.guarantee()
+    old = ledger.budget
+    console.print(f"{ledger.client}: {file}", markup=False)
+    console.print(f"spent:  {spent}")
+    console.print(f"budget: {_limit(old)} -> {_limit(epsilon)}")
+    if not yes:
+        click.confirm("Set the new budget?", abort=True, err=True)
+    ledger.amend_budget(epsilon, reason)
+    if as_json:
+        changed = {"client": ledger.client, "old_budget": old, "new_budget": epsilon}
+        click.echo(json.dumps({"path": str(file), **changed, "reason": reason}, indent=2))
+        return
+    click.echo(f"the budget of {ledger.client} is {_limit(epsilon)} now")
+
+
+def _ledgers(where: Path) -> list[Path]:
+    """The ledger files meant by a file, a hospital's folder or a run directory."""
+    if not where.is_dir():
+        return [where]
+    if (where / NAME).is_file():
+        return [where / NAME]
+    paths = sorted((where / "hospitals").glob(f"*/{NAME}"))
+    if not paths:
+        raise PrivacyError(
+            f"there is no ledger in {where}",
+            hint="name a ledger, a hospital's folder or a run directory; a run without DP has none",
+        )
+    return paths
+
+
+def _open(path: Path) -> "Ledger":
+    # Imported here: --help needs no accountant.
+    from securefed.privacy.ledger import Ledger
+
+    return Ledger.open(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """One ledger as it goes into JSON; an epsilon without bound is null there."""
+    ledger = _open(path)
+    first: Accountant = ledger.accountant
+    second: Accountant = "rdp" if first == "prv" else "prv"
+    limit, history = ledger.budgets()[-1], ledger.history()
+    spent = {name: _spent(ledger, name) for name in (first, second)}
+    return {
+        "path": str(path),
+        "client": ledger.client,
+        "unit": ledger.unit,
+        "delta": ledger.delta,
+        "accountant": ledger.accountant,
+        "budget": limit.epsilon,
+        "budgets": [vars(each) for each in ledger.budgets()],
+        "spent": {
+            name: each.epsilon if each and math.isfinite(each.epsilon) else None
+            for name, each in spent.items()
+        },
+        "guarantees": [str(each) for each in spent.values() if each],
+        "reservations": len(history),
+        "noise_from": max((event.noise_from for event in history), default=1),
+        "runs": [vars(each) for each in ledger.runs()],
+    }
+
+
+def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
+    """What is spent by one accountant; None where one that does not decide has no figure."""
+    try:
+        return ledger.guarantee(accountant)
+    except PrivacyError:
+        if accountant == ledger.accountant:
+            raise
+        return None
+
+
+def _show(facts: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(facts['client'])}[/]: {escape(facts['path'])}")
+    limit = facts["budgets"][-1]
+    since = f"since {_minute(limit['set_at'])} UTC: {escape(limit['reason'])}"
+    console.print(f"budget: {_limit(limit['epsilon'])}, {since}")
+    for guarantee in facts["guarantees"]:
+        console.print(f"spent:  {guarantee}")
+    if facts["noise_from"] > 1:
+        console.print(
+            f"noise:  of {facts['noise_from']} hospitals together; it holds if they keep to the "
+            "protocol"
+        )
+    if not facts["runs"]:
+        console.print("runs:   none yet")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run")
+    for column in ("rounds", "reservations", "steps"):
+        table.add_column(column, justify="right")
+    table.add_column("last (UTC)")
+    for run in facts["runs"]:
+        counts = (run["rounds"], run["reservations"], run["steps"])
+        table.add_row(escape(run["run"][:SHOWN_OF_RUN]), *map(str, counts), _minute(run["last"]))
+    console.print(table)
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _limit(epsilon: float | None) -> str:
+    return "no limit" if epsilon is None else f"epsilon {epsilon:g}"

@@ -1,0 +1,168 @@
+"""Opening a hospital: from its folder, the public job description and its own patients to a client.
+
+Nothing about other hospitals is needed. What the description says of all hospitals is checked here
+against this one's patients, and the job is refused where it does not hold.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from protocols.client import SecureSumClient
+from protocols.identity import IdentityKey
+from securefed.config import Settings
+from securefed.data.load import HospitalData
+from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.hospital.client import Client
+from securefed.model.patients import PatientTensors
+from securefed.privacy.ledger import Ledger
+from securefed.record.recording import Recording
+from securefed.training import canaries
+from securefed.training.canaries import CanarySecret
+from securefed.training.mechanism import build_mechanism
+from securefed.training.patients import one_slice_records, stack
+from securefed.training.trainer import LocalPlan, LocalTrainer
+from securefed.wire.description import JobDescription
+
+View = Callable[[PatientTensors], PatientTensors]
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """One hospital, ready to answer.
+
+    Attributes:
+        folder: its own; nothing of it leaves.
+        ledger: None without differential privacy.
+    """
+
+    name: str
+    folder: Path
+    client: Client
+    ledger: Ledger | None
+
+    @property
+    def trainer(self) -> LocalTrainer:
+        return self.client.trainer
+
+    def affordable(self, rounds: int) -> int:
+        """How many of `rounds` more rounds its ledger has a budget for."""
+        event = self.trainer.event
+        while self.ledger and event and rounds and self.ledger.would_exceed([event] * rounds):
+            rounds -= 1
+        return rounds
+
+
+def open_hospital(
+    job: JobDescription,
+    folder: Path,
+    patients: HospitalData,
+    identity: IdentityKey | None,
+    device: torch.device,
+    view: View | None = None,
+) -> Hospital:
+    """Open a hospital for a job, new or to be continued: what `folder` holds is taken up.
+
+    Args:
+        folder: its own, made if it is not there.
+        identity: its long-lived key, whose public half is in the job's roster; None without masks.
+        view: what it sees of its patients, for baselines.
+
+    Raises:
+        ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
+        RunError: the canaries of a run that has begun are missing or are not its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name, settings = patients.name, job.settings
+    most = settings.secure_aggregation.max_patients
+    if len(patients.train) > most:
+        raise ConfigurationError(
+            f"{name} has {len(patients.train)} training patients, "
+            f"secure_aggregation.max_patients is {most}",
+            hint="raise it, the same for all hospitals",
+        )
+    train, test = _tensors(patients, settings, device, view)
+    records = len(one_slice_records(train)) if settings.privacy.unit == "image" else len(train)
+    if settings.privacy.dp:
+        _require_delta(settings, name, records)
+    plan = _plan(job, records)
+    ledger = _ledger(settings, folder, name) if settings.privacy.dp else None
+    network = copy.deepcopy(job.network).to(device)
+    theirs = _canaries(job, folder) if job.canary_hospital == name else None
+    trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
+    masks, sent = None, None
+    if job.roster and job.rules and identity:
+        masks = SecureSumClient(name, identity, job.roster, job.rules)
+        if settings.exposures.record:
+            limit = settings.exposures.limit_mb * 2**20
+            sent = Recording(folder / "contributions", limit)
+    elif job.layout.needs_masks:
+        raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
+    return Hospital(name, folder, Client(name, trainer, masks, sent), ledger)
+
+
+def _tensors(
+    patients: HospitalData, settings: Settings, device: torch.device, view: View | None
+) -> tuple[PatientTensors, PatientTensors]:
+    """Training and held-out patients as tensors."""
+    train = stack(patients.train, settings.training.max_slices).to(device)
+    # A hospital too small to hold anybody out trains, and adds nothing to the evaluation.
+    test = train[:0]
+    if patients.test:
+        test = stack(patients.test, settings.training.max_slices).to(device)
+    return (view(train), view(test)) if view else (train, test)
+
+
+def _plan(job: JobDescription, records: int) -> LocalPlan:
+    settings, training = job.settings, job.settings.training
+    return LocalPlan(
+        shared=settings.federation.shared,
+        train_encoders=settings.model.train_encoders,
+        optimizer=training.optimizer,
+        learning_rate=training.learning_rate,
+        local_steps=training.local_steps,
+        batch_size=training.batch_size,
+        proximal=job.strategy.proximal,
+        unit=settings.privacy.unit,
+        seed=settings.seed,
+        mechanism=build_mechanism(job, records),
+    )
+
+
+def _require_delta(settings: Settings, name: str, records: int) -> None:
+    privacy = settings.privacy
+    if privacy.delta >= 1 / records:
+        raise PrivacyError(
+            f"privacy.delta {privacy.delta:g} is not below 1 / {records}, the {privacy.unit}s "
+            f"of {name}",
+            hint=f"set privacy.delta to {0.1 / records:.1g} or smaller",
+        )
+
+
+def _ledger(settings: Settings, folder: Path, name: str) -> Ledger:
+    path, privacy = folder / "ledger.sqlite", settings.privacy
+    if path.exists():
+        return Ledger.open(path)
+    return Ledger.create(
+        path,
+        client=name,
+        unit=privacy.unit,
+        delta=privacy.delta,
+        budget_epsilon=privacy.epsilon,
+        accountant=privacy.accountant,
+    )
+
+
+def _canaries(job: JobDescription, folder: Path) -> CanarySecret:
+    """The run's canaries: drawn when it starts, read again when it goes on."""
+    count = job.settings.canaries.count
+    begun = any(folder.glob("checkpoint-*.safetensors"))
+    if not begun and not (folder / canaries.FILE).exists():
+        canaries.save(canaries.draw(folder.name, count, job.parameters), folder)
+    secret = canaries.read(folder)
+    if (secret.hospital, len(secret), secret.parameters) != (folder.name, count, job.parameters):
+        raise RunError(f"{folder / canaries.FILE} holds the canaries of another run")
+    return secret

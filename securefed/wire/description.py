@@ -1,0 +1,238 @@
+"""The public job description: what hospitals and server agree on, and all that follows from it.
+
+It holds settings, names, public keys and rules, and one public number about the hospitals' data.
+Whoever has it builds the same network, layout, plan and strategy; nothing in it is private, and
+nothing else is needed to open a hospital beside its own patients, or a server beside a transport.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protocols.graph import SparseGraph
+from protocols.identity import Roster
+from protocols.parameters import JobRules
+from securefed.config import Settings
+from securefed.errors import ConfigurationError
+from securefed.model import public_weights
+from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.sharing import flatten, shared_names
+from securefed.model.strategies import build_strategy
+from securefed.model.strategies.strategy import Strategy
+from securefed.privacy.accounting import sample_rate, solve_noise_multiplier
+from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
+from securefed.privacy.ring_code import RingCode, padded
+from securefed.wire.contribution import ContributionLayout, Layout
+from securefed.wire.plan import Plan
+from securefed.wire.shared_noise import SharedNoiseLayout
+
+
+def initial_network(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
+    """The network every hospital starts from, and the SHA-256 of its public weights, if any.
+
+    Torch's own generator is left as it was.
+    """
+    model = settings.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = DualEncoderNetwork(
+            NetworkShape(
+                encoder=model.encoder,
+                image_size=model.image_size,
+                width=model.width,
+                attention_width=model.attention_width,
+                head_width=model.head_width,
+            )
+        )
+    if model.initialisation == "random":
+        return network, None
+    return network, public_weights.load(network, public_weights.shipped())
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """What everybody knows of a job.
+
+    Attributes:
+        run: the run's identity, in ledgers too; the same after a resume.
+        hospitals: all of them, in order.
+        smallest_training_set: no hospital trains on fewer patients; each checks it against its own
+            and refuses the job if it does not hold. Shared noise is solved for it. None where
+            every hospital's noise is its own, and nobody needs to know.
+        roster, rules: of secure aggregation; None without it.
+    """
+
+    settings: Settings
+    run: str
+    hospitals: tuple[str, ...]
+    smallest_training_set: int | None = None
+    roster: Roster | None = None
+    rules: JobRules | None = None
+
+    @cached_property
+    def _start(self) -> tuple[DualEncoderNetwork, str | None]:
+        return initial_network(self.settings)
+
+    @property
+    def network(self) -> DualEncoderNetwork:
+        """What everybody starts from; copy it before you change it."""
+        return self._start[0]
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of the public weights that the encoders start from; None if they are random."""
+        return self._start[1]
+
+    @cached_property
+    def shared_names(self) -> list[str]:
+        """Names of the shared parameters, in vector order."""
+        return shared_names(self.network, self.settings.federation.shared)
+
+    @cached_property
+    def shared(self) -> NDArray[np.float64]:
+        """The shared parameters that round 1 starts from, (P,)."""
+        named = dict(self.network.named_parameters())
+        return flatten(named, self.shared_names).astype(np.float64)
+
+    @property
+    def parameters(self) -> int:
+        """P, how many parameters are shared."""
+        return len(self.shared)
+
+    @property
+    def plan(self) -> Plan:
+        """Who is asked in which round."""
+        federation = self.settings.federation
+        return Plan(
+            clients=self.hospitals,
+            rounds=federation.rounds,
+            clients_per_round=federation.clients_per_round,
+            evaluate_every=federation.evaluate_every,
+            seed=self.settings.seed,
+        )
+
+    @property
+    def strategy(self) -> Strategy:
+        """What the server does with a mean update."""
+        federation = self.settings.federation
+        return build_strategy(federation.strategy, federation)
+
+    @cached_property
+    def shared_noise(self) -> RingNoise | None:
+        """The noise that hospitals share out; None if each hospital's is its own.
+
+        Solved at the largest sampling rate that any hospital has.
+
+        Raises:
+            ConfigurationError, PrivacyError: no noise share does what is asked.
+        """
+        return _solved_noise(self.settings, self.parameters, self.smallest_training_set)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How contributions are encoded."""
+        return layout_of(self.settings, self.parameters, self.shared_noise)
+
+    @property
+    def canary_hospital(self) -> str | None:
+        """Whose records the run's canaries join; None in a run without.
+
+        Raises:
+            ConfigurationError: the settings count further than there are hospitals.
+        """
+        count, position = self.settings.canaries.count, self.settings.canaries.hospital
+        if count and position > len(self.hospitals):
+            raise ConfigurationError(
+                f"canaries.hospital is {position}, but there are {len(self.hospitals)} hospitals"
+            )
+        return self.hospitals[position - 1] if count else None
+
+    def with_keys(self, keys: Mapping[str, bytes]) -> "JobDescription":
+        """The description of a new job among hospitals with these identity keys.
+
+        With secure aggregation on, it gets a roster and rules of its own; a name of a job is never
+        used twice.
+        """
+        settings = self.settings
+        if not settings.secure_aggregation.enabled:
+            return self
+        rules = secure_rules(settings, self.layout.words)
+        return replace(self, roster=Roster(dict(keys)), rules=rules)
+
+
+def secure_rules(settings: Settings, vector_length: int) -> JobRules:
+    """The rules of a new job that every client enforces."""
+    secure = settings.secure_aggregation
+    return JobRules(
+        job=uuid.uuid4().hex,
+        vector_length=vector_length,
+        allow_two_party=secure.allow_two_party,
+        # No client answers for a sum over fewer hospitals than every round has.
+        minimum_cohort=_cohort_size(settings),
+        max_rounds=2**31,  # sums are numbered apart from training rounds
+        sparse=SparseGraph() if secure.graph == "sparse" else None,
+    )
+
+
+def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> Layout:
+    """How contributions of `parameters` values are encoded; with `noise`, shares of it and all."""
+    clients, max_patients = settings.federation.clients, settings.secure_aggregation.max_patients
+    if noise:
+        return SharedNoiseLayout(
+            code=RingCode(parameters, settings.privacy.clip_norm, noise),
+            clients=clients,
+            max_patients=max_patients,
+            batch_size=settings.training.batch_size,
+            learning_rate=settings.training.learning_rate,
+        )
+    value_range = settings.secure_aggregation.value_range
+    return ContributionLayout(parameters, clients, value_range, max_patients)
+
+
+def calibrated(
+    settings: Settings, parameters: int, noise_multiplier: float, rounds: int
+) -> RingNoise:
+    """The noise share with which a round costs as much as a step of `noise_multiplier`.
+
+    For the fewest survivors that the clients let a round have.
+
+    Raises:
+        ConfigurationError, PrivacyError: no noise share does what is asked.
+    """
+    dimension, cohort = padded(parameters), _cohort_size(settings)
+    fewest = secure_rules(settings, dimension).threshold(cohort)
+    return calibrate(
+        noise_multiplier,
+        dimension=dimension,
+        rounds=rounds,
+        counted=counted_shares(cohort, fewest, settings.privacy.colluding),
+        hospitals=cohort,
+        expected_batch=settings.training.batch_size * cohort,
+    )
+
+
+def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> RingNoise | None:
+    privacy, rounds = settings.privacy, settings.federation.rounds
+    if privacy.placement == "local":
+        return None
+    if smallest is None:
+        raise ConfigurationError(
+            "privacy.placement: distributed needs the size of the smallest training set"
+        )
+    multiplier = solve_noise_multiplier(
+        privacy.epsilon,
+        privacy.delta,
+        sample_rate(settings.training.batch_size, smallest),
+        rounds,
+        privacy.accountant,
+    )
+    return calibrated(settings, parameters, multiplier, rounds)
+
+
+def _cohort_size(settings: Settings) -> int:
+    return settings.federation.clients_per_round or settings.federation.clients
