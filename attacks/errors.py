@@ -3,7 +3,6 @@
     AuditError             exit 1   root; carries `hint`: the way out
       InvalidScores        exit 1   scores, labels or counts that no statistic may be made from
       TooFewTargets        exit 1   valid data, but not enough of it for the figure asked for
-      PolicyError          exit 2   a policy file is malformed, unknown, or contradicts itself
 
 Messages name counts and places; never a patient, a score of one patient, or a canary's coin.
 """
@@ -21,9 +20,3 @@ class InvalidScores(AuditError):
 
 class TooFewTargets(AuditError):
     """The data are valid, but too few for the figure that was asked for."""
-
-
-class PolicyError(AuditError):
-    """A policy file is malformed, has unknown keys, or contradicts itself."""
-
-    exit_code = 2

@@ -1,19 +1,17 @@
-"""The policy: what counts as a leak, and which controls make an answer count, read from YAML.
+"""The policy: what counts as a leak, and which controls make an answer count.
 
 No threshold stands in code. Every threshold and gate carries its reason, because the person who
 answers for it is not the one who wrote it. `policies/default.yaml` is a starting point with the
 gates that the attacks themselves are tested against. A policy may set other gates, but none
-without a positive and a null control for each attack that it judges.
+without a positive and a null control for each attack that it judges. Whoever reads the file gives
+its plain values to `Policy.model_validate`; `DEFAULT` is the file of the starting point.
 """
 
 from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from attacks.errors import PolicyError
 from attacks.families import FamilyName
 from attacks.findings import Scene
 
@@ -21,7 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-MAXIMUM_BYTES = 1 << 16
+DEFAULT = resources.files("attacks") / "policies" / "default.yaml"
 
 
 class Entry(BaseModel):
@@ -113,47 +111,3 @@ class Policy(Entry):
         wanted = (attack, metric, scene)
         found = (t for t in self.thresholds if (t.attack, t.metric, t.scene) == wanted)
         return next(found, None)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: the second would win without a word."""
-
-
-def _mapping_without_repetition(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in mapping:
-            raise yaml.YAMLError(f"{key!r} is given twice, line {key_node.start_mark.line + 1}")
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_repetition)
-
-
-def load_policy(path: Path | None = None) -> Policy:
-    """Read a policy file, or the default one.
-
-    Raises:
-        PolicyError: unreadable, not YAML, unknown keys, wrong types, or a contradiction.
-    """
-    source = path or resources.files("attacks") / "policies" / "default.yaml"
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise PolicyError(f"cannot read the policy {source}: {error.strerror}") from None
-    if len(content) > MAXIMUM_BYTES:
-        raise PolicyError(f"the policy {source} has {len(content)} bytes, over {MAXIMUM_BYTES}")
-    try:
-        # A SafeLoader: it builds plain values only.
-        return Policy.model_validate(yaml.load(content, Loader=_Loader))  # noqa: S506
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
-        raise PolicyError(f"the policy {source} is not YAML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise PolicyError(
-            f"policy {source}: {place}: {first['msg']}",
-            hint="attacks/policies/default.yaml shows every key",
-        ) from None

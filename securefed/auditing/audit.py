@@ -1,37 +1,37 @@
-"""One audit from a run directory to audit.json: attacks, verdict, pictures."""
+"""One audit of a run, to audit.json: attacks, verdict, pictures."""
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import get_args
 
 from attacks.family import Case
-from attacks.policy import load_policy
 from attacks.result import Effort as Efforts
 from attacks.suite import Done, Step, conclude, steps
 from securefed.auditing.choices import ATTACKS, Effort
+from securefed.auditing.exposures import exposures_of
 from securefed.auditing.figures import draw
+from securefed.auditing.policy import read_policy
 from securefed.auditing.record import audit_lines, exposed
-from securefed.auditing.subject import exposures_of, subject_of
+from securefed.auditing.subject import subject_of
+from securefed.errors import ConfigurationError
 from securefed.exposure import OBSERVERS, Observer
 from securefed.record.audit import AuditFile
-from securefed.record.directory import RunDirectory, settings_of
+from securefed.run_directory import Run
 
 Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
 
 
-def audit_run(
-    directory: Path,
+def audit(
+    run: Run,
     *,
     effort: Effort = "default",
     observers: Sequence[Observer] = OBSERVERS,
     attacks: Sequence[str] = ATTACKS,
     policy: Path | None = None,
     report: Report = lambda text, share: None,
-) -> dict[str, Any]:
-    """Audit a run; writes audit.json and audit/ into it.
+) -> AuditFile:
+    """Audit a run; writes audit.json and audit/ into its directory.
 
     Ctrl-C ends it early: what was finished is judged and written, `interrupted` is true.
 
@@ -40,23 +40,21 @@ def audit_run(
         policy: YAML file; None: the built-in one.
         report: told what is being done, and the finished share, 0 to 1.
 
-    Returns:
-        The content of audit.json.
-
     Raises:
-        RunError: no run there, no recording, or its patients have changed.
-        PolicyError: the policy cannot be used.
+        RunError: not finished, no recording, or its patients have changed.
+        ConfigurationError: the policy cannot be used, or there is no such effort, observer or
+            attack.
     """
+    _require(effort, observers, attacks)
     started = time.perf_counter()
-    judge_by = load_policy(policy)
-    run = RunDirectory.open(directory)
-    exposures = exposures_of(directory, observers)
-    case = Case.of(subject_of(directory), exposures, Efforts(effort))
+    judge_by = read_policy(policy)
+    exposures = exposures_of(run, observers)
+    case = Case.of(subject_of(run), exposures, Efforts(effort))
     done, interrupted = _work(steps(case, attacks), report)
     pictures, curves = draw(done, run.path / "audit")
-    audit = AuditFile(
-        run=run.read_json("run.json")["run"],
-        configuration=settings_of(directory).configuration,
+    file = AuditFile(
+        run=run.about.run,
+        configuration=run.about.configuration,
         effort=effort,
         seed=case.subject.seed,
         interrupted=interrupted,
@@ -66,9 +64,22 @@ def audit_run(
         curves=curves,
         seconds=time.perf_counter() - started,
     )
-    audit.write(run.path)
-    content: dict[str, Any] = msgspec.json.decode(audit.encode())
-    return content
+    file.write(run.path)
+    return file
+
+
+def _require(effort: str, observers: Sequence[str], attacks: Sequence[str]) -> None:
+    for kind, asked, offered in (
+        ("effort", (effort,), get_args(Effort)),
+        ("observer", observers, OBSERVERS),
+        ("attack", attacks, ATTACKS),
+    ):
+        hint = f"choose of: {', '.join(offered)}"
+        if not asked:
+            raise ConfigurationError(f"an audit needs at least one {kind}", hint=hint)
+        for name in asked:
+            if name not in offered:
+                raise ConfigurationError(f"there is no {kind} {name!r}", hint=hint)
 
 
 def _work(todo: Sequence[Step], report: Report) -> tuple[list[Done], bool]:

@@ -1,18 +1,22 @@
 """`securefed audit`: attack what each observer of a run really saw, and judge it by a policy."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from securefed.auditing.choices import ATTACKS, Effort
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
+from securefed.privacy.accounting import at_least, at_most
+from securefed.progress import Bar
+from securefed.record.audit import AuditFile, Judgement
+from securefed.run_directory import Run
+from securefed.verdict import Verdict, gravest
+
+UNSAID = ("", "identification")  # the one metric of its families
 
 EPILOG = """\b
 Examples:
@@ -66,50 +70,46 @@ def command(
     if quick and thorough:
         raise ConfigurationError("--quick and --thorough contradict each other")
     effort: Effort = "quick" if quick else "thorough" if thorough else "default"
-    from securefed.auditing.audit import audit_run  # torch takes two seconds; --help needs none
+    from securefed.auditing.audit import audit  # torch takes two seconds; --help needs none
 
     console = Console(stderr=True, quiet=as_json)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("reading the run", total=1.0)
-
-        def report(text: str, share: float) -> None:
-            progress.update(task, description=text, completed=share)
-
-        audit = audit_run(
-            run_dir,
+    with Bar(console) as bar:
+        bar.say("reading the run")
+        file = audit(
+            Run.open(run_dir),
             effort=effort,
             observers=observers or OBSERVERS,
             attacks=attacks or ATTACKS,
             policy=policy,
-            report=report,
+            report=lambda text, share: bar.reach(share, text),
         )
-    show(audit, console)
+    show(file, console)
     if as_json:
-        click.echo(json.dumps(audit, indent=2))
-    where = run_dir / "audit.json"
-    if audit["interrupted"]:
+        click.echo(file.encode(), nl=False)
+    where = run_dir / AuditFile.NAME
+    if file.interrupted:
         raise Interrupted(
             f"stopped; what was finished is in {where}",
             hint="--attack and --observer run the missing parts alone",
         )
-    if audit["verdict"] == "FAIL":
-        raise PolicyNotMet(f"policy {audit['policy']['name']} is not met, see {where}")
+    if file.verdict is Verdict.FAIL:
+        raise PolicyNotMet(f"policy {file.policy.name} is not met, see {where}")
 
 
-def show(audit: dict[str, Any], console: Console) -> None:
+COLOURS = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.INVALID: "magenta",
+    Verdict.INCONCLUSIVE: "yellow",
+}
+
+
+def show(audit: AuditFile, console: Console) -> None:
     """The verdict and the lines behind it; what did not decide anything is counted."""
-    colour = {"PASS": "green", "FAIL": "bold red", "INVALID": "magenta", "INCONCLUSIVE": "yellow"}
-    policy, verdict = audit["policy"], audit["verdict"]
-    table = Table(title=f"{audit['configuration']} run, {audit['effort']} audit", box=box.SIMPLE)
+    table = Table(title=f"{audit.configuration} run, {audit.effort} audit", box=box.SIMPLE)
     for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):
         table.add_column(column, no_wrap=column != "attack")
-    lines = [line for line in audit["judgements"] if line["metric"]]
+    lines = [line for line in audit.judgements if line.metric]
     shown = [line for line in lines if _matters(line)]
     for worst in (False, True):
         table.add_section()
@@ -118,69 +118,76 @@ def show(audit: dict[str, Any], console: Console) -> None:
         for line in (line for line in shown if _is_worst(line) == worst):
             table.add_row(
                 _title(line),
-                line["observer"] or "-",
-                f"{_figure(line['value'])} {_limits(line['interval'])}",
-                _figure(line["threshold"]),
-                f"[{colour.get(line['verdict'], 'dim')}]{line['verdict'] or 'reported'}[/]",
+                line.observer or "-",
+                _figures(line),
+                _threshold(line),
+                _coloured(line.verdict),
             )
     table.add_section()
     # What was tried on the program measures nothing; it came to nothing or did not.
-    tried = [line for line in audit["judgements"] if not line["metric"] and line["verdict"]]
-    for attack in dict.fromkeys(line["attack"] for line in tried):
-        of_it = [line for line in tried if line["attack"] == attack]
-        refused = sum(line["verdict"] == "PASS" for line in of_it)
-        answer = "PASS" if refused == len(of_it) else "FAIL"
-        table.add_row(
-            attack,
-            of_it[0]["observer"],
-            f"{refused} of {len(of_it)} refused",
-            "",
-            f"[{colour[answer]}]{answer}[/]",
-        )
+    tried = [line for line in audit.judgements if not line.metric and line.verdict]
+    for attack in dict.fromkeys(line.attack for line in tried):
+        of_it = [line for line in tried if line.attack == attack]
+        refused = sum(line.verdict is Verdict.PASS for line in of_it)
+        told = f"{refused} of {len(of_it)} refused"
+        answer = gravest(line.verdict for line in of_it)
+        table.add_row(attack, of_it[0].observer, told, "", _coloured(answer))
     console.print(table)
     if rest := len(lines) - len(shown):
         console.print(f"[dim]{rest} more lines in audit.json: secondary attacks that decide "
                       "nothing, and what does not apply[/]")  # fmt: skip
     for line in tried:
-        if line["verdict"] == "FAIL":
-            told = f"{line['attack']}: {line['method']}"
+        if line.verdict is Verdict.FAIL:
+            told = f"{line.attack}: {line.title}"
             console.print(f"[bold red]not refused:[/] {told}", highlight=False)
-    for control in audit["controls"]:
-        if not control["met"]:
-            console.print(f"[magenta]control off its gate:[/] {control['reason']}")
+    for control in audit.controls:
+        if not control.met:
+            console.print(f"[magenta]control off its gate:[/] {control.reason}")
     for line in shown:
-        if line["verdict"] == "INCONCLUSIVE":
-            who = line["observer"] or "nobody"
-            console.print(
-                f"[yellow]open:[/] {_title(line)}, {who}: {line['reason']}", highlight=False
-            )
-    console.print(
-        f"[{colour[verdict]}]{verdict}[/] by the policy {policy['name']} ({policy['set_by']})"
-    )
+        if line.verdict is Verdict.INCONCLUSIVE:
+            who = line.observer or "nobody"
+            console.print(f"[yellow]open:[/] {_title(line)}, {who}: {line.reason}", highlight=False)
+    policy = audit.policy
+    console.print(f"{_coloured(audit.verdict)} by the policy {policy.name} ({policy.set_by})")
 
 
-def _matters(line: dict[str, Any]) -> bool:
+def _coloured(verdict: Verdict | None) -> str:
+    return f"[{COLOURS[verdict]}]{verdict}[/]" if verdict else "[dim]reported[/]"
+
+
+def _matters(line: Judgement) -> bool:
     """Whether a line decides the verdict, or shows a worst case."""
-    return bool(line["decides"] or (line["value"] is not None and _is_worst(line)))
+    return line.decides or (line.value is not None and _is_worst(line))
 
 
-def _is_worst(line: dict[str, Any]) -> bool:
-    return bool(line["scene"] == "worst case")
+def _is_worst(line: Judgement) -> bool:
+    return line.scene == "worst case"
 
 
-def _title(line: dict[str, Any]) -> str:
+def _title(line: Judgement) -> str:
     """Family, method and, where there are several, the metric: "membership: lira, auc"."""
-    parts = dict.fromkeys((line["method"], line["metric"]))
-    said = [part for part in parts if part not in ("", "identification", line["attack"])]
-    return ": ".join(filter(None, (line["attack"], ", ".join(said))))
+    said = (part for part in (line.method, line.metric) if part not in (line.attack, *UNSAID))
+    return ": ".join(filter(None, (line.attack, ", ".join(said))))
+
+
+def _figures(line: Judgement) -> str:
+    """The figure with its limits; a lower bound on epsilon is rounded down."""
+    if line.value is None:
+        return ""
+    if line.interval is None:
+        return _figure(line.value)
+    low, high = line.interval
+    if high is None:
+        return f"{at_least(line.value)} (at least)"
+    return f"{_figure(line.value)} ({_figure(low)}-{_figure(high)})"
+
+
+def _threshold(line: Judgement) -> str:
+    """The most it may be; a claimed epsilon is rounded up."""
+    if line.of_epsilon and line.threshold is not None:
+        return at_most(line.threshold)
+    return _figure(line.threshold)
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
-
-
-def _limits(interval: list[float | None] | None) -> str:
-    if interval is None:
-        return ""
-    low, high = interval
-    return f"({_figure(low)}-{_figure(high)})" if high is not None else "(at least)"

@@ -15,7 +15,7 @@ from securefed.privacy.accounting import at_most
 from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import HospitalSummary, Summary
-from securefed.run import Run
+from securefed.run_directory import Run
 
 EPILOG = """\b
 Examples:

@@ -7,7 +7,7 @@ from pathlib import Path
 from securefed.auditing.choices import Effort
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited
-from securefed.run import Run
+from securefed.run_directory import Run
 
 Tell = Callable[[str, float], None]  # what is being done, and the finished share
 
@@ -18,13 +18,12 @@ def make_audit(run: Run, effort: Effort, tell: Tell) -> AuditFile:
     Raises:
         KeyboardInterrupt: Ctrl-C; the run keeps the part that was finished.
     """
-    from securefed.auditing.audit import audit_run
+    from securefed.auditing.audit import audit
 
-    audit_run(run.path, effort=effort, report=tell)
-    audit = AuditFile.read(run.path)
-    if audit.interrupted:  # the comparison stops as well
+    file = audit(run, effort=effort, report=tell)
+    if file.interrupted:  # the comparison stops as well
         raise KeyboardInterrupt
-    return audit
+    return file
 
 
 def audited(path: Path, effort: Effort) -> Audited:

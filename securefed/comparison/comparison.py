@@ -43,7 +43,7 @@ from securefed.errors import ConfigurationError
 from securefed.model.sharing import flatten, shared_names
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited, CompareFile, Cost, Same
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
 from securefed.wire.description import initial_network
 

@@ -29,7 +29,7 @@ from securefed.record import model_file
 from securefed.record.comparison import TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
 from securefed.record.run_file import RunFile
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
 from securefed.simulation.simulation import Simulation

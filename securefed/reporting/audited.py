@@ -4,7 +4,7 @@ from securefed.errors import RunError
 from securefed.record.audit import CHECKED, AuditFile
 from securefed.reporting.facts import Audit, Family, Picture
 from securefed.reporting.words import figure, limits
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.verdict import Verdict, gravity
 
 

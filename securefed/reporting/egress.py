@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from securefed.record.metrics import ClientLine
 from securefed.record.recording import INDEX, sightings
 from securefed.reporting.facts import Egress, Flow
-from securefed.run import Run
+from securefed.run_directory import Run
 
 STAGES = {
     "advertise": "fresh public keys for this round, signed",

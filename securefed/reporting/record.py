@@ -40,7 +40,7 @@ from securefed.reporting.ledgers import read_ledgers
 from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import sights
-from securefed.run import ComparedRuns, Run
+from securefed.run_directory import ComparedRuns, Run
 from securefed.settings_file import dotted
 
 # run.json and ledger compute the same history; different machines may round differently.

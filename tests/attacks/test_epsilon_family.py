@@ -25,10 +25,10 @@ from attacks.epsilon.scores import log_ratio, score_laws
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
 from attacks.findings import LowerBound
-from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Canaries, Hospital, Subject, Training
 from attacks.verdicts import gate_complaint, judge
+from securefed.auditing.policy import read_policy
 from securefed.config import Settings
 from securefed.exposure import Exposure, RoundView
 from securefed.model.strategies.fedadam import FedAdam
@@ -282,7 +282,7 @@ def test_half_the_noise_is_caught_though_the_ledger_claims_all_of_it(halved):
     assert bound.claim == pytest.approx(4.0, abs=0.02)
     assert bound.power > 0.8
     assert bound.value > bound.claim
-    verdict = judge(result.findings, checked().controls, load_policy())
+    verdict = judge(result.findings, checked().controls, read_policy())
     assert verdict.verdict is Verdict.FAIL
 
 
@@ -291,7 +291,7 @@ def test_its_honest_twin_is_not_contradicted_and_still_visible(honest):
     bound = bound_of(result)
     assert 0.5 < bound.value < bound.claim
     assert bound.power > 0.8
-    verdict = judge(result.findings, checked().controls, load_policy())
+    verdict = judge(result.findings, checked().controls, read_policy())
     (line,) = [j for j in verdict.judgements if j.attack == "epsilon"]
     assert line.verdict is Verdict.PASS
 
@@ -378,7 +378,7 @@ def checked():
 
 
 def test_the_controls_meet_their_gates_and_the_positive_one_succeeds():
-    policy, found = load_policy(), checked().controls
+    policy, found = read_policy(), checked().controls
     gates = [gate for gate in policy.gates if gate.attack == "epsilon"]
     assert len(gates) >= 3
     assert not [c for c in (gate_complaint(gate, found) for gate in gates) if c]

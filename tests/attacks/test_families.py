@@ -16,10 +16,11 @@ import pytest
 from attacks.families import FAMILIES, family
 from attacks.family import Case, Family
 from attacks.findings import Check, Control, Finding, LowerBound
-from attacks.policy import Policy, load_policy
+from attacks.policy import Policy
 from attacks.result import AttackResult, Effort, Progress
 from attacks.statistics.intervals import Proportion
 from attacks.suite import Done, conclude, steps
+from securefed.auditing.policy import read_policy
 from securefed.auditing.record import audit_lines
 from securefed.exposure import Exposure, Observer, RoundView
 from securefed.record.audit import AuditFile
@@ -135,7 +136,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def policy(at_most: float = 0.1) -> Policy:
     """The default policy, with what it says of the new family alone."""
     gate: dict[str, Any] = {"attack": NAME, "metric": "share", "reason": "a test"}
-    content = load_policy().model_dump(by_alias=True)
+    content = read_policy().model_dump(by_alias=True)
     return Policy.model_validate(
         content
         | {

@@ -19,9 +19,9 @@ from attacks.inversion.gradient_inversion import (
 )
 from attacks.inversion.local_updates import LocalSteps, Presence, trained_names, updates_of
 from attacks.inversion.reference_lenet import ReferenceLeNet, gradients_of, smooth_picture
-from attacks.policy import load_policy
 from attacks.result import Effort
 from attacks.verdicts import gate_complaint
+from securefed.auditing.policy import read_policy
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.sharing import shared_names
 
@@ -131,7 +131,7 @@ def test_progress_ends_at_one_and_never_falls() -> None:
 @pytest.mark.parametrize("seed", [3, 8])  # two of the least favourable of 0 to 15
 def test_the_controls_meet_the_policys_gates(seed: int) -> None:
     result = controls(Effort.QUICK, seed, lambda share: None)
-    gates = [gate for gate in load_policy().gates if gate.attack == "inversion"]
+    gates = [gate for gate in read_policy().gates if gate.attack == "inversion"]
     assert len(gates) == 4
     assert [gate_complaint(gate, result.controls) for gate in gates] == [None] * 4
     assert result.details[PLAIN][0]["label_right"] == 1.0

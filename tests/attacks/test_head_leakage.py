@@ -23,10 +23,10 @@ from attacks.head.features import (
 )
 from attacks.head.matching import build_filter
 from attacks.head.updates import PLAIN, Mechanism, client_update
-from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
 from attacks.verdicts import gate_complaint
+from securefed.auditing.policy import read_policy
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.exposure import Exposure, RoundView
 from securefed.model.encoding import tokens_of
@@ -383,7 +383,7 @@ def test_too_few_held_out_patients_leave_a_gap_not_a_pass(subject: Subject):
 
 
 def test_the_controls_meet_the_gates_of_the_default_policy():
-    gates = [gate for gate in load_policy().gates if gate.attack == "head leakage"]
+    gates = [gate for gate in read_policy().gates if gate.attack == "head leakage"]
     assert {gate.control for gate in gates} == {POSITIVE, NULL}
     found = controls(Effort.QUICK, 0, lambda share: None).controls
     assert [gate_complaint(gate, found) for gate in gates] == [None, None]
@@ -399,7 +399,7 @@ def test_the_positive_control_falls_off_its_gate_when_the_update_is_noise(
 
     monkeypatch.setattr("attacks.head.controls.client_update", noise)
     found = controls(Effort.QUICK, 0, lambda share: None).controls
-    (gate,) = [gate for gate in load_policy().gates if gate.control == POSITIVE]
+    (gate,) = [gate for gate in read_policy().gates if gate.control == POSITIVE]
     assert gate_complaint(gate, found)
 
 

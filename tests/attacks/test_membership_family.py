@@ -18,10 +18,10 @@ from attacks.membership.shadow_models import (
     replay_plan,
     train,
 )
-from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
+from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, RoundView
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import shared_names
@@ -36,7 +36,7 @@ def controls() -> AttackResult:
 
 
 def test_controls_meet_every_gate_of_the_default_policy(controls: AttackResult) -> None:
-    gates = [gate for gate in load_policy().gates if gate.attack == "membership"]
+    gates = [gate for gate in read_policy().gates if gate.attack == "membership"]
     assert len(gates) == 4
     assert [gate_complaint(gate, controls.controls) for gate in gates] == [None] * 4
 

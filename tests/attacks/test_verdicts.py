@@ -11,12 +11,13 @@ from attacks.epsilon.attack import finding
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.errors import InvalidScores
 from attacks.findings import Check, Control, Finding
-from attacks.policy import Policy, load_policy
+from attacks.policy import Policy
 from attacks.statistics.intervals import Interval, Proportion, Resampled
 from attacks.verdicts import judge
+from securefed.auditing.policy import read_policy
 from securefed.verdict import Verdict
 
-POLICY = load_policy()
+POLICY = read_policy()
 AUC = ("membership", "auc", "as configured")  # at most 0.60
 
 

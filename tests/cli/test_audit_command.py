@@ -11,16 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from rich.console import Console
 
-from attacks.errors import PolicyError
 from attacks.inversion import family as inversion
-from securefed.auditing.audit import OBSERVERS, audit_run
+from securefed.auditing import audit as auditing
 from securefed.cli.audit import show
 from securefed.config import Settings
-from securefed.errors import RunError
+from securefed.errors import ConfigurationError, RunError
+from securefed.exposure import OBSERVERS
+from securefed.record.audit import AuditFile
+from securefed.run_directory import Run
 from securefed.simulation.execution import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +46,12 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def audit_of(path: Path, **options: Any) -> dict[str, Any]:
+    """An audit of a run, as audit.json holds it."""
+    content: dict[str, Any] = json.loads(auditing.audit(Run.open(path), **options).encode())
+    return content
 
 
 def made(path: Path, name: str, **changes: Any) -> Path:
@@ -69,7 +78,7 @@ def audited(runs: Path) -> Audited:
 
     def of(name: str) -> dict[str, Any]:
         if name not in known:
-            known[name] = audit_run(
+            known[name] = audit_of(
                 runs / name, effort="quick", attacks=("head leakage", "epsilon", "malicious server")
             )
         return known[name]
@@ -157,7 +166,7 @@ def test_a_client_refuses_what_a_malicious_server_tries(audited: Audited):
 
 
 def test_the_same_run_and_effort_give_the_same_findings(runs: Path, audited: Audited):
-    again = audit_run(
+    again = audit_of(
         runs / "dp+secure",
         effort="quick",
         observers=("server", "coalition"),
@@ -217,7 +226,7 @@ def test_a_whole_audit_as_typed_with_a_policy_that_judges_the_worst_case(runs: P
 def test_what_it_shows_fits_a_terminal_and_names_the_verdict(audited: Audited):
     for name in CONFIGURATIONS:
         console = Console(width=80, record=True, file=io.StringIO())
-        show(audited(name), console)
+        show(msgspec.convert(audited(name), AuditFile), console)
         text = console.export_text()
         assert f"{name} run, quick audit" in text
         assert "worst case" in text
@@ -235,7 +244,7 @@ def test_ctrl_c_keeps_what_was_finished(runs: Path, tmp_path: Path, monkeypatch)
         time.sleep(60)  # the signal may arrive a little later, but not this much
 
     monkeypatch.setattr(inversion, "controls", interrupted)
-    audit = audit_run(
+    audit = audit_of(
         runs / "secure",
         effort="quick",
         observers=("server",),
@@ -259,15 +268,32 @@ def test_no_run_a_policy_that_is_none_and_patients_that_changed_are_refused(
     runs: Path, tmp_path: Path
 ):
     with pytest.raises(RunError, match="nowhere"):
-        audit_run(tmp_path / "nowhere")
-    with pytest.raises(PolicyError, match="cannot read the policy"):
-        audit_run(runs / "plain", policy=tmp_path / "none.yaml")
+        audit_of(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"cannot read .*none\.yaml"):
+        audit_of(runs / "plain", policy=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"effort": "lazy"}, "no effort 'lazy'"),
+        ({"observers": ("neighbour",)}, "no observer 'neighbour'"),
+        ({"observers": ()}, "at least one observer"),
+        ({"attacks": ("astrology",)}, "no attack 'astrology'"),
+    ],
+)
+def test_what_no_audit_can_do_is_refused_with_what_it_can(
+    runs: Path, asked: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        audit_of(runs / "plain", **asked)
+    assert "choose of: " in str(refused.value.hint)
 
 
 def test_a_run_that_recorded_nothing_cannot_be_audited(tmp_path: Path):
     run = made(tmp_path / "silent", "secure", exposures={"record": False}, canaries={"count": 0})
     with pytest.raises(RunError, match="record"):
-        audit_run(run)
+        audit_of(run)
 
 
 def test_contradicting_options_are_refused_in_one_line(runs: Path):

@@ -22,7 +22,9 @@ from rich.console import Console
 from securefed.cli.app import cli
 from securefed.cli.compare_tables import tables
 from securefed.errors import ConfigurationError, Interrupted, RunError
+from securefed.record.audit import AuditFile
 from securefed.record.comparison import CompareFile
+from securefed.run_directory import Run
 
 SETTINGS = {
     "data": {"phantom": {"patients": 8, "test_patients": 6}},
@@ -108,17 +110,15 @@ def fake_audit(
     """Puts a stand-in in the place of the audit; returns what it was asked."""
     asked: list[tuple[str, str]] = []
 
-    def audit_run(
-        directory: Path, *, effort: str, report: Callable[[str, float], None]
-    ) -> dict[str, Any]:
-        asked.append((directory.name, effort))
+    def audit(run: Run, *, effort: str, report: Callable[[str, float], None]) -> AuditFile:
+        asked.append((run.path.name, effort))
         report("attacking", 0.5)
-        found = answer(directory)
-        (directory / "audit.json").write_text(json.dumps(found))
-        return found
+        file = msgspec.convert(answer(run.path), AuditFile)
+        file.write(run.path)
+        return file
 
     module = types.ModuleType("securefed.auditing.audit")
-    vars(module)["audit_run"] = audit_run
+    vars(module)["audit"] = audit
     monkeypatch.setitem(sys.modules, "securefed.auditing.audit", module)
     return asked
 

@@ -37,7 +37,7 @@ from securefed.model.scores import metrics
 from securefed.record import recording
 from securefed.record.audit import AuditFile, Judgement, Policy
 from securefed.record.run_file import RunFile
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.settings_file import dotted
 from securefed.simulation.patients import load_data
 from securefed.verdict import Verdict
@@ -532,10 +532,10 @@ def test_an_audit_is_made_once_per_effort_and_again_if_its_file_changed(
 def test_an_audit_that_was_stopped_stops_the_comparison(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def audit_run(directory: Path, *, effort: str, report: object) -> None:
-        audit_file(Verdict.PASS, interrupted=True).write(directory)
+    def audit(run: Run, *, effort: str, report: object) -> AuditFile:
+        return audit_file(Verdict.PASS, interrupted=True)
 
-    monkeypatch.setattr("securefed.auditing.audit.audit_run", audit_run)
+    monkeypatch.setattr("securefed.auditing.audit.audit", audit)
     run = Run.open(copied / "seed-0" / "plain")
     with pytest.raises(KeyboardInterrupt):
         make_audit(run, "quick", lambda text, share: None)

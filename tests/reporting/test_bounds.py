@@ -18,7 +18,7 @@ from securefed.reporting import charts, words
 from securefed.reporting.compared import comparison_facts
 from securefed.reporting.facts import Report
 from securefed.reporting.page import page
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]

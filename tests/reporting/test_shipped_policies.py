@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from attacks.policy import Policy, load_policy
+from attacks.policy import Policy
+from securefed.auditing.policy import read_policy
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "policies"
 FILES = sorted(FOLDER.glob("*.yaml"))
-DEFAULT = load_policy()
+DEFAULT = read_policy()
 
 
 def limits(policy: Policy) -> dict[tuple[str, str, str], float]:
@@ -26,7 +27,7 @@ def test_there_are_a_stricter_and_a_laxer_policy() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_policy_loads_names_itself_and_who_set_it(path: Path) -> None:
-    policy = load_policy(path)
+    policy = read_policy(path)
     assert policy.name == path.stem
     assert policy.set_by
     assert policy.primary == DEFAULT.primary
@@ -35,11 +36,11 @@ def test_a_policy_loads_names_itself_and_who_set_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_policy_softens_the_gates_that_make_an_answer_count(path: Path) -> None:
-    assert load_policy(path).gates == DEFAULT.gates
+    assert read_policy(path).gates == DEFAULT.gates
 
 
 def test_strict_and_research_lie_on_their_sides_of_the_default() -> None:
-    strict, research = (load_policy(FOLDER / f"{name}.yaml") for name in ("strict", "research"))
+    strict, research = (read_policy(FOLDER / f"{name}.yaml") for name in ("strict", "research"))
     for key, limit in limits(DEFAULT).items():
         assert limits(strict)[key] <= limit <= limits(research)[key]
         # What every policy only reports has no sides.

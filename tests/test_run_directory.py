@@ -14,7 +14,7 @@ from securefed.errors import RunError
 from securefed.record import json_file
 from securefed.record.audit import AuditFile, Policy
 from securefed.reporting.record import report_on
-from securefed.run import Run
+from securefed.run_directory import Run
 from securefed.verdict import Verdict
 
 TINY: dict[str, Any] = {

@@ -1,12 +1,15 @@
 """A policy is data: read strictly, refused with the place, and never without controls."""
 
+import re
+
 import pytest
 import yaml
 
-from attacks.errors import PolicyError
-from attacks.policy import load_policy
+from attacks.policy import DEFAULT as DEFAULT_FILE
+from securefed.auditing.policy import read_policy
+from securefed.errors import ConfigurationError
 
-DEFAULT = load_policy()
+DEFAULT = read_policy()
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def changed(tmp_path):
         change(content)
         path = tmp_path / "policy.yaml"
         path.write_text(yaml.safe_dump(content))
-        return load_policy(path)
+        return read_policy(path)
 
     return load
 
@@ -92,6 +95,8 @@ def drop_gates(attack, kind):
         (set_path("confidence", value="0.95"), "confidence: Input should be a valid number"),
         (set_path("schema", value=2), "schema: Input should be 1"),
         (set_path("thresholds", 0, "at_most", value=float("nan")), "thresholds.0.at_most"),
+        (set_path("thresholds", 0, "attack", value="astrology"), "attack: .*no attack family"),
+        (set_path("astrology", value={"minimum_power": 0.5}), "astrology: .*no attack family"),
         (set_path("thresholds", 0, "reason", value=""), "thresholds.0.reason"),
         (set_path("thresholds", 0, "scene", value="easy"), "thresholds.0.scene"),
         (set_path("gates", 0, "at_most", value=3.0), "gates.0: .*exactly one of"),
@@ -106,7 +111,7 @@ def drop_gates(attack, kind):
     ],
 )
 def test_a_wrong_policy_is_refused_with_the_place(changed, change, message):
-    with pytest.raises(PolicyError, match=message) as refusal:
+    with pytest.raises(ConfigurationError, match=message) as refusal:
         changed(change)
     assert refusal.value.exit_code == 2
     assert refusal.value.hint
@@ -115,36 +120,43 @@ def test_a_wrong_policy_is_refused_with_the_place(changed, change, message):
 def test_every_threshold_and_gate_must_say_why(changed):
     for part, count in (("thresholds", len(DEFAULT.thresholds)), ("gates", len(DEFAULT.gates))):
         for i in range(count):
-            with pytest.raises(PolicyError, match="reason: Field required"):
+            with pytest.raises(ConfigurationError, match="reason: Field required"):
                 changed(lambda content, part=part, i=i: content[part][i].pop("reason"))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("schema: 1\nname: a\nname: b\n", "'name' is given twice, line 3"),
-        ("a: [1, 2", "not YAML"),
-        ("? [1, 2]\n: 3\n", "not YAML"),
-        ("a: !!python/object/apply:os.getcwd []", "not YAML"),
-        ("[" * 1200, "not YAML"),
-        ("", "valid dictionary"),
-        ("- 1", "valid dictionary"),
+        ("schema: 1\nname: a\nname: b\n", "the key name stands there twice.*line 3"),
+        ("a: [1, 2", "not valid YAML"),
+        ("? [1, 2]\n: 3\n", "not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("[" * 1200, "not valid YAML"),
+        ("", "Field required"),
+        ("- 1", "must hold keys and values"),
     ],
 )
 def test_what_is_no_policy_at_all_is_refused(tmp_path, text, message):
     path = tmp_path / "policy.yaml"
     path.write_text(text)
-    with pytest.raises(PolicyError, match=message):
-        load_policy(path)
+    with pytest.raises(ConfigurationError, match=message):
+        read_policy(path)
 
 
 def test_a_missing_or_huge_file_is_refused(tmp_path):
-    with pytest.raises(PolicyError, match="cannot read the policy"):
-        load_policy(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        read_policy(tmp_path / "none.yaml")
     path = tmp_path / "huge.yaml"
-    path.write_bytes(b"#" * (1 << 17))
-    with pytest.raises(PolicyError, match="131072 bytes"):
-        load_policy(path)
+    path.write_bytes(b"#" * (2 << 20))
+    with pytest.raises(ConfigurationError, match="larger than"):
+        read_policy(path)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("0.001", 1e-3), ("1", 1.0)])
+def test_a_threshold_is_a_number_however_it_is_written(tmp_path, text, value):
+    path = tmp_path / "policy.yaml"
+    path.write_text(re.sub("at_most: 0.60", f"at_most: {text}", DEFAULT_FILE.read_text()))
+    assert read_policy(path).threshold("membership", "auc", "as configured").at_most == value
 
 
 def test_what_the_policy_does_not_name_has_no_threshold():
