@@ -88,8 +88,8 @@ def resume(directory: str | Path, *, progress: bool = False) -> Run:
     """
     from securefed.simulation import execution  # imports torch
 
-    path = Path(directory)
-    return _to_its_end(path, partial(execution.resume, path), progress=progress)
+    begun = Run.open(Path(directory))
+    return _to_its_end(begun.path, partial(execution.resume, begun), progress=progress)
 
 
 def load(directory: str | Path) -> Run:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import securefed
 from securefed.errors import RunError
+from securefed.model.sharing import flatten
 from securefed.record import json_file
 from securefed.record.audit import AuditFile, Policy
 from securefed.reporting.record import report_on
@@ -145,3 +147,32 @@ def test_a_report_reads_each_file_of_a_run_once(
     report_on(Run.open(path), [])
     assert set(reads) >= {"run.json", "summary.json", "metrics.jsonl", "audit.json"}
     assert set(reads.values()) == {1}
+
+
+def test_the_released_network_is_the_callers_own_copy_of_what_the_file_holds(path: Path) -> None:
+    run = securefed.open_run(path)
+    network, released = run.network(), run.observers().outsider().released
+    shared = dict(network.named_parameters())
+    assert flatten(shared, run.job.shared_names).tobytes() == released.tobytes()
+    with torch.no_grad():
+        next(iter(network.parameters())).add_(1.0)
+    again = dict(run.network().named_parameters())
+    assert flatten(again, run.job.shared_names).tobytes() == released.tobytes()
+
+
+def test_observers_are_derived_once_and_the_settings_are_the_runs_own(path: Path) -> None:
+    run = securefed.open_run(path)
+    assert run.observers() is run.observers()
+    assert [view.number for view in run.observers().server().rounds] == [1, 2]
+    assert run.settings == securefed.settings(TINY)
+
+
+def test_weights_of_another_network_are_refused_by_name(path: Path) -> None:
+    wider = {**TINY, "model": {"image_size": 32, "head_width": 3}}
+    edit(path / "run.json", lambda about: about.update(settings=_plain(wider)))
+    with pytest.raises(RunError, match=r"model\.safetensors does not fit the run's settings"):
+        securefed.open_run(path).network()
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return securefed.settings(values).model_dump(mode="json")

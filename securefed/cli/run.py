@@ -1,5 +1,6 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -108,8 +109,14 @@ def _run(settings: Settings | None, path: Path, console: Console) -> Run:
     # Imported here: torch takes two seconds, and --help does not need it.
     from securefed.simulation import execution
 
-    used = settings or Run.open(path).settings
-    _announce(used, console)
+    work: Callable[..., object]
+    if settings:
+        work = partial(execution.execute, settings, path)
+        _announce(settings, console)
+    else:
+        begun = Run.open(path)
+        work = partial(execution.resume, begun)
+        _announce(begun.settings, console)
     with Bar(console) as bar:
         rounds = Rounds(bar)
 
@@ -118,9 +125,7 @@ def _run(settings: Settings | None, path: Path, console: Console) -> Run:
             if line.loss is not None or line.dropped or line.aborted:
                 bar.line(_round_text(line))
 
-        work = partial(execution.execute, settings) if settings else execution.resume
         work(
-            path,
             say=rounds.say,
             on_open=rounds.open,
             on_round=on_round,

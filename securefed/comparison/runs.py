@@ -96,9 +96,10 @@ def _train(
         for text in simulation.notes:
             note(text)
 
-    work = execution.resume if state is State.UNFINISHED else partial(execution.execute, settings)
+    work: Callable[..., object] = partial(execution.execute, settings, path)
+    if state is State.UNFINISHED:
+        work = partial(execution.resume, Run.open(path))
     work(
-        path,
         data=data,
         on_open=tell,
         on_round=lambda line: share(line.round / settings.federation.rounds),

@@ -14,19 +14,16 @@ Everything is written whole and then renamed, so a crash leaves the old or the n
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 
-from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.files import write_atomically
 
@@ -34,7 +31,7 @@ SCHEMA = 1
 
 
 class RunDirectory:
-    """Paths and atomic writes of one run."""
+    """The folders of a run that is being written; `Run` reads one (securefed.run_directory)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,19 +54,6 @@ class RunDirectory:
             raise RunError(f"cannot make {path}: {error.strerror}") from None
         return cls(path)
 
-    @classmethod
-    def open(cls, path: Path) -> "RunDirectory":
-        """An existing run.
-
-        Raises:
-            RunError: there is no run in it.
-        """
-        if not (path / "run.json").is_file():
-            raise RunError(
-                f"{path} holds no run (no run.json)", hint="give the directory that --out named"
-            )
-        return cls(path)
-
     def hospital(self, name: str) -> Path:
         """The folder that stays in hospital `name`."""
         folder = self.path / "hospitals" / name
@@ -79,40 +63,6 @@ class RunDirectory:
     @property
     def exposures(self) -> Path:
         return self.path / "exposures"
-
-    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON object, indented and with sorted keys left as given."""
-        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON object.
-
-        Raises:
-            RunError: missing or not a JSON object.
-        """
-        try:
-            value = json.loads((self.path / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {self.path / name}: {error}") from None
-        if not isinstance(value, dict):
-            raise RunError(f"{self.path / name} does not hold a JSON object")
-        return value
-
-
-def settings_of(directory: Path) -> Settings:
-    """The settings a run was made with.
-
-    Raises:
-        RunError: no run there, or run.json does not hold settings of this version.
-    """
-    recorded = RunDirectory.open(directory).read_json("run.json")
-    try:
-        return Settings.model_validate_json(json.dumps(recorded["settings"]))
-    except (KeyError, TypeError, ValidationError) as error:
-        raise RunError(
-            f"{directory / 'run.json'} does not hold the settings of a run",
-            hint="it is damaged, or another version of securefed wrote it; make the run again",
-        ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:

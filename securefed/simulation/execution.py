@@ -24,6 +24,7 @@ from securefed.record import metrics
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import Summary
+from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
 from securefed.simulation.progress_figure import draw_progress
@@ -71,7 +72,7 @@ def execute(
 
 
 def resume(
-    path: Path,
+    run: Run,
     *,
     data: FederatedData | None = None,
     say: Say = _ignore,
@@ -79,18 +80,17 @@ def resume(
     on_round: OnRound = _ignore,
     stop_on_ctrl_c: bool = False,
 ) -> Summary:
-    """Continue the run in `path` after its last finished round; arguments as for `execute`.
+    """Continue a run after its last finished round; arguments as for `execute`.
 
     A run that is already finished trains nothing and writes its results again.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
-        RunError: there is no run, it is damaged, or its patients have changed.
+        RunError: it is damaged, or its patients have changed.
         Interrupted: by stop_on_ctrl_c; every finished round is on disk.
     """
-    directory = RunDirectory.open(path)
-    with _log_file(path / "hospitals.log"):
-        simulation = opening.resume(directory, say, data=data)
+    with _log_file(run.path / "hospitals.log"):
+        simulation = opening.resume(run, say, data=data)
         return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
 
 

@@ -14,10 +14,10 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
 from securefed.hospital.opening import View, open_hospital
-from securefed.record.directory import RunDirectory, settings_of
+from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
-from securefed.record.run_file import RunFile
+from securefed.run_directory import Run
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
 from securefed.simulation.device import choose_device
@@ -65,21 +65,20 @@ def start(
     return simulation
 
 
-def resume(directory: RunDirectory, say: Say, *, data: FederatedData | None = None) -> Simulation:
-    """Continue the run in `directory` after its last finished round.
+def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulation:
+    """Continue a run after its last finished round.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
         RunError: it is damaged, or its patients have changed.
     """
     started = time.perf_counter()
-    settings = settings_of(directory.path)
+    settings = run.settings
     say("reading patients")
     data = data or load_data(settings)
-    recorded = RunFile.read(directory.path)
-    job = _describe(settings, data, recorded.run)
-    require_same(recorded, about_run(job, data, choose_device(settings.device)))
-    simulation = _open(job, directory, data, say, None, started)
+    job = _describe(settings, data, run.about.run)
+    require_same(run.about, about_run(job, data, choose_device(settings.device)))
+    simulation = _open(job, RunDirectory(run.path), data, say, None, started)
     simulation.restore()
     simulation.fit_to_budget()
     simulation.announce()

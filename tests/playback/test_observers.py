@@ -16,10 +16,10 @@ from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError, RunError
 from securefed.exposure import OBSERVERS, Exposure, Observer
 from securefed.playback import server
-from securefed.playback.observers import Observers
 from securefed.playback.recorded import RecordedRun
 from securefed.record.directory import RunDirectory, read_tensors, save_tensors
 from securefed.reporting.sights import sights
+from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
@@ -97,7 +97,7 @@ def open_truth(
 ) -> Truth:
     """A federation that remembers what its hospitals send; `fails` are (name, round)."""
     if before:
-        simulation = opening.resume(RunDirectory.open(path), lambda text: None, data=patients)
+        simulation = opening.resume(Run.open(path), lambda text: None, data=patients)
     else:
         directory = RunDirectory.create(path)
         simulation = opening.start(wanted, directory, lambda text: None, data=patients)
@@ -144,7 +144,7 @@ def run(
 
 
 def exposure(path: Path, observer: Observer, member: str = "") -> Exposure:
-    return Observers(path).of(observer, member)
+    return Run.open(path).observers().of(observer, member)
 
 
 def means(seen: Exposure) -> dict[int, Vector]:
@@ -642,7 +642,7 @@ def test_the_server_is_played_once_for_all_observers(
         return original(recorded)
 
     monkeypatch.setattr(server, "replay", counted)
-    observers = Observers(secure.path)
+    observers = Run.open(secure.path).observers()
     first = [observers.of(each, NAMES[0]) for each in OBSERVERS]
     assert len(played) == 1
     for observer, seen in zip(OBSERVERS, first, strict=True):
@@ -661,7 +661,7 @@ def test_a_run_that_is_not_finished_or_not_there_is_refused(
     with pytest.raises(RunError, match="holds no run"):
         exposure(tmp_path, "server")
     (copies["secure"] / "run.json").write_text("{}")
-    with pytest.raises(RunError, match="does not describe a run"):
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
         exposure(copies["secure"], "server")
 
 

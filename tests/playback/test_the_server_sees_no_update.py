@@ -27,11 +27,11 @@ from protocols.messages import decode_masked
 from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
-from securefed.playback.observers import Observers
 from securefed.playback.recorded import RecordedRun
 from securefed.playback.server import replay
 from securefed.record.directory import RunDirectory
 from securefed.record.recording import content, sightings
+from securefed.run_directory import Run
 from securefed.simulation.opening import start
 from securefed.simulation.results import write_results
 from securefed.wire.contribution import Contribution, ContributionLayout
@@ -265,7 +265,7 @@ def test_the_search_finds_the_updates_where_each_hospital_keeps_its_own(
 def totals_of(secure: Federation) -> dict[int, Words]:
     """Round -> the sum that the server opened, (P,)."""
     found = {}
-    for number, each in replay(RecordedRun.open(secure.path)).rounds.items():
+    for number, each in replay(RecordedRun(secure.path, Run.open(secure.path).job)).rounds.items():
         assert each.summed is not None
         assert each.summed.words is not None
         found[number] = each.summed.words[: secure.layout.parameters]
@@ -332,8 +332,8 @@ def test_masked_words_do_not_correlate_with_any_update(
 def test_the_exposure_of_the_server_holds_the_sum_only(
     secure: Federation, plain: Federation
 ) -> None:
-    assert Observers(plain.path).server().sees_updates
-    seen = Observers(secure.path).server()
+    assert Run.open(plain.path).observers().server().sees_updates
+    seen = Run.open(secure.path).observers().server()
     assert not seen.sees_updates
     values = [view.mean for view in seen.rounds] + [view.shared for view in seen.rounds]
     assert all(value is not None for value in values)

@@ -19,10 +19,10 @@ from securefed.auditing.subject import subject_of
 from securefed.config import Settings
 from securefed.model.strategies import STRATEGIES
 from securefed.model.strategies.strategy import Hyperparameters, MeanEstimate, State, Values
-from securefed.playback.observers import Observers
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.execution import execute
 from securefed.training.mechanism import MECHANISMS, OwnNoise
@@ -80,9 +80,9 @@ def test_a_new_strategy_runs_resumes_and_is_understood_by_every_observer(tmp_pat
     execute(wanted, tmp_path / "whole")
     first = opening.start(wanted, RunDirectory.create(tmp_path / "run"), lambda text: None)
     next(iter(first.rounds()))
-    second = opening.resume(RunDirectory.open(tmp_path / "run"), lambda text: None)
+    second = opening.resume(Run.open(tmp_path / "run"), lambda text: None)
     assert [record.round for record, _ in second.rounds()] == [2, 3, 4]
-    observers = Observers(tmp_path / "whole")
+    observers = Run.open(tmp_path / "whole").observers()
     server, peer = observers.server(), observers.peer("hospital-2")
     assert [view.number for view in server.rounds] == [1, 2, 3, 4]
     for ours, theirs in zip(server.rounds, peer.rounds, strict=True):
@@ -101,10 +101,10 @@ def test_shadow_models_take_the_steps_of_a_new_strategy(tmp_path: Path) -> None:
     """With everybody in every step there is no chance in it: one shadow ends where the run does."""
     everybody = {"batch_size": 10, "max_slices": 4}
     execute(settings(federation={"strategy": "momentum"}, training=everybody), tmp_path / "run")
-    subject = subject_of(tmp_path / "run")
+    subject = subject_of(Run.open(tmp_path / "run"))
     plan, pool = replay_plan(subject), pool_of(subject.network, subject)
     (shadow,) = replay(plan, pool, pool.is_member[None], [1], lambda: None)
-    released = Observers(tmp_path / "run").outsider().released
+    released = Run.open(tmp_path / "run").observers().outsider().released
     moved = np.abs(released - plan.initial[plan.shared].numpy()).max()
     assert np.abs(shadow[plan.shared].numpy() - released).max() < 0.01 * moved
 
@@ -132,7 +132,7 @@ def test_a_new_mechanism_is_paid_masked_and_decoded(
     (spent,) = {(event.noise_multiplier, event.steps) for event in _history(tmp_path / "quiet")}
     (before,) = {(event.noise_multiplier, event.steps) for event in _history(tmp_path / "usual")}
     assert spent == (2 * before[0], before[1])
-    rounds = Observers(tmp_path / "quiet").server().rounds
+    rounds = Run.open(tmp_path / "quiet").observers().server().rounds
     assert [view.mean is not None for view in rounds] == [True] * 4
 
 

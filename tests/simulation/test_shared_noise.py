@@ -25,6 +25,7 @@ from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
 from securefed.record import recording as adversary
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.server.opening import open_server
 from securefed.simulation import opening
 from securefed.simulation.in_process import InProcessTransport
@@ -75,7 +76,7 @@ def start(
     wanted: Settings, path: Path, patients: FederatedData, *, resume: bool = False
 ) -> Simulation:
     if resume:
-        return opening.resume(RunDirectory.open(path), lambda text: None, data=patients)
+        return opening.resume(Run.open(path), lambda text: None, data=patients)
     return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
 
 

@@ -19,6 +19,7 @@ from securefed.privacy.ledger import Ledger
 from securefed.record import metrics
 from securefed.record import recording as adversary
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.server.rounds import RoundRecord
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
@@ -58,7 +59,7 @@ def start(
     wanted: Settings, path: Path, patients: FederatedData | None, *, resume: bool = False
 ) -> Simulation:
     if resume:
-        return opening.resume(RunDirectory.open(path), lambda text: None, data=patients)
+        return opening.resume(Run.open(path), lambda text: None, data=patients)
     return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
 
 

@@ -17,6 +17,7 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
@@ -262,7 +263,7 @@ def patients() -> FederatedData:
 
 def start(wanted: Settings, path: Path, data: FederatedData, *, resume: bool = False) -> Simulation:
     if resume:
-        return opening.resume(RunDirectory.open(path), lambda text: None, data=data)
+        return opening.resume(Run.open(path), lambda text: None, data=data)
     return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=data)
 
 
