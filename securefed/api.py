@@ -1,15 +1,16 @@
-"""SecureFed from Python: what `securefed run` and `securefed budget` do, with runs as values.
+"""SecureFed from Python: what `securefed run`, `audit` and `budget` do, with runs as values.
 
     import securefed
 
     run = securefed.run({"federation": {"rounds": 20}, "privacy": {"epsilon": 4.0}})
     run.summary.auc, run.guarantee
     run.to_pandas()
+    securefed.audit(run, effort="quick").verdict
 
 The names are also those of the package (`securefed.run`); torch is imported by the first run, not
 by `import securefed`. Errors are `securefed.errors`, with a message and a `hint`.
 
-Not covered: audits and reports, which are commands.
+Not covered: comparisons and reports, which are commands.
 """
 
 import threading
@@ -20,9 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from securefed.auditing.choices import ATTACKS, Effort
 from securefed.config import Settings
 from securefed.config import load as load_settings
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, Interrupted
+from securefed.exposure import OBSERVERS, Observer
+from securefed.record.audit import AuditFile
 from securefed.record.run import Run
 from securefed.settings_file import dotted
 
@@ -104,6 +108,56 @@ def open_run(directory: str | Path) -> Run:
         RunError: there is none, or its run.json is damaged.
     """
     return Run.open(Path(directory))
+
+
+def audit(
+    run: Run | str | Path,
+    *,
+    effort: Effort = "default",
+    observers: Sequence[Observer] = OBSERVERS,
+    attacks: Sequence[str] = ATTACKS,
+    policy: str | Path | None = None,
+    progress: bool = False,
+) -> AuditFile:
+    """Attack a finished run with what each observer saw of it, as `securefed audit` does.
+
+    A verdict of FAIL is an answer, not an error. A `Run` that was opened before keeps the audit
+    that it has read.
+
+    Args:
+        run: the run, or its directory.
+        effort: "quick" takes two minutes, "thorough" up to an hour.
+        observers, attacks: who attacks, and with which families; all of them.
+        policy: YAML file with thresholds and gates; None: the built-in one.
+        progress: show a bar.
+
+    Raises:
+        RunError: not finished, nothing recorded, or its patients have changed.
+        ConfigurationError: the policy cannot be used, or there is no such observer or attack.
+        Interrupted: Ctrl-C; what was finished is judged and stands in audit.json.
+    """
+    from rich.console import Console
+
+    from securefed.auditing import audit as auditing  # the attacks import torch
+    from securefed.progress import Bar
+
+    opened = run if isinstance(run, Run) else open_run(run)
+    with Bar(Console(stderr=True, quiet=not progress), kept=True) as bar:
+        bar.say("reading the run")
+        file = auditing.audit(
+            opened,
+            effort=effort,
+            observers=observers,
+            attacks=attacks,
+            policy=None if policy is None else Path(policy),
+            report=lambda text, share: bar.reach(share, text),
+        )
+    if file.interrupted:
+        raise Interrupted(
+            f"stopped; what was finished is in {opened.path / AuditFile.NAME}",
+            hint="attacks=... and observers=... run the missing parts alone",
+        )
+    return file
 
 
 def plan(

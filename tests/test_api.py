@@ -425,3 +425,39 @@ def test_a_plan_of_nonsense_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         securefed.plan(TINY, **arguments)
+
+
+# Audits
+
+
+def test_an_audit_of_a_run_or_of_its_directory_gives_what_it_wrote(copied: Path) -> None:
+    attacks = ("epsilon", "malicious server")
+    file = securefed.audit(copied, effort="quick", observers=("server",), attacks=attacks)
+    assert file == securefed.open_run(copied).audit
+    assert {line.attack for line in file.judgements if line.observer} == set(attacks)
+    assert all(check.refused for check in file.checks if check.expected)
+    again = securefed.audit(
+        securefed.open_run(copied), effort="quick", observers=("server",), attacks=attacks
+    )
+    assert again.findings == file.findings
+
+
+def test_an_audit_that_was_stopped_is_no_answer(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attacks.epsilon.family.controls", stopped)
+    with pytest.raises(Interrupted, match=r"audit\.json"):
+        securefed.audit(copied, effort="quick", attacks=("epsilon",))
+    kept = securefed.open_run(copied).audit
+    assert kept is not None
+    assert kept.interrupted
+
+
+def test_an_audit_of_what_is_no_run_or_by_nobody_is_refused(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere"):
+        securefed.audit(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="no attack 'astrology'"):
+        securefed.audit(copied, attacks=("astrology",))
