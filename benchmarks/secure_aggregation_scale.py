@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from protocols.attestations import statement
 from protocols.client import SecureSumClient
-from protocols.graph import SparseGraph, plan
+from protocols.graph import SparseGraph
 from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
@@ -103,9 +103,7 @@ def measure(clients: int, parameters: int, dropping: float, rules: JobRules) -> 
     degree = server.rules.degree
     client = statistics.median(seconds[name] for name in stayed)
     floor = (degree + 1) * mask_seconds(parameters)
-    found = rules.sparse and plan(
-        clients, rules.sparse, malicious_server=rules.server == "malicious"
-    )
+    found = rules.neighbour_plan(clients)
     return {
         "case": f"{clients} clients, {rules.server} server, "
         + ("complete graph" if server.rules.complete else "k-regular graph"),

@@ -7,6 +7,7 @@ of what it was asked to compute on. The server runs the same checks as the clien
 early; the clients do not rely on it.
 """
 
+from protocols.encapsulation import check_public
 from protocols.errors import (
     BadSignature,
     BadVector,
@@ -28,6 +29,11 @@ STATEMENT_BYTES = 32
 def advert_transcript(round_digest: bytes, name: str, *keys: bytes) -> bytes:
     """What an advert's signature covers."""
     return transcript("advert", round_digest, name.encode(), *keys)
+
+
+def offered(advert: Advert) -> tuple[bytes, ...]:
+    """What an advert offers, in the order in which it is signed."""
+    return (advert.channel_key, advert.kem_key, advert.mask_key, advert.self_mask_commitment)
 
 
 def statement(*asked: bytes) -> bytes:
@@ -96,15 +102,20 @@ class OfferedKeys:
     def __init__(self, *own: bytes) -> None:
         self._seen = set(own)
 
-    def take(self, name: str, *keys: bytes) -> None:
+    def take(self, name: str, advert: Advert) -> None:
         """Keep the keys a client offers, all or none.
 
         Raises:
             NonCanonicalKey: for a key in another encoding than its one.
             DuplicateKey: for a key offered before, by this or any other client.
         """
-        if not all(map(is_canonical, keys)):
+        keys = (advert.channel_key, advert.mask_key, advert.kem_key)
+        if not all(map(is_canonical, keys[:2])):
             raise NonCanonicalKey(f"{name} offers a public key in a second spelling")
+        try:
+            check_public(advert.kem_key)
+        except NonCanonicalKey as error:
+            raise NonCanonicalKey(f"{name} offers {error}") from error
         if len(set(keys)) < len(keys) or self._seen.intersection(keys):
             raise DuplicateKey(
                 f"{name} offers a public key that was offered before",
@@ -126,8 +137,8 @@ def check_advert(roster: Roster, rules: RoundRules, advert: Advert) -> None:
     if advert.sender >= len(rules.cohort):
         raise UnknownSender(f"place {advert.sender} in a cohort of {len(rules.cohort)}")
     name = rules.cohort[advert.sender]
-    keys = (advert.channel_key, advert.mask_key, advert.self_mask_commitment)
-    roster.verify(name, advert_transcript(advert.round_digest, name, *keys), advert.signature)
+    signed = advert_transcript(advert.round_digest, name, *offered(advert))
+    roster.verify(name, signed, advert.signature)
     if advert.round_digest != rules.digest:
         raise CohortEquivocation(
             f"{name} signed keys for another cohort or other rules of round {rules.round_number}"

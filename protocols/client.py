@@ -47,8 +47,10 @@ from protocols.errors import (
 )
 from protocols.identity import IdentityKey, Roster
 from protocols.mask_stream import Words, apply_masks
+from protocols.packing import pack
 from protocols.parameters import JobRules, RoundRules
-from protocols.participation import Participation, Secrets, Stage
+from protocols.participation import Participation, Stage
+from protocols.round_secrets import Secrets
 
 
 class SecureSumClient:
@@ -99,7 +101,9 @@ class SecureSumClient:
 
         Raises:
             Replay: for a round already seen, or older.
-            ThresholdTooLow, RulesMismatch: if the announcement differs from the agreed rules.
+            RoundsSkipped: if more rounds were left out than the rules allow.
+            ThresholdTooLow, RulesMismatch, UnplannedCohort: if the announcement differs from the
+                agreed rules.
             UnknownSender: if this client is not in the cohort.
         """
         limit = m.limit(m.Announcement, len(self._roster.keys), 0)
@@ -137,7 +141,7 @@ class SecureSumClient:
         otherwise the masks do not cancel. That holds in both variants, whatever the server does.
 
         Args:
-            vector: (vector_length,) uint32; left unchanged.
+            vector: (vector_length,) uint32, taken modulo 2^modulus_bits; left unchanged.
             statement: `attestations.statement` of what the vector is an answer to.
 
         Raises:
@@ -155,9 +159,23 @@ class SecureSumClient:
         with self._step(message.round_number, Stage.SHARED, Stage.MASKED) as state:
             upcoming = self._advertise(message.upcoming) if message.upcoming else None
             state.binding = binding(state.rules, statement)
-            head = m.MaskedHead(state.place, state.rules.round_number, state.binding, upcoming)
-            reply, words = m.encode_masked(head, vector)
-            apply_masks(words, state.masks(), threads=self._threads)
+            head = m.MaskedHead(
+                sender=state.place,
+                round_number=state.rules.round_number,
+                binding=state.binding,
+                blinded_seeds=state.blinded_seeds(),
+                upcoming=upcoming,
+            )
+            bits = state.rules.modulus_bits
+            if bits == 32:
+                # Masked in the message itself: one vector of memory beside the caller's own.
+                reply, words = m.encode_masked(head, vector)
+                apply_masks(words, state.masks(), threads=self._threads)
+            else:
+                words = vector.copy()
+                apply_masks(words, state.masks(), threads=self._threads)
+                reply, words = m.encode_masked(head, pack(words, bits))
+            state.forget_masks()
             del words
             return reply.getvalue()
 
@@ -172,7 +190,7 @@ class SecureSumClient:
         with self._step(message.round_number, Stage.MASKED, Stage.CONFIRMED) as state:
             state.check_survivors(message.survivors)
             state.survivors = message.survivors
-            signed = survivors_transcript(state.binding, state.own_channel_key, message.survivors)
+            signed = survivors_transcript(state.binding, state.own.key, message.survivors)
             signature = self._identity.sign(signed)
             return m.encode(m.Confirmation(state.place, message.round_number, signature))
 
@@ -257,12 +275,12 @@ class SecureSumClient:
             place=place,
             neighbours=rules.neighbours(place),
             stage=Stage.ADVERTISED,
-            secrets=Secrets(self._entropy),
+            secrets=Secrets(self._entropy, place, rules),
         )
         self._rounds[rules.round_number] = state
         secrets = state.secrets
         committed = commitment(rules, place, secrets.self_mask_seed)
-        keys = (secrets.channel.public, secrets.mask.public, committed)
+        keys = (secrets.channel.public, secrets.kem.public, secrets.mask.public, committed)
         signature = self._identity.sign(advert_transcript(rules.digest, self.name, *keys))
         return m.Advert(place, rules.round_number, rules.digest, *keys, signature)
 
@@ -275,6 +293,7 @@ class SecureSumClient:
             raise RulesMismatch(f"job {announced.job!r} is not this client's {self._rules.job!r}")
         if announced.round_number <= self._newest:
             raise Replay(f"round {announced.round_number} was announced after round {self._newest}")
+        self._rules.check_gap(self._newest, announced.round_number)
         names = self._roster.names
         cohort = [names[place] for place in sorted(m.places(announced.cohort, len(names)))]
         rules = self._rules.for_round(self._roster, announced.round_number, cohort)

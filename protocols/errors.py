@@ -4,12 +4,14 @@
       InvalidRules                 the agreed rules or a setting are unsafe or contradictory
         ThresholdTooLow            a threshold below what the client's own rules demand
         RulesMismatch              an announced round differs from the rules agreed for the job
+        UnplannedCohort            a cohort that the public plan does not give
         WouldOverflow              a sum of that many values of that size could wrap
       InvalidIdentity              a key file or a roster cannot be used
       MalformedMessage             bytes that are not a well-formed, canonical message
         OversizedMessage           longer than any honest message of this round
       OutOfOrder                   a well-formed message at the wrong time
         WrongRound                 it belongs to another round
+        RoundsSkipped              more rounds were left out than a server without a choice needs
         Replay                     the round was already taken part in, or finished
         WrongStage                 a step was skipped or repeated
         SecondUnmask               a second request for shares; answering it could open one vector
@@ -74,6 +76,10 @@ class RulesMismatch(InvalidRules):
     """The server announced a round that differs from the rules agreed for the job."""
 
 
+class UnplannedCohort(InvalidRules):
+    """A cohort that the plan agreed for the job does not give."""
+
+
 class WouldOverflow(InvalidRules):
     """A sum of that many values of that size could wrap around the ring."""
 
@@ -96,6 +102,10 @@ class OutOfOrder(ProtocolError):
 
 class WrongRound(OutOfOrder):
     """The message belongs to another round."""
+
+
+class RoundsSkipped(OutOfOrder):
+    """So many round numbers were left out that the server could have chosen among rounds."""
 
 
 class Replay(OutOfOrder):

@@ -3,9 +3,9 @@
 One key pair lives for one round. A shared secret never leaves this module as it is: it becomes
 a key only through HKDF, salted with the digest of the round and labelled with its purpose and
 with place, name and public key of the two parties, so that no key of one round, pair, direction
-or purpose equals another, even where somebody offers a copy of another's public key. The private
-key is 32 bytes because it is what gets Shamir-shared. Memory is not erased: Python cannot promise
-that.
+or purpose equals another, even where somebody offers a copy of another's public key. Pairwise masks
+also depend on seeds that travel in sealed boxes, so that X25519 alone does not open them. Memory is
+not erased: Python cannot promise that.
 """
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -84,13 +84,47 @@ def pair_key(
     return derive_key(own.exchange(peer), rules.digest, "pairwise mask", *context)
 
 
-def mask_key(pair: bytes, rules: RoundRules, binding: bytes) -> bytes:
-    """The key of the mask stream that two clients share, from their `pair_key`.
+def mask_key_of(mask_secret: bytes, place: int, rules: RoundRules) -> EphemeralKey:
+    """The key pair for pairwise masks that follows from a client's 32-byte mask secret."""
+    return EphemeralKey(derive_key(mask_secret, rules.digest, "mask key", *rules.party(place)))
+
+
+def seed_for(mask_secret: bytes, place: int, peer_place: int, rules: RoundRules) -> bytes:
+    """The 32-byte seed that a client seals for a neighbour, from its mask secret.
+
+    The public mask key follows from the same secret, but the secret does not follow from it, even
+    for who can compute discrete logarithms: HKDF stands between.
+    """
+    ends = (*rules.party(place), *rules.party(peer_place))
+    return derive_key(mask_secret, rules.digest, "seed for a neighbour", *ends)
+
+
+def pair_seed(
+    seed: bytes, place: int, peer_seed: bytes, peer_place: int, rules: RoundRules
+) -> bytes:
+    """What two clients make of the seeds they sealed for each other; the same on both sides."""
+    seeds = {place: seed, peer_place: peer_seed}
+    context = [part for p in sorted(seeds) for part in rules.party(p)]
+    both = b"".join(seeds[p] for p in sorted(seeds))
+    return derive_key(both, rules.digest, "pair seed", *context)
+
+
+def exclusive_or(a: bytes, b: bytes) -> bytes:
+    """Bytewise, of equal lengths."""
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+def mask_key(pair: bytes, seed: bytes, rules: RoundRules, binding: bytes) -> bytes:
+    """The key of the mask stream that two clients share, from their `pair_key` and `pair_seed`.
+
+    Secret as long as either is: the first by X25519, the second by the boxes it came in, hence also
+    against a quantum computer (dual use of HKDF as a combiner: Bindel, Brendel, Fischlin, Goncalves
+    and Stebila, "Hybrid key encapsulation mechanisms and authenticated key exchange", 2019).
 
     The same on both sides only if both were asked the same: two clients with different bindings
     use two streams that are independent of each other, and their masks do not cancel.
     """
-    return derive_key(pair, rules.digest, "mask stream", binding)
+    return derive_key(pair + seed, rules.digest, "mask stream", binding)
 
 
 def self_mask_key(seed: bytes, place: int, rules: RoundRules) -> bytes:

@@ -6,7 +6,8 @@ parties never read one meaning from two byte strings. Fields beyond the declared
 refused. Clients appear as places in the sorted cohort; sets of clients as bit sets.
 
 The masked vector is the one large message: a small head in msgpack, then the words themselves,
-little-endian, 4 bytes each, so that it is written and read without a copy through the parser.
+little-endian, 4 bytes each (or packed, `packing`), so that it is written and read without a copy
+through the parser.
 
 Messages are not secret by themselves; what must be is sealed (`sealing`) or masked.
 """
@@ -19,16 +20,21 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from protocols.encapsulation import CIPHERTEXT_BYTES, PUBLIC_KEY_BYTES
 from protocols.errors import MalformedMessage, OversizedMessage
 from protocols.mask_stream import Words
+from protocols.packing import packed_words, unpack
 from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
 
 VERSION = 3
-BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
+SEED_BYTES = 32
+BOX_BYTES = 2 * SHARE_BYTES + SEED_BYTES + TAG_BYTES
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+KemKey = Annotated[bytes, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
+Encapsulated = Annotated[bytes, Meta(min_length=CIPHERTEXT_BYTES, max_length=CIPHERTEXT_BYTES)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Sealed = Annotated[bytes, Meta(min_length=BOX_BYTES, max_length=BOX_BYTES)]
@@ -67,6 +73,7 @@ class Advert(Message, frozen=True, tag="advert"):
     round_number: Number
     round_digest: Digest
     channel_key: Key
+    kem_key: KemKey
     mask_key: Key
     self_mask_commitment: Digest
     signature: Signature
@@ -80,13 +87,14 @@ class ShareRequest(Message, frozen=True, tag="ask share"):
 
 
 class Box(Message, frozen=True, tag="box"):
-    """One sealed pair of shares; `place` is the other end (recipient going up, sender down).
+    """Two shares and a seed, sealed; `place` is the other end (recipient going up, sender down).
 
     The digests pin what was dealt: the recipient compares what it finds in the box, the server
     what the recipient gives out.
     """
 
     place: Place
+    encapsulation: Encapsulated
     sealed: Sealed
     self_mask_digest: Digest  # of the share of the self-mask seed
     mask_key_digest: Digest
@@ -114,6 +122,7 @@ class MaskedHead(Message, frozen=True, tag="masked"):
     sender: Place
     round_number: Number
     binding: Digest  # of round and statement: what the vector answers
+    blinded_seeds: bytes  # 32 bytes for each neighbour whose box was taken, by place
     upcoming: Advert | None
 
 
@@ -163,15 +172,16 @@ class Opening(Message, frozen=True, tag="open"):
 _ENTRY_BYTES = {
     Announcement: 0,
     Advert: 0,
-    ShareRequest: 256,
-    Shares: 192,
-    MaskRequest: 192,
+    ShareRequest: 1536,
+    Shares: 1536,
+    MaskRequest: 1536,
+    MaskedHead: SEED_BYTES,
     ConfirmRequest: 0,
     Confirmation: 0,
-    UnmaskRequest: 384,
-    Opening: 320,
+    UnmaskRequest: 1664,
+    Opening: 1664,
 }
-_HEAD_BYTES = 1024
+_HEAD_BYTES = 2048
 
 M = TypeVar("M", bound=Message)
 
@@ -224,26 +234,34 @@ def encode_masked(head: MaskedHead, words: Words) -> tuple[io.BytesIO, Words]:
     return message, view
 
 
-def decode_masked(data: bytes, vector_length: int) -> tuple[MaskedHead, Words]:
-    """The head and a read-only view of the words.
+def decode_masked(
+    data: bytes, vector_length: int, members: int = 256, bits: int = 32
+) -> tuple[MaskedHead, Words]:
+    """The head and the words; with 32 bits, a read-only view of them.
+
+    Args:
+        members: of the cohort.
+        bits: of each word.
 
     Raises:
         OversizedMessage, MalformedMessage: unless it is a head, zero padding, and exactly
             `vector_length` words.
     """
-    longest = _words_start(_HEAD_BYTES) + 4 * vector_length
+    longest_head = limit(MaskedHead, members, members)
+    size = 4 * packed_words(vector_length, bits)
+    longest = _words_start(longest_head) + size
     if len(data) > longest:
         raise OversizedMessage(
             f"a masked vector of {len(data)} bytes where at most {longest} are possible"
         )
     end = 4 + int.from_bytes(data[:4], "big")
     start = _words_start(end - 4)
-    if len(data) != start + 4 * vector_length or any(data[end:start]):
+    if len(data) != start + size or any(data[end:start]):
         raise MalformedMessage(
             f"a masked vector of {len(data)} bytes does not hold {vector_length} words"
         )
-    head = decode(MaskedHead, data[4:end], _HEAD_BYTES)
-    return head, np.frombuffer(data, dtype="<u4", offset=start)
+    head = decode(MaskedHead, data[4:end], longest_head)
+    return head, unpack(np.frombuffer(data, dtype="<u4", offset=start), vector_length, bits)
 
 
 def _words_start(head_bytes: int) -> int:

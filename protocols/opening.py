@@ -12,7 +12,15 @@ from contextlib import suppress
 
 from protocols.attestations import commitment, share_digest
 from protocols.errors import BadShare, MalformedMessage, ThresholdMissed
-from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import (
+    exclusive_or,
+    mask_key,
+    mask_key_of,
+    pair_key,
+    pair_seed,
+    seed_for,
+    self_mask_key,
+)
 from protocols.mask_stream import Mask
 from protocols.messages import Advert, Opening, Share
 from protocols.parameters import RoundRules
@@ -27,7 +35,8 @@ class Openings:
 
     Made when the survivors are settled. `given` says for each client that sent a vector whose boxes
     it had been given, with the digests of the two shares in each: the clients it masked with, and
-    whose shares it holds. `survivors` are the places whose vectors are in the sum.
+    whose shares it holds. `blinded` has what it said of the seeds of each pair. `survivors` are the
+    places whose vectors are in the sum.
     """
 
     def __init__(
@@ -36,12 +45,14 @@ class Openings:
         binding: bytes,
         adverts: Mapping[int, Advert],
         given: Mapping[int, Mapping[int, Digests]],
+        blinded: Mapping[int, Mapping[int, bytes]],
         survivors: frozenset[int],
     ) -> None:
         self._rules = rules
         self._binding = binding
         self._adverts = adverts
         self._given = given
+        self._blinded = blinded
         self._survivors = survivors
         # Of those that dropped, only whoever a survivor masked with left a mask behind.
         needed = survivors.union(*(given[place] for place in survivors))
@@ -134,7 +145,7 @@ class Openings:
         return [Mask(self_mask_key(seed, place, self._rules), subtract=True)]
 
     def _pairwise_masks(self, place: int, secret: bytes) -> list[Mask]:
-        key = EphemeralKey(secret)
+        key = mask_key_of(secret, place, self._rules)
         if key.public != self._adverts[place].mask_key:
             raise BadShare("another mask key than was advertised")
         masks = []
@@ -142,6 +153,10 @@ class Openings:
             # The partner subtracted where its place is the later one; undo just that.
             peer = self._adverts[partner].mask_key
             pair = pair_key(key, place, peer, partner, self._rules)
-            stream = mask_key(pair, self._rules, self._binding)
+            own = seed_for(secret, place, partner, self._rules)
+            # A partner that blinded another seed spoils the sum, as it can with its vector.
+            theirs = exclusive_or(self._blinded[partner][place], own)
+            seed = pair_seed(own, place, theirs, partner, self._rules)
+            stream = mask_key(pair, seed, self._rules, self._binding)
             masks.append(Mask(stream, subtract=partner < place))
         return masks

@@ -15,19 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from protocols.cohorts import CohortPlan
 from protocols.errors import (
     DuplicateSender,
     InvalidRules,
+    RoundsSkipped,
     ThresholdTooLow,
     UnknownSender,
+    UnplannedCohort,
     WrongRound,
 )
-from protocols.graph import SparseGraph, circle, neighbours, plan
+from protocols.graph import NeighbourPlan, SparseGraph, circle, neighbours, plan
 from protocols.identity import NAME, Roster
 from protocols.transcript import digest, number
 
 MAX_VECTOR_LENGTH = 2**31
-MODULUS_BITS = 32
+MODULUS_BITS = (8, 32)  # fewest and most
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,13 @@ class JobRules:
         minimum_cohort: the smallest cohort a client takes part in. A server that may choose small
             cohorts from a large roster learns sums over few; set it near the number expected.
         max_rounds: the highest round number a client takes part in.
-        sparse: permit the k-regular neighbour graph; None means complete.
+        max_gap: how many rounds may be left out between two that a client is asked for. What is
+            pseudorandom about a round follows from its number, so a server that skips chooses.
+        plan: the cohort of each round; None leaves it to the server.
+        modulus_bits: sums are modulo 2^modulus_bits, and a word of the masked vector takes that
+            many bits on the wire. `fixed_point.bits_needed` says how many a sum needs.
+        sparse: permit the k-regular neighbour graph; None means complete. Against a lying server
+            it needs a `plan`, or rounds of the whole roster.
 
     Raises:
         InvalidRules: for a value outside these ranges.
@@ -57,6 +66,9 @@ class JobRules:
     allow_two_party: bool = False
     minimum_cohort: int = 2
     max_rounds: int = 100_000
+    max_gap: int = 1_000
+    plan: CohortPlan | None = None
+    modulus_bits: int = 32
     sparse: SparseGraph | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +84,24 @@ class JobRules:
             raise InvalidRules(f"minimum_cohort must be at least 2, got {self.minimum_cohort}")
         if not 1 <= self.max_rounds < 2**32:
             raise InvalidRules(f"max_rounds must be 1 to 2^32 - 1, got {self.max_rounds}")
+        if not MODULUS_BITS[0] <= self.modulus_bits <= MODULUS_BITS[1]:
+            raise InvalidRules(f"modulus_bits must be 8 to 32, got {self.modulus_bits}")
+        if self.max_gap < 0:
+            raise InvalidRules(f"max_gap must not be negative, got {self.max_gap}")
+
+    def check_gap(self, newest: int, round_number: int) -> None:
+        """Return only if a client whose newest round is `newest` may go on with `round_number`.
+
+        Raises:
+            RoundsSkipped: if too many lie between.
+        """
+        gap = round_number - newest - 1
+        if gap > self.max_gap:
+            raise RoundsSkipped(
+                f"round {round_number} after round {newest} leaves out {gap}, where max_gap allows"
+                f" {self.max_gap}",
+                hint="after a long absence, join with first_round set to the job's present round",
+            )
 
     @property
     def consistency(self) -> bool:
@@ -98,6 +128,14 @@ class JobRules:
         parts = (2, 3) if self.server == "malicious" else (1, 2)
         return max(parts[0] * cohort_size // parts[1] + 1, 2 if self.allow_two_party else 3)
 
+    def neighbour_plan(self, cohort_size: int) -> NeighbourPlan | None:
+        """Degree and threshold of the sparse graph; None for the complete one."""
+        if self.sparse is None:
+            return None
+        # Each number that may come next, with the plan's cohort or the whole roster.
+        tries = 2 * (self.max_gap + 1)
+        return plan(cohort_size, self.sparse, malicious_server=self.consistency, tries=tries)
+
     def for_round(self, roster: Roster, round_number: int, cohort: Sequence[str]) -> "RoundRules":
         """Everything that follows for one round with this cohort, in any order.
 
@@ -107,6 +145,7 @@ class JobRules:
             DuplicateSender: for a client named twice.
             InvalidRules: for a cohort too small to hide anybody.
             ThresholdTooLow: for one below minimum_cohort.
+            UnplannedCohort: for one that is neither the plan's nor the whole roster.
         """
         if not 1 <= round_number <= self.max_rounds:
             raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
@@ -121,17 +160,29 @@ class JobRules:
             raise ThresholdTooLow(
                 f"a cohort of {len(members)}, where the rules demand {self.minimum_cohort}"
             )
+        if self.plan and members not in (
+            self.plan.cohort(roster.names, round_number),
+            roster.names,
+        ):
+            raise UnplannedCohort(
+                f"the cohort of round {round_number} is not the one that the plan gives",
+                hint="compare the plan's seed and size of all clients and the server",
+            )
         degree, share_threshold = len(members) - 1, minimum_survivors
-        sparse = self.sparse and plan(
-            len(members), self.sparse, malicious_server=self.server == "malicious"
-        )
+        sparse = self.neighbour_plan(len(members))
         if sparse:
+            if self.consistency and self.plan is None and members != roster.names:
+                raise InvalidRules(
+                    "a sparse graph over a cohort that the server chooses",
+                    hint="set plan, ask the whole roster, or use the complete graph",
+                )
             degree, share_threshold = sparse.degree, sparse.threshold
         return RoundRules(
             job=self.job,
             round_number=round_number,
             cohort=members,
             vector_length=self.vector_length,
+            modulus_bits=self.modulus_bits,
             degree=degree,
             share_threshold=share_threshold,
             minimum_survivors=minimum_survivors,
@@ -140,7 +191,7 @@ class JobRules:
                 "round",
                 self.job.encode(),
                 bytes.fromhex(roster.fingerprint),
-                *map(number, (round_number, self.vector_length, MODULUS_BITS)),
+                *map(number, (round_number, self.vector_length, self.modulus_bits)),
                 *map(number, (degree, share_threshold, minimum_survivors, self.consistency)),
                 *(name.encode() for name in members),
             ),
@@ -163,6 +214,7 @@ class RoundRules:
     round_number: int
     cohort: tuple[str, ...]
     vector_length: int
+    modulus_bits: int
     degree: int
     share_threshold: int
     minimum_survivors: int

@@ -9,7 +9,6 @@ could be used later: `client` forgets the whole participation then.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeVar
 
 from protocols import messages as m
 from protocols.attestations import (
@@ -18,6 +17,7 @@ from protocols.attestations import (
     check_confirmation,
     share_digest,
 )
+from protocols.encapsulation import encapsulate
 from protocols.errors import (
     AliveAndDropped,
     BadShare,
@@ -26,17 +26,23 @@ from protocols.errors import (
     ThresholdMissed,
     UnknownSender,
     WrongRound,
-    WrongStage,
     blaming,
 )
 from protocols.identity import Roster
-from protocols.key_agreement import KEY_BYTES, EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import (
+    KEY_BYTES,
+    exclusive_or,
+    mask_key,
+    pair_key,
+    pair_seed,
+    seed_for,
+    self_mask_key,
+)
 from protocols.mask_stream import Mask
 from protocols.parameters import RoundRules
+from protocols.round_secrets import Secrets
 from protocols.sealing import End, box_key, seal, unseal
 from protocols.shamir import SHARE_BYTES, is_element, split
-
-T = TypeVar("T")
 
 
 class Stage(IntEnum):
@@ -49,50 +55,6 @@ class Stage(IntEnum):
     UNMASKED = 5
 
 
-class Secrets:
-    """What a client drew for one round; each is dropped as soon as nothing needs it any more.
-
-    Python does not promise that memory is cleared: dropped means that no later step, error or
-    snapshot of this client can give it away.
-
-    Attributes:
-        mask: until the shares are dealt; needed for the pairs' keys and for its own shares.
-        channel: until the vector is masked; needed for boxes in both directions.
-        self_mask_seed: until the vector is masked.
-    """
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self._channel: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
-        self._mask: EphemeralKey | None = EphemeralKey(entropy(KEY_BYTES))
-        self._self_mask_seed: bytes | None = entropy(KEY_BYTES)
-
-    @property
-    def channel(self) -> EphemeralKey:
-        return _still(self._channel)
-
-    @property
-    def mask(self) -> EphemeralKey:
-        return _still(self._mask)
-
-    @property
-    def self_mask_seed(self) -> bytes:
-        return _still(self._self_mask_seed)
-
-    def shared(self) -> None:
-        """The shares are dealt."""
-        self._mask = None
-
-    def masked(self) -> None:
-        """The vector is masked."""
-        self._channel = self._self_mask_seed = None
-
-
-def _still(secret: T | None) -> T:
-    if secret is None:
-        raise WrongStage("a secret of this round was dropped after its last use")
-    return secret
-
-
 @dataclass(slots=True)
 class Participation:
     """One round as one client sees it; everything secret stays out of its repr.
@@ -100,7 +62,9 @@ class Participation:
     Attributes:
         offered: every public key seen, this client's own first.
         adverts: the neighbours that offered keys.
-        pair_keys: key shared with each of them.
+        pair_keys: X25519 key shared with each of them.
+        own_seeds: place -> the seed sealed for it.
+        their_seeds: place -> the seed that it sealed for this client.
         held: place -> (self-mask share, mask-key share) that this client keeps for it, its own
             included.
         checked: digest of the mask request whose boxes are in `held`.
@@ -113,18 +77,21 @@ class Participation:
     neighbours: frozenset[int]
     stage: Stage
     secrets: Secrets = field(repr=False)
-    own_channel_key: bytes = field(init=False)
+    own: End = field(init=False)
     offered: OfferedKeys = field(init=False, repr=False)
     adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
+    own_seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
+    their_seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
     checked: bytes = b""
     binding: bytes = b""
     survivors: bytes = b""
 
     def __post_init__(self) -> None:
-        self.own_channel_key = self.secrets.channel.public
-        self.offered = OfferedKeys(self.own_channel_key, self.secrets.mask.public)
+        channel, kem = self.secrets.channel.public, self.secrets.kem.public
+        self.own = End(self.place, channel, kem)
+        self.offered = OfferedKeys(channel, kem, self.secrets.mask.public)
 
     def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
         """Check a neighbour's keys and derive the key shared with it."""
@@ -138,9 +105,9 @@ class Participation:
         if advert.sender in self.adverts:
             raise DuplicateSender(f"place {advert.sender} advertised twice")
         name = self.rules.cohort[advert.sender]
-        self.offered.take(name, advert.channel_key, advert.mask_key)
+        self.offered.take(name, advert)
         self.adverts[advert.sender] = advert
-        # Both exchanges happen now, so that a bad key is refused before anything is shared.
+        # All keys are used now, so that a bad one is refused before anything is shared.
         self.pair_keys[advert.sender] = pair_key(
             self.secrets.mask, self.place, advert.mask_key, advert.sender, self.rules
         )
@@ -159,17 +126,28 @@ class Participation:
                 f" round {self.rules.round_number}"
             )
         points = [place + 1 for place in holders]  # zero would be the secret itself
-        of_seed = split(self.secrets.self_mask_seed, threshold, points, entropy)
-        of_key = split(self.secrets.mask.secret, threshold, points, entropy)
+        secrets = self.secrets
+        of_seed = split(secrets.self_mask_seed, threshold, points, entropy)
+        of_key = split(secrets.mask_secret, threshold, points, entropy)
         boxes = []
         for place, shares in zip(holders, zip(of_seed, of_key, strict=True), strict=True):
             if place == self.place:
                 self.held[place] = shares
             else:
-                sealed = self._seal(place, b"".join(shares))
-                boxes.append(m.Box(place, sealed, *self._digests(self.place, place, shares)))
-        self.secrets.shared()
+                seed = seed_for(secrets.mask_secret, self.place, place, self.rules)
+                self.own_seeds[place] = seed
+                boxes.append(self._seal(place, shares, seed))
+        secrets.shared()
         return boxes
+
+    def _seal(self, recipient: int, shares: tuple[bytes, bytes], seed: bytes) -> m.Box:
+        advert = self.adverts[recipient]
+        peer = End(recipient, advert.channel_key, advert.kem_key)
+        fresh = encapsulate(peer.kem_key)
+        key = box_key(self.secrets.channel, fresh, self.own, peer, self.rules)
+        sealed = seal(key, b"".join((*shares, seed)), self.rules.digest, self.place, recipient)
+        digests = self._digests(self.place, recipient, shares)
+        return m.Box(recipient, fresh.ciphertext, sealed, *digests)
 
     def _digests(self, owner: int, holder: int, shares: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         of_seed, of_key = shares
@@ -177,12 +155,6 @@ class Participation:
             share_digest(self.rules, "self mask", owner, holder, of_seed),
             share_digest(self.rules, "mask key", owner, holder, of_key),
         )
-
-    def _seal(self, recipient: int, plaintext: bytes) -> bytes:
-        own = End(self.place, self.own_channel_key)
-        peer = End(recipient, self.adverts[recipient].channel_key)
-        key = box_key(self.secrets.channel, own, peer, self.rules)
-        return seal(key, plaintext, self.rules.digest, self.place, recipient)
 
     def open_boxes(self, boxes: list[m.Box]) -> None:
         """Take the shares that the neighbours sealed for this client, in place of any before.
@@ -193,7 +165,7 @@ class Participation:
             UnknownSender, DuplicateSender: for a box that nobody can have sealed.
             ThresholdMissed: if there are too few.
         """
-        held = {self.place: self.held[self.place]}
+        held, seeds = {self.place: self.held[self.place]}, {}
         for box in boxes:
             if box.place not in self.adverts:
                 raise UnknownSender(
@@ -202,19 +174,22 @@ class Participation:
             if box.place in held:
                 raise DuplicateSender(f"two sealed shares from place {box.place}")
             with blaming(box.place):
-                held[box.place] = self._open(box)
+                held[box.place], seeds[box.place] = self._open(box)
         if len(held) < self.rules.share_threshold:
             raise ThresholdMissed(
                 f"{len(held)} of {self.rules.share_threshold} clients shared in"
                 f" round {self.rules.round_number}"
             )
-        self.held = held
+        self.held, self.their_seeds = held, seeds
 
-    def _open(self, box: m.Box) -> tuple[bytes, bytes]:
-        peer = End(box.place, self.adverts[box.place].channel_key)
-        key = box_key(self.secrets.channel, peer, End(self.place, self.own_channel_key), self.rules)
+    def _open(self, box: m.Box) -> tuple[tuple[bytes, bytes], bytes]:
+        advert, secrets = self.adverts[box.place], self.secrets
+        peer = End(box.place, advert.channel_key, advert.kem_key)
+        key = box_key(
+            secrets.channel, secrets.kem.open(box.encapsulation), peer, self.own, self.rules
+        )
         plain = unseal(key, box.sealed, self.rules.digest, box.place, self.place)
-        shares = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        shares = (plain[:SHARE_BYTES], plain[SHARE_BYTES:-KEY_BYTES])
         # What was dealt is settled here, before this client computes anything: later it could not
         # show that a wrong share was wrong when it came.
         pinned = (box.self_mask_digest, box.mask_key_digest)
@@ -222,22 +197,40 @@ class Participation:
             raise BadShare(f"the box from place {box.place} holds other shares than it says")
         if not all(map(is_element, shares)):
             raise BadShare(f"a share from place {box.place} is not a field element")
-        return shares
+        return shares, plain[-KEY_BYTES:]
 
     def masks(self) -> list[Mask]:
-        """The self mask, and one pairwise mask for each neighbour that shared; then drops what they
-        were made from."""
+        """The self mask, and one pairwise mask for each neighbour that shared."""
         masks = [
             Mask(self_mask_key(self.secrets.self_mask_seed, self.place, self.rules), subtract=False)
         ]
-        for place in sorted(self.held.keys() - {self.place}):
+        for place in sorted(self.their_seeds):
             # Of each pair, the later place subtracts what the earlier adds: the same stream only
             # if both were asked the same, noise that nobody can take off otherwise.
-            stream = mask_key(self.pair_keys[place], self.rules, self.binding)
+            seed = pair_seed(
+                self.own_seeds[place], self.place, self.their_seeds[place], place, self.rules
+            )
+            stream = mask_key(self.pair_keys[place], seed, self.rules, self.binding)
             masks.append(Mask(stream, subtract=place < self.place))
-        self.secrets.masked()
-        self.pair_keys.clear()
         return masks
+
+    def blinded_seeds(self) -> bytes:
+        """For each neighbour that shared, the two seeds of the pair, one under the other.
+
+        Nothing to who has neither: both are uniformly random, and the stream comes from a hash of
+        both. If one end drops, its secret is rebuilt, its own seed follows, and with it the other
+        end's, even if that one has fallen silent by then.
+        """
+        return b"".join(
+            exclusive_or(self.own_seeds[place], self.their_seeds[place])
+            for place in sorted(self.their_seeds)
+        )
+
+    def forget_masks(self) -> None:
+        """Drop all that masks were made from, once the vector is masked."""
+        self.secrets.masked()
+        for secrets in (self.pair_keys, self.own_seeds, self.their_seeds):
+            secrets.clear()
 
     def check_survivors(self, bits: bytes) -> frozenset[int]:
         """The survivors in a bit set, if a sum over them may be opened."""

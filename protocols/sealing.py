@@ -1,10 +1,10 @@
 """Sealed shares: AES-256-GCM under a key made for exactly one message.
 
-The key of a box is derived from the X25519 secret of sender and recipient, the digest of the
-round, and place, name and key of both in the direction of the box, so each key seals one box and
-the nonce can be zero: two recipients that offer the same key get boxes under two keys. The
-associated data repeat round, sender and recipient: a box moved to another place does not open.
-The server sees the length of a box, which is constant, and nothing else.
+The key of a box is derived from two secrets of sender and recipient, of X25519 and of ML-KEM-768,
+the digest of the round, and place, name and keys of both in the direction of the box, so each key
+seals one box and the nonce can be zero: two recipients that offer the same key get boxes under two
+keys. The associated data repeat round, sender and recipient: a box moved to another place does not
+open. The server sees the length of a box, which is constant, and nothing else.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from protocols.encapsulation import Encapsulation
 from protocols.errors import BadCiphertext
 from protocols.key_agreement import EphemeralKey, derive_key
 from protocols.parameters import RoundRules
@@ -24,20 +25,35 @@ _NONCE = bytes(12)
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a box: its place in the cohort, and its channel public key."""
+    """One end of a box: its place in the cohort, and its public keys of X25519 and ML-KEM-768."""
 
     place: int
     key: bytes
+    kem_key: bytes
 
 
-def box_key(own: EphemeralKey, sender: End, recipient: End, rules: RoundRules) -> bytes:
+def box_key(
+    own: EphemeralKey, fresh: Encapsulation, sender: End, recipient: End, rules: RoundRules
+) -> bytes:
     """The 32-byte key for the one box that `sender` seals for `recipient` in this round.
 
-    `own` is the channel key of one of the two.
+    Secret as long as one of the two mechanisms holds: both secrets go in, with all that they were
+    made from (Barbosa et al., "X-Wing: the hybrid KEM you've been looking for", 2024).
+
+    Args:
+        own: the X25519 key of one of the two.
+        fresh: what the sender encapsulated to the recipient's `kem_key`.
     """
     peer = recipient if own.public == sender.key else sender
     context = [part for end in (sender, recipient) for part in (*rules.party(end.place), end.key)]
-    return derive_key(own.exchange(peer.key), rules.digest, "sealed shares", *context)
+    return derive_key(
+        own.exchange(peer.key) + fresh.secret,
+        rules.digest,
+        "sealed shares",
+        *context,
+        recipient.kem_key,
+        fresh.ciphertext,
+    )
 
 
 def seal(key: bytes, plaintext: bytes, round_digest: bytes, sender: int, recipient: int) -> bytes:

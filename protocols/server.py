@@ -61,6 +61,7 @@ from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
 from protocols.opening import Digests, Openings
+from protocols.packing import reduce
 from protocols.parameters import JobRules
 
 M = TypeVar("M")
@@ -100,6 +101,7 @@ class SecureSumServer:
         self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
         self._given: dict[int, dict[int, Digests]] = {}  # recipient -> sender -> of its shares
         self._refused: dict[int, set[int]] = {}  # recipient -> senders
+        self._blinded: dict[int, dict[int, bytes]] = {}  # survivor -> neighbour -> seeds
         self._shared: frozenset[int] = frozenset()
         self._binding = b""
         self._total: Words = np.zeros(0, dtype=np.uint32)
@@ -148,7 +150,7 @@ class SecureSumServer:
                 probe.exchange(advert.channel_key)
                 probe.exchange(advert.mask_key)
                 # Of two that offer one key the later is dropped: to copy a key one must see it.
-                offered.take(name, advert.channel_key, advert.mask_key)
+                offered.take(name, advert)
                 self._adverts[place] = advert
         self._attendance.close(self._adverts, Expecting.SHARES)
 
@@ -299,11 +301,18 @@ class SecureSumServer:
         if name in self._added:
             raise DuplicateSender(f"a second masked vector from {name}")
         with self._attendance.dropping(name):
-            head, words = m.decode_masked(reply, self.rules.vector_length)
+            rules = self.rules
+            head, words = m.decode_masked(
+                reply, rules.vector_length, len(rules.cohort), rules.modulus_bits
+            )
             place = self._attendance.sender(name, head.sender, head.round_number)
             if head.binding != self._binding:
                 # Its masks do not cancel against the others': adding it would spoil the sum.
                 raise StatementMismatch("a masked vector for another statement, cohort or rules")
+            given = sorted(self._given[place])
+            if len(head.blinded_seeds) != m.SEED_BYTES * len(given):
+                raise MalformedMessage("not one blinded seed for each neighbour")
+            self._blinded[place] = dict(zip(given, _pieces(head.blinded_seeds), strict=True))
             if self._following and head.upcoming:
                 self._riding_adverts[name] = head.upcoming
             np.add(self._total, words, out=self._total)
@@ -391,6 +400,7 @@ class SecureSumServer:
             self._binding,
             self._adverts,
             self._given,
+            self._blinded,
             self._survivors,
         )
         riding: dict[str, m.Shares] = {}
@@ -415,7 +425,7 @@ class SecureSumServer:
             self._following._take_early(SecureSumServer._take_shares, riding)
 
     def result(self) -> tuple[Words, tuple[str, ...]]:
-        """The sum over the survivors modulo 2^32, and their names.
+        """The sum over the survivors modulo 2^modulus_bits, and their names.
 
         Raises:
             WrongStage: before `receive_unmask`, or after it failed.
@@ -431,7 +441,8 @@ class SecureSumServer:
                 raise
             apply_masks(self._total, masks, threads=self._threads)
             self._openings = None  # the masks come off once
-        return self._total, tuple(self._name(place) for place in sorted(self._survivors))
+        total = reduce(self._total, self.rules.modulus_bits)
+        return total, tuple(self._name(place) for place in sorted(self._survivors))
 
     # ---- what the steps share -------------------------------------------------------------
 
@@ -480,3 +491,7 @@ class SecureSumServer:
 
     def _early_requests(self) -> dict[str, m.ShareRequest]:
         return {} if self._attendance.failure else self._share_requests()
+
+
+def _pieces(seeds: bytes) -> list[bytes]:
+    return [seeds[i : i + m.SEED_BYTES] for i in range(0, len(seeds), m.SEED_BYTES)]

@@ -38,6 +38,8 @@ class Bar:
             TimeRemainingColumn(),
             console=console,
             transient=not kept,
+            # In a file or a pipe a bar that goes again would leave empty lines.
+            disable=not (kept or console.is_terminal),
             # Parts of a piece of work differ by minutes: the speed is that of everything so far.
             speed_estimate_period=1e9,
         )

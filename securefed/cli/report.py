@@ -76,7 +76,7 @@ def _make(directory: Path, pdf: bool, out: Path | None, key_file: Path | None) -
     for name in integrity.OWN[::-1]:
         (directory / name).unlink(missing_ok=True)
     report.write(directory)
-    drawn = {
+    pages = {
         opened: page(
             report,
             directory,
@@ -86,15 +86,15 @@ def _make(directory: Path, pdf: bool, out: Path | None, key_file: Path | None) -
         )
         for opened in ((False, True) if pdf else (False,))
     }
-    write_atomically(directory / "report.html", drawn[False].encode())
+    write_atomically(directory / "report.html", pages[False].encode())
     names = [integrity.REPORT, "report.html"]
     if pdf:
         with console.status("printing"):
-            write_pdf(drawn[True], directory / "report.pdf")
+            write_pdf(pages[True], directory / "report.pdf")
         names.append("report.pdf")
     write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, names, key))
     if out is not None:
-        write_atomically(out, drawn[False].encode())
+        write_atomically(out, pages[False].encode())
     for run in report.runs:
         console.print(f"[bold]{run.verdict}[/] {run.configuration} {run.folder}", highlight=False)
     console.print(f"page: {out or directory / 'report.html'}")

@@ -47,10 +47,10 @@ def replicates(
     return _figures([_redrawn(counts, rng, count) for counts in groups])
 
 
-def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float] | None]:
+def intervals(redraws: Mapping[str, Floats]) -> dict[str, tuple[float, float] | None]:
     """95% percentile intervals; None where the figure is undefined in half the draws or more."""
     limits: dict[str, tuple[float, float] | None] = {}
-    for name, values in drawn.items():
+    for name, values in redraws.items():
         defined = values[~np.isnan(values)]
         if 2 * defined.size <= values.size:
             limits[name] = None
@@ -62,14 +62,14 @@ def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float] | No
 
 def _redrawn(counts: Counts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """(count, 2, BINS): as many patients of each label as there were."""
-    drawn = np.zeros((count, 2, BINS), np.int64)
+    redraws = np.zeros((count, 2, BINS), np.int64)
     for label, bins in enumerate(counts.reshape(2, BINS)):
         if patients := int(bins.sum()):
             # Over the occupied bins only: a hospital has far fewer patients than bins.
             occupied = np.flatnonzero(bins)
             share = bins[occupied] / patients
-            drawn[:, label, occupied] = rng.multinomial(patients, share, size=count)
-    return drawn
+            redraws[:, label, occupied] = rng.multinomial(patients, share, size=count)
+    return redraws
 
 
 def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:

@@ -46,7 +46,7 @@ class Measured:
     epsilon: float | None
 
     @cached_property
-    def drawn(self) -> dict[str, Floats]:
+    def redraws(self) -> dict[str, Floats]:
         """FIGURES of redrawn patients, (REPLICATES,) each; the same in every process."""
         return replicates(list(self.counts.values()), np.random.default_rng(self.seed))
 
@@ -63,7 +63,7 @@ def row(
     """
     # Replicates of different seeds are independent: their mean is a replicate of the mean.
     over_patients = intervals(
-        {kind: np.mean([each.drawn[kind] for each in measured], axis=0) for kind in FIGURES}
+        {kind: np.mean([each.redraws[kind] for each in measured], axis=0) for kind in FIGURES}
     )
     by_seed = [figures(list(each.counts.values())) for each in measured]
     rounds = [convergence_round(each.curve) for each in measured]

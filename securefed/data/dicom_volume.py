@@ -1,10 +1,10 @@
 """From the slices of one series to a volume in physical units, and from there to 8 bits.
 
 Order of the grey-value steps as in PS3.3 and PS3.4: stored value, modality transform (slope and
-intercept of each slice), window or scaling, MONOCHROME1 inversion last. Slices are sorted by
-their position along the normal; spacing may vary and the gantry may tilt, both are reported and
-kept, never assumed away. MRI has no unit, so it is scaled by its own volume: no statistic of one
-patient ever touches another.
+intercept of each slice, or its table), window or scaling, MONOCHROME1 inversion last. Slices are
+sorted by their position along the normal; spacing may vary and the gantry may tilt, both are
+reported and kept, never assumed away. MRI has no unit, so it is scaled by its own volume: no
+statistic of one patient ever touches another.
 """
 
 import warnings
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut
 
 from securefed.data.dicom_files import Slice, read_dataset
 from securefed.errors import DataError
@@ -164,8 +165,7 @@ def _decode(item: Slice) -> tuple[Volume, bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = dataset.pixel_array
-            slope = _number(dataset, "RescaleSlope", 1)
-            intercept = _number(dataset, "RescaleIntercept", 0)
+            values = _modality_values(dataset, stored)
             padding = _padding(dataset, stored)
     except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
         advice = " (compressed: install securefed[dicom])" if _compressed(dataset) else ""
@@ -174,9 +174,8 @@ def _decode(item: Slice) -> tuple[Volume, bool]:
         ) from None
     if stored.shape != item.shape:
         raise DataError(f"{item.path.name}: the pixels do not match Rows and Columns")
-    if not np.isfinite([slope, intercept]).all() or slope == 0:
+    if values is None:
         raise DataError(f"{item.path.name}: RescaleSlope or RescaleIntercept is unusable")
-    values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if padding.any() and not padding.all():
         values[padding] = LOWEST_HU if item.modality == "CT" else values[~padding].min()
     if item.modality == "CT":
@@ -184,9 +183,16 @@ def _decode(item: Slice) -> tuple[Volume, bool]:
     return values, str(dataset.PhotometricInterpretation) == "MONOCHROME1"
 
 
-def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    value = dataset.get(keyword, None)
-    return default if value is None else float(value)
+def _modality_values(dataset: Dataset, stored: NDArray[np.int64]) -> Volume | None:
+    """Values after the modality transform (PS3.3, C.11.1); None where it cannot be used."""
+    if not dataset.get("ModalityLUTSequence"):
+        given = [dataset.get(keyword) for keyword in ("RescaleSlope", "RescaleIntercept")]
+        if given == [None, None]:
+            return stored.astype(np.float32)
+        # pydicom passes over one without the other.
+        if None in given or not np.isfinite([float(each) for each in given]).all() or not given[0]:
+            return None
+    return np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
 
 
 def _padding(dataset: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -71,6 +71,11 @@ class Event:
             )
 
 
+def sample_rate(batch_size: int, records: int) -> float:
+    """Probability that a record enters a step: exactly the expected batch over the records."""
+    return min(1.0, batch_size / records)
+
+
 def at_most(epsilon: float | None) -> str:
     """An upper bound in three decimals, rounded up; "-" for None.
 
@@ -89,11 +94,6 @@ def _decimals(epsilon: float | None, whole: Callable[[float], int]) -> str:
     if epsilon is None:
         return "-"
     return f"{whole(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else f"{epsilon}"
-
-
-def sample_rate(batch_size: int, records: int) -> float:
-    """Probability that a record enters a step: exactly the expected batch over the records."""
-    return min(1.0, batch_size / records)
 
 
 @dataclass(frozen=True)

@@ -290,13 +290,10 @@ class Ledger:
             self._affordable = (limit, after)
             return
         epsilon_before = epsilon(before, self.delta, self.accountant)
-        spent, wanted = (
-            Guarantee(value, self.delta, self.unit, self.accountant)
-            for value in (epsilon_before, reached)
-        )
+        spent = Guarantee(epsilon_before, self.delta, self.unit, self.accountant)
         raise BudgetExceeded(
-            f"{what} would take {self.client} to epsilon {at_most(wanted.epsilon)}, above its "
-            f"budget of {limit:g}; spent so far: {spent}",
+            f"{what} would take {self.client} to epsilon {at_most(reached)}, above its budget "
+            f"of {limit:g}; spent so far: {spent}",
             hint="use more noise, fewer rounds or a smaller batch; who answers for the patients "
             f"can amend the budget: securefed ledger amend {shlex.quote(str(self.path))} "
             "--epsilon E --reason TEXT",

@@ -137,17 +137,17 @@ def roc(utility: Utility) -> Markup:
     side = 300
     x = Axis(0, 1, LEFT, side - RIGHT)
     y = Axis(0, 1, side - BOTTOM, TOP)
-    alarm, found = 1 - utility.specificity, utility.sensitivity
+    alarm, sensitivity = 1 - utility.specificity, utility.sensitivity
     path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in utility.roc)
     body = (
         _frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
         + f'<line class="limit" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
         + f'<polyline class="line" points="{path}"/>'
-        + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(found)}" r="6"/>'
+        + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(sensitivity)}" r="6"/>'
     )
     about = (
         f"ROC curve with area {number(utility.auc)}; at probability one half sensitivity "
-        f"{number(found)} at false alarm rate {number(alarm)}."
+        f"{number(sensitivity)} at false alarm rate {number(alarm)}."
     )
     return _svg("ROC curve", about, body, side, side, "chart square")
 
@@ -270,7 +270,7 @@ def _frame(
 
 
 def _svg(title: str, about: str, body: str, width: int, height: int, kind: str = "chart") -> Markup:
-    body = re.sub(r'class="(\w+)', lambda found: f"{PAINT[found[1]]} {found[0]}", body)
+    body = re.sub(r'class="(\w+)', lambda match: f"{PAINT[match[1]]} {match[0]}", body)
     # Every piece of text that came from a file was escaped where it was put in.
     return Markup(  # noqa: S704
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" '

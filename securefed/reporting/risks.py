@@ -21,14 +21,14 @@ WIDE_INTERVAL = 0.1
 
 def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
-    found = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
-    return sorted(found, key=lambda risk: -risk.grave)
+    own = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
+    return sorted(own, key=lambda risk: -risk.grave)
 
 
-def merged(found: Sequence[Risk]) -> list[Risk]:
+def merged(several: Sequence[Risk]) -> list[Risk]:
     """Risks of several runs, gravest first; the same advice to several runs stands once."""
     by_advice: dict[tuple[str, str], list[Risk]] = {}
-    for risk in found:
+    for risk in several:
         by_advice.setdefault((risk.title, risk.change), []).append(risk)
     groups = [sorted(group, key=lambda risk: -risk.grave) for group in by_advice.values()]
     together = [

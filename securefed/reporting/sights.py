@@ -1,7 +1,8 @@
-"""Who can see what in a run: the threat model's table, for the run's own configuration.
+"""Who can see what in a run: the one source of it, for the report page and the documentation.
 
-docs/threat-model.md has the reasons. Here the configuration, the number of hospitals and where the
-noise is added decide which sentence is true of this run.
+The configuration, the number of hospitals and where the noise is added decide which sentence is
+true. docs/threat-model.md has the reasons, and these sentences in a table for every configuration
+(docs/generate_who_sees_what.py).
 """
 
 from securefed.reporting.facts import Sight
@@ -24,7 +25,7 @@ def sights(
     noised = "noised " if dp else ""
     return [
         _server(secure, noised, bound),
-        _peer(secure, dp, clients, shared_noise, bound),
+        _peer(dp, clients, shared_noise, bound),
         _coalition(dp, shared_noise, colluding, bound),
         Sight(
             observer="outsider",
@@ -41,7 +42,7 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     if secure:
         sees = (
             f"One weighted sum of {noised}updates per round, total patients, total held-out "
-            "counts, and who took part. No single hospital's update."
+            "counts, and who took part; no single hospital's part of them."
         )
     else:
         sees = (
@@ -58,17 +59,14 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     )
 
 
-def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) -> Sight:
-    sees = "The shared parameters of every round, and from them the mean update."
+def _peer(dp: bool, clients: int, shared_noise: bool, bound: str) -> Sight:
+    sees = "The shared parameters of every round, hence the mean update. Less its own update, that "
     exposed = clients == 2
     if exposed:
-        sees += " With two hospitals it subtracts its own update and is left with the other's" + (
-            " noised one." if dp else ", exactly."
-        )
-        if secure:
-            sees += " Secure aggregation does not protect hospitals from each other here."
+        sees += f"is the other hospital's, {'noised' if dp else 'exactly'}."
+        sees += " Secure aggregation does not hide it."
     else:
-        sees += f" It can subtract its own update; what is left mixes {clients - 1} hospitals."
+        sees += f"mixes {clients - 1} hospitals."
     if shared_noise and exposed:
         bound = "only the other hospital's share of the noise"
     return Sight(
@@ -83,15 +81,15 @@ def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) 
 
 def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sight:
     kind = "noised" if dp else "exact"
-    sees = f"The {kind} update of the one hospital left, in every round, and its patient count."
+    update = f"the {kind} update of the one hospital left"
     if shared_noise:
-        sees = "The update of the one hospital left with only its share of the noise."
+        update = "the update of the one hospital left with only its share of the noise"
         bound = f"epsilon holds for up to {colluding} colluding hospitals, not for all but one"
     return Sight(
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
-        sees=sees,
+        sees=f"In every round {update}, its number of patients and its held-out counts.",
         bound=bound,
         exposed=True,
     )

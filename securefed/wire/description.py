@@ -5,10 +5,11 @@ Whoever has it builds the same network, layout, plan and strategy; nothing in it
 nothing else is needed to open a hospital beside its own patients, or a server beside a transport.
 """
 
+import copy
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -35,8 +36,14 @@ from securefed.wire.shared_noise import SharedNoiseLayout
 def initial_network(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
     """The network every hospital starts from, and the SHA-256 of its public weights, if any.
 
-    Torch's own generator is left as it was.
+    The caller's own copy. Torch's generator is left as it was.
     """
+    network, weights_sha256 = _built(settings)
+    return copy.deepcopy(network), weights_sha256
+
+
+@lru_cache(maxsize=4)
+def _built(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
     model = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -216,6 +223,7 @@ def calibrated(
     )
 
 
+@lru_cache(maxsize=8)  # of equal descriptions; solving takes a second
 def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> RingNoise | None:
     privacy, rounds = settings.privacy, settings.federation.rounds
     if privacy.placement == "local":

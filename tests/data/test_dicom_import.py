@@ -74,6 +74,19 @@ def test_hounsfield_units_follow_each_slice_and_padding_becomes_air(
     assert values[1, 0, 0] == -1024
 
 
+def test_a_modality_table_is_looked_up(tmp_path: Path, write_series: WriteSeries) -> None:
+    files = write_series(tmp_path / "t", ramp(2, 4), "MR")
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4, 10, 16]  # entries, first value mapped, bits
+    table.LUTData = [100, 200, 300, 400]
+    table["LUTData"].VR = "US"
+    edit(files[1], ModalityLUTSequence=[table])
+    values = only_series(tmp_path / "t").values
+    assert values[0, 0].tolist() == [0, 1, 2, 3]  # the other slice has none
+    assert values[1, 0].tolist() == [100, 200, 300, 400]
+    assert values[1, 3].tolist() == [400] * 4  # beyond the last entry
+
+
 def test_windows_map_their_edges_to_black_and_white() -> None:
     hu = np.array([-50, 0, 40, 80, 500], dtype=np.float32).reshape(1, 1, 5)
     assert window_ct(hu, "brain")[0, 0].tolist() == [0, 0, 128, 255, 255]
@@ -192,6 +205,11 @@ def test_the_closest_study_is_chosen(tmp_path: Path, write_series: WriteSeries) 
         ({"Rows": 10}, "mixes image sizes"),
         ({"PixelData": b"\1\2"}, "cannot be decoded"),
         ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is unusable"),
+        (
+            {"RescaleSlope": 0, "RescaleIntercept": 1},
+            "RescaleSlope or RescaleIntercept is unusable",
+        ),
+        ({"RescaleIntercept": -1024}, "RescaleSlope or RescaleIntercept is unusable"),
     ],
 )
 def test_a_series_that_does_not_fit_together_is_refused_by_name(

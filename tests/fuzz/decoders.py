@@ -11,12 +11,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from protocols import messages as m
+from protocols import participation
 from protocols.attestations import statement
 from protocols.client import SecureSumClient
+from protocols.encapsulation import DecapsulationKey, Encapsulation, check_public, encapsulate
 from protocols.errors import ProtocolError
 from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey
@@ -37,10 +40,37 @@ def _stream(name: str) -> Callable[[int], bytes]:
     return lambda n: hashlib.shake_256(f"{name}/{next(calls)}".encode()).digest(n)
 
 
+class Encapsulations:
+    """Those of `encapsulations.json`, in order, and fresh ones when they are used up.
+
+    OpenSSL's generator cannot be seeded, and the corpus must hold boxes that open.
+    """
+
+    FILE = Path(__file__).parent / "encapsulations.json"
+
+    def __init__(self) -> None:
+        kept = json.loads(self.FILE.read_text()) if self.FILE.exists() else []
+        self._left = [Encapsulation(*map(bytes.fromhex, each)) for each in kept]
+        self.used: list[Encapsulation] = []
+
+    def __call__(self, public: bytes) -> Encapsulation:
+        self.used.append(self._left.pop(0) if self._left else encapsulate(public))
+        return self.used[-1]
+
+    def write(self) -> None:
+        pairs = [[each.secret.hex(), each.ciphertext.hex()] for each in self.used]
+        self.FILE.write_text(json.dumps(pairs, indent=0) + "\n")
+
+
 class Moments:
     """One round stopped before each step: the first client and the server as they are then."""
 
     def __init__(self) -> None:
+        self.encapsulations = Encapsulations()
+        with patch.object(participation, "encapsulate", self.encapsulations):
+            self._play()
+
+    def _play(self) -> None:
         keys = {n: IdentityKey.from_seed(hashlib.sha256(n.encode()).digest()) for n in MEMBERS}
         roster = Roster({n: key.public for n, key in keys.items()})
         rules = JobRules("fuzz", LENGTH)
@@ -71,7 +101,7 @@ class Moments:
         rounds = {}
         for number, state in self.victim._rounds.items():
             rounds[number] = copy.copy(state)
-            for field in ("adverts", "pair_keys", "held"):
+            for field in ("adverts", "pair_keys", "own_seeds", "their_seeds", "held"):
                 setattr(rounds[number], field, dict(getattr(state, field)))
             rounds[number].offered = copy.deepcopy(state.offered)
             rounds[number].secrets = copy.copy(state.secrets)
@@ -117,6 +147,11 @@ def _key(data: bytes) -> None:
     EphemeralKey(bytes(range(32))).exchange(data)
 
 
+def _encapsulation(data: bytes) -> None:
+    check_public(data)
+    DecapsulationKey(bytes(64)).open(data)
+
+
 TARGETS: tuple[Callable[[bytes], object], ...] = (
     *(lambda data, step=step: MOMENTS.ask(step, data) for step in STEPS),
     *(lambda data, step=step: MOMENTS.answer(step, data) for step in STEPS),
@@ -125,6 +160,7 @@ TARGETS: tuple[Callable[[bytes], object], ...] = (
     Roster.from_json,
     _shares,
     _key,
+    _encapsulation,
 )
 
 
@@ -151,12 +187,14 @@ def seeds() -> dict[str, bytes]:
     found["roster"] = b"\x0c" + json.dumps({"schema": 1, "clients": keys}).encode()
     found["shares"] = b"\x0d" + b"".join(bytes([x]) + bytes(32) + bytes([x]) for x in (1, 2, 3))
     found["key"] = b"\x0e" + bytes(range(32))
+    found["encapsulation"] = b"\x0f" + DecapsulationKey(bytes(64)).public
     return found
 
 
 def write_seeds() -> None:
     """Put the valid inputs into the corpus folder."""
     CORPUS.mkdir(exist_ok=True)
+    MOMENTS.encapsulations.write()
     for name, data in seeds().items():
         (CORPUS / name).write_bytes(data)
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import logsumexp
@@ -158,7 +158,7 @@ def test_renyi_divergence_of_a_sampled_sum_is_below_that_of_the_continuous_step(
     order: int,
 ) -> None:
     without, drawn = step(60)
-    bound = composition._renyi_divergence(NOISE.noise_multiplier, RATE, (float(order),))[0]
+    bound = composition.rdp_divergence(NOISE.noise_multiplier, RATE, (float(order),))[0]
     inner = slice(70, -70)  # the shift has come round the ends there
     exact = max(
         renyi(drawn[inner], without[inner], order), renyi(without[inner], drawn[inner], order)
@@ -211,14 +211,18 @@ def test_half_of_the_shares_missing_breaks_the_claim() -> None:
 def test_calibrated_share_costs_what_was_asked_and_fits_the_ring(
     multiplier: float, log_dimension: int, counted: int, extra: int, batch: float
 ) -> None:
-    noise = calibrate(
-        multiplier,
-        dimension=2**log_dimension,
-        rounds=1000,
-        counted=counted,
-        hospitals=counted + extra,
-        expected_batch=batch,
-    )
+    try:
+        noise = calibrate(
+            multiplier,
+            dimension=2**log_dimension,
+            rounds=1000,
+            counted=counted,
+            hospitals=counted + extra,
+            expected_batch=batch,
+        )
+    except PrivacyError:  # the largest dimensions with few shares of much noise do not fit
+        assert log_dimension >= 14
+        reject()
     assert multiplier <= noise.noise_multiplier <= multiplier * 1.001
     assert 0 < noise.norm_growth <= LARGEST_NORM_GROWTH
     # The paper's norm after rounding, at the clipping norm: no more than the accounted one.

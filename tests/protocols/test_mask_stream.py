@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.identity import IdentityKey, Roster
-from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import (
+    EphemeralKey,
+    mask_key,
+    mask_key_of,
+    pair_key,
+    pair_seed,
+    seed_for,
+    self_mask_key,
+)
 from protocols.mask_stream import CHUNK_WORDS, Mask, apply_masks
 from protocols.parameters import JobRules, RoundRules
 from protocols.transcript import digest, transcript
@@ -91,8 +99,31 @@ def test_the_same_keys_in_other_places_or_under_other_names_derive_other_keys():
 def test_one_pair_has_another_stream_for_each_round_and_each_statement():
     pair, other = keys(2)
     bindings = [digest("statement", asked) for asked in (b"a", b"b")]
-    streams = {mask_key(k, r, s) for k in (pair, other) for r in rounds() for s in bindings}
+    streams = {
+        mask_key(k, seed, r, s)
+        for k, seed in permutations((pair, other))
+        for r in rounds()
+        for s in bindings
+    }
     assert len(streams | {pair, other}) == 10
+
+
+def test_both_sides_of_a_pair_make_one_seed_that_names_them():
+    a, b = (seed_for(key, p, 1 - p, rounds()[0]) for p, key in enumerate(keys(2)))
+    rules, following = rounds()
+    assert pair_seed(a, 0, b, 1, rules) == pair_seed(b, 1, a, 0, rules)
+    made = {pair_seed(a, p, b, q, rules) for p, q in permutations(range(3), 2)}
+    made.add(pair_seed(a, 0, b, 1, following))
+    made |= {seed_for(keys(1)[0], p, q, r) for p, q in permutations(range(3), 2) for r in rounds()}
+    assert len(made) == 7 + 12
+
+
+def test_the_mask_key_and_the_seeds_of_one_secret_tell_nothing_of_each_other():
+    rules, _ = rounds()
+    secret = keys(1)[0]
+    derived = {mask_key_of(secret, p, rules).secret for p in range(3)}
+    derived |= {seed_for(secret, p, q, rules) for p, q in permutations(range(3), 2)}
+    assert len(derived | {secret}) == 3 + 6 + 1
 
 
 def test_secrets_stay_out_of_representations():

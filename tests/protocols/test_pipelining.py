@@ -10,7 +10,6 @@ from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vector
 from protocols import client as client_module
 from protocols import messages as m
 from protocols.errors import ThresholdMissed, WrongRound, WrongStage
-from protocols.key_agreement import EphemeralKey
 from protocols.parameters import JobRules
 
 LENGTH = 9
@@ -44,7 +43,7 @@ def test_a_steady_round_takes_that_many_exchanges(server, exchanges):
 
 
 def secrets_of(job: Federation, name: str) -> list[bytes]:
-    """The 32-byte draws of one client: channel key, mask key, self-mask seed, for each round."""
+    """The 32-byte draws of one client: channel key, mask secret, self-mask seed, for each round."""
     return [drawn for drawn in job.drawn[name] if len(drawn) == 32]
 
 
@@ -67,7 +66,7 @@ def test_no_key_seed_share_or_stream_is_ever_used_twice(pipelined, monkeypatch):
             job.run(job.server(number), vectors)
     for name in job.members:
         assert len(secrets_of(job, name)) == 3 * ROUNDS
-        assert len(set(job.drawn[name])) == len(job.drawn[name]) == 5 * ROUNDS
+        assert len(set(job.drawn[name])) == len(job.drawn[name]) == 6 * ROUNDS
     # Each self-mask stream once, each pairwise stream once by either end, never again.
     uses = Counter(streams)
     pairs, alone = 4 * 3 // 2 * ROUNDS, 4 * ROUNDS
@@ -97,8 +96,19 @@ def test_public_keys_on_the_wire_are_fresh_in_every_round():
     job = Federation(JobRules("job", LENGTH), names(4))
     list(run_pipelined(job, random_vectors(job.members, LENGTH), ROUNDS))
     for name in job.members:
-        public = [EphemeralKey(secret).public for secret in secrets_of(job, name)]
-        assert len(set(public)) == 3 * ROUNDS
+        seen = [
+            msgspec.msgpack.decode(data, type=m.Advert)
+            for _, step, direction, who, data in job.log
+            if (step, direction, who) == ("advertise", "from", name)
+        ]
+        seen += [
+            head.upcoming
+            for _, step, direction, who, data in job.log
+            if (step, direction, who) == ("mask", "from", name)
+            if (head := m.decode_masked(data, LENGTH)[0]).upcoming
+        ]
+        keys = {k for each in seen for k in (each.channel_key, each.kem_key, each.mask_key)}
+        assert len(keys) == 3 * ROUNDS
 
 
 @pytest.mark.parametrize("step", ["mask", "confirm", "unmask"])

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from protocols.errors import BadSignature, LowOrderPoint, MalformedMessage
+from protocols.encapsulation import DecapsulationKey, encapsulate
+from protocols.errors import (
+    BadCiphertext,
+    BadSignature,
+    LowOrderPoint,
+    MalformedMessage,
+    NonCanonicalKey,
+)
 from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey, hkdf
 from protocols.mask_stream import keystream_from
@@ -43,6 +50,40 @@ def test_ed25519_rfc8032():
         roster.verify("a", message, bytes.fromhex(case["signature"]))
         with pytest.raises(BadSignature):
             roster.verify("a", message + b"x", bytes.fromhex(case["signature"]))
+
+
+def test_mlkem768_known_answers():
+    for case in load("mlkem768.json")["cases"]:
+        d, z, public, ciphertext, secret = (
+            bytes.fromhex(case[k]) for k in ("d", "z", "pk", "ct", "ss")
+        )
+        key = DecapsulationKey(d + z)
+        assert key.public == public
+        assert key.open(ciphertext).secret == secret
+
+
+def test_mlkem768_of_other_lengths_or_with_coefficients_out_of_range_is_refused():
+    key = DecapsulationKey(bytes(64))
+    fresh = encapsulate(key.public)
+    assert key.open(fresh.ciphertext).secret == fresh.secret
+    for wrong in (b"", key.public[:-1], key.public + b"\0", b"\xff" * len(key.public)):
+        with pytest.raises(NonCanonicalKey):
+            encapsulate(wrong)
+    for wrong in (b"", fresh.ciphertext[:-1], fresh.ciphertext + b"\0"):
+        with pytest.raises(BadCiphertext):
+            key.open(wrong)
+    for length in (63, 65):
+        with pytest.raises(MalformedMessage, match=f"got {length}"):
+            DecapsulationKey(bytes(length))
+
+
+def test_an_altered_mlkem768_ciphertext_opens_to_another_secret():
+    key = DecapsulationKey(bytes(64))
+    fresh = encapsulate(key.public)
+    altered = bytes([fresh.ciphertext[0] ^ 1]) + fresh.ciphertext[1:]
+    assert key.open(altered).secret != fresh.secret
+    for shown in (repr(fresh), repr(key)):
+        assert fresh.secret.hex()[:16] not in shown
 
 
 def test_hkdf_rfc5869():

@@ -23,7 +23,14 @@ from protocols import messages as m
 from protocols.attestations import binding, statement
 from protocols.errors import BadVector, CohortEquivocation, ThresholdMissed
 from protocols.graph import SparseGraph
-from protocols.key_agreement import EphemeralKey, mask_key, pair_key, self_mask_key
+from protocols.key_agreement import (
+    mask_key,
+    mask_key_of,
+    pair_key,
+    pair_seed,
+    seed_for,
+    self_mask_key,
+)
 from protocols.mask_stream import Mask, apply_masks
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
@@ -153,8 +160,8 @@ def without_known_masks(job, vectors, survivors) -> dict[str, np.ndarray]:
     """Each survivor's masked vector, less every mask whose key the protocol gives the server."""
     server = job.run(job.server(), vectors, last="share")
     rules = server.rules
-    _, own, seed = zip(*(job.drawn[n][:3] for n in rules.cohort), strict=True)
-    keys = [EphemeralKey(secret) for secret in own]
+    _, _, own, seed = zip(*(job.drawn[n][:4] for n in rules.cohort), strict=True)
+    keys = [mask_key_of(secret, place, rules) for place, secret in enumerate(own)]
     sent = {
         name: job.clients[name].mask(request, vectors[name], job.asked[name])
         for name, request in server.request_mask(STATEMENT).items()
@@ -169,7 +176,9 @@ def without_known_masks(job, vectors, survivors) -> dict[str, np.ndarray]:
         for gone, lost in enumerate(rules.cohort):
             if lost not in survivors:
                 pair = pair_key(keys[gone], gone, keys[place].public, place, rules)
-                key = mask_key(pair, rules, bound)
+                seeds = [seed_for(own[p], p, q, rules) for p, q in ((gone, place), (place, gone))]
+                both = pair_seed(seeds[0], gone, seeds[1], place, rules)
+                key = mask_key(pair, both, rules, bound)
                 masks.append(Mask(key, subtract=place < gone))
         apply_masks(words, masks)
         bare[name] = words

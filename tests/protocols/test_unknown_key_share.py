@@ -11,6 +11,8 @@ on the station-to-station protocol", PKC 1999.)
 below 1e-15.
 """
 
+from itertools import product
+
 import msgspec
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from rounds_driver import Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols import opening, participation
-from protocols.attestations import OfferedKeys, advert_transcript
+from protocols.attestations import OfferedKeys, advert_transcript, offered
+from protocols.encapsulation import Encapsulation
 from protocols.errors import DuplicateKey, NonCanonicalKey
 from protocols.key_agreement import EphemeralKey, derive_key, self_mask_key
 from protocols.mask_stream import Mask, Words, apply_masks
@@ -29,6 +32,7 @@ from protocols.shamir import combine
 
 LENGTH = 40
 KEYS = ("channel_key", "mask_key")
+ALL_KEYS = (*KEYS, "kem_key")
 
 
 def old_pair_key(own, place, peer, peer_place, rules):
@@ -37,10 +41,16 @@ def old_pair_key(own, place, peer, peer_place, rules):
     )
 
 
+def old_mask_key(pair, seed, rules, binding):
+    """Without the seeds that pairs send each other, which name their ends as well."""
+    return derive_key(pair, rules.digest, "mask stream", binding)
+
+
 @pytest.fixture
 def old_derivation(monkeypatch):
     for module in (participation, opening):
         monkeypatch.setattr(module, "pair_key", old_pair_key)
+        monkeypatch.setattr(module, "mask_key", old_mask_key)
 
 
 @pytest.fixture
@@ -52,9 +62,8 @@ def unchecked(monkeypatch):
 def signed(job: Federation, name: str, reply: bytes, **keys: bytes) -> bytes:
     """A hospital's advert with other keys, signed by it as it should be."""
     advert = msgspec.structs.replace(msgspec.msgpack.decode(reply, type=m.Advert), **keys)
-    said = (advert.channel_key, advert.mask_key, advert.self_mask_commitment)
     signature = job.clients[name]._identity.sign(
-        advert_transcript(advert.round_digest, name, *said)
+        advert_transcript(advert.round_digest, name, *offered(advert))
     )
     return m.encode(msgspec.structs.replace(advert, signature=signature))
 
@@ -117,8 +126,14 @@ def test_without_names_a_copy_on_the_same_side_opens_the_lowest_bit_of_every_wor
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("seeds", [True, False], ids=["with seeds", "without"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_with_names_in_the_derivation_a_copied_key_opens_nothing_even_if_unnoticed(case):
+def test_with_names_in_the_derivation_a_copied_key_opens_nothing_even_if_unnoticed(
+    case, seeds, monkeypatch
+):
+    if not seeds:
+        monkeypatch.setattr(participation, "mask_key", old_mask_key)
+        monkeypatch.setattr(opening, "mask_key", old_mask_key)
     words, vector = Copied(**case).bare(1)
     assert int((words == vector).sum()) < 2
 
@@ -128,10 +143,12 @@ def test_two_recipients_with_one_channel_key_get_boxes_under_two_keys():
     rules = Federation(JobRules("job", LENGTH), names(3)).server().rules
     own, theirs = EphemeralKey(bytes([1] * 32)), EphemeralKey(bytes([2] * 32)).public
     first, second = bytes(66), bytes(range(66))
-    sent = [
-        seal(box_key(own, End(0, own.public), End(to, theirs), rules), text, rules.digest, 0, to)
-        for to, text in ((1, first), (2, second))
-    ]
+    # Even if both encapsulations were the same as well.
+    kem, fresh = bytes(1184), Encapsulation(bytes(32), bytes(1088))
+    sent = []
+    for to, text in ((1, first), (2, second)):
+        key = box_key(own, fresh, End(0, own.public, kem), End(to, theirs, kem), rules)
+        sent.append(seal(key, text, rules.digest, 0, to))
     seen = bytes(a ^ b for a, b in zip(*sent, strict=True))
     truth = bytes(a ^ b for a, b in zip(first, second, strict=True))
     assert seen[:66] != truth
@@ -150,15 +167,16 @@ def adverts(job: Federation, server: SecureSumServer) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("owner", [0, 1], ids=["own", "anothers"])
-@pytest.mark.parametrize("copied", KEYS)
-@pytest.mark.parametrize("offered", KEYS)
-def test_a_client_refuses_a_copied_key_by_name(owner, copied, offered):
+@pytest.mark.parametrize(
+    ("copied", "kind"), [*product(KEYS, KEYS), ("kem_key", "kem_key")], ids=" as ".join
+)
+def test_a_client_refuses_a_copied_key_by_name(owner, copied, kind):
     """Of either kind, its own key included, also one kind offered as the other."""
     job = Federation(JobRules("job", LENGTH), names(5))
     replies = adverts(job, job.server())
     copier, victim = job.members[3], job.members[0]
     key = getattr(advert_of(replies[job.members[owner]]), copied)
-    replies[copier] = signed(job, copier, replies[copier], **{offered: key})
+    replies[copier] = signed(job, copier, replies[copier], **{kind: key})
     seen = [advert_of(replies[n]) for n in job.members[1:]]
     with pytest.raises(DuplicateKey, match="clinic-0003 offers a public key"):
         job.clients[victim].share(m.encode(m.ShareRequest(1, seen)))
@@ -176,15 +194,15 @@ def test_one_key_for_both_purposes_is_refused():
         )
 
 
-@pytest.mark.parametrize("offered", KEYS)
-def test_the_server_drops_the_copier_and_nobody_else(offered):
+@pytest.mark.parametrize("kind", ALL_KEYS)
+def test_the_server_drops_the_copier_and_nobody_else(kind):
     job = Federation(JobRules("job", LENGTH), names(5))
     vectors = random_vectors(job.members, LENGTH)
     server = job.server()
     replies = adverts(job, server)
     copier = job.members[0]  # first by name: what counts is who came later
-    key = advert_of(replies[job.members[2]]).mask_key
-    late = signed(job, copier, replies.pop(copier), **{offered: key})
+    key = getattr(advert_of(replies[job.members[2]]), kind)
+    late = signed(job, copier, replies.pop(copier), **{kind: key})
     server.receive_advertise({**replies, copier: late})
     assert list(server.dropped) == [copier]
     assert server.dropped[copier].startswith("DuplicateKey")
@@ -193,27 +211,30 @@ def test_the_server_drops_the_copier_and_nobody_else(offered):
     np.testing.assert_array_equal(total, plain_sum(vectors, survivors))
 
 
-@pytest.mark.parametrize("offered", KEYS)
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        lambda key: key[:31] + bytes([key[31] | 0x80]),  # the bit that X25519 ignores
-        lambda key: (2**255 - 19 + 9).to_bytes(32, "little"),  # 9, the base point, again
-    ],
-    ids=["topmost bit", "not reduced"],
-)
-def test_a_copy_in_another_spelling_is_refused_by_clients_and_dropped_by_the_server(
-    offered, spelling
-):
+def base_point(_: bytes) -> bytes:
+    return (2**255 - 19 + 9).to_bytes(32, "little")
+
+
+SPELLINGS = {
+    "topmost bit": (KEYS, lambda key: key[:31] + bytes([key[31] | 0x80])),  # X25519 ignores it
+    "not reduced": (KEYS, base_point),
+    "coefficients not reduced": (("kem_key",), lambda key: b"\xff" * len(key)),  # FIPS 203, 7.2
+}
+CASES_OF_SPELLING = [(kind, how) for kinds, how in SPELLINGS.values() for kind in kinds]
+
+
+@pytest.mark.parametrize(("kind", "spelling"), CASES_OF_SPELLING)
+def test_a_key_in_a_second_spelling_is_refused_by_clients_and_dropped_by_the_server(kind, spelling):
     job = Federation(JobRules("job", LENGTH), names(5))
     server = job.server()
     replies = adverts(job, server)
     copier = job.members[3]
-    key = spelling(advert_of(replies[job.members[1]]).mask_key)
-    replies[copier] = signed(job, copier, replies[copier], **{offered: key})
+    key = spelling(getattr(advert_of(replies[job.members[1]]), kind))
+    replies[copier] = signed(job, copier, replies[copier], **{kind: key})
     seen = [advert_of(replies[n]) for n in job.members[1:]]
-    with pytest.raises(NonCanonicalKey, match="clinic-0003"):
+    with pytest.raises(NonCanonicalKey, match="clinic-0003") as caught:
         job.clients[job.members[0]].share(m.encode(m.ShareRequest(1, seen)))
+    assert caught.value.accused == 3
     server.receive_advertise(replies)
     assert list(server.dropped) == [copier]
     assert server.dropped[copier].startswith("NonCanonicalKey")

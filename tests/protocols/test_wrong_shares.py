@@ -12,7 +12,6 @@ import pytest
 from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
-from protocols.attestations import share_digest
 from protocols.complaints import Complaints
 from protocols.errors import BadCiphertext, BadShare, ThresholdMissed
 from protocols.parameters import JobRules
@@ -114,13 +113,7 @@ def dealing(change: Callable[[bytes], bytes], job: Federation, only: int | None 
                 continue
             # The real shares are not needed: what is dealt is made up.
             made_up = (change(bytes(33)), bytes(33))
-            sealed = state._seal(box.place, b"".join(made_up))
-            kinds = ("self mask", "mask key")
-            digests = [
-                share_digest(state.rules, kind, 0, box.place, each)
-                for kind, each in zip(kinds, made_up, strict=True)
-            ]
-            boxes.append(m.Box(box.place, sealed, *digests))
+            boxes.append(state._seal(box.place, made_up, state.own_seeds[box.place]))
         return m.encode(msgspec.structs.replace(reply, boxes=boxes))
 
     client.share = share

@@ -28,6 +28,15 @@ def test_without_noise_nothing_bounds_any_observer(configuration: str) -> None:
     assert all("nothing bounds" in sight.bound for sight in seen(configuration).values())
 
 
+@pytest.mark.parametrize("placement", ["local", "distributed"])
+@pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
+def test_all_but_one_learn_the_last_ones_counts_in_every_configuration(
+    configuration: str, placement: str
+) -> None:
+    coalition = seen(configuration, placement=placement)["coalition"]
+    assert "its number of patients and its held-out counts" in coalition.sees
+
+
 def test_shared_noise_does_not_bound_a_coalition_of_all_but_one() -> None:
     coalition = seen("dp+secure", placement="distributed")["coalition"]
     assert "share of the noise" in coalition.sees

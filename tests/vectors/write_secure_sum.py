@@ -9,12 +9,15 @@ purpose (then `PROTOCOL` in protocols/transcript.py must change too).
 import json
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "protocols"))
 from rounds_driver import STATEMENT, Federation, identity_seed, names
 
+from protocols import participation
+from protocols.encapsulation import Encapsulation, encapsulate
 from protocols.parameters import JobRules
 
 LENGTH = 6
@@ -24,15 +27,45 @@ CASES = (
 )
 
 
-def build() -> dict:
-    """The document, computed afresh."""
+def build(recorded: dict | None = None) -> dict:
+    """The document, computed afresh.
+
+    Args:
+        recorded: a document whose encapsulations are used again: they come from OpenSSL's
+            generator, which nobody can seed.
+    """
+    again = recorded["cases"] if recorded else [None] * len(CASES)
     return {
         "source": "this project; see PROVENANCE.md",
-        "cases": [_case(number, **case) for number, case in enumerate(CASES)],
+        "cases": [
+            _case(number, **case, again=each)
+            for number, (case, each) in enumerate(zip(CASES, again, strict=True))
+        ],
     }
 
 
-def _case(number: int, name: str, clients: int, server: str) -> dict:
+class Encapsulations:
+    """Fresh ones, noted; or those of a document, in order."""
+
+    def __init__(self, again: dict | None) -> None:
+        noted = again["encapsulations_in_order_of_use"] if again else []
+        self._left = [Encapsulation(*map(bytes.fromhex, each)) for each in noted]
+        self._replay = again is not None
+        self.used: list[list[str]] = []
+
+    def __call__(self, public: bytes) -> Encapsulation:
+        made = self._left.pop(0) if self._replay else encapsulate(public)
+        self.used.append([made.secret.hex(), made.ciphertext.hex()])
+        return made
+
+
+def _case(number: int, name: str, clients: int, server: str, again: dict | None) -> dict:
+    made = Encapsulations(again)
+    with patch.object(participation, "encapsulate", made):
+        return _played(number, name, clients, server, made)
+
+
+def _played(number: int, name: str, clients: int, server: str, made: Encapsulations) -> dict:
     job = Federation(JobRules("vectors", LENGTH, server=server), names(clients), seed=f"v{number}")
     vectors = {
         member: np.arange(i, i + LENGTH, dtype=np.uint32) * np.uint32(0x01000193)
@@ -52,6 +85,7 @@ def _case(number: int, name: str, clients: int, server: str) -> dict:
         "identity_seeds": {n: identity_seed(n).hex() for n in job.members},
         "roster_fingerprint": job.roster.fingerprint,
         "random_bytes_in_order_of_use": {n: [d.hex() for d in x] for n, x in job.drawn.items()},
+        "encapsulations_in_order_of_use": made.used,
         "statement": STATEMENT.hex(),
         "vectors": {n: v.tolist() for n, v in vectors.items()},
         "round_digests": {s.rules.round_number: s.rules.digest.hex() for s in (first, following)},

@@ -6,6 +6,7 @@ somebody else. Hospitals that refuse answer nothing more; what they sent before 
 coalition.
 """
 
+import os
 from collections.abc import Iterable
 
 import msgspec
@@ -23,14 +24,16 @@ from protocols.attestations import (
     statement,
     survivors_transcript,
 )
+from protocols.encapsulation import encapsulate
 from protocols.errors import ProtocolError
-from protocols.key_agreement import EphemeralKey
 from protocols.parameters import JobRules
+from protocols.round_secrets import Secrets
 from protocols.sealing import End, seal, unseal
 from protocols.shamir import SHARE_BYTES
 
 LIES = (
     "copied channel key",
+    "copied kem key",
     "copied mask key",
     "two adverts",
     "advert left out",
@@ -55,9 +58,9 @@ class Coalition:
         self.job = Federation(JobRules("job", 1), names(count))
         self.corrupt = corrupt
         self.honest = [p for p in range(count) if p not in corrupt]
-        self.known = Knowledge()
+        self.known = Knowledge(corrupt=frozenset(self.name(p) for p in corrupt))
         self.adverts: dict[int, list[m.Advert]] = {p: [] for p in range(count)}  # of all rounds
-        self.secrets: dict[bytes, EphemeralKey] = {}  # public key -> key, of corrupt hospitals
+        self.secrets: dict[bytes, Secrets] = {}  # channel key -> all, of corrupt hospitals
         self.signed: dict[int, list[m.Confirmation]] = {p: [] for p in self.honest}
         self.number = self.played = 0
 
@@ -116,16 +119,17 @@ class Coalition:
 
     def _lie(self, place: int) -> m.Advert:
         """An advert that a corrupt hospital signs: of its own keys, or of anybody's."""
-        own = [EphemeralKey(self.data.draw(st.binary(min_size=32, max_size=32))) for _ in range(2)]
-        self.secrets |= {key.public: key for key in own}
-        self.known.private |= {key.public for key in own}
+        own = Secrets(os.urandom, place, self.rules)
+        self.secrets[own.channel.public] = own
+        self.known.private |= {own.channel.public, own.mask.public}
         keys = []
-        for kind, key in zip(("copied channel key", "copied mask key"), own, strict=True):
-            source = key.public
-            if self.lies(kind):
-                advert = self.one_of(a for p in self.adverts for a in self.adverts[p] if a)
-                source = self.one_of([advert.channel_key, advert.mask_key])
-            keys.append(source)
+        for kind in ("channel", "kem", "mask"):
+            key = getattr(own, kind).public
+            if self.lies(f"copied {kind} key"):
+                advert = self.one_of(a for p in self.adverts for a in self.adverts[p])
+                copies = [advert.channel_key, advert.mask_key]
+                key = advert.kem_key if kind == "kem" else self.one_of(copies)
+            keys.append(key)
         committed = bytes(32)
         signed = advert_transcript(self.rules.digest, self.name(place), *keys, committed)
         signature = self._identity(place).sign(signed)
@@ -160,19 +164,26 @@ class Coalition:
                     if box.place in self.corrupt:
                         self._keep(place, box)
 
-    def _key_to(self, honest: int, corrupt: int, *, up: bool) -> bytes | None:
-        """The box key between two places, if the corrupt end offered a channel key of its own."""
+    def _own(self, honest: int, corrupt: int) -> Secrets | None:
+        """The secrets of a corrupt hospital, if it offered its own keys for boxes there."""
         offered = self.shown[honest].get(corrupt)
         own = self.secrets.get(offered.channel_key) if offered else None
-        if own is None:
-            return None
-        theirs = End(honest, self.adverts[honest][-1].channel_key)
-        ends = (theirs, End(corrupt, own.public))
-        return participation.box_key(own, *(ends if up else ends[::-1]), self.rules)
+        return own if own and own.kem.public == offered.kem_key else None
+
+    def _ends(self, honest: int, corrupt: int) -> tuple[End, End]:
+        mine, theirs = self.shown[honest][corrupt], self.adverts[honest][-1]
+        return (
+            End(honest, theirs.channel_key, theirs.kem_key),
+            End(corrupt, mine.channel_key, mine.kem_key),
+        )
 
     def _keep(self, place: int, box: m.Box) -> None:
-        key = self._key_to(place, box.place, up=True)
-        if key:
+        own = self._own(place, box.place)
+        if own:
+            fresh = own.kem.open(box.encapsulation)
+            key = participation.box_key(
+                own.channel, fresh, *self._ends(place, box.place), self.rules
+            )
             unseal(key, box.sealed, self.rules.digest, place, box.place)
             row = (self.name(place), self.played)
             self.known.seed_shares[row].add(box.place)
@@ -184,9 +195,9 @@ class Coalition:
             boxes = []
             for other in self.most_of(sorted(self.shown[place]), "box left out"):
                 if other in self.corrupt:
-                    key = self._key_to(place, other, up=False)
-                    if key:
-                        boxes.append(self._made_up(other, place, key))
+                    own = self._own(place, other)
+                    if own:
+                        boxes.append(self._made_up(other, place, own))
                 elif (other, place) in self.boxes:
                     boxes.append(msgspec.structs.replace(self.boxes[other, place], place=other))
             self.asked[place] = statement(b"b" if self.lies("two statements") else b"a")
@@ -196,13 +207,17 @@ class Coalition:
                 self.known.rows[row] = self.known.latest
                 self.known.asked[row] = self.asked[place]
 
-    def _made_up(self, corrupt: int, honest: int, key: bytes) -> m.Box:
+    def _made_up(self, corrupt: int, honest: int, own: Secrets) -> m.Box:
         share, digest = bytes(SHARE_BYTES), self.rules.digest
+        to, sender = self._ends(honest, corrupt)
+        fresh = encapsulate(to.kem_key)
+        key = participation.box_key(own.channel, fresh, sender, to, self.rules)
+        sealed = seal(key, share * 2 + bytes(m.SEED_BYTES), digest, corrupt, honest)
         digests = [
             share_digest(self.rules, kind, corrupt, honest, share)
             for kind in ("self mask", "mask key")
         ]
-        return m.Box(corrupt, seal(key, share * 2, digest, corrupt, honest), *digests)
+        return m.Box(corrupt, fresh.ciphertext, sealed, *digests)
 
     def _survivors(self) -> frozenset[int]:
         return frozenset(self.most_of(range(len(self.rules.cohort)), "survivors"))

@@ -3,8 +3,9 @@
 The hospitals' own code runs; nothing of it is modelled. A masked vector is a row: the vector plus
 one signed formal symbol for each mask stream, two streams being the same symbol exactly if their
 keys are the same bytes. A symbol is known if the coalition could compute the key: it has a private
-key of one of the two ends, or enough shares of the secret behind it. Hashes, ciphers and X25519 are
-ideal: nothing else is known (Dolev and Yao, "On the security of public key protocols", 1983).
+key of one of the two ends, or enough shares of the secret behind it. Hashes, ciphers, ML-KEM and
+X25519 are ideal: nothing else is known (Dolev and Yao, "On the security of public key protocols",
+1983). With `x25519=False` the coalition has every X25519 private key, as of a quantum computer.
 
 Rows open if some combination of them, with integer coefficients modulo 2^32, holds no unknown
 symbol. That a set of rows opens nothing is exactly that they are independent modulo 2: if they
@@ -33,6 +34,8 @@ class Knowledge:
         rows: hospital and round -> keys of the streams on its vector.
         asked: hospital and round -> the statement it answered.
         ends: key of a pairwise stream -> the two public keys it was agreed with.
+        pairs: key of a pairwise stream -> the two hospitals whose seeds it was made from.
+        corrupt: hospitals of the coalition.
         alone: key of a self-mask stream -> hospital and round.
         private: public keys whose private keys the coalition has.
         seed_shares, key_shares: hospital and round -> places whose shares the coalition has.
@@ -44,6 +47,8 @@ class Knowledge:
     rows: dict[Row, list[bytes]] = field(default_factory=dict)
     asked: dict[Row, bytes] = field(default_factory=dict)
     ends: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
+    pairs: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    corrupt: frozenset[str] = frozenset()
     alone: dict[bytes, bytes] = field(default_factory=dict)
     private: set[bytes] = field(default_factory=set)
     seed_shares: dict[Row, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -58,16 +63,27 @@ class Knowledge:
         """Note from what each key is made, while hospitals make them."""
         pair_key, mask_key = participation.pair_key, participation.mask_key
         self_mask_key, seal = participation.self_mask_key, participation.seal
+        pair_seed = participation.pair_seed
         agreed: dict[bytes, tuple[bytes, bytes]] = {}
+        met: dict[bytes, tuple[str, str]] = {}
 
         def note_pair(own, place, peer, peer_place, rules):
             key = pair_key(own, place, peer, peer_place, rules)
             agreed[key] = (own.public, peer)
             return key
 
-        def note_stream(pair, *context):
-            key = mask_key(pair, *context)
-            self.ends[key] = agreed[pair]
+        def note_seed(seed, place, peer_seed, peer_place, rules):
+            made = pair_seed(seed, place, peer_seed, peer_place, rules)
+            met[made] = (rules.cohort[place], rules.cohort[peer_place])
+            return made
+
+        def note_stream(pair, seed, *context):
+            key, other = mask_key(pair, seed, *context), bytes(32)
+            # Each part protects only what depends on it.
+            if mask_key(other, seed, *context) != key:
+                self.ends[key] = agreed[pair]
+            if mask_key(pair, other, *context) != key:
+                self.pairs[key] = met[seed]
             return key
 
         def note_alone(seed, *context):
@@ -82,6 +98,7 @@ class Knowledge:
         with ExitStack() as stack:
             for name, noting in (
                 ("pair_key", note_pair),
+                ("pair_seed", note_seed),
                 ("mask_key", note_stream),
                 ("self_mask_key", note_alone),
                 ("seal", note_box),
@@ -94,30 +111,38 @@ class Knowledge:
     def _note_row(self, _words, masks, *, threads) -> None:
         self.latest = [mask.key for mask in masks]
 
-    def unknown(self, threshold: int) -> dict[Row, frozenset[bytes]]:
-        """Each row's symbols that stay on it an odd number of times."""
-        private, seeds = set(self.private), set()
+    def unknown(self, threshold: int, *, x25519: bool = True) -> dict[Row, frozenset[bytes]]:
+        """Each row's symbols that stay on it an odd number of times.
+
+        Args:
+            x25519: whether discrete logarithms are hard. If not, a stream is still unknown as long
+                as the seeds of the pair are, which came in boxes; if so, seeds are not relied on.
+        """
+        private, seeds, dropped = set(self.private), set(), {(n, 0) for n in self.corrupt}
         for row, held in self.key_shares.items():
             if len(held) >= threshold and row in self.mask_keys:
                 private.add(self.mask_keys[row])
+                dropped.add(row)
         for row, held in self.seed_shares.items():
             if len(held) >= threshold and row in self.seeds:
                 seeds.add(self.seeds[row])
-        rows = {}
-        for row, keys in self.rows.items():
-            odd = {key for key, times in Counter(keys).items() if times % 2}
-            rows[row] = frozenset(
-                key
-                for key in odd
-                if not (
-                    self.alone[key] in seeds
-                    if key in self.alone
-                    else private.intersection(self.ends[key])
-                )
-            )
-        return rows
 
-    def opened(self, threshold: int, fewest: int) -> tuple[Row, ...]:
+        def known(key: bytes, played: int) -> bool:
+            if key in self.alone:
+                return self.alone[key] in seeds
+            if x25519:
+                return key not in self.ends or bool(private.intersection(self.ends[key]))
+            pair = self.pairs.get(key, ())
+            return not pair or any({(name, 0), (name, played)} & dropped for name in pair)
+
+        return {
+            (name, played): frozenset(
+                key for key, times in Counter(keys).items() if times % 2 and not known(key, played)
+            )
+            for (name, played), keys in self.rows.items()
+        }
+
+    def opened(self, threshold: int, fewest: int, *, x25519: bool = True) -> tuple[Row, ...]:
         """Rows of which the coalition learns more than is promised; () if there are none.
 
         Less is not promised than this: what opens is a sum over `fewest` rows or more, whose
@@ -125,8 +150,9 @@ class Knowledge:
 
         Args:
             threshold: shares that recover a secret.
+            x25519: as in `unknown`.
         """
-        rows, circuits = self.unknown(threshold), []
+        rows, circuits = self.unknown(threshold, x25519=x25519), []
         for size in range(1, len(rows) + 1):
             for chosen in combinations(sorted(rows), size):
                 if any(circuit <= set(chosen) for circuit in circuits):

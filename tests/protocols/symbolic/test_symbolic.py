@@ -37,8 +37,9 @@ def check(data: st.DataObject, cohorts: list[tuple[int, int]] = COHORTS, rounds:
     count, corrupt = data.draw(st.sampled_from(cohorts))
     coalition = play(data, count, corrupt, rounds=data.draw(st.integers(1, rounds)))
     threshold = JobRules("job", 1).threshold(count)
-    opened = coalition.known.opened(threshold, fewest=threshold - corrupt)
-    assert not opened, f"{corrupt} of {count} hospitals and the server open {opened}"
+    for x25519 in (True, False):
+        opened = coalition.known.opened(threshold, fewest=threshold - corrupt, x25519=x25519)
+        assert not opened, f"{corrupt} of {count} hospitals and the server open {opened}"
     assert not coalition.known.sealed_twice(), "two boxes under one key and nonce"
 
 
@@ -56,7 +57,7 @@ def old_pair_key(own, place, peer, peer_place, rules):
     return derive_key(own.exchange(peer), rules.digest, "pairwise mask", *keys)
 
 
-def old_box_key(own, sender, recipient, rules):
+def old_box_key(own, fresh, sender, recipient, rules):
     peer = recipient if own.public == sender.key else sender
     keys = (sender.key, recipient.key)
     return derive_key(own.exchange(peer.key), rules.digest, "sealed shares", *keys)
@@ -77,8 +78,19 @@ def finds(what: str) -> None:
 
 
 def test_the_oracle_finds_the_copied_mask_key_under_the_old_derivation(monkeypatch):
+    """Also without the seeds of pairs, which name their ends themselves."""
     monkeypatch.setattr(OfferedKeys, "take", lambda *_: None)
     monkeypatch.setattr(participation, "pair_key", old_pair_key)
+    derive = participation.mask_key
+    without = lambda pair, _, rules, bound: derive(pair, bytes(32), rules, bound)  # noqa: E731
+    monkeypatch.setattr(participation, "mask_key", without)
+    finds("hospitals and the server open")
+
+
+def test_the_oracle_finds_what_a_quantum_computer_opens_without_the_seeds(monkeypatch):
+    derive = participation.mask_key
+    without = lambda pair, _, rules, bound: derive(pair, bytes(32), rules, bound)  # noqa: E731
+    monkeypatch.setattr(participation, "mask_key", without)
     finds("hospitals and the server open")
 
 
@@ -98,7 +110,7 @@ def test_names_in_the_derivation_are_enough_where_nobody_looks_for_copies(data):
 
 def test_the_oracle_finds_the_sum_of_answers_to_two_questions_without_the_binding(monkeypatch):
     derive = participation.mask_key
-    unbound = lambda pair, rules, _: derive(pair, rules, b"")  # noqa: E731
+    unbound = lambda pair, seed, rules, _: derive(pair, seed, rules, b"")  # noqa: E731
     monkeypatch.setattr(participation, "mask_key", unbound)
     monkeypatch.setattr(participation.Participation, "check_confirmations", lambda *_: None)
     finds("hospitals and the server open")
