@@ -439,7 +439,7 @@ def test_an_audit_of_a_run_or_of_its_directory_gives_what_it_wrote(copied: Path)
     again = securefed.audit(
         securefed.open_run(copied), effort="quick", observers=("server",), attacks=attacks
     )
-    assert again.judgements == file.judgements
+    assert again.findings == file.findings
 
 
 def test_an_audit_that_was_stopped_is_no_answer(
