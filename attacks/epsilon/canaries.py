@@ -18,7 +18,7 @@ patient. A coin adds a canary or leaves it out, so the adjacency is add/remove, 
 import math
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ from attacks.epsilon.bounds import (
 )
 from attacks.epsilon.composed_power import CanaryView, choose_guesses, power_of
 from attacks.epsilon.gaussian_dp import check_delta, point_estimate
-from attacks.epsilon.power import Method, power_against_halved_noise, smallest_visible_epsilon
+from attacks.epsilon.power import smallest_visible_epsilon
 from attacks.errors import InvalidScores, TooFewTargets
 from attacks.statistics.targets import Bools, finite_vector, membership_vector
 
@@ -45,10 +45,10 @@ class CanaryPlan:
         canaries: how many records get a coin.
         guesses_in, guesses_out: how many are called "in" (highest scores) and "out" (lowest).
         delta: of the claim under audit, in (0, 1).
-        method: the bound that the verdict reads; "f_dp" needs the mechanism's family: that of
-            `view`, or without one a single Gaussian release.
         significance: chance that the bound exceeds a true epsilon.
         view: mechanism and observer of a run of DP-SGD with a claim; None for anything else.
+        method: the bound that the verdict reads: "f_dp", of the family of `view`, or without one
+            "one_run", which holds for any mechanism.
 
     Raises:
         InvalidScores: more guesses than canaries, none, or delta or significance out of range.
@@ -58,7 +58,6 @@ class CanaryPlan:
     guesses_in: int
     guesses_out: int
     delta: float
-    method: Method = "one_run"
     significance: float = 0.05
     view: CanaryView | None = None
 
@@ -66,7 +65,7 @@ class CanaryPlan:
     def for_run(cls, canaries: int, view: CanaryView, delta: float) -> "CanaryPlan":
         """The plan with most power against half the claimed noise; it looks at no score."""
         calls = choose_guesses(canaries, view)
-        return cls(canaries, *calls, delta, method="f_dp", view=view)
+        return cls(canaries, *calls, delta, view=view)
 
     def __post_init__(self) -> None:
         if min(self.guesses_in, self.guesses_out) < 0:
@@ -74,10 +73,10 @@ class CanaryPlan:
         check_counts(self.canaries, self.guesses, 0)
         check_delta(self.delta)
         check_significance(self.significance)
-        if self.method not in ("one_run", "f_dp"):
-            raise InvalidScores(f"unknown method {self.method!r}", hint="one_run or f_dp")
-        if self.view is not None and self.method != "f_dp":
-            raise InvalidScores("a plan with a view is read by the f_dp bound")
+
+    @property
+    def method(self) -> Literal["one_run", "f_dp"]:
+        return "one_run" if self.view is None else "f_dp"
 
     @property
     def guesses(self) -> int:
@@ -125,7 +124,8 @@ class EpsilonAudit:
         plan: as fixed in advance.
         correct: right guesses among the plan's.
         one_run_bound: lower bound on epsilon, any (epsilon, delta)-DP mechanism.
-        f_dp_bound: lower bound if the run is of the plan's family (`CanaryPlan.method`).
+        f_dp_bound: lower bound if the run is of the family of the plan's view, or without one a
+            single Gaussian release.
         point_estimate: Andrew et al.'s estimate, *not* a bound; None below 20 canaries a side.
         visible_epsilon: smallest true epsilon that an ideal attack on a Gaussian run would have
             shown to be above 0 with this plan, four times in five (of the family of `view`).
@@ -189,19 +189,23 @@ def audit_epsilon(
     Args:
         scores: one per canary, higher means more likely trained on.
         included: the coins of `flip_coins`.
-        claimed_epsilon: the accountant's upper bound at the plan's delta.
+        claimed_epsilon: the accountant's upper bound at the plan's delta; with a plan that has a
+            view of it.
 
     Raises:
-        InvalidScores: sizes, values that are not finite, or a claim that is not positive.
+        InvalidScores: sizes, values that are not finite, or a claim that is not positive or
+            that the plan has no view of.
     """
     if claimed_epsilon is not None and not 0 < claimed_epsilon < math.inf:
         raise InvalidScores(f"a claimed epsilon must be positive, got {claimed_epsilon}")
+    if (claimed_epsilon is None) != (plan.view is None):
+        raise InvalidScores("a claim and a view of its mechanism go together")
     coins = membership_vector(included, plan.canaries, "included")
     guesses = guess(plan, scores)
     correct = int(((guesses == 1) & coins).sum() + ((guesses == -1) & ~coins).sum())
     one_run, f_dp = _bounds(plan, correct)
     largest = _bounds(plan, plan.guesses)
-    power, visible, noticed = _power(plan, claimed_epsilon)
+    power, visible, noticed = _power(plan)
     return EpsilonAudit(
         plan=plan,
         correct=correct,
@@ -211,31 +215,21 @@ def audit_epsilon(
         visible_epsilon=visible,
         largest_bound=largest[0] if plan.method == "one_run" else largest[1],
         claimed_epsilon=claimed_epsilon,
-        power_halved_noise=power if claimed_epsilon is not None else None,
+        power_halved_noise=power,
         noticed_noise=noticed,
     )
 
 
-def _power(plan: CanaryPlan, claimed: float | None) -> tuple[float | None, float, float | None]:
+def _power(plan: CanaryPlan) -> tuple[float | None, float, float | None]:
     """Power against halved noise, smallest visible epsilon, noticed share of the noise."""
-    if plan.view is not None:
-        calls = (plan.guesses_in, plan.guesses_out)
-        power = power_of(plan.canaries, calls, plan.view, plan.delta, plan.significance)
-        return power.against_halved, power.visible_epsilon, power.noticed_noise
-    sizes = (plan.canaries, plan.guesses)
-    visible = smallest_visible_epsilon(
-        *sizes,
-        plan.delta,
-        attacker="gaussian",
-        method=plan.method,
-        significance=plan.significance,
-    )
-    if claimed is None:
+    if plan.view is None:
+        visible = smallest_visible_epsilon(
+            plan.canaries, plan.guesses, plan.delta, plan.significance
+        )
         return None, visible, None
-    against_halved = power_against_halved_noise(
-        *sizes, claimed, plan.delta, method=plan.method, significance=plan.significance
-    )
-    return against_halved, visible, None
+    calls = (plan.guesses_in, plan.guesses_out)
+    power = power_of(plan.canaries, calls, plan.view, plan.delta, plan.significance)
+    return power.against_halved, power.visible_epsilon, power.noticed_noise
 
 
 def _bounds(plan: CanaryPlan, correct: int) -> tuple[float, float]:

@@ -55,7 +55,7 @@ def controls(seed: int, progress: Progress) -> AttackResult:
 
 def _above_nothing(rng: np.random.Generator) -> float:
     """How often scores that have nothing to do with the coins give a bound above 0."""
-    plan = CanaryPlan(150, 15, 15, DELTA, "f_dp", view=CanaryView(TRUTH, 1.0, TRUTH.steps))
+    plan = CanaryPlan(150, 15, 15, DELTA, view=CanaryView(TRUTH, 1.0, TRUTH.steps))
     above = 0
     for _ in range(SIMULATIONS):
         coins = flip_coins(plan.canaries, rng)

@@ -55,21 +55,6 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     return float(root)
 
 
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest mu such that mu-GDP implies (epsilon, delta)-DP.
-
-    Raises:
-        InvalidScores: epsilon negative or beyond mu = 100, or delta outside (0, 1).
-    """
-    check_delta(delta)
-    if not 0 <= epsilon < gaussian_epsilon(MU_LARGEST, delta):
-        raise InvalidScores(f"epsilon must be at least 0 and not absurdly large, got {epsilon}")
-    root = optimize.brentq(
-        lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-12, MU_LARGEST, xtol=1e-12
-    )
-    return float(root)
-
-
 def hockey_stick(
     mean: float, deviation: float, other_mean: float, other_deviation: float, epsilon: float
 ) -> float:

@@ -8,7 +8,9 @@ import pytest
 
 from attacks.epsilon.bounds import f_dp_bound, one_run_bound
 from attacks.epsilon.canaries import CanaryPlan, EpsilonAudit, audit_epsilon, flip_coins, guess
+from attacks.epsilon.composed_power import CanaryView
 from attacks.epsilon.gaussian_dp import gaussian_epsilon
+from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
 
 PLAN = CanaryPlan(canaries=200, guesses_in=20, guesses_out=20, delta=1e-5)
@@ -153,7 +155,6 @@ def test_a_plan_cannot_be_changed_after_the_scores_are_seen():
         ({"guesses_in": -1}, "no plan"),
         ({"delta": 0.0}, "delta"),
         ({"significance": 0.7}, "significance"),
-        ({"method": "best of both"}, "unknown method"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(change, message):
@@ -172,16 +173,27 @@ def leaky(seed=0, mu=3.0):
 
 def test_an_audit_reports_both_bounds_and_certifies_the_planned_one():
     scores, coins = leaky()
-    audit = audit_epsilon(PLAN, scores, coins, claimed_epsilon=1.0)
+    audit = audit_epsilon(PLAN, scores, coins)
     assert isinstance(audit, EpsilonAudit)
     assert audit.correct == correct_guesses(PLAN, scores, coins) >= 38
     assert audit.one_run_bound == one_run_bound(200, 40, audit.correct, 1e-5)
     assert audit.f_dp_bound == f_dp_bound(200, 40, audit.correct, 1e-5) > audit.one_run_bound
     assert audit.certified == audit.one_run_bound > 1.0
     assert audit.largest_bound == one_run_bound(200, 40, 40, 1e-5) >= audit.certified
-    other = audit_epsilon(CanaryPlan(200, 20, 20, 1e-5, method="f_dp"), scores, coins)
-    assert other.certified == other.f_dp_bound == audit.f_dp_bound
-    assert other.power_halved_noise is None
+    assert audit.power_halved_noise is None
+    view = CanaryView(SubsampledGaussian(1.0, 1), claimed_noise=1.0, rounds=1)
+    claimed = audit_epsilon(CanaryPlan(200, 20, 20, 1e-5, view=view), scores, coins, 1.0)
+    assert claimed.certified == claimed.f_dp_bound
+    # One release: the composed bound is the Gaussian one, but for the grid of noises.
+    assert claimed.f_dp_bound == pytest.approx(audit.f_dp_bound, rel=0.01)
+    assert claimed.power_halved_noise > 0
+
+
+def test_a_claim_is_not_tested_without_its_mechanism_nor_a_mechanism_without_claim():
+    view = CanaryView(SubsampledGaussian(1.0, 1), claimed_noise=1.0, rounds=1)
+    for plan, claim in ((PLAN, 1.0), (CanaryPlan(200, 20, 20, 1e-5, view=view), None)):
+        with pytest.raises(InvalidScores, match="go together"):
+            audit_epsilon(plan, *leaky(), claimed_epsilon=claim)
 
 
 def test_scores_upside_down_certify_nothing():

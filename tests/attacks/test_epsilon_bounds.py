@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from attacks.epsilon.bounds import (
     f_dp_bound,
     f_dp_mu_bound,
     f_dp_refutes,
+    fewest_refuting,
     gaussian_curve,
     one_run_bound,
     one_run_p_value,
 )
-from attacks.epsilon.gaussian_dp import gaussian_epsilon, gaussian_mu
-from attacks.epsilon.power import critical_correct, guess_accuracy_gaussian
+from attacks.epsilon.gaussian_dp import gaussian_delta, gaussian_epsilon
+from attacks.epsilon.power import guess_accuracy_gaussian
 from attacks.errors import InvalidScores
 
 
@@ -25,6 +26,11 @@ def approximate_dp_curve(epsilon, delta):
     """The worst curve that (epsilon, delta)-DP allows (Wasserman & Zhou 2010)."""
     grow, shrink = math.exp(epsilon), math.exp(-epsilon)
     return lambda right: max(0.0, shrink * (right - delta), 1 - delta - grow * (1 - right))
+
+
+def mu_of(epsilon):
+    """The Gaussian mechanism that is (epsilon, 1e-5)-DP and no better."""
+    return optimize.brentq(lambda mu: gaussian_delta(mu, epsilon) - 1e-5, 1e-12, 100.0)
 
 
 counts = st.integers(1, 60).flatmap(
@@ -109,6 +115,24 @@ def test_f_dp_refutes_every_mu_below_its_bound_and_none_above(sizes):
         assert f_dp_refutes(*sizes, gaussian_curve(mu)) == (bound is not None and mu < bound)
 
 
+@settings(max_examples=30, deadline=None)
+@given(counts, st.floats(0, 3), st.sampled_from([1e-5, 1e-3]), st.booleans())
+def test_the_fewest_refuting_count_is_the_first_whose_bound_exceeds(sizes, epsilon, delta, f_dp):
+    m, r, _ = sizes
+    curve = gaussian_curve(optimize.brentq(lambda x: gaussian_delta(x, epsilon) - delta, 1e-12, 99))
+
+    def refuted(v):
+        if f_dp:
+            return f_dp_refutes(m, r, v, curve)
+        return one_run_p_value(m, r, v, epsilon, delta) < 0.05
+
+    bounds = [(f_dp_bound if f_dp else one_run_bound)(m, r, v, delta) for v in range(r + 1)]
+    above = [v for v, bound in enumerate(bounds) if bound > epsilon + 1e-6]
+    level = [v for v, bound in enumerate(bounds) if bound > epsilon - 1e-6]
+    if above == level:  # the bound's own rounding decides the rest
+        assert fewest_refuting(r, refuted) == min(above, default=None)
+
+
 @given(counts, st.sampled_from([1e-6, 1e-4]))
 def test_one_more_right_guess_never_lowers_a_bound(sizes, delta):
     m, r, v = sizes
@@ -136,7 +160,9 @@ def test_one_run_bound_passes_the_truth_of_randomised_response_at_most_one_time_
     canaries, guesses, epsilon
 ):
     # Right guesses are binomial, so the error is a sum: P[at least the critical count].
-    critical = critical_correct(canaries, guesses, epsilon, 0.0)
+    critical = fewest_refuting(
+        guesses, lambda v: one_run_p_value(canaries, guesses, v, epsilon, 0.0) < 0.05
+    )
     if critical is None:
         assert one_run_bound(canaries, guesses, guesses, 0.0) <= epsilon
         return
@@ -168,11 +194,12 @@ def test_f_dp_test_with_the_worst_curve_holds_for_randomised_response(canaries, 
 def test_f_dp_bound_passes_the_truth_of_a_gaussian_at_most_one_time_in_twenty(
     canaries, guesses, epsilon
 ):
-    critical = critical_correct(canaries, guesses, epsilon, 1e-5, method="f_dp")
+    curve = gaussian_curve(mu_of(epsilon))
+    critical = fewest_refuting(guesses, lambda v: f_dp_refutes(canaries, guesses, v, curve))
     if critical is None:
         assert f_dp_bound(canaries, guesses, guesses, 1e-5) <= epsilon
         return
-    accuracy = guess_accuracy_gaussian(gaussian_mu(epsilon, 1e-5), guesses / canaries)
+    accuracy = guess_accuracy_gaussian(mu_of(epsilon), guesses / canaries)
     assert stats.binom.sf(critical - 1, guesses, accuracy) <= 0.05
 
 
@@ -184,7 +211,7 @@ def test_f_dp_bound_overstates_a_mechanism_that_is_not_gaussian():
 
 
 def test_f_dp_bound_is_the_tighter_one_for_a_gaussian():
-    mu = gaussian_mu(4.0, 1e-5)
+    mu = mu_of(4.0)
     right = round(200 * guess_accuracy_gaussian(mu, 0.2))
     one_run, f_dp = (b(1000, 200, right, 1e-5) for b in (one_run_bound, f_dp_bound))
     assert one_run < 0.7 * f_dp < f_dp < 4.0
