@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from attacks.errors import PolicyError
+from attacks.families import FamilyName
+from attacks.findings import Scene
 
-Scene = Literal["as configured", "worst case"]
-Attack = Literal["inversion", "head leakage", "membership", "epsilon"]
 Text = Annotated[str, Field(min_length=1)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -34,7 +34,7 @@ class Threshold(Entry):
     With `required: false` a figure that is withheld, for want of patients, leaves no gap.
     """
 
-    attack: Attack
+    attack: FamilyName
     metric: Text
     scene: Scene
     at_most: Figure | None
@@ -48,7 +48,7 @@ class Gate(Entry):
     `holds` is a value that the control's confidence interval must contain.
     """
 
-    attack: Attack
+    attack: FamilyName
     control: Text
     kind: Literal["positive", "null"]
     metric: Text
@@ -65,23 +65,24 @@ class Gate(Entry):
         return self
 
 
-class EpsilonRule(Entry):
-    """How much power against halved noise makes an uncontradicted claim count."""
+class PowerRule(Entry):
+    """How much power makes a claim count that a family's lower bound does not contradict."""
 
     minimum_power: Share
     reason: Text
 
 
 class Policy(Entry):
-    """Thresholds, gates and who set them."""
+    """Thresholds, gates and who set them; a key that names a family holds its PowerRule."""
 
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    __pydantic_extra__: dict[FamilyName, PowerRule] = Field(init=False)
     schema_version: Literal[1] = Field(alias="schema")
     name: Text
     set_by: Text
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
-    primary: dict[Attack, Text]
+    primary: dict[FamilyName, Text]
     thresholds: list[Threshold]
-    epsilon: EpsilonRule
     gates: list[Gate]
 
     @model_validator(mode="after")
@@ -103,6 +104,10 @@ class Policy(Entry):
                 if limit.at_most is not None and (limit.attack, kind) not in gated:
                     raise ValueError(f"{limit.attack} is judged without a {kind} control")
         return self
+
+    def power(self, attack: str) -> PowerRule | None:
+        """What the policy asks of a family whose estimates are lower bounds."""
+        return self.__pydantic_extra__.get(attack)
 
     def threshold(self, attack: str, metric: str, scene: str) -> Threshold | None:
         wanted = (attack, metric, scene)

@@ -1,10 +1,10 @@
-"""What an attack hands to the audit: findings and controls, what stands behind them, pictures.
+"""What an attack hands to the audit: findings and controls, what stands behind them, drawings.
 
-`details` ends up in audit.json as it is; `pictures` and `curves` are drawn by the command line.
-Neither names a patient: records are numbered within the audit.
+`details` and `lines` end up in audit.json as they are; `pictures` and `charts` are drawn. None of
+them names a patient: records are numbered within the audit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks.epsilon.canaries import EpsilonAudit
-from attacks.verdicts import Control, Finding
+from attacks.findings import Check, Control, Finding
 
 Progress = Callable[[float], None]  # told the finished share, 0 to 1
 
@@ -42,12 +41,34 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
+class RocChart:
+    """ROC curves of several methods: name -> (points, 4): FPR, TPR and its 95% limits."""
+
+    title: str
+    curves: Mapping[str, NDArray[np.float64]] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreChart:
+    """Scores of canaries that were included, and of those left out."""
+
+    title: str
+    included: NDArray[np.float64] = field(repr=False)
+    excluded: NDArray[np.float64] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class AttackResult:
-    """One family's results for one observer, or its controls (which need no observer)."""
+    """What one step of a family's work gives: an observer's results, or controls and checks.
+
+    Attributes:
+        lines: of lists in audit.json that are this family's own, by the list's name.
+    """
 
     findings: tuple[Finding, ...] = ()
     controls: tuple[Control, ...] = ()
+    checks: tuple[Check, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
-    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
-    epsilon_audit: EpsilonAudit | None = None
+    charts: tuple[RocChart | ScoreChart, ...] = field(default=(), repr=False)

@@ -2,11 +2,17 @@
 
 Attacks get public parts of it (network, names, training settings) as their adversary would. The
 patients are the truth that results are scored with, and the pool that shadow models draw from.
-Built by the command line from a run directory; no attack reads files.
+Built by `securefed.auditing` from a run directory; no attack reads files.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from attacks.errors import InvalidScores
+from attacks.statistics.targets import Bools, membership_vector
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.strategies.strategy import Strategy
@@ -59,6 +65,54 @@ class Training:
     delta: float
 
 
+@dataclass(frozen=True, eq=False)
+class Canaries:
+    """The canaries of a run, as its own hospital kept them.
+
+    Attributes:
+        hospital: whose records they were among.
+        included: the coins, (M,).
+        directions: unit vectors in the space of the shared parameters, (M, P).
+
+    Raises:
+        InvalidScores: no canaries, or sizes that differ.
+    """
+
+    hospital: str
+    included: Bools = field(repr=False)
+    directions: npt.NDArray[np.float32] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.directions.ndim != 2 or not len(self.directions):
+            raise InvalidScores(f"directions have shape {self.directions.shape}")
+        membership_vector(self.included, len(self.directions), "included")
+
+
+@dataclass(frozen=True, eq=False)
+class Client:
+    """A client as shipped, to which a server may send anything; not one of the run's.
+
+    Attributes:
+        kind: "plain" in the clear, "secure" behind secure aggregation.
+        deliver: (round, shared parameters as sent) -> the name of the client's refusal, or "".
+        oversized: sends a message over the limit; -> the refusal's name, or "".
+        shared: honest shared parameters, (P,), float32.
+        imprinted: the same of attacks.head.imprint, (P,).
+        architecture: number of shared parameters of another architecture.
+        divided: opens a secure sum whose other hospitals got `silenced` parameters of
+            attacks.head.imprint; -> why it does not give the victim away, or "". None without
+            secure aggregation: there the server has each update anyway.
+    """
+
+    kind: str
+    deliver: Callable[[int, bytes], str]
+    oversized: Callable[[], str]
+    shared: npt.NDArray[np.float32] = field(repr=False)
+    imprinted: npt.NDArray[np.float32] = field(repr=False)
+    architecture: int
+    divided: Callable[[], str] | None
+
+
 @dataclass(frozen=True)
 class Subject:
     """One run as the auditor knows it.
@@ -70,6 +124,8 @@ class Subject:
         shared: names of the shared parameters, in vector order.
         encoders_train: whether encoders are trained too (then not public).
         seed: of the run, and of everything random in the audit.
+        canaries: that the run held, or None.
+        clients: makes clients of every kind, to be tried one after the other.
     """
 
     configuration: str
@@ -79,3 +135,5 @@ class Subject:
     hospitals: tuple[Hospital, ...]
     training: Training
     seed: int
+    canaries: Canaries | None = field(default=None, repr=False)
+    clients: Callable[[], Iterable[Client]] = field(default=tuple, repr=False)

@@ -1,7 +1,8 @@
 """Verdicts: from findings and controls to PASS, FAIL, INCONCLUSIVE or INVALID.
 
     PASS          the upper confidence limit is under the threshold
-    FAIL          the lower limit is over it; or the certified epsilon is over the claimed one
+    FAIL          the lower limit is over it; or a lower bound is over what the run claims; or a
+                  check did not come to nothing that must, whatever the policy says
     INCONCLUSIVE  between; or not attacked, withheld, without a threshold, without power
     (none)        reported, not judged: the policy wants it so, the attack has nothing to work on,
                   or another line decides (below)
@@ -9,9 +10,8 @@
 
 Two lines may leave the decision to another. Of a family with a primary attack, named in advance,
 the others can pass or, after Holm's correction, fail; where their interval holds the threshold, the
-primary decides. And a claimed epsilon is of the mechanism, not of an observer: anyone who
-contradicts it fails it, and who could not have noticed half the noise leaves the answer to whoever
-could.
+primary decides. And a claim is of the run, not of an observer: anyone who contradicts it fails it,
+and who could not have noticed a breach leaves the answer to whoever could.
 
 A control speaks for the attacks of its family. Of the whole audit: FAIL if anything fails whose
 controls stand, since a leak shown by a sound attack is shown whatever became of the others; then
@@ -19,118 +19,40 @@ INVALID, INCONCLUSIVE, PASS. Nothing judged is INCONCLUSIVE, never PASS. A PASS 
 attacks found little, with this confidence. It does not say that none could.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
-from attacks.epsilon.canaries import EpsilonAudit
-from attacks.errors import InvalidScores
-from attacks.policy import Attack, Gate, Policy, Scene, Threshold
-from attacks.statistics.intervals import Estimate, Interval, holm, tail
+from attacks.findings import Check, Control, Finding, LowerBound, Scene
+from attacks.policy import Gate, Policy, Threshold
+from attacks.statistics.intervals import Interval, holm, tail
+from securefed.exposure import Observer
+from securefed.verdict import Verdict, gravest
 
 
-class Verdict(Enum):
-    PASS = "PASS"  # noqa: S105  # a verdict, not a password
-    INCONCLUSIVE = "INCONCLUSIVE"
-    INVALID = "INVALID"
-    FAIL = "FAIL"
-
-    @property
-    def exit_code(self) -> int:
-        """3 on FAIL, for pipelines; 0 otherwise."""
-        return 3 if self is Verdict.FAIL else 0
-
-
-GRAVITY = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.INVALID, Verdict.FAIL)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one attack found, by one observer, in one scene.
-
-    Attributes:
-        method: the attack within its family, for instance "lira".
-        metric: of leakage, larger is worse; named as in the policy.
-        estimate: the figure; None where there is none.
-        absent: why there is none (not applicable, withheld); None where there is one.
-        applies: False where the observer saw nothing that this attack could start from.
-
-    Raises:
-        InvalidScores: both or neither of estimate and absent, or a figure that is not finite.
-    """
-
-    attack: Attack
-    method: str
-    metric: str
-    observer: str
-    scene: Scene
-    estimate: Estimate | None = None
-    absent: str | None = None
-    applies: bool = True
-
-    def __post_init__(self) -> None:
-        if (self.estimate is None) == (not self.absent):
-            raise InvalidScores(f"{self.name}: a finding is a figure, or says why there is none")
-        if self.estimate is not None and not self.applies:
-            raise InvalidScores(f"{self.name}: a figure from an attack that does not apply")
-        if self.estimate is not None and not math.isfinite(self.estimate.value):
-            raise InvalidScores(f"{self.name}: the figure is {self.estimate.value}")
-
-    @property
-    def name(self) -> str:
-        return f"{self.attack} / {self.method} / {self.metric} / {self.observer} / {self.scene}"
-
-
-@dataclass(frozen=True)
-class Control:
-    """A control's figure; `interval` where its gate asks for one."""
-
-    attack: Attack
-    control: str
-    metric: str
-    value: float
-    interval: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing a malicious server tried on a client.
-
-    Attributes:
-        refused: whether the client refused.
-        expected: whether a sound client refuses; False where no client can tell.
-        detail: the refusal's name, or what follows from acceptance.
-    """
-
-    name: str
-    refused: bool
-    expected: bool
-    detail: str
-
-    @property
-    def sound(self) -> bool:
-        return self.refused == self.expected
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """One line of the verdict.
 
     Attributes:
+        attack: the family.
         observer: None where nobody attacked.
+        method: the attack within its family, or what was tried; "" where nobody attacked.
+        metric, scene: "" for what was tried, which measures nothing.
         verdict: None where the policy reports the figure without judging it.
         reason: in words, with the figures that decided.
+        threshold: the policy's, or the run's own claim.
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
         decides: False for what stands behind another line: a method beside its family's primary
             that neither fails nor leaves a gap, or what no policy judges.
     """
 
-    attack: Attack | Literal["malicious server"]
-    observer: str | None
-    name: str
+    attack: str
+    observer: Observer | None
+    method: str = ""
+    metric: str = ""
+    scene: Scene | Literal[""] = ""
     verdict: Verdict | None
     reason: str
     value: float | None = None
@@ -140,11 +62,14 @@ class Judgement:
     decides: bool = True
 
 
+Answer = tuple[Verdict | None, str]  # and the reason
+
+
 @dataclass(frozen=True)
 class AuditVerdict:
     verdict: Verdict
     judgements: tuple[Judgement, ...]
-    broken_controls: dict[Attack, tuple[str, ...]]
+    broken_controls: dict[str, tuple[str, ...]]
 
 
 def gate_complaint(gate: Gate, controls: Sequence[Control]) -> str | None:
@@ -174,34 +99,18 @@ def judge(
     findings: Sequence[Finding],
     controls: Sequence[Control],
     policy: Policy,
-    epsilon_audits: Mapping[str, EpsilonAudit] | None = None,
     checks: Sequence[Check] = (),
 ) -> AuditVerdict:
-    """Apply the policy. Every threshold of the policy is answered, found or not.
-
-    Args:
-        epsilon_audits: observer -> what its canaries say.
-        checks: what a malicious server tried on a client.
-    """
-    epsilon_audits = epsilon_audits or {}
-    broken: dict[Attack, tuple[str, ...]] = {}
-    attacked: set[Attack] = {f.attack for f in findings if f.estimate is not None}
-    if epsilon_audits:
-        attacked.add("epsilon")
-    for attack in sorted(attacked):
+    """Apply the policy. Every threshold of the policy is answered, found or not."""
+    broken: dict[str, tuple[str, ...]] = {}
+    for attack in sorted({f.attack for f in findings if f.estimate is not None}):
         complaints = (gate_complaint(g, controls) for g in policy.gates if g.attack == attack)
-        if found := tuple(c for c in complaints if c):
-            broken[attack] = found
-
+        if complaint := tuple(c for c in complaints if c):
+            broken[attack] = complaint
     adjusted = _adjusted_p_values(findings, policy)
-    decided = {
-        _question(finding)
-        for finding in findings
-        if finding.estimate is not None and finding.method == policy.primary.get(finding.attack)
-    }
     judgements = [
-        _judge_finding(finding, policy, broken, adjusted.get(i), _question(finding) in decided)
-        for i, finding in enumerate(findings)
+        _of_finding(finding, findings, policy, broken, adjusted.get(position))
+        for position, finding in enumerate(findings)
     ]
     answered = {(f.attack, f.metric, f.scene) for f in findings}
     judgements += [
@@ -209,43 +118,36 @@ def judge(
         for t in policy.thresholds
         if t.at_most is not None and (t.attack, t.metric, t.scene) not in answered
     ]
-    powers = {name: each.power_halved_noise or 0.0 for name, each in epsilon_audits.items()}
-    ablest = max(powers, key=lambda name: powers[name], default="")
-    judgements += [
-        _judge_epsilon(observer, each, policy, broken, ablest)
-        for observer, each in epsilon_audits.items()
-    ]
-    judgements += [_judge_check(check) for check in checks]
-    verdicts = [j.verdict for j in judgements if j.verdict is not None]
-    overall = max(verdicts, key=GRAVITY.index, default=Verdict.INCONCLUSIVE)
-    return AuditVerdict(overall, tuple(judgements), broken)
+    judgements += [_of_check(check) for check in checks]
+    verdict = gravest(line.verdict for line in judgements) or Verdict.INCONCLUSIVE
+    return AuditVerdict(verdict, tuple(judgements), broken)
 
 
-def _question(finding: Finding) -> tuple[str, ...]:
-    """What several methods of a family answer, the primary among them."""
-    return (finding.attack, finding.metric, finding.observer, finding.scene)
-
-
-def _judge_check(check: Check) -> Judgement:
-    """A client that takes what it must refuse is broken, whatever the policy says."""
-    name = f"malicious server / {check.name}"
+def _of_check(check: Check) -> Judgement:
+    """A program that takes what it must refuse is broken, whatever the policy says."""
     verdict = None
     if check.expected:
         verdict = Verdict.PASS if check.refused else Verdict.FAIL
     told = "refused" if check.refused else "accepted"
     return Judgement(
-        "malicious server",
-        "server",
-        name,
-        verdict,
-        f"{told}: {check.detail}",
+        attack=check.attack,
+        observer=check.observer,
+        method=check.name,
+        verdict=verdict,
+        reason=f"{told}: {check.detail}",
         decides=verdict is not None,
     )
 
 
 def _not_attacked(limit: Threshold) -> Judgement:
-    name = f"{limit.attack} / {limit.metric} / {limit.scene}"
-    return Judgement(limit.attack, None, name, Verdict.INCONCLUSIVE, "not attacked")
+    return Judgement(
+        attack=limit.attack,
+        observer=None,
+        metric=limit.metric,
+        scene=limit.scene,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="not attacked",
+    )
 
 
 def _adjusted_p_values(findings: Sequence[Finding], policy: Policy) -> dict[int, float]:
@@ -264,127 +166,131 @@ def _adjusted_p_values(findings: Sequence[Finding], policy: Policy) -> dict[int,
     }
 
 
-def _judge_finding(
+def _of_finding(
     finding: Finding,
+    findings: Sequence[Finding],
     policy: Policy,
-    broken: dict[Attack, tuple[str, ...]],
+    broken: Mapping[str, tuple[str, ...]],
     adjusted_p: float | None,
-    decided: bool,
 ) -> Judgement:
-    """One finding; `decided` where the family's primary attack answers the same question."""
+    """One finding, among all of them: some are answered by another."""
     estimate = finding.estimate
     limit = policy.threshold(finding.attack, finding.metric, finding.scene)
-    if estimate is None:
-        return _judge_absence(finding, limit)
-    interval = estimate.interval(policy.confidence)
-    most = None if limit is None else limit.at_most
-
     primary = policy.primary.get(finding.attack)
     secondary = primary is not None and finding.method != primary
+    interval = None if estimate is None else estimate.interval(policy.confidence)
+    most = limit.at_most if limit else None
+    if isinstance(estimate, LowerBound) and limit is None:
+        most = estimate.claim
 
-    def line(verdict: Verdict | None, reason: str) -> Judgement:
-        return Judgement(
-            finding.attack,
-            finding.observer,
-            finding.name,
-            verdict,
-            reason,
-            estimate.value,
-            interval,
-            most,
-            adjusted_p,
-            verdict is not None and not (secondary and verdict is Verdict.PASS),
-        )
+    def answer() -> Answer:
+        if estimate is None or interval is None:
+            return _absence(finding, limit)
+        if finding.attack in broken:
+            return Verdict.INVALID, "; ".join(broken[finding.attack])
+        if isinstance(estimate, LowerBound) and (limit is None or estimate.refutes):
+            return _against_claim(finding, estimate, findings, policy)
+        if limit is None:
+            return Verdict.INCONCLUSIVE, "the policy sets no threshold for it"
+        if most is None:
+            return None, f"reported, not judged: {limit.reason}"
+        decider = primary if secondary and _answers(primary, finding, findings) else None
+        level = tail(policy.confidence)
+        return _against_threshold(interval, most, level, adjusted_p, decider)
 
-    if finding.attack in broken:
-        return line(Verdict.INVALID, "; ".join(broken[finding.attack]))
-    if limit is None:
-        return line(Verdict.INCONCLUSIVE, "the policy sets no threshold for it")
-    if most is None:
-        return line(None, f"reported, not judged: {limit.reason}")
-    if interval.upper < most:
-        return line(Verdict.PASS, f"upper limit {interval.upper:.4g} is under {most:g}")
-    if interval.lower <= most:
-        between = f"{_limits(interval)} holds {most:g}"
-        if decided and secondary:
-            return line(None, f"{between}; the primary attack, {primary}, decides")
-        return line(Verdict.INCONCLUSIVE, between)
-    if adjusted_p is not None and adjusted_p >= tail(policy.confidence):
-        return line(
-            Verdict.INCONCLUSIVE,
-            f"lower limit {interval.lower:.4g} is over {most:g}, but not after Holm's correction "
-            f"for several attacks (p {adjusted_p:.3g})",
-        )
-    return line(Verdict.FAIL, f"lower limit {interval.lower:.4g} is over {most:g}")
+    verdict, reason = answer()
+    return Judgement(
+        attack=finding.attack,
+        observer=finding.observer,
+        method=finding.method,
+        metric=finding.metric,
+        scene=finding.scene,
+        verdict=verdict,
+        reason=reason,
+        value=None if estimate is None else estimate.value,
+        interval=interval,
+        threshold=None if estimate is None else most,
+        adjusted_p=adjusted_p,
+        decides=verdict is not None and not (secondary and verdict is Verdict.PASS),
+    )
 
 
-def _judge_absence(finding: Finding, limit: Threshold | None) -> Judgement:
+def _answers(method: str | None, finding: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether a method has a figure for the very question of a finding."""
+    question = (finding.attack, finding.metric, finding.observer, finding.scene)
+    return any(
+        f.method == method and f.estimate is not None
+        for f in findings
+        if (f.attack, f.metric, f.observer, f.scene) == question
+    )
+
+
+def _absence(finding: Finding, limit: Threshold | None) -> Answer:
     """A figure that is missing counts where the policy asks for it and there could be one."""
-
-    def line(verdict: Verdict | None, reason: str) -> Judgement:
-        return Judgement(
-            finding.attack,
-            finding.observer,
-            finding.name,
-            verdict,
-            reason,
-            decides=verdict is not None,
-        )
-
     if not finding.applies:
-        return line(None, f"does not apply: {finding.absent}")
+        return None, f"does not apply: {finding.absent}"
     if limit is not None and (limit.at_most is None or not limit.required):
-        return line(None, f"no figure, and the policy does not insist: {finding.absent}")
-    return line(Verdict.INCONCLUSIVE, str(finding.absent))
+        return None, f"no figure, and the policy does not insist: {finding.absent}"
+    return Verdict.INCONCLUSIVE, str(finding.absent)
 
 
-def _judge_epsilon(
-    observer: str,
-    audit: EpsilonAudit,
-    policy: Policy,
-    broken: dict[Attack, tuple[str, ...]],
-    ablest: str,
-) -> Judgement:
-    """A claim can be refuted; it cannot be confirmed, only survive a test that had power.
+def _against_threshold(
+    interval: Interval, most: float, level: float, adjusted_p: float | None, decider: str | None
+) -> Answer:
+    """An interval against the policy's threshold.
 
     Args:
-        ablest: the observer whose audit had the most power.
+        level: of a one-sided test.
+        decider: the primary attack, where it answers the same question.
     """
-    certified, claimed, power = audit.certified, audit.claimed_epsilon, audit.power_halved_noise
-    level = 1 - audit.plan.significance
-    seen = f"the least epsilon this audit could have seen is {audit.visible_epsilon:.3g}"
-
-    def line(verdict: Verdict | None, reason: str) -> Judgement:
-        interval = Interval(certified, math.inf, level)
-        name = f"epsilon / canaries / {observer}"
-        return Judgement(
-            "epsilon",
-            observer,
-            name,
-            verdict,
-            reason,
-            certified,
-            interval,
-            claimed,
-            decides=verdict is not None,
+    if interval.upper < most:
+        return Verdict.PASS, f"upper limit {interval.upper:.4g} is under {most:g}"
+    if interval.lower <= most:
+        between = f"{_limits(interval)} holds {most:g}"
+        if decider:
+            return None, f"{between}; the primary attack, {decider}, decides"
+        return Verdict.INCONCLUSIVE, between
+    over = f"lower limit {interval.lower:.4g} is over {most:g}"
+    if adjusted_p is not None and adjusted_p >= level:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{over}, but not after Holm's correction for several attacks (p {adjusted_p:.3g})",
         )
+    return Verdict.FAIL, over
 
-    if "epsilon" in broken:
-        return line(Verdict.INVALID, "; ".join(broken["epsilon"]))
-    if claimed is None or power is None:
-        return line(None, f"the run claims no epsilon; {seen}")
-    if certified > claimed:
-        return line(
+
+def _against_claim(
+    finding: Finding, bound: LowerBound, findings: Sequence[Finding], policy: Policy
+) -> Answer:
+    """A claim can be refuted; it cannot be confirmed, only survive a test that had power."""
+    visible = f"the least {finding.metric} this audit could have seen is {bound.least_visible:.3g}"
+    if bound.claim is None or bound.power is None:
+        return None, f"the run claims no {finding.metric}; {visible}"
+    if bound.refutes:
+        return (
             Verdict.FAIL,
-            f"epsilon is at least {certified:.4g}, the claim is {claimed:.4g}: "
-            "the implementation of differential privacy is broken",
+            f"{finding.metric} is at least {bound.value:.4g}, the claim is {bound.claim:.4g}: "
+            f"{bound.if_refuted}",
         )
-    if power < policy.epsilon.minimum_power:
-        weak = (
-            f"not contradicted, but half the noise would have been noticed with probability "
-            f"{power:.2g} only; {seen}"
-        )
-        if observer == ablest:
-            return line(Verdict.INCONCLUSIVE, weak)
-        return line(None, f"{weak}. The {ablest} tests the same claim with more power")
-    return line(Verdict.PASS, f"not contradicted by a test of power {power:.2g}; {seen}")
+    rule = policy.power(finding.attack)
+    if rule is None:
+        return Verdict.INCONCLUSIVE, f"the policy does not say how much power counts; {visible}"
+    if bound.power >= rule.minimum_power:
+        return Verdict.PASS, f"not contradicted by a test of power {bound.power:.2g}; {visible}"
+    weak = (
+        f"not contradicted, but {bound.breach} would have been noticed with probability "
+        f"{bound.power:.2g} only; {visible}"
+    )
+    ablest = _ablest(finding, findings)
+    if finding.observer == ablest:
+        return Verdict.INCONCLUSIVE, weak
+    return None, f"{weak}. The {ablest} tests the same claim with more power"
+
+
+def _ablest(finding: Finding, findings: Sequence[Finding]) -> Observer:
+    """Whose test of a finding's claim had the most power."""
+    powers: dict[Observer, float] = {}
+    for each in findings:
+        if each.attack == finding.attack and isinstance(each.estimate, LowerBound):
+            powers.setdefault(each.observer, each.estimate.power or 0.0)
+    return max(powers, key=lambda name: powers[name])

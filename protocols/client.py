@@ -47,6 +47,7 @@ from protocols.errors import (
 )
 from protocols.identity import IdentityKey, Roster
 from protocols.mask_stream import Words, apply_masks
+from protocols.packing import pack
 from protocols.parameters import JobRules, RoundRules
 from protocols.participation import Participation, Stage
 from protocols.round_secrets import Secrets
@@ -140,7 +141,7 @@ class SecureSumClient:
         otherwise the masks do not cancel. That holds in both variants, whatever the server does.
 
         Args:
-            vector: (vector_length,) uint32; left unchanged.
+            vector: (vector_length,) uint32, taken modulo 2^modulus_bits; left unchanged.
             statement: `attestations.statement` of what the vector is an answer to.
 
         Raises:
@@ -165,8 +166,15 @@ class SecureSumClient:
                 blinded_seeds=state.blinded_seeds(),
                 upcoming=upcoming,
             )
-            reply, words = m.encode_masked(head, vector)
-            apply_masks(words, state.masks(), threads=self._threads)
+            bits = state.rules.modulus_bits
+            if bits == 32:
+                # Masked in the message itself: one vector of memory beside the caller's own.
+                reply, words = m.encode_masked(head, vector)
+                apply_masks(words, state.masks(), threads=self._threads)
+            else:
+                words = vector.copy()
+                apply_masks(words, state.masks(), threads=self._threads)
+                reply, words = m.encode_masked(head, pack(words, bits))
             state.forget_masks()
             del words
             return reply.getvalue()

@@ -1,4 +1,4 @@
-"""Real vectors and counts as integers modulo 2^32, with a sum that provably cannot wrap.
+"""Real vectors and counts as integers modulo 2^32 or less, with a sum that provably cannot wrap.
 
 A `FixedPoint` spreads +-value_range over the largest integers that leave room for the sum of
 `summands` vectors; a `CountSlot` carries non-negative integers exactly. Both refuse a value
@@ -29,10 +29,10 @@ _CHUNK = 2**16
 class FixedPoint:
     """Numbers within +-value_range as integers within +-`largest`, for sums of `summands`.
 
-    No wrap: a value encodes to an integer q with |q| <= largest = floor((2^31 - 1) / summands)
-    (the scaled value is at most largest * (1 + 2^-51) < largest + 1/2 before rounding), so any
-    sum of at most `summands` of them lies within +-(2^31 - 1) and is read back without
-    ambiguity from its residue modulo 2^32.
+    No wrap: a value encodes to an integer q with |q| <= largest = floor((2^(b-1) - 1) / summands),
+    b = modulus_bits (the scaled value is at most largest * (1 + 2^-51) < largest + 1/2 before
+    rounding), so any sum of at most `summands` of them lies within +-(2^(b-1) - 1) and is read back
+    without ambiguity from its residue modulo 2^b.
 
     Raises:
         InvalidRules: unless value_range is positive and finite, and summands positive.
@@ -43,6 +43,7 @@ class FixedPoint:
     value_range: float
     summands: int
     coarsest_resolution: float = math.inf
+    modulus_bits: int = 32
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value_range) and self.value_range > 0):
@@ -50,18 +51,21 @@ class FixedPoint:
         if self.summands < 1:
             raise InvalidRules(f"summands must be at least 1, got {self.summands}")
         if self.largest < 1:
-            raise WouldOverflow(f"{self.summands} summands leave no room in 32 bits")
+            raise WouldOverflow(
+                f"{self.summands} summands leave no room in {self.modulus_bits} bits"
+            )
         if not self.resolution <= self.coarsest_resolution:
             raise WouldOverflow(
-                f"{self.summands} values within +-{self.value_range} fit into 32 bits only in"
-                f" steps of {self.resolution:.3g}, coarser than {self.coarsest_resolution:.3g}",
+                f"{self.summands} values within +-{self.value_range} fit into {self.modulus_bits}"
+                f" bits only in steps of {self.resolution:.3g}, coarser than"
+                f" {self.coarsest_resolution:.3g}",
                 hint="clip to a smaller value_range or admit fewer clients",
             )
 
     @property
     def largest(self) -> int:
         """The integer that stands for value_range."""
-        return (2**31 - 1) // self.summands
+        return int(2 ** (self.modulus_bits - 1) - 1) // self.summands
 
     @property
     def resolution(self) -> float:
@@ -100,7 +104,10 @@ class FixedPoint:
 
     def decode(self, total: Words) -> NDArray[np.float64]:
         """The sum of encoded vectors back as real numbers."""
-        return total.astype(np.uint32, copy=False).view(np.int32) * np.float64(self.resolution)
+        unused = np.uint32(32 - self.modulus_bits)
+        # Shifted up and down again as signed: the sign of the ring becomes that of the integer.
+        signed = (total.astype(np.uint32, copy=False) << unused).view(np.int32) >> np.int32(unused)
+        return signed * np.float64(self.resolution)
 
     def _check(self, chunk: NDArray[Any], offset: int) -> None:
         # NaN makes both extremes NaN, which is not within anything.
@@ -116,26 +123,47 @@ class FixedPoint:
         )
 
 
+def bits_needed(value_range: float, summands: int, resolution: float) -> int:
+    """The fewest bits for sums of values within +-value_range in steps of at most `resolution`.
+
+    >>> bits_needed(4.0, 16, 1e-3)
+    17
+
+    Raises:
+        WouldOverflow: if 32 do not suffice.
+    """
+    for bits in range(8, 33):
+        largest = (2 ** (bits - 1) - 1) // summands
+        if largest and value_range / largest <= resolution:
+            return bits
+    raise WouldOverflow(
+        f"sums of {summands} values within +-{value_range} do not fit into 32 bits in steps of"
+        f" {resolution:.3g}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CountSlot:
     """Integers within 0 and `maximum`, summed exactly over at most `summands` clients.
 
     Raises:
         InvalidRules: unless both are positive.
-        WouldOverflow: if maximum * summands does not fit below 2^32.
+        WouldOverflow: if maximum * summands does not fit below 2^modulus_bits.
     """
 
     maximum: int
     summands: int
+    modulus_bits: int = 32
 
     def __post_init__(self) -> None:
         if self.maximum < 1 or self.summands < 1:
             raise InvalidRules(
                 f"maximum and summands must be positive, got {self.maximum}, {self.summands}"
             )
-        if self.maximum * self.summands >= 2**32:
+        if self.maximum * self.summands >= 2**self.modulus_bits:
             raise WouldOverflow(
-                f"{self.summands} counts of up to {self.maximum} do not fit into 32 bits"
+                f"{self.summands} counts of up to {self.maximum} do not fit into"
+                f" {self.modulus_bits} bits"
             )
 
     def encode(self, counts: ArrayLike) -> Words:

@@ -6,7 +6,8 @@ parties never read one meaning from two byte strings. Fields beyond the declared
 refused. Clients appear as places in the sorted cohort; sets of clients as bit sets.
 
 The masked vector is the one large message: a small head in msgpack, then the words themselves,
-little-endian, 4 bytes each, so that it is written and read without a copy through the parser.
+little-endian, 4 bytes each (or packed, `packing`), so that it is written and read without a copy
+through the parser.
 
 Messages are not secret by themselves; what must be is sealed (`sealing`) or masked.
 """
@@ -22,6 +23,7 @@ from msgspec import Meta
 from protocols.encapsulation import CIPHERTEXT_BYTES, PUBLIC_KEY_BYTES
 from protocols.errors import MalformedMessage, OversizedMessage
 from protocols.mask_stream import Words
+from protocols.packing import packed_words, unpack
 from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
@@ -232,30 +234,34 @@ def encode_masked(head: MaskedHead, words: Words) -> tuple[io.BytesIO, Words]:
     return message, view
 
 
-def decode_masked(data: bytes, vector_length: int, members: int = 256) -> tuple[MaskedHead, Words]:
-    """The head and a read-only view of the words.
+def decode_masked(
+    data: bytes, vector_length: int, members: int = 256, bits: int = 32
+) -> tuple[MaskedHead, Words]:
+    """The head and the words; with 32 bits, a read-only view of them.
 
     Args:
         members: of the cohort.
+        bits: of each word.
 
     Raises:
         OversizedMessage, MalformedMessage: unless it is a head, zero padding, and exactly
             `vector_length` words.
     """
     longest_head = limit(MaskedHead, members, members)
-    longest = _words_start(longest_head) + 4 * vector_length
+    size = 4 * packed_words(vector_length, bits)
+    longest = _words_start(longest_head) + size
     if len(data) > longest:
         raise OversizedMessage(
             f"a masked vector of {len(data)} bytes where at most {longest} are possible"
         )
     end = 4 + int.from_bytes(data[:4], "big")
     start = _words_start(end - 4)
-    if len(data) != start + 4 * vector_length or any(data[end:start]):
+    if len(data) != start + size or any(data[end:start]):
         raise MalformedMessage(
             f"a masked vector of {len(data)} bytes does not hold {vector_length} words"
         )
     head = decode(MaskedHead, data[4:end], longest_head)
-    return head, np.frombuffer(data, dtype="<u4", offset=start)
+    return head, unpack(np.frombuffer(data, dtype="<u4", offset=start), vector_length, bits)
 
 
 def _words_start(head_bytes: int) -> int:

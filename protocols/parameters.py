@@ -30,7 +30,7 @@ from protocols.identity import NAME, Roster
 from protocols.transcript import digest, number
 
 MAX_VECTOR_LENGTH = 2**31
-MODULUS_BITS = 32
+MODULUS_BITS = (8, 32)  # fewest and most
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class JobRules:
         max_gap: how many rounds may be left out between two that a client is asked for. What is
             pseudorandom about a round follows from its number, so a server that skips chooses.
         plan: the cohort of each round; None leaves it to the server.
+        modulus_bits: sums are modulo 2^modulus_bits, and a word of the masked vector takes that
+            many bits on the wire. `fixed_point.bits_needed` says how many a sum needs.
         sparse: permit the k-regular neighbour graph; None means complete. Against a lying server
             it needs a `plan`, or rounds of the whole roster.
 
@@ -66,6 +68,7 @@ class JobRules:
     max_rounds: int = 100_000
     max_gap: int = 1_000
     plan: CohortPlan | None = None
+    modulus_bits: int = 32
     sparse: SparseGraph | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class JobRules:
             raise InvalidRules(f"minimum_cohort must be at least 2, got {self.minimum_cohort}")
         if not 1 <= self.max_rounds < 2**32:
             raise InvalidRules(f"max_rounds must be 1 to 2^32 - 1, got {self.max_rounds}")
+        if not MODULUS_BITS[0] <= self.modulus_bits <= MODULUS_BITS[1]:
+            raise InvalidRules(f"modulus_bits must be 8 to 32, got {self.modulus_bits}")
         if self.max_gap < 0:
             raise InvalidRules(f"max_gap must not be negative, got {self.max_gap}")
 
@@ -177,6 +182,7 @@ class JobRules:
             round_number=round_number,
             cohort=members,
             vector_length=self.vector_length,
+            modulus_bits=self.modulus_bits,
             degree=degree,
             share_threshold=share_threshold,
             minimum_survivors=minimum_survivors,
@@ -185,7 +191,7 @@ class JobRules:
                 "round",
                 self.job.encode(),
                 bytes.fromhex(roster.fingerprint),
-                *map(number, (round_number, self.vector_length, MODULUS_BITS)),
+                *map(number, (round_number, self.vector_length, self.modulus_bits)),
                 *map(number, (degree, share_threshold, minimum_survivors, self.consistency)),
                 *(name.encode() for name in members),
             ),
@@ -208,6 +214,7 @@ class RoundRules:
     round_number: int
     cohort: tuple[str, ...]
     vector_length: int
+    modulus_bits: int
     degree: int
     share_threshold: int
     minimum_survivors: int

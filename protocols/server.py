@@ -61,6 +61,7 @@ from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
 from protocols.opening import Digests, Openings
+from protocols.packing import reduce
 from protocols.parameters import JobRules
 
 M = TypeVar("M")
@@ -300,7 +301,10 @@ class SecureSumServer:
         if name in self._added:
             raise DuplicateSender(f"a second masked vector from {name}")
         with self._attendance.dropping(name):
-            head, words = m.decode_masked(reply, self.rules.vector_length, len(self.rules.cohort))
+            rules = self.rules
+            head, words = m.decode_masked(
+                reply, rules.vector_length, len(rules.cohort), rules.modulus_bits
+            )
             place = self._attendance.sender(name, head.sender, head.round_number)
             if head.binding != self._binding:
                 # Its masks do not cancel against the others': adding it would spoil the sum.
@@ -421,7 +425,7 @@ class SecureSumServer:
             self._following._take_early(SecureSumServer._take_shares, riding)
 
     def result(self) -> tuple[Words, tuple[str, ...]]:
-        """The sum over the survivors modulo 2^32, and their names.
+        """The sum over the survivors modulo 2^modulus_bits, and their names.
 
         Raises:
             WrongStage: before `receive_unmask`, or after it failed.
@@ -437,7 +441,8 @@ class SecureSumServer:
                 raise
             apply_masks(self._total, masks, threads=self._threads)
             self._openings = None  # the masks come off once
-        return self._total, tuple(self._name(place) for place in sorted(self._survivors))
+        total = reduce(self._total, self.rules.modulus_bits)
+        return total, tuple(self._name(place) for place in sorted(self._survivors))
 
     # ---- what the steps share -------------------------------------------------------------
 

@@ -1,28 +1,28 @@
 """SecureFed: federated learning on paired CT and MRI scans, with its leaks measured.
 
-From Python: `securefed.run`, `resume`, `load`, `plan`, `settings` (docs/python-api.md). The command
-line is `securefed`; see docs/ for the threat model and its limits.
+From Python: `securefed.run`, `resume`, `load`, `open_run`, `plan`, `settings` (docs/python-api.md).
+The command line is `securefed`; see docs/ for the threat model and its limits.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from securefed.api import load, plan, resume, run, settings
+    from securefed.api import load, open_run, plan, resume, run, settings
     from securefed.budget import Budget
     from securefed.config import Settings
-    from securefed.record.results import RunResult
+    from securefed.record.run import Run
 
 __version__ = "0.1.0"
 
-__all__ = ["Budget", "RunResult", "Settings", "load", "plan", "resume", "run", "settings"]
+__all__ = ["Budget", "Run", "Settings", "load", "open_run", "plan", "resume", "run", "settings"]
 
 # name -> module. Loaded on first use, so that `import securefed` costs nothing.
 _LAZY = {
     "Budget": "securefed.budget",
-    "RunResult": "securefed.record.results",
+    "Run": "securefed.record.run",
     "Settings": "securefed.config",
-    **dict.fromkeys(("load", "plan", "resume", "run", "settings"), "securefed.api"),
+    **dict.fromkeys(("load", "open_run", "plan", "resume", "run", "settings"), "securefed.api"),
 }
 
 

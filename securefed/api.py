@@ -1,10 +1,10 @@
-"""SecureFed from Python: what `securefed run` and `securefed budget` do, with results as values.
+"""SecureFed from Python: what `securefed run` and `securefed budget` do, with runs as values.
 
     import securefed
 
-    result = securefed.run({"federation": {"rounds": 20}, "privacy": {"epsilon": 4.0}})
-    result.summary.auc, result.guarantee
-    result.to_pandas()
+    run = securefed.run({"federation": {"rounds": 20}, "privacy": {"epsilon": 4.0}})
+    run.summary.auc, run.guarantee
+    run.to_pandas()
 
 The names are also those of the package (`securefed.run`); torch is imported by the first run, not
 by `import securefed`. Errors are `securefed.errors`, with a message and a `hint`.
@@ -13,8 +13,7 @@ Not covered: audits and reports, which are commands.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from functools import partial
@@ -24,14 +23,11 @@ from typing import TYPE_CHECKING, Any
 from securefed.config import Settings
 from securefed.config import load as load_settings
 from securefed.errors import ConfigurationError
-from securefed.record.results import RunResult, read_run
+from securefed.record.run import Run
+from securefed.settings_file import dotted
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from securefed.budget import Budget
-    from securefed.record.metrics import RoundLine
-    from securefed.simulation.simulation import Simulation
 
 SettingsLike = Settings | Mapping[str, Any] | str | Path | None
 
@@ -50,7 +46,7 @@ def settings(source: SettingsLike = None) -> Settings:
     if isinstance(source, (str, Path)):
         return load_settings(Path(source), {})
     if source is None or isinstance(source, Mapping):
-        return load_settings(None, _dotted(source or {}))
+        return load_settings(None, deepcopy(dotted(source or {})))
     raise ConfigurationError(
         f"settings must be Settings, a mapping or a path, got {type(source).__name__}",
         hint='for example securefed.run({"privacy": {"epsilon": 4.0}})',
@@ -59,7 +55,7 @@ def settings(source: SettingsLike = None) -> Settings:
 
 def run(
     source: SettingsLike = None, *, out: str | Path | None = None, progress: bool = False
-) -> RunResult:
+) -> Run:
     """Run a federation to its end, in this process, as `securefed run` does.
 
     Args:
@@ -79,7 +75,7 @@ def run(
     return _to_its_end(directory, partial(execute, chosen, directory), progress=progress)
 
 
-def resume(directory: str | Path, *, progress: bool = False) -> RunResult:
+def resume(directory: str | Path, *, progress: bool = False) -> Run:
     """Continue a run that was stopped, with its own settings; its ledgers go on too.
 
     Raises:
@@ -92,13 +88,22 @@ def resume(directory: str | Path, *, progress: bool = False) -> RunResult:
     return _to_its_end(path, partial(execution.resume, path), progress=progress)
 
 
-def load(directory: str | Path) -> RunResult:
-    """The results of a finished run.
+def load(directory: str | Path) -> Run:
+    """A finished run, all its results read.
 
     Raises:
         RunError: there is no finished run, a file is damaged, or of another version.
     """
-    return read_run(Path(directory))
+    return open_run(directory).complete()
+
+
+def open_run(directory: str | Path) -> Run:
+    """A run, finished or not; each of its files is read when it is first asked for.
+
+    Raises:
+        RunError: there is none, or its run.json is damaged.
+    """
+    return Run.open(Path(directory))
 
 
 def plan(
@@ -149,21 +154,6 @@ def _sizes(patients: Sequence[int] | Mapping[str, int]) -> dict[str, int]:
     return sizes
 
 
-def _dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}, "a.c": 2} -> {"a.b": 1, "a.c": 2}; a key given twice is refused."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if not isinstance(key, str):
-            raise ConfigurationError(f"keys of settings are text, got {key!r}")
-        whole = f"{above}{key}"
-        inner = _dotted(value, f"{whole}.") if isinstance(value, Mapping) else {whole: value}
-        for name, one in inner.items():
-            if name in found:
-                raise ConfigurationError(f"{name} is given twice", hint="give it once")
-            found[name] = deepcopy(one)
-    return found
-
-
 def _new_directory(chosen: Settings) -> Path:
     now = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     name = f"{now}-{chosen.configuration.replace('+', '-')}"
@@ -173,54 +163,18 @@ def _new_directory(chosen: Settings) -> Path:
     return path
 
 
-def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool) -> RunResult:
-    with _bar(progress) as bar:
+def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool) -> Run:
+    from rich.console import Console
+
+    from securefed.progress import Bar, Rounds
+
+    with Bar(Console(stderr=True, quiet=not progress), kept=True) as bar:
+        rounds = Rounds(bar)
         work(
-            say=bar.say,
-            on_open=bar.open,
-            on_round=bar.round,
+            say=rounds.say,
+            on_open=rounds.open,
+            on_round=rounds.round,
             # Signals reach the main thread only; elsewhere Ctrl-C is not ours to catch.
             stop_on_ctrl_c=threading.current_thread() is threading.main_thread(),
         )
-    return read_run(directory)
-
-
-class _Bar:
-    """A bar over the rounds, and the notes of the run; without `shown` silent."""
-
-    def __init__(self, shown: "Progress | None") -> None:
-        self._shown = shown
-
-    def say(self, text: str) -> None:
-        if self._shown and self._shown.task_ids:
-            self._shown.update(self._shown.task_ids[0], description=text)
-
-    def open(self, simulation: "Simulation") -> None:
-        if self._shown:
-            for note in simulation.notes:
-                self._shown.console.print(f"note: {note}", markup=False, highlight=False)
-            server = simulation.server
-            self._shown.update(
-                self._shown.task_ids[0],
-                description="rounds",
-                total=server.plan.rounds,
-                completed=server.finished,
-            )
-
-    def round(self, line: "RoundLine") -> None:
-        if self._shown:
-            self._shown.update(self._shown.task_ids[0], completed=line.round)
-
-
-@contextmanager
-def _bar(wanted: bool) -> Iterator[_Bar]:
-    if not wanted:
-        yield _Bar(None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        shown.add_task("starting", total=None)
-        yield _Bar(shown)
+    return load(directory)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
+from securefed.privacy.accounting import at_most
 from securefed.privacy.planning import (
     HospitalPlan,
     SharedNoise,
@@ -201,7 +202,7 @@ def _common(
         cost = poor.spent(noise_multiplier, 1)
         raise ConfigurationError(
             f"one round with noise multiplier {noise_multiplier:g} costs {poor.name} epsilon "
-            f"{cost:.3f} at delta {poor.delta:g}, more than {target:g}",
+            f"{at_most(cost)} at delta {poor.delta:g}, more than {target:g}",
             hint="use more noise, a smaller batch, fewer local steps, or a larger epsilon",
         )
     return fewest

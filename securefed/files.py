@@ -9,6 +9,7 @@ Not covered: who owns the folder. Whoever may write to it can replace any file i
 """
 
 import os
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,18 +18,24 @@ from securefed.errors import RunError, SecureFedError
 OWNER_ONLY = 0o600
 
 
-def read_bounded(path: Path, limit: int, *, error: type[SecureFedError] = RunError) -> bytes:
+def read_bounded(
+    path: Traversable,
+    limit: int,
+    *,
+    error: type[SecureFedError] = RunError,
+    hint: str | None = None,
+) -> bytes:
     """A file's content, at most `limit` bytes.
 
     Raises:
-        error: it cannot be read, or is larger.
+        error: it cannot be read (with `hint`), or is larger.
     """
     try:
         with path.open("rb") as source:
             # One byte more than allowed: a file's size may change, and a device has none.
             content = source.read(limit + 1)
     except OSError as reason:
-        raise error(f"cannot read {path}: {reason.strerror}") from None
+        raise error(f"cannot read {path}: {reason.strerror}", hint=hint) from None
     if len(content) > limit:
         raise error(f"{path} is larger than {limit:,} bytes, the most that is read")
     return content

@@ -1,4 +1,4 @@
-"""Reading a settings file: YAML without the surprise that could change what a run promises.
+"""Reading YAML: settings and policies, without the surprise that could change what they promise.
 
 PyYAML lets the last of two equal keys win without a word, so that a second `privacy:` section
 would silently drop the first with its epsilon; here that is refused, as YAML 1.2 asks. Only plain
@@ -6,12 +6,16 @@ data is built (SafeLoader): a tag that names a Python object is an error.
 """
 
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
 
 from securefed.errors import ConfigurationError
+from securefed.files import read_bounded
+
+LARGEST_FILE = 2**20  # bytes
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,33 +41,54 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(
+    path: Traversable, what: str = "settings file", example: str = "configs/default.yaml"
+) -> dict[str, Any]:
     """The keys and values of a YAML file; an empty file has none.
 
+    Args:
+        what: the file is, in words.
+        example: where a user finds how every key is written.
+
     Raises:
-        ConfigurationError: the file cannot be read, is not YAML, names a key twice, or holds
-            something else than keys and values.
+        ConfigurationError: the file cannot be read, is too large, is not YAML, names a key twice,
+            or holds something else than keys and values.
     """
+    hint = f"{example} shows how every key is written"
+    existing = f"give an existing YAML file, such as {example}"
+    content = read_bounded(path, LARGEST_FILE, error=ConfigurationError, hint=existing)
     try:
         # A loader that builds plain data only, like yaml.safe_load's.
-        values = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}", hint="give --config an existing YAML file"
-        ) from None
+        values = yaml.load(content.decode(), _Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"{path} is not valid YAML: {_explain(error)}",
-            hint="configs/default.yaml shows how every key is written",
+            f"the {what} {path} is not valid YAML: {_explain(error)}", hint=hint
         ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigurationError(
-            f"{path} must hold keys and values, got {type(values).__name__}",
-            hint="configs/default.yaml shows how every key is written",
+            f"the {what} {path} must hold keys and values, got {type(values).__name__}", hint=hint
         )
     return values
+
+
+def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}, "a.c": 2} -> {"a.b": 1, "a.c": 2}, in order.
+
+    Raises:
+        ConfigurationError: a key is no text, or is given twice.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise ConfigurationError(f"keys of settings are text, got {key!r}")
+        whole = f"{above}{key}"
+        inner = dotted(value, f"{whole}.") if isinstance(value, Mapping) else {whole: value}
+        if repeated := flat.keys() & inner.keys():
+            raise ConfigurationError(f"{min(repeated)} is given twice", hint="give it once")
+        flat |= inner
+    return flat
 
 
 def _explain(error: Exception) -> str:

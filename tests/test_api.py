@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> securefed.RunResult:
+def result(tmp_path_factory: pytest.TempPathFactory) -> securefed.Run:
     return securefed.run(TINY, out=tmp_path_factory.mktemp("api") / "run")
 
 
 @pytest.fixture
-def copied(result: securefed.RunResult, tmp_path: Path) -> Path:
+def copied(result: securefed.Run, tmp_path: Path) -> Path:
     """A run directory to spoil."""
-    return Path(shutil.copytree(result.directory, tmp_path / "copy"))
+    return Path(shutil.copytree(result.path, tmp_path / "copy"))
 
 
 # The package
@@ -48,7 +48,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     program = (
         "import sys, securefed\n"
         "first = sorted(set(sys.modules) & {'torch', 'numpy', 'pydantic', 'scipy'})\n"
-        "securefed.Settings, securefed.run, securefed.load, securefed.plan, securefed.RunResult\n"
+        "securefed.Settings, securefed.run, securefed.load, securefed.plan, securefed.Run\n"
         "print(first, sorted(set(sys.modules) & {'torch', 'scipy', 'opacus', 'matplotlib'}))\n"
     )
     done = subprocess.run(
@@ -121,19 +121,23 @@ def test_wrong_settings_are_refused(source: Any, message: str) -> None:
 # Runs
 
 
-def test_a_result_is_what_the_files_of_the_run_say(result: securefed.RunResult) -> None:
-    written = json.loads((result.directory / "summary.json").read_text())
+def test_a_result_is_what_the_files_of_the_run_say(result: securefed.Run) -> None:
+    written = json.loads((result.path / "summary.json").read_text())
     for key, value in written.items():
         held = getattr(result.summary, key)
         assert (list(held) if isinstance(held, tuple) else held) == value, key
-    assert {field.name for field in fields(result.summary)} == set(written)
+    assert set(result.summary.__struct_fields__) == set(written)
     assert result.summary.configuration == "dp+secure"
     assert result.settings == securefed.settings(TINY)
 
 
-def test_hospitals_and_rounds_are_records_in_order(result: securefed.RunResult) -> None:
-    assert [each.name for each in result.hospitals] == ["hospital-1", "hospital-2", "hospital-3"]
-    assert [each.training_patients for each in result.hospitals] == [10, 10, 10]
+def test_hospitals_and_rounds_are_records_in_order(result: securefed.Run) -> None:
+    assert [each.name for each in result.hospital_results] == [
+        "hospital-1",
+        "hospital-2",
+        "hospital-3",
+    ]
+    assert [each.training_patients for each in result.hospital_results] == [10, 10, 10]
     assert [each.round for each in result.rounds] == [1, 2, 3]
     assert [each.auc is not None for each in result.rounds] == [True, False, True]
     spent = [each.epsilon for each in result.rounds]
@@ -141,14 +145,16 @@ def test_hospitals_and_rounds_are_records_in_order(result: securefed.RunResult) 
     assert spent[-1] == result.summary.epsilon
 
 
-def test_results_are_frozen(result: securefed.RunResult) -> None:
-    for value in (result, result.summary, result.rounds[0], result.hospitals[0]):
-        assert is_dataclass(value)
-        with pytest.raises(FrozenInstanceError):
-            setattr(value, fields(value)[0].name, None)
+def test_results_are_frozen(result: securefed.Run) -> None:
+    values = (result.about, result.summary, result.rounds[0], result.hospital_results[0])
+    for value in values:
+        with pytest.raises(AttributeError):
+            setattr(value, value.__struct_fields__[0], None)
+    with pytest.raises(FrozenInstanceError):
+        result.path = Path()  # type: ignore[misc]  # on purpose
 
 
-def test_the_guarantee_has_all_that_epsilon_means(result: securefed.RunResult) -> None:
+def test_the_guarantee_has_all_that_epsilon_means(result: securefed.Run) -> None:
     assert result.guarantee is not None
     assert 0 < result.guarantee.epsilon <= 8
     for part in ("delta 0.001", "per patient", "add/remove", "poisson", "PRV"):
@@ -163,12 +169,15 @@ def test_a_run_without_dp_has_no_guarantee(tmp_path: Path) -> None:
     assert "no epsilon" in plain._repr_html_()
 
 
-def test_loading_gives_the_same_again(result: securefed.RunResult) -> None:
-    assert securefed.load(result.directory) == result
-    assert securefed.load(str(result.directory)) == result
+def test_loading_gives_the_same_again(result: securefed.Run) -> None:
+    for again in (securefed.load(result.path), securefed.load(str(result.path))):
+        assert again == result
+        assert again.summary == result.summary
+        assert again.rounds == result.rounds
+        assert again.hospital_results == result.hospital_results
 
 
-def test_a_plan_foretells_what_the_run_spends(result: securefed.RunResult) -> None:
+def test_a_plan_foretells_what_the_run_spends(result: securefed.Run) -> None:
     plan = securefed.plan(TINY)
     assert plan.dearest.guarantee == result.guarantee
 
@@ -179,9 +188,9 @@ def test_the_default_directory_says_when_and_what(
     monkeypatch.chdir(tmp_path)
     short = TINY | {"privacy": {"dp": False}, "federation": {**TINY["federation"], "rounds": 1}}
     first, second = securefed.run(short), securefed.run(short)
-    assert first.directory.parent == second.directory.parent == Path("runs")
-    assert first.directory != second.directory
-    assert "secure" in first.directory.name
+    assert first.path.parent == second.path.parent == Path("runs")
+    assert first.path != second.path
+    assert "secure" in first.path.name
 
 
 def test_progress_shows_rounds_and_notes_on_stderr_only(
@@ -214,7 +223,7 @@ def test_a_run_leaves_threads_signals_and_the_log_as_they_were(tmp_path: Path) -
 
 
 def test_ctrl_c_ends_the_round_and_the_run_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: securefed.RunResult
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: securefed.Run
 ) -> None:
     out = tmp_path / "run"
     sum_once = SecureSummation.sum
@@ -238,16 +247,16 @@ def test_ctrl_c_ends_the_round_and_the_run_can_be_resumed(
 
 def test_a_run_in_another_thread_works(tmp_path: Path) -> None:
     short = TINY | {"federation": {**TINY["federation"], "rounds": 1}}
-    found: list[securefed.RunResult] = []
+    found: list[securefed.Run] = []
     thread = threading.Thread(target=lambda: found.append(securefed.run(short, out=tmp_path / "r")))
     thread.start()
     thread.join(timeout=300)
     assert found[0].summary.rounds == 1
 
 
-def test_a_used_directory_is_refused(result: securefed.RunResult) -> None:
+def test_a_used_directory_is_refused(result: securefed.Run) -> None:
     with pytest.raises(RunError, match="not empty"):
-        securefed.run(TINY, out=result.directory)
+        securefed.run(TINY, out=result.path)
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
@@ -291,7 +300,7 @@ def test_a_wrong_value_in_the_summary_is_named(
         securefed.load(copied)
 
 
-def test_keys_of_later_versions_are_left_out(copied: Path, result: securefed.RunResult) -> None:
+def test_keys_of_later_versions_are_left_out(copied: Path, result: securefed.Run) -> None:
     change(copied / "summary.json", novelty=1)
     assert securefed.load(copied).summary == result.summary
 
@@ -312,7 +321,9 @@ def test_a_missing_hospital_is_an_error_of_the_run(copied: Path) -> None:
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", ".."])
 def test_a_hospitals_name_leads_nowhere_else(copied: Path, name: str) -> None:
     about = json.loads((copied / "run.json").read_text())
-    change(copied / "run.json", data={**about["data"], "hospitals": {name: {}}})
+    change(
+        copied / "run.json", data={**about["data"], "hospitals": {name: {"train": 1, "test": 1}}}
+    )
     with pytest.raises(RunError, match="names a hospital"):
         securefed.load(copied)
 
@@ -331,16 +342,16 @@ def test_a_repeated_round_counts_as_it_went_the_last_time(copied: Path) -> None:
 # Tables
 
 
-def test_rounds_and_hospitals_become_data_frames(result: securefed.RunResult) -> None:
+def test_rounds_and_hospitals_become_data_frames(result: securefed.Run) -> None:
     pytest.importorskip("pandas", reason="pandas is no dependency")
     rounds, hospitals = result.to_pandas(), result.to_pandas("hospitals")
     assert list(rounds["round"]) == [1, 2, 3]
     assert list(rounds["epsilon"]) == [each.epsilon for each in result.rounds]
-    assert list(hospitals["name"]) == [each.name for each in result.hospitals]
+    assert list(hospitals["name"]) == [each.name for each in result.hospital_results]
 
 
 def test_without_pandas_the_way_out_is_said(
-    result: securefed.RunResult, monkeypatch: pytest.MonkeyPatch
+    result: securefed.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigurationError, match="not installed") as refused:
@@ -349,13 +360,13 @@ def test_without_pandas_the_way_out_is_said(
     assert "pip install pandas" in refused.value.hint
 
 
-def test_a_table_that_is_not_there_is_refused(result: securefed.RunResult) -> None:
+def test_a_table_that_is_not_there_is_refused(result: securefed.Run) -> None:
     with pytest.raises(ConfigurationError, match="'clients'"):
         result.to_pandas("clients")  # type: ignore[arg-type]
 
 
 def test_a_notebook_shows_a_table_with_headers_and_the_meaning_of_epsilon(
-    result: securefed.RunResult,
+    result: securefed.Run,
 ) -> None:
     shown = result._repr_html_()
     assert shown.count('<th scope="row">') == 4

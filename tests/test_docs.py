@@ -7,6 +7,7 @@ describes it.
 import importlib.util
 import json
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -31,9 +32,9 @@ MEASURED = DOCS / "measured"
 CONFIGURATIONS = ("plain", "secure", "dp", "dp+secure")
 
 
-def script(name: str) -> ModuleType:
-    """A script of docs/, imported."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+def script(name: str, folder: Path = DOCS) -> ModuleType:
+    """A script of docs/, or of another folder, imported."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -72,6 +73,72 @@ def test_the_configuration_page_and_the_default_file_are_current() -> None:
 
 def test_the_command_line_page_is_current() -> None:
     assert (DOCS / "command-line.md").read_text() == script("generate_command_line").page()
+
+
+WHO_SEES_WHAT = script("generate_who_sees_what")
+
+
+@pytest.mark.parametrize("path", WHO_SEES_WHAT.PAGES, ids=lambda path: path.name)
+def test_who_sees_what_is_what_the_report_says(path: Path) -> None:
+    assert path.read_text() == WHO_SEES_WHAT.page(path)
+
+
+def test_who_sees_what_covers_the_configurations_and_every_placement_of_noise() -> None:
+    placements = WHO_SEES_WHAT.PLACEMENTS.values()
+    assert {configuration for configuration, _ in placements} == set(CONFIGURATIONS)
+    assert {placement for _, placement in placements} == {None, "local", "distributed"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_who_sees_what_stands_in_the_generated_tables_and_nowhere_else(page: Path) -> None:
+    by_hand = WHO_SEES_WHAT.BLOCK.sub("", page.read_text())
+    assert "\n| observer |" not in by_hand
+
+
+# The architecture
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+
+
+def test_the_architecture_page_draws_every_room() -> None:
+    (drawing,) = blocks(ARCHITECTURE, "text")
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "securefed").iterdir()}
+    rooms -= {"__init__", "__pycache__", "py.typed"}
+    assert rooms <= set(re.findall(r"\w+", drawing))
+
+
+def test_the_architecture_page_has_the_rules_of_the_layer_test() -> None:
+    rows = re.findall(r"^\| `(securefed/\w+)` \| (.+?) \|", ARCHITECTURE, re.M)
+    told = {
+        room: re.findall(r"`([\w.]+)`", forbidden.replace("/", ".")) for room, forbidden in rows
+    }
+    assert told == script("test_layers", ROOT / "tests").FORBIDDEN
+
+
+FOLDERS = "attacks|benchmarks|configs|docs|protocols|securefed|tests"
+
+
+@pytest.mark.parametrize(
+    "page",
+    # The changelog and the decisions tell how things were.
+    [each for each in PAGES if each.name != "CHANGELOG.md" and each.parent.name != "decisions"],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_every_path_and_module_named_on_a_page_exists(page: Path) -> None:
+    text = page.read_text()
+    paths = re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    for name in re.findall(r"`((?:attacks|protocols|securefed)(?:\.\w+)+)`", text):
+        assert name.endswith(".json") or named(name), f"{page.name} names {name}"
+
+
+def named(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 # Links and commands

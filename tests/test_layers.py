@@ -1,4 +1,4 @@
-"""The direction of imports: who may know whom. docs/concepts.md draws it."""
+"""The direction of imports: who may know whom. docs/architecture.md draws it."""
 
 import ast
 import graphlib
@@ -131,8 +131,8 @@ def test_only_auditing_imports_attacks() -> None:
     assert not list(crossing("securefed", "attacks", but_for="securefed/auditing/"))
 
 
-def test_attacks_import_only_the_model_the_exposures_and_the_errors() -> None:
-    allowed = ("securefed.model", "securefed.exposure", "securefed.errors")
+def test_attacks_import_only_the_model_the_exposures_the_verdicts_and_the_errors() -> None:
+    allowed = ("securefed.model", "securefed.exposure", "securefed.verdict", "securefed.errors")
     taken = crossing("attacks", "securefed")
     names = [line.split(": ")[1] for line in taken]
     assert not [n for n in names if n != "securefed" and not n.startswith(allowed)]
@@ -167,6 +167,20 @@ def test_help_imports_no_torch(arguments: list[str]) -> None:
         f"cli.main({arguments!r}, standalone_mode=False)\n"
         "slow = {'torch', 'torchvision', 'opacus', 'scipy', 'sklearn', 'matplotlib'}\n"
         "print('loaded:', sorted(slow & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_a_run_loads_no_scikit_learn() -> None:
+    """It is for curves and baselines; a run needs neither, and it takes half a second to load."""
+    program = (
+        "import sys, importlib\n"
+        "for name in ('cli.run', 'simulation.opening', 'simulation.simulation', 'api'):\n"
+        "    importlib.import_module(f'securefed.{name}')\n"
+        "print('loaded:', sorted(name for name in sys.modules if name.startswith('sklearn')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300

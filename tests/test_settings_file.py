@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securefed.errors import ConfigurationError
-from securefed.settings_file import read
+from securefed.settings_file import dotted, read
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_missing_file_and_a_folder_are_refused(path: Path, tmp_path: Path):
     for wrong in (path, tmp_path):
         with pytest.raises(ConfigurationError, match=f"cannot read {wrong}") as refused:
             read(wrong)
-        assert "--config" in str(refused.value.hint)
+        assert "configs/default.yaml" in str(refused.value.hint)
 
 
 def test_texts_are_utf8_wherever_it_runs(path: Path):
@@ -112,3 +112,33 @@ def test_texts_are_utf8_wherever_it_runs(path: Path):
 def test_a_number_with_an_exponent_is_a_number(path: Path, text: str, value: object) -> None:
     path.write_text(f"privacy: {{delta: {text}}}\n")
     assert read(path) == {"privacy": {"delta": value}}
+
+
+def test_an_exponent_without_a_point_is_a_number_in_every_file(path: Path):
+    path.write_text("at_most: 1e-3\ndelta: 1E-5\n")
+    assert read(path, "policy", "policies/default.yaml") == {"at_most": 1e-3, "delta": 1e-5}
+
+
+def test_the_message_says_what_the_file_was_meant_to_be(path: Path):
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigurationError, match=r"the policy .* must hold keys") as refused:
+        read(path, "policy", "policies/default.yaml")
+    assert refused.value.hint == "policies/default.yaml shows how every key is written"
+
+
+def test_a_file_without_an_end_is_refused():
+    with pytest.raises(ConfigurationError, match="larger"):
+        read(Path("/dev/zero"))
+
+
+def test_nested_and_dotted_keys_become_one_level_in_order():
+    assert dotted({"b": {"c": 1, "d": {}}, "a": 2, "b.e": 3}) == {"b.c": 1, "a": 2, "b.e": 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"a": {"b": 1}, "a.b": 2}, "a.b is given twice"), ({"a": {1: 2}}, "got 1")],
+)
+def test_a_key_that_is_given_twice_or_is_no_text_is_refused(values: dict[str, object], message):
+    with pytest.raises(ConfigurationError, match=message):
+        dotted(values)

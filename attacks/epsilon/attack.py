@@ -20,49 +20,29 @@ Adaptive local optimizers and parameter changes give weaker scores, not wrong bo
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
+from attacks.epsilon import NAME
+from attacks.epsilon.canaries import CanaryPlan, EpsilonAudit, audit_epsilon
 from attacks.epsilon.composed_power import CanaryView
+from attacks.epsilon.known_patients import known_hospital, predictable
 from attacks.epsilon.scores import log_ratio
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
-from attacks.known_patients import known_hospital, predictable
-from attacks.result import AttackResult, Effort, Progress
-from attacks.statistics.targets import Bools, finite_vector, membership_vector
-from attacks.subject import Hospital, Subject
-from attacks.verdicts import Finding
-from securefed.exposure import Exposure, RoundView
+from attacks.findings import Finding, LowerBound, Scene
+from attacks.result import AttackResult, Effort, Progress, ScoreChart
+from attacks.statistics.targets import finite_vector
+from attacks.subject import Canaries, Hospital, Subject
+from securefed.exposure import Exposure, Observer, RoundView
 
+METHOD, METRIC = "canaries", "epsilon"
+SCENE: Scene = "as configured"
 Array = npt.NDArray[np.float64]
 MAKE_ONE = "make one with: securefed run --canaries 350"
 SAMPLED_PATIENTS = {Effort.QUICK: 15, Effort.DEFAULT: 75, Effort.THOROUGH: 10_000}  # per round
-
-
-@dataclass(frozen=True, eq=False)
-class CanarySecrets:
-    """The canaries of a run, as its own hospital kept them.
-
-    Attributes:
-        hospital: whose records they were among.
-        included: the coins, (M,).
-        directions: unit vectors in the space of the shared parameters, (M, P).
-
-    Raises:
-        InvalidScores: no canaries, or sizes that differ.
-    """
-
-    hospital: str
-    included: Bools = field(repr=False)
-    directions: npt.NDArray[np.float32] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if self.directions.ndim != 2 or not len(self.directions):
-            raise InvalidScores(f"directions have shape {self.directions.shape}")
-        membership_vector(self.included, len(self.directions), "included")
 
 
 def attack(
@@ -70,13 +50,13 @@ def attack(
     exposure: Exposure,
     effort: Effort,
     progress: Progress,
-    canaries: CanarySecrets | None,
 ) -> AttackResult:
     """Guess the coins from what the observer saw, and bound epsilon from the guesses.
 
     Raises:
         InvalidScores: directions of another number of parameters than the run's.
     """
+    canaries = subject.canaries
     if canaries is None:
         return _absent(exposure, f"the run held no canaries; {MAKE_ONE}")
     if canaries.hospital in exposure.members:
@@ -111,19 +91,33 @@ def attack(
         "patients_taken_off": background,
         "remarks": scene.remarks(seen),
     }
-    curves = {
-        "canary scores, included": np.sort(scores[canaries.included]),
-        "canary scores, excluded": np.sort(scores[~canaries.included]),
-    }
-    return AttackResult(details=details, curves=curves, epsilon_audit=audit)
+    included, excluded = scores[canaries.included], scores[~canaries.included]
+    observer = exposure.observer
+    return AttackResult(
+        findings=(finding(observer, audit),),
+        details=details,
+        lines={"epsilon": [{"observer": observer, **audit.line()}]},
+        charts=(ScoreChart(f"Canary scores, {observer}", np.sort(included), np.sort(excluded)),),
+    )
+
+
+def finding(observer: Observer, audit: EpsilonAudit) -> Finding:
+    """What canaries say of the run's epsilon, against its claim."""
+    bound = LowerBound(
+        value=audit.certified,
+        confidence=1 - audit.plan.significance,
+        claim=audit.claimed_epsilon,
+        power=audit.power_halved_noise,
+        breach="half the noise",
+        least_visible=audit.visible_epsilon,
+        if_refuted="the implementation of differential privacy is broken",
+    )
+    return Finding(NAME, METHOD, METRIC, observer, SCENE, bound)
 
 
 def _absent(exposure: Exposure, why: str) -> AttackResult:
-    observer = exposure.observer
-    finding = Finding(
-        "epsilon", "canaries", "epsilon", observer, "as configured", absent=why, applies=False
-    )
-    return AttackResult(findings=(finding,))
+    absent = Finding(NAME, METHOD, METRIC, exposure.observer, SCENE, absent=why, applies=False)
+    return AttackResult(findings=(absent,))
 
 
 @dataclass(eq=False)
@@ -166,7 +160,7 @@ class _Seen:
 class _Scene:
     """The hospital with canaries, its claim, and the sizes that turn updates into canaries."""
 
-    def __init__(self, subject: Subject, canaries: CanarySecrets) -> None:
+    def __init__(self, subject: Subject, canaries: Canaries) -> None:
         named = [each for each in subject.hospitals if each.name == canaries.hospital]
         if not named:
             raise InvalidScores(f"the run has no hospital {canaries.hospital!r}")

@@ -18,6 +18,7 @@ patient. A coin adds a canary or leaves it out, so the adjacency is add/remove, 
 import math
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +152,30 @@ class EpsilonAudit:
     def certified(self) -> float:
         """The bound that the plan named in advance. The larger of two would be no 95% bound."""
         return self.one_run_bound if self.plan.method == "one_run" else self.f_dp_bound
+
+    def line(self) -> dict[str, Any]:
+        """The audit as plain values; figures that are not finite are None."""
+        plan = self.plan
+        return {
+            "canaries": plan.canaries,
+            "guesses": plan.guesses,
+            "method": plan.method,
+            "significance": plan.significance,
+            "delta": plan.delta,
+            "correct": self.correct,
+            "certified": self.certified,
+            "one_run_bound": self.one_run_bound,
+            "f_dp_bound": self.f_dp_bound,
+            "point_estimate": _finite(self.point_estimate),
+            "visible_epsilon": _finite(self.visible_epsilon),
+            "largest_bound": self.largest_bound,
+            "claimed_epsilon": self.claimed_epsilon,
+            "power_halved_noise": self.power_halved_noise,
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def audit_epsilon(

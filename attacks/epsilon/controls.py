@@ -9,14 +9,15 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from attacks.epsilon import NAME
 from attacks.epsilon.bounds import composed_bound
 from attacks.epsilon.canaries import CanaryPlan, flip_coins, guess
 from attacks.epsilon.composed_power import CanaryView
 from attacks.epsilon.scores import log_ratio
 from attacks.epsilon.trade_off import SubsampledGaussian
-from attacks.result import AttackResult, Effort, Progress
+from attacks.findings import Control
+from attacks.result import AttackResult, Progress
 from attacks.statistics.targets import Bools
-from attacks.verdicts import Control
 
 Array = npt.NDArray[np.float64]
 TRUTH = SubsampledGaussian(sample_rate=1 / 3, steps=80)  # a run's sampling, small and typical
@@ -26,16 +27,15 @@ AT_ONCE = 25  # simulations
 ABOVE = "share of bounds above the truth"
 
 
-def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
+def controls(seed: int, progress: Progress) -> AttackResult:
     """Simulated canaries of mechanisms whose epsilon is known: how often the bound is too high.
 
     At epsilon 2 and 8 the simulation is of the composed, subsampled mechanism itself, scored,
     guessed and bounded by the code that audits a run. The last control is the positive one: half
-    of the claimed noise, which has to be contradicted. `effort` changes nothing: fewer simulations
-    would say less.
+    of the claimed noise, which has to be contradicted.
     """
     rng = np.random.default_rng([seed, 0xE95])
-    found = [Control("epsilon", "true epsilon 0, 500 simulations", ABOVE, _above_nothing(rng))]
+    found = [Control(NAME, "true epsilon 0, 500 simulations", ABOVE, _above_nothing(rng))]
     progress(0.1)
     details: dict[str, float] = {}
     for i, epsilon in enumerate((2.0, 8.0)):
@@ -44,11 +44,11 @@ def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
         bounds = _bounds(plan, noise, SIMULATIONS, rng)
         progress(0.4 + 0.3 * i)
         above = float((bounds > epsilon).mean())
-        found.append(Control("epsilon", f"true epsilon {epsilon:g}", ABOVE, above))
+        found.append(Control(NAME, f"true epsilon {epsilon:g}", ABOVE, above))
         details[f"median bound at true epsilon {epsilon:g}"] = float(np.median(bounds))
     bounds = _bounds(plan, noise / 2, SIMULATIONS // 5, rng)
     share = float((bounds > epsilon).mean())
-    found.append(Control("epsilon", "half the noise of epsilon 8", "share contradicted", share))
+    found.append(Control(NAME, "half the noise of epsilon 8", "share contradicted", share))
     progress(1.0)
     return AttackResult(controls=tuple(found), details=details)
 

@@ -23,8 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attacks.head.controls import controls, controls_on_run
+from attacks.findings import Scene
+from attacks.head.controls import controls_on_run
 from attacks.head.features import HeadGradient, head_gradient, label_count, signatures
+from attacks.head.imprinted import measure
 from attacks.head.pictures import pictures_of
 from attacks.head.stage import (
     DECOYS,
@@ -37,14 +39,10 @@ from attacks.head.stage import (
     part,
 )
 from attacks.head.worst_case import worst_case
-from attacks.malicious_server.attack import measure
-from attacks.policy import Scene
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.encoding import tokens_of
-
-__all__ = ["absent", "attack", "controls"]
 
 
 @dataclass(frozen=True)

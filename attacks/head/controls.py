@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from attacks.findings import Control
+from attacks.head import NAME
 from attacks.head.features import (
     Floats,
     HeadGradient,
@@ -29,7 +31,6 @@ from attacks.head.sparse_recovery import recover
 from attacks.head.updates import PLAIN, client_update
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Subject
-from attacks.verdicts import Control
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
@@ -55,7 +56,7 @@ def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
     for done, size in enumerate((2, 3, 4), start=1):
         progress(done / 4)
         right = _together(_reference_scene(ONE_PLACE, 1, rng), size, batches, rng)
-        found.append(Control("head leakage", POSITIVE, "cosine", right))
+        found.append(Control(NAME, POSITIVE, "cosine", right))
         details[f"batch {size}, sparse recovery"] = right
     progress(1.0)
     return AttackResult(controls=tuple(found), details={"mean cosine": details})
@@ -132,8 +133,8 @@ def _alone(scene: _Scene, batches: int, rng: np.random.Generator) -> tuple[Contr
         right.append(float(cosines[own]))
         wrong += np.delete(cosines, own).tolist()
     return (
-        Control("head leakage", POSITIVE, "cosine", min(right)),
-        Control("head leakage", NULL, "cosine", float(np.mean(wrong))),
+        Control(NAME, POSITIVE, "cosine", min(right)),
+        Control(NAME, NULL, "cosine", float(np.mean(wrong))),
     )
 
 

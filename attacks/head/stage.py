@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from attacks.findings import Finding, Scene
+from attacks.head import NAME
 from attacks.head.features import Floats, HeadGradient, Signatures, signatures
 from attacks.head.matching import FEWEST_REFERENCES, Filter, build_filter
-from attacks.policy import Scene
 from attacks.result import Progress
 from attacks.statistics.intervals import Proportion
 from attacks.subject import Hospital, Subject
-from attacks.verdicts import Finding
 from securefed.exposure import Observer, RoundView
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork
@@ -40,7 +40,7 @@ def identification(
 ) -> Finding:
     """The share of targets identified, or why there is none."""
     return Finding(
-        attack="head leakage",
+        attack=NAME,
         method=method,
         metric="identification",
         observer=observer,

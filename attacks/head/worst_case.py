@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from attacks.findings import Finding
 from attacks.head.features import HeadGradient, Signatures, head_gradient, label_count, signatures
 from attacks.head.sparse_recovery import recover
 from attacks.head.stage import ROUNDING, Stage, Stages, identification, identified
 from attacks.head.updates import Mechanism, client_update
 from attacks.result import AttackResult, Progress
 from attacks.subject import Hospital, Subject
-from attacks.verdicts import Finding
 from securefed.exposure import Observer, RoundView
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork

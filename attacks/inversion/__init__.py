@@ -1,1 +1,3 @@
 """Gradient inversion: images from updates, by search."""
+
+NAME = "inversion"

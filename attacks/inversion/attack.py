@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from attacks.inversion.controls import run_controls
+from attacks.findings import Finding, Scene
+from attacks.inversion import NAME
 from attacks.inversion.gradient_inversion import Recipe
 from attacks.inversion.local_updates import trained_names
 from attacks.inversion.matching import Trial, draw_trials
 from attacks.inversion.quality import LEAST_DECOYS
 from attacks.inversion.scenes import LONGEST_UNROLL, Attempt, Seen, as_configured, worst_case
-from attacks.policy import Scene
 from attacks.result import AttackResult, Effort, Picture, Progress
 from attacks.statistics.intervals import Proportion
 from attacks.subject import Subject
-from attacks.verdicts import Finding
 from securefed.exposure import Exposure, Observer, Vector
 
 METHOD = "cosine + total variation"
@@ -60,11 +59,6 @@ PLANS = {
     Effort.DEFAULT: Plan(8, 15, 4, 30, 4, Recipe(120, 0.03, 0.3)),
     Effort.THOROUGH: Plan(24, 10, 8, 100, 16, Recipe(400, 0.03, 0.3, restarts=2)),
 }
-
-
-def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
-    """The positive and null controls; see attacks.inversion.controls."""
-    return run_controls(effort, seed, progress)
 
 
 def attack(
@@ -223,7 +217,7 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 def _finding(observer: Observer, scene: Scene, attempts: Sequence[Attempt]) -> Finding:
     hits = sum(each.identified for each in attempts)
     estimate = Proportion(hits, len(attempts))
-    return Finding("inversion", METHOD, METRIC, observer, scene, estimate)
+    return Finding(NAME, METHOD, METRIC, observer, scene, estimate)
 
 
 def absent(
@@ -233,7 +227,7 @@ def absent(
     scenes = SCENES if with_worst_case else SCENES[:1]
     return AttackResult(
         findings=tuple(
-            Finding("inversion", METHOD, METRIC, observer, s, absent=reason, applies=applies)
+            Finding(NAME, METHOD, METRIC, observer, s, absent=reason, applies=applies)
             for s in scenes
         )
     )

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attacks.findings import Control
+from attacks.inversion import NAME
 from attacks.inversion.gradient_inversion import Recipe, infer_labels, invert
 from attacks.inversion.quality import psnr, psnr_over_mean_colour, ssim
 from attacks.inversion.reference_lenet import (
@@ -25,7 +27,6 @@ from attacks.inversion.reference_lenet import (
     smooth_picture,
 )
 from attacks.result import AttackResult, Effort, Progress
-from attacks.verdicts import Control
 
 PLAIN = "plain, one image, reference LeNet 32x32"
 NOISE = "norm-matched noise gradient"
@@ -44,14 +45,14 @@ class Quality:
     label_right: bool
 
 
-def run_controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
+def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
     """All controls; a control is reported once per picture, and every picture must meet the gate.
 
     Args:
         seed: of network, pictures, labels, noise and starts.
     """
     rng = np.random.default_rng([seed, 0])
-    controls: list[Control] = []
+    measured: list[Control] = []
     details: dict[str, list[dict[str, float]]] = {}
     count = PICTURES[effort]
     scenes = [(name, number) for number in range(count) for name in (PLAIN, NOISE, PRIVATE)]
@@ -62,16 +63,16 @@ def run_controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
             progress((done + part) / len(scenes))
 
         quality = reconstruct(name, seeds[number], share)
-        measured = {
+        figures = {
             "psnr_db": quality.psnr_db,
             "psnr_over_mean_colour_db": quality.psnr_over_mean_colour_db,
         }
-        for metric, value in measured.items():
+        for metric, value in figures.items():
             if name == PLAIN or metric == "psnr_over_mean_colour_db":
-                controls.append(Control("inversion", name, metric, value))
+                measured.append(Control(NAME, name, metric, value))
         extra = {"ssim": quality.ssim, "label_right": float(quality.label_right)}
-        details.setdefault(name, []).append(measured | extra)
-    return AttackResult(controls=tuple(controls), details=details)
+        details.setdefault(name, []).append(figures | extra)
+    return AttackResult(controls=tuple(measured), details=details)
 
 
 def reconstruct(control: str, seed: int, progress: Progress) -> Quality:

@@ -1,1 +1,3 @@
 """Was this patient in the training set? Shadow models, LiRA, RMIA and simpler scores."""
+
+NAME = "membership"

@@ -25,8 +25,9 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.errors import TooFewTargets
+from attacks.findings import Finding, Scene
+from attacks.membership import NAME
 from attacks.membership.federation_replay import Pool, ReplayPlan
-from attacks.membership.fixture import fixture_controls
 from attacks.membership.head_gradients import Drawn, gradients
 from attacks.membership.scores import (
     gradient_cosine,
@@ -39,17 +40,14 @@ from attacks.membership.scores import (
 )
 from attacks.membership.shadow_models import NoShadows, Shadows, patient_losses
 from attacks.parallel import Step, side_by_side
-from attacks.policy import Attack, Scene
-from attacks.result import AttackResult, Effort, Progress
+from attacks.result import AttackResult, Effort, Progress, RocChart
 from attacks.statistics.intervals import auc_by_patient, clopper_pearson
 from attacks.statistics.roc import roc_curve, tpr_at_fpr
 from attacks.statistics.targets import Bools, Floats, ScoredTargets
 from attacks.subject import Subject
-from attacks.verdicts import Finding
 from securefed.exposure import Exposure, RoundView
 from securefed.model.sharing import Vector
 
-ATTACK: Attack = "membership"
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 METRICS = ("auc", *(f"tpr at fpr {rate:g}" for rate in FALSE_POSITIVE_RATES))
 SHADOW_METHODS = ("lira", "lira offline", "rmia", "loss threshold")
@@ -57,14 +55,6 @@ COSINE = "gradient cosine"
 COSINE_ROUNDS = {Effort.QUICK: 6, Effort.DEFAULT: 20, Effort.THOROUGH: 80}
 HARDEST_SHARE, HARDEST_LEAST = 0.1, 40  # of the targets in the worst case; and at least so many
 CURVE_POINTS = 300  # kept of a ROC curve
-
-
-def controls(effort: Effort, seed: int, progress: Progress) -> AttackResult:
-    """Positive and null controls on an overfit fixture; the same code, some seconds.
-
-    `effort` changes nothing: the gates are the same for every audit.
-    """
-    return fixture_controls(seed, progress)
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,7 @@ def attack(
         shadows: of `attacks.membership.shadow_models.prepare`, the same for every observer.
 
     Returns:
-        A finding for every method, metric and scene; `curves` holds "roc / METHOD", one row per
-        point: false-positive rate, true-positive rate, its lower and upper 95% limit.
+        A finding for every method, metric and scene, and the ROC of every method.
     """
     if isinstance(shadows, NoShadows):
         absent = [
@@ -104,11 +93,12 @@ def attack(
     hardest = scene.hardest(scored[0])
     findings = [f for scores in scored for f in _findings(scores, exposure, subject.seed)]
     findings += _findings(hardest, exposure, subject.seed, "worst case", METRICS[:1])
+    curves = {s.method: _curve(s.targets) for s in scored if s.targets is not None}
     progress(1.0)
     return AttackResult(
         findings=tuple(findings),
         details=scene.details(scored),
-        curves={f"roc / {s.method}": _curve(s.targets) for s in scored if s.targets is not None},
+        charts=(RocChart(f"Membership inference, {exposure.observer}", curves),) if curves else (),
     )
 
 
@@ -294,7 +284,7 @@ def _findings(
     metrics: tuple[str, ...] = METRICS,
 ) -> list[Finding]:
     def finding(metric: str, **figure: Any) -> Finding:
-        return Finding(ATTACK, scores.method, metric, exposure.observer, scene, **figure)
+        return Finding(NAME, scores.method, metric, exposure.observer, scene, **figure)
 
     targets = scores.targets
     if targets is None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from attacks.findings import Control
+from attacks.membership import NAME
 from attacks.membership.federation_replay import Pool, ReplayPlan
 from attacks.membership.head_gradients import HeadShape, Records, place_grid
 from attacks.membership.scores import lira_online, logit_confidence
@@ -24,7 +26,6 @@ from attacks.statistics.intervals import auc_by_patient
 from attacks.statistics.roc import auc, tpr_at_fpr
 from attacks.statistics.targets import Floats, ScoredTargets
 from attacks.subject import Hospital, Training
-from attacks.verdicts import Control
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.strategies.fedadam import FedAdam
@@ -74,11 +75,11 @@ def fixture_controls(seed: int, progress: Progress) -> AttackResult:
     overfit = "plain, overfit fixture, 16 shadows"
     return AttackResult(
         controls=(
-            Control("membership", overfit, "auc", memorised.auc),
-            Control("membership", overfit, "tpr at fpr 0.01", memorised.tpr_at_one_percent),
-            Control("membership", "random labels", "auc_rise", memorised.auc - learnt.auc),
+            Control(NAME, overfit, "auc", memorised.auc),
+            Control(NAME, overfit, "tpr at fpr 0.01", memorised.tpr_at_one_percent),
+            Control(NAME, "random labels", "auc_rise", memorised.auc - learnt.auc),
             Control(
-                "membership",
+                NAME,
                 "permuted membership",
                 "auc",
                 null.value,

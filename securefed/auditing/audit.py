@@ -1,24 +1,23 @@
-"""One audit from a run directory to audit.json: attacks, malicious client, verdict, pictures."""
+"""One audit from a run directory to audit.json: attacks, verdict, pictures."""
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from attacks.family import Case
 from attacks.policy import load_policy
-from attacks.record import SCHEMA, exposure_record
 from attacks.result import Effort as Efforts
 from attacks.suite import Done, Step, conclude, steps
-from securefed.auditing import figures
-from securefed.auditing.choices import ATTACKS, MALICIOUS, Effort
-from securefed.auditing.malicious_client import malicious_checks
-from securefed.auditing.subject import canaries_of, exposures_of, subject_of
+from securefed.auditing.choices import ATTACKS, Effort
+from securefed.auditing.figures import draw
+from securefed.auditing.record import audit_lines, exposed
+from securefed.auditing.subject import exposures_of, subject_of
 from securefed.exposure import OBSERVERS, Observer
-from securefed.record.directory import RunDirectory
-
-ROC = "roc / "  # attacks.membership.attack names its curves so
-CANARIES = ("canary scores, included", "canary scores, excluded")  # and attacks.epsilon.attack
+from securefed.record.audit import AuditFile
+from securefed.record.directory import RunDirectory, settings_of
 
 Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
 
@@ -52,33 +51,24 @@ def audit_run(
     judge_by = load_policy(policy)
     run = RunDirectory.open(directory)
     exposures = exposures_of(directory, observers)
-    subject = subject_of(directory)
-    todo = steps(subject, exposures, attacks, Efforts(effort), canaries_of(directory))
-    done, interrupted = _work(todo, report)
-    checks = []
-    if MALICIOUS in attacks and not interrupted:
-        report(MALICIOUS, 1.0)
-        checks = list(malicious_checks(subject.seed))
-    audit = {
-        "schema": SCHEMA,
-        "run": run.read_json("run.json")["run"],
-        "configuration": subject.configuration,
-        "effort": effort,
-        "seed": subject.seed,
-        "interrupted": interrupted,
-        "policy": {
-            "name": judge_by.name,
-            "set_by": judge_by.set_by,
-            "confidence": judge_by.confidence,
-            "sha256": hashlib.sha256(judge_by.model_dump_json().encode()).hexdigest(),
-        },
-        "exposures": [exposure_record(each) for each in exposures.values()],
-        **conclude(done, checks, judge_by),
-    }
-    audit |= _draw(done, audit["epsilon"], run.path / "audit")
-    audit["seconds"] = time.perf_counter() - started
-    run.write_json("audit.json", audit)
-    return audit
+    case = Case.of(subject_of(directory), exposures, Efforts(effort))
+    done, interrupted = _work(steps(case, attacks), report)
+    pictures, curves = draw(done, run.path / "audit")
+    audit = AuditFile(
+        run=run.read_json("run.json")["run"],
+        configuration=settings_of(directory).configuration,
+        effort=effort,
+        seed=case.subject.seed,
+        interrupted=interrupted,
+        exposures=tuple(map(exposed, exposures.values())),
+        **audit_lines(done, conclude(done, judge_by), judge_by),
+        pictures=pictures,
+        curves=curves,
+        seconds=time.perf_counter() - started,
+    )
+    audit.write(run.path)
+    content: dict[str, Any] = msgspec.json.decode(audit.encode())
+    return content
 
 
 def _work(todo: Sequence[Step], report: Report) -> tuple[list[Done], bool]:
@@ -98,33 +88,3 @@ def _work(todo: Sequence[Step], report: Report) -> tuple[list[Done], bool]:
     except KeyboardInterrupt:
         return done, True
     return done, False
-
-
-def _draw(
-    done: Sequence[Done], epsilon: list[dict[str, Any]], folder: Path
-) -> dict[str, list[dict[str, str]]]:
-    """Draw every figure; returns the lists `pictures` and `curves` of audit.json."""
-    figures.empty_folder(folder)
-    pictures = [picture for each in done for picture in each.result.pictures]
-    curves: list[dict[str, str]] = []
-
-    def drawn(name: str, title: str) -> Path:
-        curves.append({"file": f"{folder.name}/{name}", "title": title})
-        return folder / name
-
-    for each in done:
-        observer, found = each.step.observer, each.result.curves
-        roc = {key.removeprefix(ROC): found[key] for key in found if key.startswith(ROC)}
-        if roc:
-            title = f"Membership inference, {observer}"
-            figures.draw_roc(roc, title, drawn(f"roc-{observer}.svg", title))
-        if CANARIES[0] in found:
-            title = f"Canary scores, {observer}"
-            included, excluded = (found[key] for key in CANARIES)
-            figures.draw_canaries(
-                included, excluded, title, drawn(f"canaries-{observer}.svg", title)
-            )
-    if epsilon:
-        title = "Epsilon claimed and certified"
-        figures.draw_epsilon(epsilon, title, drawn("epsilon.svg", title))
-    return {"pictures": figures.draw_pictures(pictures, folder), "curves": curves}

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
-MALICIOUS = "malicious server"
-ATTACKS = ("head leakage", "epsilon", "inversion", "membership", MALICIOUS)
+from attacks.families import FAMILIES
+
+ATTACKS = tuple(FAMILIES)
 Effort = Literal["quick", "default", "thorough"]

@@ -1,68 +1,76 @@
-"""Figures of an audit: reconstructions beside the truth, ROC curves, canaries, epsilon.
+"""Figures of an audit: reconstructions beside the truth, ROC curves, canaries, claims.
 
-Takes plain arrays and the lists of audit.json, knows no attack. Reconstructions are PNG, because
-they are pictures; everything else is SVG with text as text. The files lie in RUN/audit/, which is
-emptied first: figures of an older audit beside a newer audit.json would mislead.
+Knows no family, only what is to be drawn. Reconstructions are PNG, because they are pictures;
+everything else is SVG with text as text. The files lie in RUN/audit/, which is emptied first:
+figures of an older audit beside a newer audit.json would mislead.
 """
 
+import math
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from attacks.findings import LowerBound
+from attacks.result import Picture as Reconstruction
+from attacks.result import RocChart, ScoreChart
+from attacks.suite import Done
+from securefed.record.audit import Curve, Picture
+
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "securefed", "font.size": 10}
 BLUE, ORANGE, GREY = "#1b5e9e", "#b3541e", "0.6"
 
 
-class Reconstruction(Protocol):
-    """A reconstruction beside the truth; images (size, size) in [0, 1]."""
-
-    @property
-    def caption(self) -> str: ...
-    @property
-    def true(self) -> NDArray[np.float32]: ...
-    @property
-    def reconstruction(self) -> NDArray[np.float32]: ...
-    @property
-    def decoy(self) -> NDArray[np.float32]: ...
-
-
-def empty_folder(folder: Path) -> Path:
-    """A new, empty folder of that name; what was there is gone."""
+def draw(done: Sequence[Done], folder: Path) -> tuple[tuple[Picture, ...], tuple[Curve, ...]]:
+    """Draw everything into a folder, emptied before; what there is, as audit.json lists it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    pictures = [picture for each in done for picture in each.result.pictures]
+    shown = tuple(_draw_picture(each, i, folder) for i, each in enumerate(pictures, start=1))
+    curves: list[Curve] = []
+
+    def file(name: str, title: str) -> Path:
+        curves.append(Curve(file=f"{folder.name}/{name}", title=title))
+        return folder / name
+
+    for each in done:
+        for chart in each.result.charts:
+            match chart:
+                case RocChart():
+                    draw_roc(chart, file(f"roc-{each.step.observer}.svg", chart.title))
+                case ScoreChart():
+                    draw_scores(chart, file(f"canaries-{each.step.observer}.svg", chart.title))
+    bounds: dict[str, dict[str, LowerBound]] = defaultdict(dict)  # metric -> observer
+    for finding in (finding for each in done for finding in each.result.findings):
+        if isinstance(finding.estimate, LowerBound):
+            bounds[finding.metric][finding.observer] = finding.estimate
+    for metric, by_observer in bounds.items():
+        title = f"{metric.capitalize()} claimed and certified"
+        draw_bounds(by_observer, metric, title, file(f"{metric}.svg", title))
+    return shown, tuple(curves)
 
 
-def draw_pictures(pictures: Sequence[Reconstruction], folder: Path) -> list[dict[str, str]]:
-    """One PNG each: true image, reconstruction, nearest decoy; returns file and caption of each."""
-    drawn = []
-    for number, picture in enumerate(pictures, start=1):
-        figure = Figure(figsize=(6, 2.4), layout="constrained")
-        images = (picture.true, picture.reconstruction, picture.decoy)
-        titles = ("true", "reconstruction", "nearest decoy")
-        for axes, image, title in zip(figure.subplots(1, 3), images, titles, strict=True):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_title(title)
-            axes.set_axis_off()
-        name = f"reconstruction-{number:02d}.png"
-        figure.savefig(folder / name, dpi=120, metadata={"Software": None})
-        drawn.append({"file": f"{folder.name}/{name}", "caption": picture.caption})
-    return drawn
+def _draw_picture(picture: Reconstruction, number: int, folder: Path) -> Picture:
+    """True image, reconstruction, nearest decoy."""
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
+    images = (picture.true, picture.reconstruction, picture.decoy)
+    titles = ("true", "reconstruction", "nearest decoy")
+    for axes, image, title in zip(figure.subplots(1, 3), images, titles, strict=True):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+    name = f"reconstruction-{number:02d}.png"
+    figure.savefig(folder / name, dpi=120, metadata={"Software": None})
+    return Picture(file=f"{folder.name}/{name}", caption=picture.caption)
 
 
-def draw_roc(curves: Mapping[str, Floats], title: str, path: Path) -> None:
-    """ROC on log-log axes with a band of the exact 95% interval of each true-positive rate.
-
-    Args:
-        curves: name of the attack -> (points, 4): fpr, tpr, lower and upper limit of tpr.
-    """
+def draw_roc(chart: RocChart, path: Path) -> None:
+    """On log-log axes, with a band of the exact 95% interval of each true-positive rate."""
+    curves = chart.curves
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5, 4.5), layout="constrained")
         axes = figure.add_subplot()
@@ -78,13 +86,14 @@ def draw_roc(curves: Mapping[str, Floats], title: str, path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1))
         axes.set_xlabel("false-positive rate (non-members called members)")
         axes.set_ylabel("true-positive rate")
-        axes.set_title(title)
+        axes.set_title(chart.title)
         axes.legend(loc="lower right", frameon=False)
         _save(figure, path)
 
 
-def draw_canaries(included: Floats, excluded: Floats, title: str, path: Path) -> None:
+def draw_scores(chart: ScoreChart, path: Path) -> None:
     """Histograms of the scores of canaries that the coin put in and left out."""
+    included, excluded = chart.included, chart.excluded
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.add_subplot()
@@ -93,28 +102,27 @@ def draw_canaries(included: Floats, excluded: Floats, title: str, path: Path) ->
         axes.hist(included, bins=bins, color=ORANGE, alpha=0.6, label="included")
         axes.set_xlabel("score of a canary")
         axes.set_ylabel("canaries")
-        axes.set_title(title)
+        axes.set_title(chart.title)
         axes.legend(frameon=False)
         _save(figure, path)
 
 
-def draw_epsilon(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Epsilon claimed against epsilon certified, one row per observer of `epsilon` records."""
+def draw_bounds(bounds: Mapping[str, LowerBound], metric: str, title: str, path: Path) -> None:
+    """What is claimed against what is certified, one row per observer."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6, 1.2 + 0.5 * len(records)), layout="constrained")
+        figure = Figure(figsize=(6, 1.2 + 0.5 * len(bounds)), layout="constrained")
         axes = figure.add_subplot()
-        for row, record in enumerate(records):
-            certified, claimed = record["certified"], record["claimed_epsilon"]
+        for row, bound in enumerate(bounds.values()):
+            certified, claimed, visible = bound.value, bound.claim, bound.least_visible
             axes.barh(row, certified, height=0.5, color=BLUE, label="certified: at least")
             axes.text(certified, row, f" {certified:.2f}", va="center")
             if claimed is not None:
                 axes.plot([claimed] * 2, [row - 0.4, row + 0.4], color=ORANGE, label="claimed")
-            visible = record["visible_epsilon"]
-            if visible is not None:
+            if math.isfinite(visible):
                 axes.plot(visible, row, "D", color="black", markersize=4, label="least visible")
-        axes.set_yticks(range(len(records)), [record["observer"] for record in records])
+        axes.set_yticks(range(len(bounds)), list(bounds))
         axes.set_xlim(left=0)
-        axes.set_xlabel("epsilon")
+        axes.set_xlabel(metric)
         axes.set_title(title)
         handles, labels = axes.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))

@@ -14,7 +14,7 @@ import logging
 import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from attacks.errors import AuditError
 from attacks.head.features import head_gradient
-from attacks.malicious_server.attack import checks
-from attacks.malicious_server.imprint import imprint, silenced, vector_of
-from attacks.verdicts import Check
+from attacks.head.imprint import imprint, silenced, vector_of
+from attacks.subject import Client
 from protocols import messages as protocol
 from protocols.attestations import binding
 from protocols.client import SecureSumClient
@@ -34,7 +33,7 @@ from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
-from securefed.hospital.client import Client
+from securefed.hospital.client import Client as HospitalClient
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
@@ -57,17 +56,24 @@ LEAKS = 0.6
 ROUNDING = 0.01  # relative error of an honest sum, by its fixed-point numbers
 
 
-def malicious_checks(seed: int = 0) -> tuple[Check, ...]:
-    """Every check on a client in the clear and on one behind secure aggregation.
+def clients(seed: int) -> Iterator[Client]:
+    """A client in the clear, then one behind secure aggregation; each with a federation of its own.
 
-    All should be `sound`; those that no client can refuse have `expected` False.
+    While one is tried, the clients' log is silent.
     """
     with _quiet():
-        return tuple(
-            replace(check, name=f"{check.name} ({kind})")
-            for kind in _KINDS
-            for check in _check(_Hospitals(seed, secure=kind == "secure"), seed)
-        )
+        for secure in (False, True):
+            hospitals = _Hospitals(seed, secure=secure)
+            network, names = hospitals.network, hospitals.names
+            yield Client(
+                kind="secure" if secure else "plain",
+                deliver=hospitals.deliver,
+                oversized=hospitals.oversized,
+                shared=vector_of(network, names),
+                imprinted=vector_of(hospitals.imprinted, names),
+                architecture=len(vector_of(network, shared_names(network, "all"))),
+                divided=partial(_divided, seed) if secure else None,
+            )
 
 
 def kernel_leak(seed: int) -> float:
@@ -79,7 +85,7 @@ def kernel_leak(seed: int) -> float:
             other says nothing.
     """
     with _quiet():
-        plain, secure = (_Hospitals(seed, secure=kind == "secure") for kind in _KINDS)
+        plain, secure = (_Hospitals(seed, secure=secure) for secure in (False, True))
         sent = vector_of(plain.imprinted, plain.names)
         others = vector_of(silenced(plain.network), plain.names)
         own = {name: plain.update(name, 1, sent) for name in NAMES}
@@ -102,22 +108,6 @@ def _require_open(hospitals: "_Hospitals", sent: Vector, mean: Vector) -> None:
     off = float(np.linalg.norm(opened - mean) / np.linalg.norm(mean))
     if off > ROUNDING:
         raise AuditError(f"an honest secure sum is off by {off:.2g} of its size", hint=hint)
-
-
-_KINDS = ("plain", "secure")
-
-
-def _check(hospitals: "_Hospitals", seed: int) -> tuple[Check, ...]:
-    network, names = hospitals.network, hospitals.names
-    wider = shared_names(network, "all")
-    return checks(
-        deliver=hospitals.deliver,
-        oversized=hospitals.oversized,
-        shared=vector_of(network, names),
-        imprinted=vector_of(hospitals.imprinted, names),
-        architecture=len(vector_of(network, wider)),
-        divided=(lambda: _divided(seed)) if hospitals.secure else None,
-    )
 
 
 def _divided(seed: int) -> str:
@@ -176,7 +166,7 @@ class _Hospitals:
             group, own = groups[name], _copy_of(self.network)
             trainer = LocalTrainer(name, own, group, group, _plan(self._layout), None, "checks")
             masks = SecureSumClient(name, keys[name], self._roster, self._rules)
-            self._clients[name] = Client(name, trainer, masks if secure else None)
+            self._clients[name] = HospitalClient(name, trainer, masks if secure else None)
 
     def ask(self, name: str, request: Request) -> Reply:
         return messages.decode_reply(self._clients[name].handle(messages.encode(request)))

@@ -6,10 +6,11 @@ line is the one place that may know both the federation and the attacks.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from attacks.epsilon.attack import CanarySecrets
-from attacks.subject import Hospital, Subject, Training
+from attacks.subject import Canaries, Hospital, Subject, Training
+from securefed.auditing.malicious_client import clients
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import RunError
@@ -51,6 +52,8 @@ def subject_of(directory: Path) -> Subject:
         hospitals=tuple(_hospital(run, settings, each, noise) for each in data.hospitals),
         training=_training(settings, rounds),
         seed=settings.seed,
+        canaries=canaries_of(directory),
+        clients=partial(clients, settings.seed),
     )
 
 
@@ -75,7 +78,7 @@ def exposures_of(
     return {each: saw.of(each, peer if each == "peer" else victim) for each in observers}
 
 
-def canaries_of(directory: Path) -> CanarySecrets | None:
+def canaries_of(directory: Path) -> Canaries | None:
     """The run's canaries, None if it held none; RunError if they are missing or damaged."""
     run = RunDirectory.open(directory)
     settings = settings_of(directory)
@@ -83,7 +86,7 @@ def canaries_of(directory: Path) -> CanarySecrets | None:
         return None
     name = _hospitals(run)[settings.canaries.hospital - 1]
     secret = canaries.read(run.path / "hospitals" / name)
-    return CanarySecrets(secret.hospital, secret.included, secret.directions())
+    return Canaries(secret.hospital, secret.included, secret.directions())
 
 
 def _hospitals(run: RunDirectory) -> list[str]:
@@ -125,13 +128,13 @@ def _hospital(
     held_out = stack(hospital.test, settings.training.max_slices) if hospital.test else train[:0]
     records = _records(settings, train)
     rate = sample_rate(settings.training.batch_size, records)
-    noise, epsilon = 0.0, None
+    noise, claim = 0.0, None
     if settings.privacy.dp:
         path = run.path / "hospitals" / hospital.name / "ledger.sqlite"
         if not path.exists():
             raise RunError(f"{hospital.name} has no ledger at {path}")
         ledger = Ledger.open(path)
-        epsilon = ledger.spent()
+        claim = ledger.spent()
         spent = ledger.history()
         if spent:
             rate, noise = spent[-1].sample_rate, spent[-1].noise_multiplier
@@ -143,7 +146,7 @@ def _hospital(
         held_out=held_out,
         sample_rate=rate,
         noise_multiplier=noise,
-        claimed_epsilon=epsilon,
+        claimed_epsilon=claim,
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from securefed.auditing.choices import ATTACKS, MALICIOUS, Effort
+from securefed.auditing.choices import ATTACKS, Effort
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
 
@@ -109,7 +109,7 @@ def show(audit: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{audit['configuration']} run, {audit['effort']} audit", box=box.SIMPLE)
     for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):
         table.add_column(column, no_wrap=column != "attack")
-    lines = [line for line in audit["judgements"] if line["attack"] != MALICIOUS]
+    lines = [line for line in audit["judgements"] if line["metric"]]
     shown = [line for line in lines if _matters(line)]
     for worst in (False, True):
         table.add_section()
@@ -124,19 +124,27 @@ def show(audit: dict[str, Any], console: Console) -> None:
                 f"[{colour.get(line['verdict'], 'dim')}]{line['verdict'] or 'reported'}[/]",
             )
     table.add_section()
-    tried = [line for line in audit["judgements"] if line["attack"] == MALICIOUS]
-    sound = [line for line in tried if line["verdict"] == "PASS"]
-    if judged := [line for line in tried if line["verdict"] is not None]:
-        answer = "PASS" if len(sound) == len(judged) else "FAIL"
-        told = f"{len(sound)} of {len(judged)} refused"
-        table.add_row(MALICIOUS, "server", told, "", f"[{colour[answer]}]{answer}[/]")
+    # What was tried on the program measures nothing; it came to nothing or did not.
+    tried = [line for line in audit["judgements"] if not line["metric"] and line["verdict"]]
+    for attack in dict.fromkeys(line["attack"] for line in tried):
+        of_it = [line for line in tried if line["attack"] == attack]
+        refused = sum(line["verdict"] == "PASS" for line in of_it)
+        answer = "PASS" if refused == len(of_it) else "FAIL"
+        table.add_row(
+            attack,
+            of_it[0]["observer"],
+            f"{refused} of {len(of_it)} refused",
+            "",
+            f"[{colour[answer]}]{answer}[/]",
+        )
     console.print(table)
     if rest := len(lines) - len(shown):
         console.print(f"[dim]{rest} more lines in audit.json: secondary attacks that decide "
                       "nothing, and what does not apply[/]")  # fmt: skip
     for line in tried:
         if line["verdict"] == "FAIL":
-            console.print(f"[bold red]not refused:[/] {line['name']}", highlight=False)
+            told = f"{line['attack']}: {line['method']}"
+            console.print(f"[bold red]not refused:[/] {told}", highlight=False)
     for control in audit["controls"]:
         if not control["met"]:
             console.print(f"[magenta]control off its gate:[/] {control['reason']}")
@@ -157,14 +165,14 @@ def _matters(line: dict[str, Any]) -> bool:
 
 
 def _is_worst(line: dict[str, Any]) -> bool:
-    return bool(line["name"].endswith(" / worst case"))
+    return bool(line["scene"] == "worst case")
 
 
 def _title(line: dict[str, Any]) -> str:
     """Family, method and, where there are several, the metric: "membership: lira, auc"."""
-    family, *rest = line["name"].split(" / ")
-    unsaid = {line["observer"], "as configured", "worst case", "identification"}
-    return f"{family}: {', '.join(part for part in rest if part not in unsaid)}"
+    parts = dict.fromkeys((line["method"], line["metric"]))
+    said = [part for part in parts if part not in ("", "identification", line["attack"])]
+    return ": ".join(filter(None, (line["attack"], ", ".join(said))))
 
 
 def _figure(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """`securefed budget`: what privacy will cost, before anything runs."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import at_most
 
 if TYPE_CHECKING:
     from securefed.budget import Budget
@@ -191,7 +191,7 @@ def _hospital_table(budget: "Budget") -> Table:
         own, end = each.training, each.after(each.rounds)
         cells = [own.name, str(own.records), f"{own.sample_rate:.4f}"]
         cells += [str(own.steps(each.rounds)), f"{each.noise_multiplier:.4f}"]
-        cells += [_figure(end.prv), _figure(end.rdp)]
+        cells += [at_most(end.prv), at_most(end.rdp)]
         if each.affordable is not None:
             cells.append(str(each.affordable))
         table.add_row(*cells)
@@ -203,10 +203,5 @@ def _curve_table(budget: "Budget") -> Table:
     for column in ("rounds", "epsilon PRV", "epsilon RDP"):
         table.add_column(column, justify="right")
     for point in budget.dearest.curve(SHOWN_POINTS):
-        table.add_row(str(point.rounds), _figure(point.prv), _figure(point.rdp))
+        table.add_row(str(point.rounds), at_most(point.prv), at_most(point.rdp))
     return table
-
-
-def _figure(epsilon: float | None) -> str:
-    # Rounded up: a bound must not look smaller than it is.
-    return "-" if epsilon is None else f"{math.ceil(epsilon * 1000) / 1000:.3f}"

@@ -1,24 +1,22 @@
 """`securefed compare`: the same federation under several configurations, side by side."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from securefed.auditing.choices import Effort
 from securefed.cli.compare_tables import tables
 from securefed.config import load
 from securefed.errors import ConfigurationError, Interrupted
+from securefed.progress import Bar
+from securefed.record.comparison import CompareFile
 
 if TYPE_CHECKING:
-    from securefed.comparison.comparison import Audit
     from securefed.comparison.plan import Plan
 
-Effort = Literal["quick", "default", "thorough"]
 DATA_SHARES = (0.1, 0.25, 0.5)
 
 EPILOG = """\b
@@ -95,42 +93,28 @@ def command(
         data_shares=DATA_SHARES if data_shares else (),
     )
     console = Console(stderr=True, quiet=as_json)
-    found = _compare(planned, out, None if no_audit else effort or "default", console)
+    compared = _compare(planned, out, None if no_audit else effort or "default", console)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(compared.encode(), nl=False)
         return
-    for table in tables(found):
+    for table in tables(compared):
         console.print(table)
     console.print(f"results: {escape(str(out))} (compare.json, one run directory per row and seed)")
 
 
-def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -> dict[str, Any]:
+def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -> CompareFile:
     from securefed.comparison.comparison import compare, work_left
 
     left = work_left(plan, out, effort)
     _announce(plan, left, console)
     try:
-        with _Screen(console, left, effort) as screen:
-            return compare(plan, out, screen, _audit(effort), effort or "default")
+        with Bar(console) as bar:
+            return compare(plan, out, _Screen(bar, left, effort), effort)
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted(
             f"stopped; everything finished is in {out}, its table so far in compare.json",
             hint="the same command continues",
         ) from None
-
-
-def _audit(effort: Effort | None) -> "Audit | None":
-    if effort is None:
-        return None
-    from securefed.auditing.audit import audit_run
-
-    def audit(directory: Path, tell: Callable[[str, float], None]) -> dict[str, Any]:
-        found = audit_run(directory, effort=effort, report=tell)
-        if found.get("interrupted"):  # it keeps what it has; the comparison stops as well
-            raise KeyboardInterrupt
-        return found
-
-    return audit
 
 
 def _announce(plan: "Plan", left: dict[str, float], console: Console) -> None:
@@ -146,50 +130,32 @@ class _Screen:
     """One bar over everything, in expected seconds, and what is being done."""
 
     # Of the default run on two cores; only their proportions matter for the time left.
-    SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0, "found": 0.0}  # noqa: RUF012
+    SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0, "ready": 0.0}  # noqa: RUF012
     AUDIT_SECONDS = {"quick": 110.0, "default": 720.0, "thorough": 3600.0}  # noqa: RUF012
 
-    def __init__(self, console: Console, left: dict[str, float], effort: str | None) -> None:
+    def __init__(self, bar: Bar, left: dict[str, float], effort: str | None) -> None:
+        self._bar = bar
         self._seconds = {**self.SECONDS, "audit": self.AUDIT_SECONDS.get(effort or "", 0.0)}
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            # Pieces differ by minutes: the speed is that of everything so far.
-            speed_estimate_period=1e9,
-        )
-        total = sum(self._seconds[kind] * pieces for kind, pieces in left.items())
-        self._task = self._progress.add_task("starting", total=total or 1.0)
+        self._total = sum(self._seconds[kind] * pieces for kind, pieces in left.items()) or 1.0
         self._done = self._current = 0.0
         self._text = ""
-
-    def __enter__(self) -> "_Screen":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
 
     def begin(self, kind: str, text: str, size: float) -> None:
         self._done += self._current
         self._current = self._seconds[kind] * size
-        self._text = escape(text)
-        self._progress.update(self._task, completed=self._done, description=self._text)
-        if kind != "found":
-            self._console.print(self._text, highlight=False)
+        self._text = text
+        self._bar.reach(self._done / self._total, text)
+        if kind != "ready":
+            self._bar.line(text)
 
     def share(self, finished: float) -> None:
-        self._progress.update(self._task, completed=self._done + finished * self._current)
+        self._bar.reach((self._done + finished * self._current) / self._total)
 
     def say(self, text: str) -> None:
-        self._progress.update(self._task, description=f"{self._text}: {escape(text)}")
+        self._bar.say(f"{self._text}: {text}")
 
     def note(self, text: str) -> None:
-        self._console.print(f"[yellow]note:[/] {escape(text)}")
+        self._bar.note(text)
 
 
 def _numbers(text: str) -> list[float]:

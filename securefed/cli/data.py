@@ -4,7 +4,6 @@ Nothing here sends anything anywhere. `check` prints counts, file names, and pse
 manifest; `import` prints paths of files it could not use, which in a hospital may contain names.
 """
 
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError
+from securefed.progress import Bar
 
 # Only light modules above: the imports that take time stand in the commands that need them.
 
@@ -71,8 +72,15 @@ def phantom(
     given = {name: value for name, value in chosen.items() if value is not None}
     spec = PhantomSpec(image_size=size, **given)  # type: ignore[arg-type]  # floats, all three
     total = hospitals * patients
-    with _progress("phantoms", total, quiet=as_json) as bar:
-        slices = write_phantoms(out, spec, hospitals, patients, seed, force=force, step=bar.update)
+    with _bar(quiet=as_json) as bar:
+        made = 0
+
+        def step(more: int) -> None:
+            nonlocal made
+            made += more
+            bar.reach(made / total, f"phantoms {made}/{total}")
+
+        slices = write_phantoms(out, spec, hospitals, patients, seed, force=force, step=step)
     facts = {"manifest": str(out / "manifest.csv"), "patients": total, "slices": slices}
     _tell(facts, as_json, f"{total} patients of {hospitals} hospitals, {slices} slices")
 
@@ -133,11 +141,10 @@ def import_scans(
             else:
                 listed = read_labels(labels)
                 key = load_or_create_key(key_path)
-                with _progress("patients", 0, quiet=as_json) as bar:
+                with _bar(quiet=as_json) as bar:
 
                     def show(done: int, total: int) -> None:
-                        bar.length = total
-                        bar.update(1)
+                        bar.reach(done / total, f"patients {done}/{total}")
 
                     report = import_dicom(source, writer, listed.by_patient, key, rules, show)
                 report.problems = listed.problems + report.problems
@@ -206,11 +213,9 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
     sys.exit(1 if problems else 0)
 
 
-def _progress(label: str, length: int, *, quiet: bool) -> Any:
-    """A progress bar on stderr; silent when it is not a terminal, or when JSON was asked for."""
-    silent = quiet or not sys.stderr.isatty()
-    file = io.StringIO() if silent else sys.stderr
-    return click.progressbar(length=length, label=label, file=file)
+def _bar(*, quiet: bool) -> Bar:
+    """Progress on stderr; silent when JSON was asked for."""
+    return Bar(Console(stderr=True, quiet=quiet))
 
 
 def _tell(facts: dict[str, Any], as_json: bool, text: str) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress, TaskID
+
+from securefed.progress import Bar
 
 
 @click.command()
@@ -29,16 +30,7 @@ def command(out: Path, width: int, image_size: int, patients: int, epochs: int, 
     from securefed.model.pretraining import Schedule
     from securefed.model.public_weights import make
 
-    console = Console(stderr=True)
-    with Progress(console=console) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(name: str, share: float) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=1.0)
-            task = tasks[name]
-            progress.update(task, completed=share)
-
+    with Bar(Console(stderr=True)) as bar:
         about = make(
             out,
             encoder="compact",
@@ -47,7 +39,7 @@ def command(out: Path, width: int, image_size: int, patients: int, epochs: int, 
             patients=patients,
             schedule=Schedule(epochs=epochs),
             seed=seed,
-            progress=report,
+            progress=lambda name, share: bar.reach(share, name),
         )
     for key in sorted(key for key in about if key.endswith("auc")):
         click.echo(f"{key}: {about[key]}")

@@ -1,13 +1,12 @@
 """`securefed report`: one page about a run or a comparison, signed; and its verification."""
 
-import os
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError
+from securefed.files import write_atomically
 
 EPILOG = """\b
 Examples:
@@ -58,28 +57,26 @@ def _make(directory: Path, pdf: bool, out: Path | None, key_file: Path | None) -
     from securefed.reporting import integrity
     from securefed.reporting.page import page
     from securefed.reporting.pdf import write_pdf
-    from securefed.reporting.record import report_on
+    from securefed.reporting.record import report_on, subject_of
     from securefed.reporting.signing_key import NAME, load_or_create
 
     console = Console(stderr=True, soft_wrap=True)
-    if not directory.is_dir():
-        raise RunError(f"there is no directory {directory}", hint="give a run directory")
     if pdf and out is not None and out.suffix.lower() == ".pdf":
         raise ConfigurationError("--out is for the HTML page", hint="--pdf writes report.pdf")
     with console.status("reading and hashing"):
-        report = report_on(directory, integrity.inventory(directory))
+        subject = subject_of(directory)
+        report = report_on(subject, integrity.inventory(directory))
     path = key_file or Path(click.get_app_dir("securefed")) / NAME
     key, made = load_or_create(path)
     if made:
         console.print(f"made a signing key: {path} (keep it; whoever has it can sign as you)")
-    facts = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     signer = integrity.public_hex(key.public_key())
 
     # The old signature goes first: a crash leaves an unsigned report, never a wrongly signed one.
     for name in integrity.OWN[::-1]:
         (directory / name).unlink(missing_ok=True)
-    _write(directory / integrity.REPORT, facts)
-    drawn = {
+    report.write(directory)
+    pages = {
         opened: page(
             report,
             directory,
@@ -89,28 +86,19 @@ def _make(directory: Path, pdf: bool, out: Path | None, key_file: Path | None) -
         )
         for opened in ((False, True) if pdf else (False,))
     }
-    _write(directory / "report.html", drawn[False].encode())
+    write_atomically(directory / "report.html", pages[False].encode())
     names = [integrity.REPORT, "report.html"]
     if pdf:
         with console.status("printing"):
-            write_pdf(drawn[True], directory / "report.pdf")
+            write_pdf(pages[True], directory / "report.pdf")
         names.append("report.pdf")
-    _write(directory / integrity.SIGNATURE, integrity.sign(directory, names, key))
+    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, names, key))
     if out is not None:
-        _write(out, drawn[False].encode())
+        write_atomically(out, pages[False].encode())
     for run in report.runs:
         console.print(f"[bold]{run.verdict}[/] {run.configuration} {run.folder}", highlight=False)
     console.print(f"page: {out or directory / 'report.html'}")
     console.print(f"signed by {signer}")
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _verify(directory: Path, signer: str | None) -> None:

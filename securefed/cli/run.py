@@ -1,23 +1,21 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
-import json
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import click
-import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from securefed.record.metrics import RoundLine
-    from securefed.simulation.simulation import Simulation
+from securefed.privacy.accounting import at_most
+from securefed.progress import Bar, Rounds
+from securefed.record.metrics import RoundLine
+from securefed.record.run import Run
+from securefed.record.summary import HospitalSummary, Summary
 
 EPILOG = """\b
 Examples:
@@ -101,79 +99,37 @@ def command(
         directory = out or Path("runs") / (
             datetime.now().strftime("%Y-%m-%d-%H%M%S-") + settings.configuration.replace("+", "-")
         )
-    summary = _run(settings, directory, console)
+    done = _run(settings, directory, console)
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(done.summary.encode(), nl=False)
 
 
-def _run(settings: Settings | None, path: Path, console: Console) -> dict[str, Any]:
+def _run(settings: Settings | None, path: Path, console: Console) -> Run:
     # Imported here: torch takes two seconds, and --help does not need it.
-    from securefed.record.directory import settings_of
     from securefed.simulation import execution
 
-    used = settings or settings_of(path)
+    used = settings or Run.open(path).settings
     _announce(used, console)
-    with _Screen(console) as screen:
+    with Bar(console) as bar:
+        rounds = Rounds(bar)
+
+        def on_round(line: RoundLine) -> None:
+            rounds.round(line)
+            if line.loss is not None or line.dropped or line.aborted:
+                bar.line(_round_text(line))
+
         work = partial(execution.execute, settings) if settings else execution.resume
-        summary: dict[str, Any] = msgspec.to_builtins(
-            work(
-                path,
-                say=screen.say,
-                on_open=screen.open,
-                on_round=screen.round,
-                stop_on_ctrl_c=True,
-            )
+        work(
+            path,
+            say=rounds.say,
+            on_open=rounds.open,
+            on_round=on_round,
+            stop_on_ctrl_c=True,
         )
-    console.print(_table(summary, _hospitals(path), used))
+    done = Run.open(path).complete()
+    console.print(_table(done))
     console.print(f"results: {path} (summary.json, model.safetensors, progress.svg)")
-    return summary
-
-
-class _Screen:
-    """What the user sees while a run goes: what is being done, then a bar over the rounds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._status = console.status("starting")
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-
-    def __enter__(self) -> "_Screen":
-        self._status.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._status.stop()
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """The run prepares or finishes."""
-        self._progress.stop()
-        self._status.update(text)
-        self._status.start()
-
-    def open(self, simulation: "Simulation") -> None:
-        """The rounds begin."""
-        self._status.stop()
-        for note in simulation.notes:
-            self._console.print(f"[yellow]note:[/] {note}")
-        server = simulation.server
-        self._task = self._progress.add_task(
-            "rounds", total=server.plan.rounds, completed=server.finished
-        )
-        self._progress.start()
-
-    def round(self, line: "RoundLine") -> None:
-        """A round is on disk."""
-        self._progress.update(self._task, completed=line.round)
-        if line.loss is not None or line.dropped or line.aborted:
-            self._console.print(_round_text(line), highlight=False)
+    return done
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -197,49 +153,47 @@ def _announce(settings: Settings, console: Console) -> None:
         )
 
 
-def _round_text(line: "RoundLine") -> str:
+def _round_text(line: RoundLine) -> str:
     text = f"round {line.round:>4}"
     if line.aborted:
         return f"{text}  aborted, nothing revealed: {line.aborted}"
     if line.auc is not None:
         text += f"  loss {line.loss:.3f}  AUC {line.auc:.3f}"
     if line.epsilon is not None:
-        text += f"  epsilon {line.epsilon:.2f}"
+        text += f"  epsilon {at_most(line.epsilon)}"
     text += f"  {(line.bytes_up + line.bytes_down) / 1000:.1f} kB  {line.wall_s:.2f} s"
     for name, reason in line.dropped.items():
         text += f"\n            {name} dropped: {reason}"
     return text
 
 
-def _hospitals(path: Path) -> list[dict[str, Any]]:
-    # Shown to whoever runs all of them in one process; each file is the hospital's own.
-    names = json.loads((path / "run.json").read_text())["data"]["hospitals"]
-    folders = (path / "hospitals" / name for name in names)
-    return [json.loads((folder / "summary.json").read_text()) for folder in folders]
-
-
-def _table(summary: dict[str, Any], hospitals: list[dict[str, Any]], settings: Settings) -> Table:
+def _table(run: Run) -> Table:
     table = Table(title="held-out patients")
     for column in ("", "patients", "AUC", "95% CI", "acc.", "sens.", "spec."):
         justify: Literal["left", "right"] = "right" if column else "left"
         table.add_column(column, justify=justify, no_wrap=True)
-    alone = any(row["local_auc"] is not None for row in hospitals)
+    # Each hospital's own; shown to whoever runs all of them in one process.
+    hospitals = run.hospital_results
+    alone = any(each.local_auc is not None for each in hospitals)
     if alone:
         table.add_column("alone", justify="right")
-    if settings.privacy.dp:
+    if run.settings.privacy.dp:
         table.add_column("epsilon", justify="right")
-    held_out = sum(row["held_out_patients"] for row in hospitals)
-    rows = [*hospitals, {**summary, "name": "global", "held_out_patients": held_out}]
-    for row in rows:
-        cells = [row["name"], str(row["held_out_patients"]), _figure(row["auc"])]
-        interval = row["auc_ci95"]
+
+    def add(name: str, held_out: int, row: Summary | HospitalSummary, *, last: bool) -> None:
+        interval = row.auc_ci95
+        cells = [name, str(held_out), _figure(row.auc)]
         cells.append(f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "-")
-        cells += [_figure(row[key]) for key in ("accuracy", "sensitivity", "specificity")]
+        cells += [_figure(each) for each in (row.accuracy, row.sensitivity, row.specificity)]
         if alone:
-            cells.append(_figure(row["local_auc"]))
-        if settings.privacy.dp:
-            cells.append(_figure(row["epsilon"]))
-        table.add_row(*cells, end_section=row is hospitals[-1])
+            cells.append(_figure(row.local_auc))
+        if run.settings.privacy.dp:
+            cells.append(at_most(row.epsilon))
+        table.add_row(*cells, end_section=last)
+
+    for each in hospitals:
+        add(each.name, each.held_out_patients, each, last=each is hospitals[-1])
+    add("global", sum(each.held_out_patients for each in hospitals), run.summary, last=True)
     return table
 
 

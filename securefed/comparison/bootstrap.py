@@ -4,8 +4,8 @@ A percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over patients: each
 are drawn again with replacement, tumour patients and others apart, so that prevalence is held
 fixed. A histogram is enough for that, because patients of one label and one bin are alike.
 
-The AUC has a second interval, Newcombe's (`scores.metrics`). They answer the same question, how
-far chance in who was held out can have moved the figure, and differ where patients are few or the
+The AUC has a second interval, Newcombe's (`model.scores`). They answer the same question, how far
+chance in who was held out can have moved the figure, and differ where patients are few or the
 ranking is nearly perfect: there the bootstrap cannot draw a patient it has not seen, and is too
 narrow (to nothing, at an AUC of 1; docs/compare.md has the coverage of both). Believe Newcombe's
 for an AUC. The bootstrap serves figures for which there is no formula: precision, F1 and means over
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from securefed.model.auc import area
 from securefed.model.scores import BINS, Counts
+from securefed.record.comparison import Figures
 
 REPLICATES = 1000
-FIGURES = ("auc", "mean_auc", "accuracy", "precision", "recall", "specificity", "f1")
+FIGURES = Figures.__struct_fields__
 
 Floats = NDArray[np.float64]
 
@@ -35,8 +36,8 @@ def figures(groups: Sequence[Counts]) -> dict[str, float | None]:
     `precision`, the share of alarms that are right; `recall`, the share of tumours found
     (sensitivity); `specificity`; `f1`.
     """
-    found = _figures([np.asarray(counts).reshape(1, 2, BINS) for counts in groups])
-    return {name: _number(float(values[0])) for name, values in found.items()}
+    single = _figures([np.asarray(counts).reshape(1, 2, BINS) for counts in groups])
+    return {name: _number(float(values[0])) for name, values in single.items()}
 
 
 def replicates(
@@ -46,10 +47,10 @@ def replicates(
     return _figures([_redrawn(counts, rng, count) for counts in groups])
 
 
-def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float] | None]:
+def intervals(redraws: Mapping[str, Floats]) -> dict[str, tuple[float, float] | None]:
     """95% percentile intervals; None where the figure is undefined in half the draws or more."""
     limits: dict[str, tuple[float, float] | None] = {}
-    for name, values in drawn.items():
+    for name, values in redraws.items():
         defined = values[~np.isnan(values)]
         if 2 * defined.size <= values.size:
             limits[name] = None
@@ -61,14 +62,14 @@ def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float] | No
 
 def _redrawn(counts: Counts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """(count, 2, BINS): as many patients of each label as there were."""
-    drawn = np.zeros((count, 2, BINS), np.int64)
+    redraws = np.zeros((count, 2, BINS), np.int64)
     for label, bins in enumerate(counts.reshape(2, BINS)):
         if patients := int(bins.sum()):
             # Over the occupied bins only: a hospital has far fewer patients than bins.
             occupied = np.flatnonzero(bins)
             share = bins[occupied] / patients
-            drawn[:, label, occupied] = rng.multinomial(patients, share, size=count)
-    return drawn
+            redraws[:, label, occupied] = rng.multinomial(patients, share, size=count)
+    return redraws
 
 
 def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
@@ -78,11 +79,11 @@ def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
     true_negative, missed = total[:, :, :half].sum(-1).T
     false_alarm, true_positive = total[:, :, half:].sum(-1).T
     own = np.stack([area(group[:, 0], group[:, 1]) for group in groups])  # (groups, draws)
-    known = ~np.isnan(own)
+    has_auc = ~np.isnan(own)
     everybody = true_positive + true_negative + false_alarm + missed
     return {
         "auc": area(total[:, 0], total[:, 1]),
-        "mean_auc": _ratio(np.where(known, own, 0.0).sum(0), known.sum(0)),
+        "mean_auc": _ratio(np.where(has_auc, own, 0.0).sum(0), has_auc.sum(0)),
         "accuracy": _ratio(true_positive + true_negative, everybody),
         "precision": _ratio(true_positive, true_positive + false_alarm),
         "recall": _ratio(true_positive, true_positive + missed),

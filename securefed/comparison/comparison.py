@@ -13,11 +13,14 @@ together they say more about the same patients stands in the notes.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from securefed.comparison.content import Found, content, level_text
+import msgspec
+
+from securefed.auditing.choices import Effort
+from securefed.comparison.audits import audited, is_audited, make_audit
+from securefed.comparison.content import Evidence, content, level_text
 from securefed.comparison.held_out import HeldOut
 from securefed.comparison.plan import (
     MAY_DIFFER,
@@ -26,7 +29,7 @@ from securefed.comparison.plan import (
     require_alike,
     splits_fingerprint,
 )
-from securefed.comparison.rows import Measured, curve_of
+from securefed.comparison.rows import Measured
 from securefed.comparison.runs import (
     State,
     baselines_path,
@@ -38,12 +41,11 @@ from securefed.comparison.runs import (
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
 from securefed.model.sharing import flatten, shared_names
-from securefed.record.directory import RunDirectory
+from securefed.record.audit import AuditFile
+from securefed.record.comparison import Audited, CompareFile, Cost, Same
+from securefed.record.run import Run
 from securefed.simulation.patients import load_data
 from securefed.wire.description import initial_network
-
-Audit = Callable[[Path, Callable[[str, float], None]], dict[str, Any]]
-"""Audits a finished run, telling what it does and the share done; gives its audit.json."""
 
 
 class Watch(Protocol):
@@ -53,7 +55,7 @@ class Watch(Protocol):
         """A piece of work begins.
 
         Args:
-            kind: as in `work_left`, or "found" for what is there already.
+            kind: as in `work_left`, or "ready" for what is there already.
             size: how many pieces of its kind it counts for, as in `work_left`.
         """
 
@@ -72,7 +74,7 @@ def run_path(folder: Path, seed: int, name: str) -> Path:
     return folder / f"seed-{seed}" / name
 
 
-def work_left(plan: Plan, folder: Path, effort: str | None) -> dict[str, float]:
+def work_left(plan: Plan, folder: Path, effort: Effort | None) -> dict[str, float]:
     """Pieces of work that `folder` does not hold yet, by kind.
 
     Args:
@@ -85,13 +87,13 @@ def work_left(plan: Plan, folder: Path, effort: str | None) -> dict[str, float]:
         ConfigurationError: a case contradicts the settings.
         RunError: it holds a run of other settings; nothing was changed.
     """
-    audited = _audited_before(folder)
+    before = _audited_before(folder)
     left = dict.fromkeys(("run", "audit", "baselines", "share"), 0.0)
     for seed in plan.seeds:
         for case in plan.cases:
             path = run_path(folder, seed, case.folder)
             left["run"] += state_of(path, plan.settings(case, seed)) is not State.FINISHED
-            left["audit"] += bool(effort) and not _is_audited(path, folder, effort, audited)
+            left["audit"] += bool(effort) and not is_audited(path, folder, effort, before)
         place = folder / f"seed-{seed}"
         left["baselines"] += sum(
             not baselines_path(place, level).exists() for level in plan.baselines
@@ -105,55 +107,51 @@ def work_left(plan: Plan, folder: Path, effort: str | None) -> dict[str, float]:
     return left
 
 
-def compare(
-    plan: Plan, folder: Path, watch: Watch, audit: Audit | None = None, effort: str = "default"
-) -> dict[str, Any]:
-    """Make or find every run of the plan below `folder`; returns the content of compare.json.
+def compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None = None) -> CompareFile:
+    """Make or take every run of the plan below `folder`; returns the content of compare.json.
 
     Args:
-        audit: None for no audits.
-        effort: recorded with the audits; an audit of another effort is made again.
+        effort: of the audits, None for none; an audit of another effort is made again.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: the plan cannot be carried out.
         RunError: `folder` holds something else, or runs that differ in what they must share.
-        Interrupted: Ctrl-C; everything finished is on disk.
+        Interrupted, KeyboardInterrupt: Ctrl-C; everything finished is on disk.
     """
-    if audit and not plan.base.exposures.record:
+    if effort and not plan.base.exposures.record:
         raise ConfigurationError(
             "an audit reads the recorded messages, and exposures.record is false",
             hint="set it to true, or give --no-audit",
         )
     work_left(plan, folder, effort)  # refuses before anything is trained
     folder.mkdir(parents=True, exist_ok=True)
-    found = Found(notes=_notes(plan))
-    found.audited = _audited_before(folder)
-    for text in found.notes:
+    evidence = Evidence(notes=_notes(plan), audited=_audited_before(folder))
+    for text in evidence.notes:
         watch.note(text)
 
-    def write(complete: bool) -> dict[str, Any]:
-        written = content(plan, found, effort if audit else None, complete)
-        RunDirectory(folder).write_json("compare.json", written)
+    def write(complete: bool) -> CompareFile:
+        written = content(plan, evidence, effort, complete)
+        written.write(folder)
         return written
 
     for seed in plan.seeds:
-        watch.begin("found", f"seed {seed}: reading patients", 1.0)
+        watch.begin("ready", f"seed {seed}: reading patients", 1.0)
         first = plan.settings(plan.cases[0], seed)
         data = load_data(first)
         held_out = HeldOut(first, data)
-        found.same.append(_same(plan, seed, data))
+        evidence.same.append(_same(plan, seed, data))
         records = []
         for case in plan.cases:
-            directory = _run(plan, case, seed, folder, data, watch, found)
-            found.runs.setdefault(case, []).append(_measure(directory, held_out, seed))
-            records.append(directory.read_json("run.json"))
+            run = _run(plan, case, seed, folder, data, watch, evidence)
+            evidence.runs.setdefault(case, []).append(_measure(run, held_out, seed))
+            records.append(run.about)
             require_alike(records)
             write(False)
-            if audit:
-                report = _audit(audit, directory, folder, effort, watch, found)
-                found.audits.setdefault(case, {})[seed] = report
+            if effort:
+                audit = _audit(run, folder, effort, watch, evidence)
+                evidence.audits.setdefault(case, {})[seed] = audit
                 write(False)
-        _extras(plan, seed, folder, data, held_out, watch, found)
+        _extras(plan, seed, folder, data, held_out, watch, evidence)
     return write(True)
 
 
@@ -164,11 +162,11 @@ def _run(
     folder: Path,
     data: FederatedData,
     watch: Watch,
-    found: Found,
-) -> RunDirectory:
+    evidence: Evidence,
+) -> Run:
     def note(text: str) -> None:
-        if text not in found.notes:
-            found.notes.append(text)
+        if text not in evidence.notes:
+            evidence.notes.append(text)
             watch.note(text)
 
     path, settings = run_path(folder, seed, case.folder), plan.settings(case, seed)
@@ -176,53 +174,32 @@ def _run(
     return finish(path, settings, data, watch.share, note)
 
 
-def _measure(directory: RunDirectory, held_out: HeldOut, seed: int) -> Measured:
-    summary = directory.read_json("summary.json")
+def _measure(run: Run, held_out: HeldOut, seed: int) -> Measured:
     return Measured(
         seed=seed,
-        counts=held_out.counts(directory),
-        curve=curve_of(directory.read_metrics()),
-        cost=summary,
-        epsilon=summary["epsilon"],
+        counts=held_out.counts(run),
+        curve=run.metrics.curve,
+        cost=msgspec.convert(run.summary, Cost, from_attributes=True),
+        epsilon=run.summary.epsilon,
     )
 
 
-def _audit(
-    audit: Audit, directory: RunDirectory, folder: Path, effort: str, watch: Watch, found: Found
-) -> dict[str, Any]:
+def _audit(run: Run, folder: Path, effort: Effort, watch: Watch, evidence: Evidence) -> AuditFile:
     """The run's audit: as it stands if a comparison of the same effort made it, else anew."""
-    path, place = directory.path, directory.path.relative_to(folder).as_posix()
-    known = _is_audited(path, folder, effort, found.audited)
-    _begin(watch, "audit", known, f"auditing {place}")
-    if known:
-        return directory.read_json("audit.json")
+    place = run.path.relative_to(folder).as_posix()
+    ready = is_audited(run.path, folder, effort, evidence.audited)
+    _begin(watch, "audit", ready, f"auditing {place}")
+    if ready:
+        return AuditFile.read(run.path)
 
     def tell(text: str, finished: float) -> None:
         watch.say(text)
         watch.share(finished)
 
-    report = audit(path, tell)
-    if (path / "audit.json").exists():
-        found.audited[place] = {"effort": effort, "sha256": _sha256(path / "audit.json")}
+    audit = make_audit(run, effort, tell)
+    evidence.audited[place] = audited(run.path, effort)
     watch.share(1.0)
-    return report
-
-
-def _is_audited(
-    path: Path, folder: Path, effort: str | None, audited: dict[str, dict[str, str]]
-) -> bool:
-    file = path / "audit.json"
-    known = audited.get(path.relative_to(folder).as_posix())
-    # By its hash, because an audit that was stopped, or made by hand, leaves an audit.json too.
-    return (
-        known is not None
-        and file.exists()
-        and known
-        == {
-            "effort": effort,
-            "sha256": _sha256(file),
-        }
-    )
+    return audit
 
 
 def _extras(
@@ -232,22 +209,22 @@ def _extras(
     data: FederatedData,
     held_out: HeldOut,
     watch: Watch,
-    found: Found,
+    evidence: Evidence,
 ) -> None:
     place = folder / f"seed-{seed}"
     for level in plan.baselines:
-        known = baselines_path(place, level).exists()
-        _begin(watch, "baselines", known, f"seed {seed}: baselines, {level_text(level)}")
+        ready = baselines_path(place, level).exists()
+        _begin(watch, "baselines", ready, f"seed {seed}: baselines, {level_text(level)}")
         for each in finish_baselines(place, plan, level, seed, data, watch.share):
-            measured = Measured(seed, each.counts, each.curve, {"wall_seconds": each.wall_s}, None)
-            found.baselines.setdefault((level, each.name), []).append(measured)
+            measured = Measured(seed, each.counts, each.curve, Cost(wall_seconds=each.wall_s), None)
+            evidence.baselines.setdefault((level, each.name), []).append(measured)
     settings = plan.settings(Case("plain", None), seed)
     for share, name in _shares(plan):
-        known = state_of(place / name, settings) is State.FINISHED
-        _begin(watch, "share", known, f"seed {seed}: {share:.0%} of the training patients", share)
+        ready = state_of(place / name, settings) is State.FINISHED
+        _begin(watch, "share", ready, f"seed {seed}: {share:.0%} of the training patients", share)
         part = data if share == 1.0 else on_a_share(data, share, seed)
-        directory = finish(place / name, settings, part, watch.share, lambda text: None)
-        found.shares.setdefault(share, []).append(_measure(directory, held_out, seed))
+        run = finish(place / name, settings, part, watch.share, lambda text: None)
+        evidence.shares.setdefault(share, []).append(_measure(run, held_out, seed))
 
 
 def _shares(plan: Plan) -> list[tuple[float, str]]:
@@ -256,8 +233,8 @@ def _shares(plan: Plan) -> list[tuple[float, str]]:
     return [*part, (1.0, "plain")] if part else []
 
 
-def _begin(watch: Watch, kind: str, known: bool, text: str, size: float = 1.0) -> None:
-    watch.begin("found" if known else kind, text, size)
+def _begin(watch: Watch, kind: str, ready: bool, text: str, size: float = 1.0) -> None:
+    watch.begin("ready" if ready else kind, text, size)
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -272,28 +249,22 @@ def _notes(plan: Plan) -> list[str]:
     return notes
 
 
-def _same(plan: Plan, seed: int, data: FederatedData) -> dict[str, Any]:
-    """Fingerprints of what all runs of a seed share."""
+def _same(plan: Plan, seed: int, data: FederatedData) -> Same:
     network, weights_sha256 = initial_network(plan.settings(plan.cases[0], seed))
     names = shared_names(network, plan.base.federation.shared)
     start = flatten(dict(network.named_parameters()), names)
-    return {
-        "seed": seed,
-        "data_sha256": data.fingerprint,
-        "splits_sha256": splits_fingerprint(data),
-        "public_weights_sha256": weights_sha256,
-        "initial_shared_sha256": hashlib.sha256(start.tobytes()).hexdigest(),
-        "may_differ": list(MAY_DIFFER),
-    }
+    return Same(
+        seed=seed,
+        data_sha256=data.fingerprint,
+        splits_sha256=splits_fingerprint(data),
+        public_weights_sha256=weights_sha256,
+        initial_shared_sha256=hashlib.sha256(start.tobytes()).hexdigest(),
+        may_differ=MAY_DIFFER,
+    )
 
 
-def _audited_before(folder: Path) -> dict[str, dict[str, str]]:
+def _audited_before(folder: Path) -> dict[str, Audited]:
     """Which audits an earlier comparison finished, from its compare.json."""
-    if not (folder / "compare.json").exists():
+    if not (folder / CompareFile.NAME).exists():
         return {}
-    known = RunDirectory(folder).read_json("compare.json").get("audited")
-    return dict(known) if isinstance(known, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return dict(CompareFile.read(folder).audited)

@@ -1,18 +1,26 @@
-"""compare.json: everything the comparison found, as plain values (docs/compare.md has every key).
-
-Rows of configurations and of baselines have the same figures, so that they make one table.
-"""
+"""From everything that a comparison has so far to the content of compare.json."""
 
 from dataclasses import dataclass, field
-from typing import Any
+
+import msgspec
 
 from securefed import __version__
 from securefed.comparison.leakage import leakage
 from securefed.comparison.plan import Case, Plan
 from securefed.comparison.rows import Measured, row
-from securefed.comparison.starting_report import starting_report
+from securefed.comparison.starting_report import STARTING_REPORT
+from securefed.record.audit import AuditFile
+from securefed.record.comparison import (
+    Audited,
+    BaselineRow,
+    CompareFile,
+    ConfigurationRow,
+    DataEfficiency,
+    Headline,
+    Same,
+    ShareRow,
+)
 
-SCHEMA = 1
 SHARE_OF_FINAL = 0.95  # the AUC that counts as reached, of that with all patients
 
 REMARKS = {
@@ -25,12 +33,12 @@ REMARKS = {
 
 
 @dataclass
-class Found:
-    """What is known so far.
+class Evidence:
+    """All that there is so far.
 
     Attributes:
         runs, audits: by case; audits by seed as well.
-        audited: run directory -> effort and SHA-256 of its audit.json.
+        audited: run directory -> its audit, as this or an earlier comparison made it.
         baselines: by privacy level (None without DP, else epsilon) and name.
         shares: by share of the training patients.
         same: per seed, fingerprints of what its runs share.
@@ -38,15 +46,15 @@ class Found:
     """
 
     runs: dict[Case, list[Measured]] = field(default_factory=dict)
-    audits: dict[Case, dict[int, dict[str, Any]]] = field(default_factory=dict)
-    audited: dict[str, dict[str, str]] = field(default_factory=dict)
+    audits: dict[Case, dict[int, AuditFile]] = field(default_factory=dict)
+    audited: dict[str, Audited] = field(default_factory=dict)
     baselines: dict[tuple[float | None, str], list[Measured]] = field(default_factory=dict)
     shares: dict[float, list[Measured]] = field(default_factory=dict)
-    same: list[dict[str, Any]] = field(default_factory=list)
+    same: list[Same] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def content(plan: Plan, found: Found, effort: str | None, complete: bool) -> dict[str, Any]:
+def content(plan: Plan, evidence: Evidence, effort: str | None, complete: bool) -> CompareFile:
     """The content of compare.json.
 
     Args:
@@ -54,65 +62,68 @@ def content(plan: Plan, found: Found, effort: str | None, complete: bool) -> dic
         complete: nothing is missing.
     """
     privacy = plan.base.privacy
-    return {
-        "schema": SCHEMA,
-        "securefed": __version__,
-        "complete": complete,
-        "settings": plan.base.model_dump(mode="json"),
-        "seeds": list(plan.seeds),
-        "delta": privacy.delta,
-        "privacy_unit": privacy.unit,
-        "accountant": privacy.accountant,
-        "adjacency": "add/remove",
-        "audit_effort": effort,
-        "audited": found.audited,
-        "same_within_a_seed": found.same,
-        "configurations": [
-            {
-                "name": case.name,
-                "configuration": case.configuration,
-                "epsilon_budget": case.epsilon,
-                "runs": [f"seed-{each.seed}/{case.folder}" for each in measured],
-                **row(measured),
-                "leakage": leakage(found.audits[case]) if case in found.audits else None,
-            }
-            for case, measured in found.runs.items()
-        ],
-        "baselines": [
-            {
-                "name": name,
-                "privacy": level_text(level),
-                "epsilon_budget": level,
-                "remark": REMARKS[name],
-                **row(measured, headline="mean_auc" if name == "alone" else "auc"),
-            }
-            for (level, name), measured in found.baselines.items()
-        ],
-        "baselines_refused": plan.refused or None,
-        "data_efficiency": _data_efficiency(found) if complete and found.shares else None,
-        "starting_report": starting_report(),
-        "notes": found.notes,
-    }
+    return CompareFile(
+        securefed=__version__,
+        complete=complete,
+        settings=plan.base.model_dump(mode="json"),
+        seeds=plan.seeds,
+        delta=privacy.delta,
+        privacy_unit=privacy.unit,
+        accountant=privacy.accountant,
+        adjacency="add/remove",
+        audit_effort=effort,
+        audited=evidence.audited,
+        same_within_a_seed=tuple(evidence.same),
+        configurations=tuple(
+            _configuration(case, measured, evidence) for case, measured in evidence.runs.items()
+        ),
+        baselines=tuple(
+            _baseline(name, level, measured)
+            for (level, name), measured in evidence.baselines.items()
+        ),
+        baselines_refused=plan.refused or None,
+        data_efficiency=_data_efficiency(evidence) if complete and evidence.shares else None,
+        starting_report=STARTING_REPORT,
+        notes=tuple(evidence.notes),
+    )
 
 
-def _data_efficiency(found: Found) -> dict[str, Any]:
-    rows = {share: row(measured) for share, measured in sorted(found.shares.items())}
-    aucs = {share: each["figures"]["auc"]["value"] for share, each in rows.items()}
+def _configuration(case: Case, measured: list[Measured], evidence: Evidence) -> ConfigurationRow:
+    return ConfigurationRow(
+        **msgspec.structs.asdict(row(case.name, case.epsilon, measured)),
+        configuration=case.configuration,
+        runs=tuple(f"seed-{each.seed}/{case.folder}" for each in measured),
+        leakage=leakage(evidence.audits[case]) if case in evidence.audits else None,
+    )
+
+
+def _baseline(name: str, level: float | None, measured: list[Measured]) -> BaselineRow:
+    headline: Headline = "mean_auc" if name == "alone" else "auc"
+    return BaselineRow(
+        **msgspec.structs.asdict(row(name, level, measured, headline=headline)),
+        privacy=level_text(level),
+        remark=REMARKS[name],
+    )
+
+
+def _data_efficiency(evidence: Evidence) -> DataEfficiency:
+    rows = {share: row("", None, each) for share, each in sorted(evidence.shares.items())}
+    aucs = {share: each.figures.auc.value for share, each in rows.items()}
     final = aucs[1.0]
     reached = [
         share
         for share, auc in aucs.items()
         if final is not None and auc is not None and auc >= SHARE_OF_FINAL * final
     ]
-    return {
-        "configuration": "plain",
-        "shares": [
-            {"share": share, **{key: each[key] for key in ("seeds", "figures")}}
+    return DataEfficiency(
+        configuration="plain",
+        shares=tuple(
+            ShareRow(share=share, seeds=each.seeds, figures=each.figures)
             for share, each in rows.items()
-        ],
-        "target": None if final is None else SHARE_OF_FINAL * final,
-        "smallest_tried_share_that_reaches_it": min(reached, default=None),
-    }
+        ),
+        target=None if final is None else SHARE_OF_FINAL * final,
+        smallest_tried_share_that_reaches_it=min(reached, default=None),
+    )
 
 
 def level_text(level: float | None) -> str:

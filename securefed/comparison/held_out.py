@@ -19,7 +19,8 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
-from securefed.record.directory import RunDirectory, read_tensors
+from securefed.record.directory import read_tensors
+from securefed.record.run import Run
 from securefed.simulation.device import choose_device
 from securefed.training.patients import stack
 from securefed.wire.description import initial_network
@@ -52,23 +53,22 @@ class HeldOut:
                     tokens_of(self._network, group) if self._encoded else group
                 )
 
-    def counts(self, directory: RunDirectory) -> dict[str, Counts]:
+    def counts(self, run: Run) -> dict[str, Counts]:
         """Hospital -> histogram under the run's final parameters, its personal ones included.
 
         Raises:
             RunError: files are missing or damaged, or do not give the summary's AUC.
         """
-        shared = read_tensors(directory.path / "model.safetensors")
+        shared = read_tensors(run.path / "model.safetensors")
         counts = {
-            name: self._score(_network(self._network, shared, directory, name), group)
+            name: self._score(_network(self._network, shared, run, name), group)
             for name, group in self._groups.items()
         }
-        recorded = directory.read_json("summary.json").get("auc")
-        found = metrics(np.sum(list(counts.values()), axis=0)).auc
-        if recorded is not None and (found is None or abs(found - recorded) > TOLERANCE):
+        recorded = run.summary.auc
+        auc = metrics(np.sum(list(counts.values()), axis=0)).auc
+        if recorded is not None and (auc is None or abs(auc - recorded) > TOLERANCE):
             raise RunError(
-                f"{directory.path}: the model scores an AUC of {found}, summary.json holds "
-                f"{recorded}",
+                f"{run.path}: the model scores an AUC of {auc}, summary.json holds {recorded}",
                 hint="the files are not of one run; delete the directory and compare again",
             )
         return counts
@@ -81,17 +81,17 @@ class HeldOut:
 def _network(
     initial: DualEncoderNetwork,
     shared: dict[str, torch.Tensor],
-    directory: RunDirectory,
+    run: Run,
     name: str,
 ) -> DualEncoderNetwork:
     network = copy.deepcopy(initial)
-    personal = directory.path / "hospitals" / name / "personal.safetensors"
+    personal = run.hospital(name) / "personal.safetensors"
     own = read_tensors(personal) if personal.exists() else {}
     try:
         network.load_state_dict({**shared, **own})
     except RuntimeError:
         raise RunError(
-            f"{directory.path}: model.safetensors does not fit the run's settings",
+            f"{run.path}: model.safetensors does not fit the run's settings",
             hint="the files are not of one run; delete the directory and compare again",
         ) from None
     return network

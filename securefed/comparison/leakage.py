@@ -5,47 +5,32 @@ seeds; of several equally grave the one furthest over, or least under, its thres
 each run's own audit.json. Seeds are not averaged: one run that leaks is a leak.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-# Ascending. A figure that is reported without a verdict weighs least.
-GRAVITY = (None, "PASS", "INCONCLUSIVE", "INVALID", "FAIL")
-KEPT = ("name", "verdict", "value", "interval", "threshold", "reason")
+import msgspec
+
+from securefed.record.audit import AuditFile
+from securefed.record.comparison import Leak, Leakage
+from securefed.verdict import gravest, gravity
 
 
-def leakage(audits: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def leakage(audits: Mapping[int, AuditFile]) -> Leakage:
     """Summarise the audits of one row.
 
     Args:
-        audits: seed -> content of audit.json.
-
-    Returns:
-        "verdict": the gravest of the audits; "observers": observer -> attack -> KEPT and "seed".
-        A judgement that concerns no single observer stands under "any".
+        audits: by seed.
     """
-    observers: dict[str, dict[str, dict[str, Any]]] = {}
+    observers: dict[str, dict[str, Leak]] = {}
     for seed, audit in sorted(audits.items()):
-        for judgement in audit["judgements"]:
-            observer = judgement.get("observer") or "any"
-            attack = judgement.get("attack") or judgement["name"].split(" / ")[0]
-            found = {key: judgement.get(key) for key in KEPT} | {"seed": seed}
-            known = observers.setdefault(observer, {}).get(attack)
-            if known is None or _weight(found) > _weight(known):
-                observers[observer][attack] = found
-    verdicts = [audit["verdict"] for audit in audits.values()]
-    return {"verdict": gravest(verdicts), "observers": observers}
+        for judgement in audit.judgements:
+            leak = Leak(seed=seed, **msgspec.structs.asdict(judgement))
+            leaks = observers.setdefault(leak.observer or "any", {})
+            worst = leaks.setdefault(leak.attack, leak)
+            leaks[leak.attack] = max(worst, leak, key=_weight)  # the first of equal ones
+    return Leakage(verdict=gravest(audit.verdict for audit in audits.values()), observers=observers)
 
 
-def gravest(verdicts: Sequence[str | None]) -> str | None:
-    """The gravest of several verdicts; a word that is not one of them is graver than all."""
-    return max(verdicts, key=_gravity, default=None)
-
-
-def _gravity(verdict: str | None) -> int:
-    return GRAVITY.index(verdict) if verdict in GRAVITY else len(GRAVITY)
-
-
-def _weight(judgement: Mapping[str, Any]) -> tuple[int, float, float]:
-    value, threshold = judgement["value"], judgement["threshold"]
+def _weight(leak: Leak) -> tuple[int, float, float]:
+    value, threshold = leak.value, leak.threshold
     over = value - threshold if value is not None and threshold is not None else float("-inf")
-    return _gravity(judgement["verdict"]), over, float("-inf") if value is None else value
+    return gravity(leak.verdict), over, float("-inf") if value is None else value

@@ -9,15 +9,17 @@ the splits), so that an interval over seeds says how far another study of the ki
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
 from securefed.config import Configuration, Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import ConfigurationError, RunError
+from securefed.record.run_file import RunFile
+from securefed.settings_file import dotted
 
 CONFIGURATIONS: tuple[Configuration, ...] = get_args(Configuration)
 
@@ -180,37 +182,27 @@ def splits_fingerprint(data: FederatedData) -> str:
     return digest.hexdigest()
 
 
-def require_alike(records: Iterable[Mapping[str, Any]]) -> None:
+def require_alike(records: Iterable[RunFile]) -> None:
     """Hold the run.json contents of one seed's runs to the promise of this page.
 
     Raises:
         RunError: two of them differ in data, initial weights, seed, versions of what computes, or
             in a setting that is not in MAY_DIFFER.
     """
-    first: Mapping[str, Any] | None = None
+    first: RunFile | None = None
     for record in records:
         if first is None:
-            first = record
+            first, settings = record, dotted(record.settings)
             continue
-        for what in ("data", "model"):
-            if record[what] != first[what]:
-                raise RunError(f"two runs of one seed differ in {what} (run.json)")
-        for key, value in flat(record["settings"]).items():
-            if key not in MAY_DIFFER and value != flat(first["settings"]).get(key):
+        if record.data != first.data:
+            raise RunError("two runs of one seed differ in data (run.json)")
+        if record.model != first.model:
+            raise RunError("two runs of one seed differ in model (run.json)")
+        for key, value in dotted(record.settings).items():
+            if key not in MAY_DIFFER and value != settings.get(key):
                 raise RunError(f"two runs of one seed differ in {key} (run.json)")
-        if record["environment"]["packages"] != first["environment"]["packages"]:
+        if record.environment.packages != first.environment.packages:
             raise RunError(
                 "two runs of one seed were made with different package versions (run.json)",
                 hint="compare in a new --out",
             )
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

@@ -12,28 +12,21 @@ model that never moved "converges" at round 0.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, median, stdev
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from securefed.comparison.bootstrap import FIGURES, Floats, figures, intervals, replicates
-from securefed.model.scores import Confusion, Counts, confusion, metrics
+from securefed.model.scores import Confusion as Counted
+from securefed.model.scores import Counts, confusion, metrics
+from securefed.record.comparison import Cost, Figure, Figures, Headline, Row
 from securefed.record.metrics import Curve
+from securefed.record.summary import Confusion
 
 CONVERGED_WITHIN = 0.01  # of the final AUC
-
-#: Keys of summary.json that are costs; None where a baseline has no such thing.
-COSTS = (
-    "bytes_up_per_client_round",
-    "bytes_down_per_client_round",
-    "client_seconds_per_round",
-    "aggregate_seconds_per_round",
-    "wall_seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -43,53 +36,64 @@ class Measured:
     Attributes:
         counts: hospital -> histogram of held-out scores.
         curve: (finished rounds, AUC), ascending, the final one last; empty if unknown.
-        cost: a value for each of COSTS, or None.
         epsilon: the largest that any hospital spent; None without DP.
     """
 
     seed: int
     counts: dict[str, Counts] = field(repr=False)
     curve: Curve
-    cost: dict[str, float | None]
+    cost: Cost
     epsilon: float | None
 
     @cached_property
-    def drawn(self) -> dict[str, Floats]:
+    def redraws(self) -> dict[str, Floats]:
         """FIGURES of redrawn patients, (REPLICATES,) each; the same in every process."""
         return replicates(list(self.counts.values()), np.random.default_rng(self.seed))
 
 
-def row(measured: Sequence[Measured], *, headline: str = "auc") -> dict[str, Any]:
+def row(
+    name: str, budget: float | None, measured: Sequence[Measured], *, headline: Headline = "auc"
+) -> Row:
     """The figures of one row over its seeds (at least one).
 
     Args:
-        headline: which of FIGURES is the row's AUC: "mean_auc" where every hospital has a model of
+        budget: epsilon that it was given; None without DP.
+        headline: which figure is the row's AUC: "mean_auc" where every hospital has a model of
             its own, so that scores of different hospitals have no common scale.
     """
     # Replicates of different seeds are independent: their mean is a replicate of the mean.
     over_patients = intervals(
-        {name: np.mean([each.drawn[name] for each in measured], axis=0) for name in FIGURES}
+        {kind: np.mean([each.redraws[kind] for each in measured], axis=0) for kind in FIGURES}
     )
     by_seed = [figures(list(each.counts.values())) for each in measured]
     rounds = [convergence_round(each.curve) for each in measured]
     spent = [each.epsilon for each in measured if each.epsilon is not None]
-    return {
-        "seeds": [each.seed for each in measured],
-        "held_out_patients": [int(_total(each).sum()) for each in measured],
-        "auc_is": headline,
-        "figures": {
-            name: _over_seeds([each[name] for each in by_seed], over_patients[name])
-            for name in FIGURES
-        },
-        "auc_newcombe_ci95": [
+    return Row(
+        name=name,
+        epsilon_budget=budget,
+        seeds=tuple(each.seed for each in measured),
+        held_out_patients=tuple(int(_total(each).sum()) for each in measured),
+        auc_is=headline,
+        figures=Figures(
+            **{
+                kind: _over_seeds([each[kind] for each in by_seed], over_patients[kind])
+                for kind in FIGURES
+            }
+        ),
+        auc_newcombe_ci95=tuple(
             metrics(_total(each)).auc_ci95 if headline == "auc" else None for each in measured
-        ],
-        "confusion": _sum([confusion(_total(each)) for each in measured]),
-        "convergence_round": _median(rounds),
-        "convergence_round_by_seed": rounds,
-        "epsilon_spent": max(spent) if spent else None,
-        "cost": {name: _median([each.cost.get(name) for each in measured]) for name in COSTS},
-    }
+        ),
+        confusion=_sum([confusion(_total(each)) for each in measured]),
+        convergence_round=_median(rounds),
+        convergence_round_by_seed=tuple(rounds),
+        epsilon_spent=max(spent) if spent else None,
+        cost=Cost(
+            **{
+                kind: _median([getattr(each.cost, kind) for each in measured])
+                for kind in Cost.__struct_fields__
+            }
+        ),
+    )
 
 
 def convergence_round(curve: Curve) -> int | None:
@@ -107,16 +111,6 @@ def convergence_round(curve: Curve) -> int | None:
     return reached
 
 
-def curve_of(lines: Sequence[dict[str, Any]]) -> Curve:
-    """AUC over finished rounds, from the lines of metrics.jsonl.
-
-    A line's AUC describes the parameters its round started from. A round that was repeated after a
-    crash counts as it went the last time.
-    """
-    of_round = {line["round"]: line["auc"] for line in lines if line["client"] is None}
-    return tuple((number - 1, auc) for number, auc in sorted(of_round.items()) if auc is not None)
-
-
 def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
     """95% interval of the mean, Student's t, cut to [0, 1]; None for fewer than two seeds."""
     if len(values) < 2:
@@ -128,15 +122,16 @@ def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _over_seeds(
     values: Sequence[float | None], over_patients: tuple[float, float] | None
-) -> dict[str, Any]:
-    known = [value for value in values if value is not None]
-    return {
-        # A mean over the seeds where a figure happens to exist would flatter.
-        "value": fmean(known) if len(known) == len(values) else None,
-        "ci95_patients": over_patients,
-        "ci95_seeds": interval_over_seeds(known) if len(known) == len(values) else None,
-        "by_seed": list(values),
-    }
+) -> Figure:
+    defined = [value for value in values if value is not None]
+    # A mean over the seeds where a figure happens to exist would flatter.
+    everywhere = len(defined) == len(values)
+    return Figure(
+        value=fmean(defined) if everywhere else None,
+        ci95_patients=over_patients,
+        ci95_seeds=interval_over_seeds(defined) if everywhere else None,
+        by_seed=tuple(values),
+    )
 
 
 def _total(measured: Measured) -> Counts:
@@ -144,10 +139,12 @@ def _total(measured: Measured) -> Counts:
     return total
 
 
-def _sum(parts: Sequence[Confusion]) -> dict[str, int]:
-    return {name: sum(asdict(part)[name] for part in parts) for name in asdict(parts[0])}
+def _sum(parts: Sequence[Counted]) -> Confusion:
+    return Confusion(
+        **{kind: sum(getattr(part, kind) for part in parts) for kind in Confusion.__struct_fields__}
+    )
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(median(known)) if known else None
+    defined = [value for value in values if value is not None]
+    return float(median(defined)) if defined else None

@@ -10,7 +10,6 @@ after its last round; a run of other settings is never touched, and stops the co
 anything is trained.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -24,13 +23,16 @@ from securefed.comparison.plan import Plan, baseline_case
 from securefed.config import Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
+from securefed.files import write_atomically
 from securefed.model.scores import COUNTS
-from securefed.record.directory import RunDirectory, settings_of
+from securefed.record.comparison import TrainedBaseline, TrainedBaselines
+from securefed.record.json_file import decode_file
+from securefed.record.run import Run
+from securefed.record.run_file import RunFile
 from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
 from securefed.simulation.simulation import Simulation
 
-SCHEMA = 1
 Share = Callable[[float], None]  # told the finished share of a piece of work, 0 to 1
 
 
@@ -48,40 +50,47 @@ def state_of(path: Path, settings: Settings) -> State:
     Raises:
         RunError: a run of other settings.
     """
-    if not (path / "run.json").exists():
+    if not (path / RunFile.NAME).exists():
         return State.MISSING
-    try:
-        recorded = settings_of(path)
-    except (KeyError, ValueError):
-        recorded = None  # of another version, or by hand: not ours to continue
-    if recorded != settings:
+    run = Run.open(path)
+    if run.settings != settings:
         raise RunError(
             f"{path} holds a run of other settings",
             hint="choose another --out, or the --config of that comparison",
         )
-    finished = (path / "summary.json").exists() and (path / "model.safetensors").exists()
+    finished = run.finished and (path / "model.safetensors").exists()
     return State.FINISHED if finished else State.UNFINISHED
 
 
 def finish(
     path: Path, settings: Settings, data: FederatedData, share: Share, note: Callable[[str], None]
-) -> RunDirectory:
-    """The finished run of these settings and patients in `path`: as found, continued, or made.
+) -> Run:
+    """The finished run of these settings and patients in `path`: as it is, continued, or made.
 
     Raises:
         RunError: a run of other settings or patients.
         Interrupted: Ctrl-C; finished rounds are on disk.
     """
     state = state_of(path, settings)
-    directory = RunDirectory(path)
-    if state is State.FINISHED:
-        if directory.read_json("run.json")["data"]["fingerprint"] != data.fingerprint:
-            raise RunError(
-                f"{path} holds a run on other patients", hint="choose another --out for these"
-            )
-        share(1.0)
-        return directory
+    if state is not State.FINISHED:
+        _train(path, settings, data, state, share, note)
+    run = Run.open(path)
+    if run.about.data.fingerprint != data.fingerprint:
+        raise RunError(
+            f"{path} holds a run on other patients", hint="choose another --out for these"
+        )
+    share(1.0)
+    return run
 
+
+def _train(
+    path: Path,
+    settings: Settings,
+    data: FederatedData,
+    state: State,
+    share: Share,
+    note: Callable[[str], None],
+) -> None:
     def tell(simulation: Simulation) -> None:
         for text in simulation.notes:
             note(text)
@@ -94,8 +103,6 @@ def finish(
         on_round=lambda line: share(line.round / settings.federation.rounds),
         stop_on_ctrl_c=True,
     )
-    share(1.0)
-    return directory
 
 
 def finish_baselines(
@@ -109,25 +116,22 @@ def finish_baselines(
     # Those of a run without masks, which change no result.
     settings = plan.settings(baseline_case(level), seed)
     path = baselines_path(folder, level)
-    about = {
-        "schema": SCHEMA,
-        "settings": settings.model_dump(mode="json"),
-        "data": data.fingerprint,
-    }
+    about = settings.model_dump(mode="json")
     if path.exists():
-        return _read_baselines(path, about)
+        return _read_baselines(path, about, data)
     place = _unused(path.with_suffix(""))
     # Shares of the time, as measured on the default run: each trains as many steps as a run.
-    found = [alone(settings, data, place / "alone")]
+    trained = [alone(settings, data, place / "alone")]
     share(0.3)
-    found.append(pooled(settings, data, place / "pooled"))
+    trained.append(pooled(settings, data, place / "pooled"))
     share(0.5)
-    found += modalities(settings, data, place)
+    trained += modalities(settings, data, place)
     share(1.0)
-    RunDirectory(folder).write_json(
-        path.name, about | {"baselines": [_plain(baseline) for baseline in found]}
+    stored = TrainedBaselines(
+        settings=about, data=data.fingerprint, baselines=tuple(map(_stored, trained))
     )
-    return found
+    write_atomically(path, stored.encode())
+    return trained
 
 
 def baselines_path(folder: Path, level: float | None) -> Path:
@@ -162,39 +166,33 @@ def _unused(path: Path) -> Path:
     return attempt
 
 
-def _plain(baseline: Baseline) -> dict[str, Any]:
+def _stored(baseline: Baseline) -> TrainedBaseline:
     counts = {}
     for name, histogram in baseline.counts.items():
         occupied = np.flatnonzero(histogram)
-        counts[name] = [[int(place), int(histogram[place])] for place in occupied]
-    return {
-        "name": baseline.name,
-        "counts": counts,  # pairs of place in the histogram and number of patients
-        "curve": [list(point) for point in baseline.curve],
-        "wall_s": baseline.wall_s,
-    }
+        counts[name] = tuple((int(place), int(histogram[place])) for place in occupied)
+    return TrainedBaseline(
+        name=baseline.name, counts=counts, curve=baseline.curve, wall_s=baseline.wall_s
+    )
 
 
-def _read_baselines(path: Path, about: dict[str, Any]) -> list[Baseline]:
+def _read_baselines(path: Path, settings: dict[str, Any], data: FederatedData) -> list[Baseline]:
     try:
-        stored = json.loads(path.read_bytes())
-        if {key: stored[key] for key in about} != about:
-            raise RunError(
-                f"{path} holds baselines of other settings or patients",
-                hint="choose another --out, or the --config of that comparison",
-            )
-        return [_baseline(each) for each in stored["baselines"]]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise RunError(
-            f"cannot read {path}: {type(error).__name__}", hint="delete it to train them again"
-        ) from None
+        stored = decode_file(path, TrainedBaselines)
+        if (stored.settings, stored.data) == (settings, data.fingerprint):
+            return [_baseline(each) for each in stored.baselines]
+    except (RunError, IndexError) as error:
+        raise RunError(str(error), hint="delete it to train them again") from None
+    raise RunError(
+        f"{path} holds baselines of other settings or patients",
+        hint="choose another --out, or the --config of that comparison",
+    )
 
 
-def _baseline(stored: dict[str, Any]) -> Baseline:
+def _baseline(stored: TrainedBaseline) -> Baseline:
     counts = {}
-    for name, pairs in stored["counts"].items():
+    for name, pairs in stored.counts.items():
         counts[name] = np.zeros(COUNTS, np.int64)
         for place, patients in pairs:
             counts[name][place] = patients
-    curve = tuple((int(finished), float(auc)) for finished, auc in stored["curve"])
-    return Baseline(stored["name"], counts, curve, float(stored["wall_s"]))
+    return Baseline(stored.name, counts, stored.curve, stored.wall_s)

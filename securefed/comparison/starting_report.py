@@ -6,28 +6,24 @@ comparable with ours: another data set, another model, slices instead of patient
 privacy. One thing it does show: its global model was worse than the hospitals' own.
 """
 
-from typing import Any
+from securefed.record.comparison import StartingReport, StartingRow
 
-NOT_COMPARABLE = "another data set, another model, no differential privacy: not comparable"
-
-
-def starting_report() -> dict[str, Any]:
-    """The report's figures; AUC and accuracy 0 to 1, megabytes and minutes as printed."""
-    return {
-        "note": NOT_COMPARABLE,
-        "hospitals": 2,
-        "pairs": 10_000,
-        "image_size": 240,
-        "rounds": 80,
-        "optimizer": "Adam, learning rate 0.001",
-        "rows": [
-            {"name": "client 1 alone", "accuracy": 0.84, "auc": 0.87},
-            {"name": "client 2 alone", "accuracy": 0.85, "auc": 0.86},
-            {"name": "aggregated", "accuracy": 0.81, "auc": 0.78},
-            {"name": "fusion", "accuracy": 0.81, "auc": 0.82},
-        ],
-        "accuracy_with_partial_modalities": 0.885,
-        "megabytes_per_client_round": 55,
-        "client_minutes_per_round": 1.3,
-        "aggregate_minutes_per_round": 0.5,
-    }
+# AUC and accuracy 0 to 1, megabytes and minutes as printed.
+STARTING_REPORT = StartingReport(
+    note="another data set, another model, no differential privacy: not comparable",
+    hospitals=2,
+    pairs=10_000,
+    image_size=240,
+    rounds=80,
+    optimizer="Adam, learning rate 0.001",
+    rows=(
+        StartingRow(name="client 1 alone", accuracy=0.84, auc=0.87),
+        StartingRow(name="client 2 alone", accuracy=0.85, auc=0.86),
+        StartingRow(name="aggregated", accuracy=0.81, auc=0.78),
+        StartingRow(name="fusion", accuracy=0.81, auc=0.82),
+    ),
+    accuracy_with_partial_modalities=0.885,
+    megabytes_per_client_round=55,
+    client_minutes_per_round=1.3,
+    aggregate_minutes_per_round=0.5,
+)

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.errors import ConfigurationError
+from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.pretraining import Readout, Schedule, pretrain
@@ -118,7 +118,7 @@ def _slice_auc(
 ) -> float:
     parts = torch.split(torch.from_numpy(images), 256)
     logits = torch.cat([readout(encode(network, part.float() / 255)) for part in parts])
-    return float(roc_auc_score(evidence, logits.numpy()))
+    return area_of_scores(logits.numpy(), evidence)
 
 
 def shipped() -> Path:

@@ -21,8 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from scipy.optimize import brentq
-
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
 
@@ -78,9 +76,29 @@ def sample_rate(batch_size: int, records: int) -> float:
     return min(1.0, batch_size / records)
 
 
+def at_most(epsilon: float | None) -> str:
+    """An upper bound in three decimals, rounded up; "-" for None.
+
+    Every screen and page prints epsilon with this: rounded to the nearest figure it would look
+    smaller than it is half of the time.
+    """
+    return _decimals(epsilon, math.ceil)
+
+
+def at_least(epsilon: float | None) -> str:
+    """A lower bound, as an audit certifies, in three decimals, rounded down; "-" for None."""
+    return _decimals(epsilon, math.floor)
+
+
+def _decimals(epsilon: float | None, whole: Callable[[float], int]) -> str:
+    if epsilon is None:
+        return "-"
+    return f"{whole(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else f"{epsilon}"
+
+
 @dataclass(frozen=True)
 class Guarantee:
-    """An epsilon with everything that it means nothing without."""
+    """An epsilon with everything that it means nothing without; its text is how it is printed."""
 
     epsilon: float
     delta: float
@@ -89,14 +107,9 @@ class Guarantee:
     adjacency: str = "add/remove"
     sampling: str = "poisson"
 
-    @property
-    def rounded_up(self) -> float:
-        """Epsilon to three decimals, never below what was computed."""
-        return math.ceil(self.epsilon * 1000) / 1000 if math.isfinite(self.epsilon) else math.inf
-
     def __str__(self) -> str:
         return (
-            f"epsilon {self.rounded_up:.3f} at delta {self.delta:g} per {self.unit} "
+            f"epsilon {at_most(self.epsilon)} at delta {self.delta:g} per {self.unit} "
             f"({self.adjacency} adjacency, {self.sampling} sampling, "
             f"{self.accountant.upper()} upper bound)"
         )
@@ -219,6 +232,8 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 
     def of_logarithm(x: float) -> float:
         return function(math.exp(x))
+
+    from scipy.optimize import brentq  # takes a while to load, and an epsilon is shown without it
 
     return math.exp(brentq(of_logarithm, math.log(low), math.log(high), xtol=1e-5, rtol=1e-6))
 

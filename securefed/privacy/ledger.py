@@ -33,6 +33,7 @@ from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
     Event,
     Guarantee,
+    at_most,
     epsilon,
     steps_by_mechanism,
 )
@@ -262,7 +263,7 @@ class Ledger:
                 spent = Guarantee(reached, self.delta, self.unit, self.accountant)
                 raise BudgetExceeded(
                     f"{self.client} cannot have a budget of {budget_epsilon:g}; spent: {spent}",
-                    hint=f"to refuse every further round, set it to {spent.rounded_up:.3f}",
+                    hint=f"to refuse every further round, set it to {at_most(spent.epsilon)}",
                 )
             ledger_file.append_budget(database, budget_epsilon, reason)
 
@@ -289,12 +290,9 @@ class Ledger:
             self._affordable = (limit, after)
             return
         epsilon_before = epsilon(before, self.delta, self.accountant)
-        spent, wanted = (
-            Guarantee(value, self.delta, self.unit, self.accountant)
-            for value in (epsilon_before, reached)
-        )
+        spent = Guarantee(epsilon_before, self.delta, self.unit, self.accountant)
         raise BudgetExceeded(
-            f"{what} would take {self.client} to epsilon {wanted.rounded_up:.3f}, above its budget "
+            f"{what} would take {self.client} to epsilon {at_most(reached)}, above its budget "
             f"of {limit:g}; spent so far: {spent}",
             hint="use more noise, fewer rounds or a smaller batch; who answers for the patients "
             f"can amend the budget: securefed ledger amend {shlex.quote(str(self.path))} "

@@ -4,6 +4,7 @@ Flat lists with the observer in each line, so that a table is one list. A figure
 is null, never NaN: JSON has no such number.
 """
 
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,8 +13,10 @@ from securefed.config import Configuration
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.verdict import Verdict
 
+PICTURES = (".png", ".svg")
 Limits = tuple[float | None, float | None]  # lower, upper; None where the interval is open
 CHECKED = "malicious server"  # the family whose attempts are `checks`
+EPSILON = "epsilon"  # the family whose figures are epsilons: a certified one against the claim
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,11 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     adjusted_p: float | None = None
     decides: bool = True
+
+    @property
+    def of_epsilon(self) -> bool:
+        """Whether `value` is a lower bound on epsilon, and `threshold` the claimed upper one."""
+        return self.attack == EPSILON
 
     @property
     def title(self) -> str:
@@ -137,12 +145,25 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     caption: str
 
+    def __post_init__(self) -> None:
+        _require_picture(self.file)
+
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """A drawn figure, by its path below the run directory."""
 
     file: str
     title: str
+
+    def __post_init__(self) -> None:
+        _require_picture(self.file)
+
+
+def _require_picture(file: str) -> None:
+    # Pages embed these files: none from outside the audit's own folder.
+    place = PurePosixPath(file)
+    if place.parts[:1] != ("audit",) or ".." in place.parts or place.suffix not in PICTURES:
+        raise ValueError(f"it names {file!r}, which is no picture of this audit")
 
 
 class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):

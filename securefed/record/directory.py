@@ -98,16 +98,6 @@ class RunDirectory:
             raise RunError(f"{self.path / name} does not hold a JSON object")
         return value
 
-    def append_metrics(self, lines: list[dict[str, Any]]) -> None:
-        """Add lines to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as out:
-            out.writelines(json.dumps(line) + "\n" for line in lines)
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; empty if there are none yet."""
-        path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
 
 def settings_of(directory: Path) -> Settings:
     """The settings a run was made with.

@@ -48,8 +48,10 @@ class JsonFile:
         write_atomically(folder / self.NAME, self.encode())
 
     def encode(self) -> bytes:
-        """The file's content: JSON, indented, keys in the order of the fields."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        """The file's content: JSON, indented, the schema first."""
+        plain = msgspec.structs.asdict(self)  # type: ignore[arg-type]  # a struct, see above
+        ordered = {"schema": plain.pop("schema"), **plain}
+        return msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n"
 
 
 def decode_file(path: Path, kind: type[Shape]) -> Shape:

@@ -71,8 +71,8 @@ class Recording:
                 if fits:
                     store.write(content)
                     self._used += len(content)
-                seen = Sighting(round_number, stage, client, direction, offset, len(content))
-                lines.append(msgspec.json.encode(seen) + b"\n")
+                message = Sighting(round_number, stage, client, direction, offset, len(content))
+                lines.append(msgspec.json.encode(message) + b"\n")
         with append_private(self._index) as index:
             index.writelines(lines)
         self.messages += len(lines)
@@ -108,25 +108,26 @@ def sightings(folder: Path) -> Iterator[Sighting]:
         ) from None
 
 
-def content(folder: Path, seen: Sighting) -> bytes:
+def content(folder: Path, message: Sighting) -> bytes:
     """The bytes of one recorded message.
 
     Raises:
         RunError: only its size was kept, or the file is damaged.
     """
-    if seen.offset is None:
+    if message.offset is None:
         raise RunError(
-            f"round {seen.round} {seen.stage} of {seen.client} was not kept",
+            f"round {message.round} {message.stage} of {message.client} was not kept",
             hint="raise exposures.limit_mb and run again",
         )
     try:
         with (folder / BYTES).open("rb") as store:
-            store.seek(seen.offset)
-            data = store.read(seen.size)
+            store.seek(message.offset)
+            data = store.read(message.size)
     except OSError as error:
         raise RunError(
-            f"cannot read round {seen.round} {seen.stage} from {folder / BYTES}: {error.strerror}"
+            f"cannot read round {message.round} {message.stage} from {folder / BYTES}: "
+            f"{error.strerror}"
         ) from None
-    if len(data) != seen.size:
-        raise RunError(f"{folder / BYTES} ends before round {seen.round} {seen.stage}")
+    if len(data) != message.size:
+        raise RunError(f"{folder / BYTES} ends before round {message.round} {message.stage}")
     return data

@@ -6,13 +6,17 @@ page has the same numbers in a table.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from markupsafe import Markup, escape
 
-from securefed.reporting.facts import Egress, Judgement, Round, Utility
+from securefed.privacy.accounting import at_most
+from securefed.record.audit import Judgement
+from securefed.record.metrics import RoundLine
+from securefed.reporting.facts import Egress, Utility
 from securefed.reporting.words import number, size, span
+from securefed.verdict import Verdict
 
 # For renderers that do not apply a page's style sheet to drawings (WeasyPrint); elsewhere the style
 # sheet overrules these, so that drawings follow the theme.
@@ -64,9 +68,18 @@ def _round_step(step: float) -> float:
 
 
 def over_rounds(
-    points: Points, label: str, title: str, bounds: tuple[float, float] | None, line: float | None
+    points: Points,
+    label: str,
+    title: str,
+    bounds: tuple[float, float] | None,
+    line: float | None,
+    text: Callable[[float], str] = number,
 ) -> Markup:
-    """One value over rounds, with an optional horizontal line (a budget, guessing)."""
+    """One value over rounds, with an optional horizontal line (a budget, guessing).
+
+    Args:
+        text: a value in words, for screen readers.
+    """
     if not points:
         return Markup("")
     values = [value for _, value in points] + ([line] if line is not None else [])
@@ -84,8 +97,8 @@ def over_rounds(
         extra = f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
     first, last = points[0], points[-1]
     about = (
-        f"{title}: from {number(first[1])} at round {first[0]:g} to {number(last[1])} at round "
-        f"{last[0]:g}." + (f" Line at {number(line)}." if line is not None else "")
+        f"{title}: from {text(first[1])} at round {first[0]:g} to {text(last[1])} at round "
+        f"{last[0]:g}." + (f" Line at {text(line)}." if line is not None else "")
     )
     body = (
         _frame(x, y, "round", label) + extra + f'<polyline class="line" points="{path}"/>' + marks
@@ -93,7 +106,7 @@ def over_rounds(
     return _svg(title, about, body, WIDTH, HEIGHT)
 
 
-def training(curve: Sequence[Round], budget: float | None) -> list[tuple[Markup, str]]:
+def training(curve: Sequence[RoundLine], budget: float | None) -> list[tuple[Markup, str]]:
     """AUC, loss and epsilon over rounds, whichever were recorded."""
     # An evaluation describes the parameters its round started from.
     auc = [(k.round - 1, k.auc) for k in curve if k.auc is not None]
@@ -110,7 +123,7 @@ def training(curve: Sequence[Round], budget: float | None) -> list[tuple[Markup,
             "Mean cross-entropy on held-out patients.",
         ),
         (
-            over_rounds(spent, "epsilon", "Epsilon spent over rounds", None, budget),
+            over_rounds(spent, "epsilon", "Epsilon spent over rounds", None, budget, at_most),
             "Largest epsilon of all ledgers; the dashed line is the budget.",
         ),
     ]
@@ -124,17 +137,17 @@ def roc(utility: Utility) -> Markup:
     side = 300
     x = Axis(0, 1, LEFT, side - RIGHT)
     y = Axis(0, 1, side - BOTTOM, TOP)
-    alarm, found = 1 - utility.specificity, utility.sensitivity
+    alarm, sensitivity = 1 - utility.specificity, utility.sensitivity
     path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in utility.roc)
     body = (
         _frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
         + f'<line class="limit" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
         + f'<polyline class="line" points="{path}"/>'
-        + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(found)}" r="6"/>'
+        + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(sensitivity)}" r="6"/>'
     )
     about = (
         f"ROC curve with area {number(utility.auc)}; at probability one half sensitivity "
-        f"{number(found)} at false alarm rate {number(alarm)}."
+        f"{number(sensitivity)} at false alarm rate {number(alarm)}."
     )
     return _svg("ROC curve", about, body, side, side, "chart square")
 
@@ -147,7 +160,7 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
         if line.decides
         and line.value is not None
         and line.threshold is not None
-        and line.attack != "epsilon"
+        and not line.of_epsilon
     ]
     if not rows:
         return Markup("")
@@ -166,10 +179,10 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
         low, high = row.interval or (row.value, row.value)
         ends = [x.place(min(1.0, max(0.0, v))) for v in (low or 0.0, 1.0 if high is None else high)]
         limit = x.place(min(1.0, row.threshold or 0.0))
-        label = f"{row.attack}: {row.title.split(', ')[-1]}"
+        label = f"{row.attack}: {row.metric or row.method} · {row.observer or 'any'}"
         parts.append(
             f'<text class="label" x="{left - 12}" y="{at + 4}" text-anchor="end">'
-            f"{escape(label)} · {escape(row.observer)}</text>"
+            f"{escape(label)} · {escape(row.observer or 'any')}</text>"
             f'<line class="whisker {_kind(row.verdict)}" x1="{ends[0]}" x2="{ends[1]}" '
             f'y1="{at}" y2="{at}"/>'
             f'<circle class="dot {_kind(row.verdict)}" cx="{x.place(row.value or 0.0)}" '
@@ -181,7 +194,8 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
         "figure with its interval; the upright line is the threshold</text>"
     )
     about = "; ".join(
-        f"{row.name}: {number(row.value)} ({span(row.interval)}), threshold {number(row.threshold)}"
+        f"{row.attack}, {row.title}, {row.observer or 'any'}: {number(row.value)} "
+        f"({span(row.interval)}), threshold {number(row.threshold)}"
         for row in rows
     )
     return _svg("Attack figures against their thresholds", about, "".join(parts), 760, height)
@@ -226,7 +240,7 @@ def egress_bars(egress: Egress) -> Markup:
     return _svg("Bytes that left each hospital", about, "".join(parts), width, height)
 
 
-def _kind(verdict: str | None) -> str:
+def _kind(verdict: Verdict | None) -> str:
     return (verdict or "none").lower()
 
 
@@ -256,7 +270,7 @@ def _frame(
 
 
 def _svg(title: str, about: str, body: str, width: int, height: int, kind: str = "chart") -> Markup:
-    body = re.sub(r'class="(\w+)', lambda found: f"{PAINT[found[1]]} {found[0]}", body)
+    body = re.sub(r'class="(\w+)', lambda match: f"{PAINT[match[1]]} {match[0]}", body)
     # Every piece of text that came from a file was escaped where it was put in.
     return Markup(  # noqa: S704
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" '

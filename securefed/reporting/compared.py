@@ -1,129 +1,56 @@
 """compare.json as the report shows it: a table a question, and the notes."""
 
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
 
-import msgspec
-
-from securefed.errors import RunError
+from securefed.exposure import OBSERVERS
+from securefed.privacy.accounting import at_most
+from securefed.record.comparison import (
+    BaselineRow,
+    CompareFile,
+    ConfigurationRow,
+    DataEfficiency,
+    Leak,
+    StartingReport,
+)
 from securefed.reporting.facts import ComparedRow, ComparedTable, Comparison
-from securefed.reporting.sources import read_json
-from securefed.reporting.words import NOTHING, number, seconds, size, span
-
-OBSERVERS = ("server", "peer", "coalition", "outsider")
-GRAVITY = (None, "PASS", "INCONCLUSIVE", "INVALID", "FAIL")
-FIGURES = ("accuracy", "precision", "recall", "f1")
+from securefed.reporting.words import NOTHING, figure, number, seconds, size, span
+from securefed.verdict import gravity
 
 
-class FigurePart(msgspec.Struct, frozen=True):
-    value: float | None = None
-    ci95_patients: tuple[float, float] | None = None
-    ci95_seeds: tuple[float, float] | None = None
-
-
-class LeakPart(msgspec.Struct, frozen=True):
-    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"] | None = None
-    value: float | None = None
-
-
-class LeakagePart(msgspec.Struct, frozen=True):
-    """The gravest verdict, and observer -> attack -> its gravest judgement."""
-
-    verdict: str | None = None
-    observers: dict[str, dict[str, LeakPart]] = msgspec.field(default_factory=dict)
-
-
-class RowPart(msgspec.Struct, frozen=True):
-    """A row of configurations or baselines; both have the same figures."""
-
-    name: str
-    figures: dict[str, FigurePart] = msgspec.field(default_factory=dict)
-    confusion: dict[str, int] = msgspec.field(default_factory=dict)
-    auc_is: str = "auc"
-    privacy: str | None = None
-    remark: str | None = None
-    convergence_round: float | None = None
-    epsilon_spent: float | None = None
-    cost: dict[str, float | None] = msgspec.field(default_factory=dict)
-    leakage: LeakagePart | None = None
-
-
-class SharePart(msgspec.Struct, frozen=True):
-    share: float
-    figures: dict[str, FigurePart] = msgspec.field(default_factory=dict)
-
-
-class EfficiencyPart(msgspec.Struct, frozen=True):
-    shares: list[SharePart] = msgspec.field(default_factory=list)
-    smallest_tried_share_that_reaches_it: float | None = None
-
-
-class StartingRow(msgspec.Struct, frozen=True):
-    name: str
-    accuracy: float | None = None
-    auc: float | None = None
-
-
-class StartingPart(msgspec.Struct, frozen=True):
-    note: str = ""
-    rows: list[StartingRow] = msgspec.field(default_factory=list)
-
-
-class CompareFile(msgspec.Struct, frozen=True):
-    schema: int
-    complete: bool = True
-    seeds: list[int] = msgspec.field(default_factory=list)
-    configurations: list[RowPart] = msgspec.field(default_factory=list)
-    baselines: list[RowPart] = msgspec.field(default_factory=list)
-    baselines_refused: str | None = None
-    data_efficiency: EfficiencyPart | None = None
-    starting_report: StartingPart | None = None
-    notes: list[str] = msgspec.field(default_factory=list)
-
-
-def read_comparison(path: Path) -> Comparison:
-    """The tables of a comparison.
-
-    Raises:
-        RunError: damaged, or of another schema.
-    """
-    file = read_json(path, CompareFile)
-    if file.schema != 1:
-        raise RunError(f"{path} has schema {file.schema}, this program reads 1")
+def comparison_facts(file: CompareFile) -> Comparison:
+    """The tables of a comparison; one without rows is left out."""
     notes = list(file.notes)
     if not file.complete:
         notes.insert(0, "The comparison is not finished; rows are missing.")
     if file.baselines_refused:
         notes.append(file.baselines_refused)
-    notes += [f"{part.name}: {part.remark}" for part in file.baselines if part.remark]
-    found = [
-        _performance([*file.configurations, *file.baselines]),
-        _confusion([*file.configurations, *file.baselines]),
+    notes += [f"{row.name}: {row.remark}" for row in file.baselines]
+    tables = [
+        _performance(file.rows),
+        _confusion(file.rows),
         _cost(file.configurations),
         _leakage(file.configurations),
         _efficiency(file.data_efficiency),
         _starting(file.starting_report),
     ]
-    tables = [table for table in found if table.rows]
-    return Comparison(tables=tables, notes=list(dict.fromkeys(notes)))
+    present = [table for table in tables if table.rows]
+    return Comparison(tables=present, notes=list(dict.fromkeys(notes)))
 
 
-def _name(part: RowPart) -> str:
-    return f"{part.name}, {part.privacy}" if part.privacy else part.name
-
-
-def _performance(parts: list[RowPart]) -> ComparedTable:
-    rows = []
-    for part in parts:
-        headline = part.figures.get(part.auc_is, FigurePart())
+def _performance(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
+    compared = []
+    for row in rows:
+        figures = row.figures
+        headline = figures.auc if row.auc_is == "auc" else figures.mean_auc
+        others = (figures.accuracy, figures.precision, figures.recall, figures.f1)
         cells = [
             number(headline.value),
             span(headline.ci95_patients),
             span(headline.ci95_seeds),
-            *(number(part.figures.get(name, FigurePart()).value) for name in FIGURES),
-            number(part.convergence_round),
+            *(number(figure.value) for figure in others),
+            number(row.convergence_round),
         ]
-        rows.append(ComparedRow(name=_name(part), cells=cells))
+        compared.append(ComparedRow(name=row.title, cells=cells))
     return ComparedTable(
         title="What the models are worth: means over seeds, held-out patients",
         columns=[
@@ -136,92 +63,89 @@ def _performance(parts: list[RowPart]) -> ComparedTable:
             "F1",
             "converged at round",
         ],
-        rows=rows,
+        rows=compared,
     )
 
 
-def _confusion(parts: list[RowPart]) -> ComparedTable:
-    kinds = ("true_positive", "false_negative", "false_positive", "true_negative")
-    rows = [
-        ComparedRow(name=_name(part), cells=[str(part.confusion.get(k, NOTHING)) for k in kinds])
-        for part in parts
-        if part.confusion
-    ]
+def _confusion(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
+    compared = []
+    for row in rows:
+        said = row.confusion
+        counts = (said.true_positive, said.false_negative, said.false_positive, said.true_negative)
+        compared.append(ComparedRow(name=row.title, cells=[str(count) for count in counts]))
     return ComparedTable(
         title="Confusion matrices: held-out patients, all seeds together",
         columns=["found", "missed", "false alarms", "rightly none"],
-        rows=rows,
+        rows=compared,
     )
 
 
-def _cost(parts: list[RowPart]) -> ComparedTable:
-    rows = []
-    for part in parts:
-        ways = [part.cost.get(f"bytes_{way}_per_client_round") for way in ("up", "down")]
+def _cost(rows: Sequence[ConfigurationRow]) -> ComparedTable:
+    compared = []
+    for row in rows:
+        ways = (row.cost.bytes_up_per_client_round, row.cost.bytes_down_per_client_round)
         cells = [
-            number(part.epsilon_spent),
+            NOTHING if row.epsilon_spent is None else at_most(row.epsilon_spent),
             *(NOTHING if count is None else size(count) for count in ways),
-            seconds(part.cost.get("client_seconds_per_round")),
-            seconds(part.cost.get("aggregate_seconds_per_round")),
+            seconds(row.cost.client_seconds_per_round),
+            seconds(row.cost.aggregate_seconds_per_round),
         ]
-        rows.append(ComparedRow(name=_name(part), cells=cells))
+        compared.append(ComparedRow(name=row.title, cells=cells))
     return ComparedTable(
         title="What they cost: epsilon of the whole run, the rest per hospital and round",
         columns=["epsilon spent", "bytes up", "bytes down", "hospital seconds", "server seconds"],
-        rows=rows,
+        rows=compared,
     )
 
 
-def _leakage(parts: list[RowPart]) -> ComparedTable:
-    rows = [
+def _leakage(rows: Sequence[ConfigurationRow]) -> ComparedTable:
+    compared = [
         ComparedRow(
-            name=_name(part),
+            name=row.title,
             cells=[
-                part.leakage.verdict or NOTHING,
-                *(_gravest(part.leakage.observers.get(observer, {})) for observer in OBSERVERS),
+                row.leakage.verdict or NOTHING,
+                *(_gravest(row.leakage.observers.get(observer, {})) for observer in OBSERVERS),
             ],
         )
-        for part in parts
-        if part.leakage
+        for row in rows
+        if row.leakage
     ]
     return ComparedTable(
         title="What leaks: the verdict, and the gravest figure that each observer reached",
         columns=["verdict", *OBSERVERS],
-        rows=rows,
+        rows=compared,
     )
 
 
-def _gravest(attacks: dict[str, LeakPart]) -> str:
+def _gravest(leaks: dict[str, Leak]) -> str:
     """Of one observer: the attack that went furthest, by verdict and then by figure."""
-    judged = [item for item in attacks.items() if item[1].verdict and item[1].value is not None]
+    judged = [leak for leak in leaks.values() if leak.verdict and leak.value is not None]
     if not judged:
         return NOTHING
-    attack, leak = max(judged, key=lambda item: (GRAVITY.index(item[1].verdict), item[1].value))
-    return f"{attack} {number(leak.value)}: {leak.verdict}"
+    worst = max(judged, key=lambda leak: (gravity(leak.verdict), leak.value))
+    return f"{worst.attack} {figure(worst)}: {worst.verdict}"
 
 
-def _efficiency(part: EfficiencyPart | None) -> ComparedTable:
-    shares = part.shares if part else []
+def _efficiency(part: DataEfficiency | None) -> ComparedTable:
     least = part.smallest_tried_share_that_reaches_it if part else None
-    rows = []
-    for each in shares:
-        auc = each.figures.get("auc", FigurePart())
+    compared = []
+    for each in part.shares if part else ():
+        auc = each.figures.auc
         cells = [number(auc.value), span(auc.ci95_patients), "yes" if each.share == least else ""]
-        rows.append(ComparedRow(name=f"{each.share:.0%}", cells=cells))
+        compared.append(ComparedRow(name=f"{each.share:.0%}", cells=cells))
     return ComparedTable(
         title="Trained on a share of each hospital's patients, without DP",
         columns=["AUC", "95% over patients", "least tried that reaches 95% of the AUC with all"],
-        rows=rows,
+        rows=compared,
     )
 
 
-def _starting(part: StartingPart | None) -> ComparedTable:
-    rows = part.rows if part else []
+def _starting(part: StartingReport) -> ComparedTable:
     return ComparedTable(
-        title=f"The starting report ({part.note if part else ''})",
+        title=f"The starting report ({part.note})",
         columns=["AUC", "accuracy"],
         rows=[
             ComparedRow(name=row.name, cells=[number(row.auc), number(row.accuracy)])
-            for row in rows
+            for row in part.rows
         ],
     )

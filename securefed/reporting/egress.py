@@ -7,11 +7,12 @@ included; transport headers of a network engine come on top.
 """
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 
+from securefed.record.metrics import ClientLine
 from securefed.record.recording import INDEX, sightings
+from securefed.record.run import Run
 from securefed.reporting.facts import Egress, Flow
-from securefed.reporting.sources import MetricsLine
 
 STAGES = {
     "advertise": "fresh public keys for this round, signed",
@@ -23,28 +24,27 @@ STAGES = {
 }
 
 
-def egress(folder: Path, metrics: list[MetricsLine]) -> Egress:
+def egress(run: Run) -> Egress:
     """Count a run's messages.
 
     Raises:
         RunError: the recording is damaged.
     """
-    recorded = folder / "exposures"
-    lines = [line for line in metrics if line.client is not None]
+    lines = run.metrics.clients
     metered_up = Counter[str]()
     for line in lines:
-        metered_up[str(line.client)] += line.bytes_up
+        metered_up[line.client] += line.bytes_up
     metered_down = sum(line.bytes_down for line in lines)
-    if not (recorded / INDEX).is_file():
+    if not (run.exposures / INDEX).is_file():
         return _without_stages(metered_up, metered_down, lines)
     messages, up = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     down = 0
-    for seen in sightings(recorded):
-        if seen.direction == "down":
-            down += seen.size
+    for message in sightings(run.exposures):
+        if message.direction == "down":
+            down += message.size
             continue
-        messages[seen.client, seen.stage] += 1
-        up[seen.client, seen.stage] += seen.size
+        messages[message.client, message.stage] += 1
+        up[message.client, message.stage] += message.size
     total = sum(up.values())
     agrees = total == metered_up.total()
     return Egress(
@@ -69,8 +69,8 @@ def _place(item: tuple[tuple[str, str], int]) -> tuple[str, int]:
     return name, order.index(stage) if stage in order else len(order)
 
 
-def _without_stages(up: Counter[str], down: int, lines: list[MetricsLine]) -> Egress:
-    rounds = Counter(str(line.client) for line in lines)
+def _without_stages(up: Counter[str], down: int, lines: Sequence[ClientLine]) -> Egress:
+    rounds = Counter(line.client for line in lines)
     return Egress(
         source="metrics.jsonl",
         complete=True,

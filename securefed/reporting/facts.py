@@ -3,15 +3,21 @@
 The page is drawn from these values and from nothing else, so that whoever cannot read a page (a
 script, a screen, a second auditor) has the same facts. `json_schema` gives the published JSON
 Schema, docs/schemas/report.schema.json. A value that is unknown or does not apply is null, and the
-field beside it says why. Lengths are bytes, times are seconds, rates and AUCs are 0 to 1.
+field beside it says why. Lengths are bytes, times are seconds, rates and AUCs are 0 to 1. What
+another file of the run says already stands here in that file's own type (`securefed.record`).
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID", "NOT AUDITED"]
+from securefed.record.audit import Check, Control, EpsilonTest, Exposed, Finding, Judgement
+from securefed.record.json_file import SCHEMA, JsonFile, Schema
+from securefed.record.metrics import RoundLine
+from securefed.record.summary import Confusion, HospitalSummary, Scores
+from securefed.verdict import Verdict
+
+Answer = Literal["PASS", "INCONCLUSIVE", "INVALID", "FAIL", "NOT AUDITED"]
 
 
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,57 +55,14 @@ class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposed: bool
 
 
-class Confusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Held-out patients by truth and answer at probability 0.5."""
-
-    true_positive: int
-    false_negative: int
-    false_positive: int
-    true_negative: int
-
-
-class Utility(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out performance of the final model; `roc` as (false-, true-positive rate)."""
 
     patients: int
     training_patients: int
-    auc: float | None
-    auc_ci95: tuple[float, float] | None
-    accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    f1: float | None
     local_auc: float | None
     confusion: Confusion | None
-    roc: list[tuple[float, float]] | None
-
-
-class Hospital(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One hospital's own results, as its folder holds them."""
-
-    name: str
-    training_patients: int | None
-    held_out_patients: int | None
-    auc: float | None
-    auc_ci95: tuple[float, float] | None
-    accuracy: float | None
-    local_auc: float | None
-    epsilon: float | None
-
-
-class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One round as the server recorded it; `loss`, `auc` are of the parameters it started from."""
-
-    round: int
-    survivors: int
-    dropped: int
-    aborted: str
-    loss: float | None
-    auc: float | None
-    epsilon: float | None
-    bytes_up: int
-    bytes_down: int
-    seconds: float | None
+    roc: tuple[tuple[float, float], ...] | None
 
 
 class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,81 +107,6 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     total_down: int
 
 
-class Exposed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    observer: str
-    members: list[str]
-    rounds: int
-    sees_updates: bool
-    sees_means: bool
-    missing: str
-
-
-class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of an audit's verdict; `verdict` is null where a figure is reported, not judged.
-
-    `title` is the method and the metric; `decides` is false for what stands behind another line.
-    """
-
-    observer: str
-    attack: str
-    name: str
-    title: str
-    scene: str
-    verdict: str | None
-    reason: str
-    value: float | None
-    interval: tuple[float | None, float | None] | None
-    threshold: float | None
-    adjusted_p: float | None
-    decides: bool
-
-
-class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    attack: str
-    method: str
-    metric: str
-    observer: str
-    scene: str
-    value: float | None
-    interval: tuple[float | None, float | None] | None
-    absent: str | None
-
-
-class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    attack: str
-    control: str
-    kind: str
-    metric: str
-    value: float | None
-    interval: tuple[float | None, float | None] | None
-    gate: str
-    met: bool
-    reason: str
-
-
-class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    refused: bool
-    expected: bool
-    detail: str
-
-
-class EpsilonTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One canary audit: `certified` is a lower bound, `point_estimate` is not a bound."""
-
-    observer: str
-    canaries: int
-    guesses: int
-    correct: int
-    certified: float
-    one_run_bound: float | None
-    f_dp_bound: float | None
-    point_estimate: float | None
-    visible_epsilon: float | None
-    claimed_epsilon: float | None
-    power_halved_noise: float | None
-
-
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A picture file below the run directory, with its caption; `patient` if it shows a scan."""
 
@@ -232,26 +120,28 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     attack: str
     attacked: bool
-    verdict: str | None
+    verdict: Verdict | None
     summary: str
 
 
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """audit.json, and the families in a sentence each; lines are as they stand there."""
+
     verdict: Verdict
     effort: str
-    seed: int | None
+    seed: int
     seconds: float | None
     policy: str
     policy_set_by: str
-    policy_sha256: str | None
-    confidence: float | None
-    exposures: list[Exposed]
+    policy_sha256: str
+    confidence: float
+    exposures: tuple[Exposed, ...]
     families: list[Family]
-    judgements: list[Judgement]
-    findings: list[Finding]
-    controls: list[Control]
-    checks: list[Check]
-    epsilon: list[EpsilonTest]
+    judgements: tuple[Judgement, ...]
+    findings: tuple[Finding, ...]
+    controls: tuple[Control, ...]
+    checks: tuple[Check, ...]
+    epsilon: tuple[EpsilonTest, ...]
     pictures: list[Picture]
 
 
@@ -266,7 +156,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str
     run: str
     configuration: str
-    verdict: Verdict
+    verdict: Answer
     verdict_words: str
     data_kind: str
     two_hospitals: bool
@@ -275,15 +165,15 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     privacy: Privacy
     sights: list[Sight]
     utility: Utility
-    hospitals: list[Hospital]
-    curve: list[Round]
+    hospitals: tuple[HospitalSummary, ...]
+    curve: tuple[RoundLine, ...]
     ledgers: list[LedgerFacts]
     egress: Egress | None
     audit: Audit | None
-    wall_seconds: float | None
+    wall_seconds: float
     settings: list[Setting]
     environment: list[Setting]
-    warnings: list[str]
+    warnings: tuple[str, ...]
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -351,10 +241,12 @@ class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Report(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The root of report.json. Times are UTC, ISO 8601."""
 
-    schema: Literal[1]
+    NAME: ClassVar[str] = "report.json"
+    schema: Schema = SCHEMA
+
     kind: Literal["run", "compare"]
     title: str
     made: str

@@ -13,17 +13,17 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from securefed.errors import RunError
-from securefed.reporting.facts import InputFile
-from securefed.reporting.sources import read_bounded, read_json
+from securefed.record.json_file import SCHEMA, JsonFile, Schema, decode_file
+from securefed.reporting.facts import InputFile, Report
 
-REPORT, SIGNATURE = "report.json", "report.sig"
+REPORT, SIGNATURE = Report.NAME, "report.sig"
 PAGES = ("report.html", "report.pdf")
 OWN = (REPORT, SIGNATURE, *PAGES)
 # Set apart from anything else an Ed25519 key of SecureFed may sign.
@@ -32,10 +32,14 @@ DOMAIN = b"securefed report signature, schema 1\n"
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
-class SignatureFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignatureFile(
+    JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """report.sig. `files` maps the report's own files to their SHA-256; all is lower-case hex."""
 
-    schema: Literal[1]
+    NAME: ClassVar[str] = SIGNATURE
+    schema: Schema = SCHEMA
+
     algorithm: Literal["Ed25519"]
     public_key: Digest
     files: dict[str, Digest]
@@ -84,13 +88,12 @@ def sign(directory: Path, names: Sequence[str], key: Ed25519PrivateKey) -> bytes
     """The content of report.sig for the report's own files `names` in a directory."""
     files = {name: digest(directory / name) for name in sorted(names)}
     signed = SignatureFile(
-        schema=1,
         algorithm="Ed25519",
         public_key=public_hex(key.public_key()),
         files=files,
         signature=key.sign(_message(files)).hex(),
     )
-    return msgspec.json.format(msgspec.json.encode(signed), indent=2) + b"\n"
+    return signed.encode()
 
 
 def public_hex(key: Ed25519PublicKey) -> str:
@@ -121,7 +124,7 @@ def verify(directory: Path, signer: str | None) -> str:
             f"{directory} holds no signed report (no {SIGNATURE})",
             hint=f"make one with: securefed report {directory}",
         )
-    signed = read_json(directory / SIGNATURE, SignatureFile)
+    signed = SignatureFile.read(directory)
     if REPORT not in signed.files or not set(signed.files) <= set(OWN) - {SIGNATURE}:
         raise RunError(f"{directory / SIGNATURE} is damaged: it does not sign a report's files")
     if signer is not None and signed.public_key != signer:
@@ -162,10 +165,7 @@ def _own_changes(directory: Path, files: dict[str, str]) -> list[str]:
 
 
 def _input_changes(directory: Path) -> list[str]:
-    try:
-        listed = msgspec.json.decode(read_bounded(directory / REPORT), type=ListedInputs).inputs
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{directory / REPORT} is damaged: {error}") from None
+    listed = decode_file(directory / REPORT, ListedInputs).inputs
     before = {file.path: file.sha256 for file in listed}
     now = {file.path: file.sha256 for file in inventory(directory)}
     return [

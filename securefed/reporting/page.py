@@ -16,6 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from securefed.errors import RunError
+from securefed.files import read_bounded
+from securefed.privacy.accounting import at_least, at_most
+from securefed.record.audit import CHECKED
 from securefed.reporting import charts, words
 from securefed.reporting.egress import STAGES
 from securefed.reporting.facts import Report, RunFacts
@@ -80,12 +83,16 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": words.number,
+        "figure": words.figure,
+        "threshold": words.threshold,
+        "limits": words.limits,
         "span": words.span,
         "size": words.size,
         "seconds": words.seconds,
-        "upper": words.upper,
+        "at_most": at_most,
+        "at_least": at_least,
     }
-    environment.globals["term"] = term
+    environment.globals |= {"term": term, "checked": CHECKED}
     return environment
 
 
@@ -127,13 +134,7 @@ def picture_address(path: Path) -> str:
         RunError: missing, too large, or not of the kind its name says.
     """
     signature, kind = SIGNATURES[path.suffix.lower()]
-    try:
-        with path.open("rb") as source:
-            content = source.read(LARGEST_PICTURE + 1)
-    except OSError as error:
-        raise RunError(f"cannot read the picture {path}: {error.strerror}") from None
-    if len(content) > LARGEST_PICTURE:
-        raise RunError(f"the picture {path} is larger than {LARGEST_PICTURE // 2**20} MB")
+    content = read_bounded(path, LARGEST_PICTURE)
     if not content.startswith(signature) or (not signature and b"<svg" not in content[:4096]):
         raise RunError(f"{path} is not a picture of the kind its name says")
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

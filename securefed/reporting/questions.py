@@ -6,40 +6,48 @@ figures are good enough is for people with that office to say.
 """
 
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
+from securefed import settings_file
+from securefed.privacy.accounting import at_most
 from securefed.reporting.facts import Evidence, Question, RunFacts
 from securefed.reporting.words import number
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class PointerPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pointer: Annotated[str, msgspec.Meta(pattern=r"^(/[a-z0-9_]+)+$")]
+class EvidencePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a figure stands: at a pointer into the run, or in the summary of an attack family."""
+
     says: Text
+    pointer: Annotated[str, msgspec.Meta(pattern=r"^(/[a-z0-9_]+)+$")] | None = None
+    family: Text | None = None
+
+    def __post_init__(self) -> None:
+        if (self.pointer is None) == (self.family is None):
+            raise ValueError("evidence has either a pointer or a family")
 
 
 class QuestionPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Text
     place: Text
     question: Text
-    evidence: list[PointerPart]
+    evidence: list[EvidencePart]
     unanswered: Text
     section: Text
 
 
 class QuestionsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    schema: int
+    schema: Literal[1]
     questions: list[QuestionPart]
 
 
 def load_questions() -> list[QuestionPart]:
     """The shipped questions, checked for their form."""
     source = resources.files("securefed.reporting") / "questions.yaml"
-    return msgspec.convert(yaml.safe_load(source.read_bytes()), QuestionsFile).questions
+    return msgspec.convert(settings_file.read(source, "questions"), QuestionsFile).questions
 
 
 def answers(runs: list[RunFacts]) -> list[Question]:
@@ -51,10 +59,10 @@ def answers(runs: list[RunFacts]) -> list[Question]:
             place=part.place,
             question=part.question,
             evidence=[
-                found
-                for i, run in enumerate(plain)
+                evidence
+                for position, run in enumerate(plain)
                 for pointer in part.evidence
-                if (found := _evidence(run, i, pointer))
+                if (evidence := _evidence(run, position, pointer))
             ],
             unanswered=part.unanswered,
             section=part.section,
@@ -63,15 +71,23 @@ def answers(runs: list[RunFacts]) -> list[Question]:
     ]
 
 
-def _evidence(run: dict[str, Any], position: int, part: PointerPart) -> Evidence | None:
-    value = resolve(run, part.pointer)
+def _evidence(run: dict[str, Any], position: int, part: EvidencePart) -> Evidence | None:
+    pointer = part.pointer or _family(run, part.family)
+    value = resolve(run, pointer)
     if value is None or value in ("", "NOT AUDITED"):
         return None
     return Evidence(
         run=run["folder"] or run["configuration"],
-        says=f"{part.says}: {_text(value)}",
-        pointer=f"/runs/{position}{part.pointer}",
+        says=f"{part.says}: {_text(pointer, value)}",
+        pointer=f"/runs/{position}{pointer}",
     )
+
+
+def _family(run: dict[str, Any], name: str | None) -> str:
+    """The pointer to a family's summary; to nothing where the audit does not speak of it."""
+    attacks = [family["attack"] for family in run["audit"]["families"]] if run["audit"] else []
+    place = attacks.index(name) if name in attacks else len(attacks)
+    return f"/audit/families/{place}/summary"
 
 
 def resolve(document: Any, pointer: str) -> Any:
@@ -89,7 +105,10 @@ def resolve(document: Any, pointer: str) -> Any:
     return document
 
 
-def _text(value: Any) -> str:
+def _text(pointer: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    is_epsilon = pointer.rsplit("/", 1)[-1].startswith("epsilon")
+    return at_most(value) if is_epsilon else number(value)

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from securefed.privacy.accounting import at_most
 from securefed.reporting.facts import Risk, RunFacts
-from securefed.reporting.words import number, span
+from securefed.reporting.words import figure, limits, number, span
+from securefed.verdict import Verdict
 
 # Above this epsilon e^epsilon is over 20: a bound on paper more than in practice.
 MEANINGFUL_EPSILON = 3.0
@@ -19,14 +21,14 @@ WIDE_INTERVAL = 0.1
 
 def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
-    found = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
-    return sorted(found, key=lambda risk: -risk.grave)
+    own = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
+    return sorted(own, key=lambda risk: -risk.grave)
 
 
-def merged(found: Sequence[Risk]) -> list[Risk]:
+def merged(several: Sequence[Risk]) -> list[Risk]:
     """Risks of several runs, gravest first; the same advice to several runs stands once."""
     by_advice: dict[tuple[str, str], list[Risk]] = {}
-    for risk in found:
+    for risk in several:
         by_advice.setdefault((risk.title, risk.change), []).append(risk)
     groups = [sorted(group, key=lambda risk: -risk.grave) for group in by_advice.values()]
     together = [
@@ -59,17 +61,17 @@ def _audited(run: RunFacts) -> Iterator[Risk]:
             "audit",
         )
         return
-    failed = [line for line in audit.judgements if line.verdict == "FAIL"]
+    failed = [line for line in audit.judgements if line.verdict is Verdict.FAIL]
     for line in failed[:3]:
         yield _risk(
             run,
-            100 if line.attack == "epsilon" else 98,
+            100 if line.of_epsilon else 98,
             f"An attack succeeds: {line.attack}, by the {line.observer}"
-            if line.observer != "any"
+            if line.observer
             else f"An attack succeeds: {line.attack}",
-            f"{line.name}: {number(line.value)} ({span(line.interval)}); {line.reason}.",
+            f"{line.title}: {figure(line)} ({limits(line)}); {line.reason}.",
             "Do not release this model. Check the implementation of the noise."
-            if line.attack == "epsilon"
+            if line.of_epsilon
             else "Do not release this model; lower epsilon, or turn on what is off: differential "
             "privacy bounds it, secure aggregation hides single updates from the server.",
             "audit",
@@ -95,7 +97,7 @@ def _audited(run: RunFacts) -> Iterator[Risk]:
             "broken and says nothing either way.",
             "controls",
         )
-    if audit.verdict == "INCONCLUSIVE":
+    if audit.verdict is Verdict.INCONCLUSIVE:
         yield _risk(
             run,
             45,
@@ -133,7 +135,7 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
         yield _risk(
             run,
             40,
-            f"Epsilon {number(privacy.epsilon)} is a weak bound on its own",
+            f"Epsilon {at_most(privacy.epsilon)} is a weak bound on its own",
             f"It allows any conclusion about one {privacy.unit} to become up to "
             f"{privacy.odds_factor:,.0f} times more likely. Attacks usually reach far less, which "
             "only an audit can show.",
@@ -163,13 +165,14 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
 
 def _hidden(run: RunFacts) -> Iterator[Risk]:
     secure = "secure" in run.configuration
-    if run.two_hospitals:
+    (peer,) = [sight for sight in run.sights if sight.observer == "peer"]
+    if peer.exposed:
         yield _risk(
             run,
             85 if not run.privacy.dp else 50,
-            "Two hospitals: each can compute the other's update",
+            "Two hospitals in a round: each can compute the other's update",
             "The sum less one's own part is the other's part. Masks protect from the server only.",
-            "Add a third hospital, or rely on differential privacy alone and say so.",
+            "Have three hospitals in each round, or rely on differential privacy alone and say so.",
             "sees",
         )
     if not secure:

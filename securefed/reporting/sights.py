@@ -1,19 +1,22 @@
-"""Who can see what in a run: the threat model's table, for the run's own configuration.
+"""Who can see what in a run: the one source of it, for the report page and the documentation.
 
-docs/threat-model.md has the reasons. Here the configuration, the number of hospitals and where the
-noise is added decide which sentence is true of this run.
+The configuration, the smallest sum of a round and where the noise is added decide which sentence is
+true. docs/threat-model.md has the reasons, and these sentences in a table for every configuration
+(docs/generate_who_sees_what.py).
 """
 
 from securefed.reporting.facts import Sight
 
 
 def sights(
-    configuration: str, clients: int, placement: str | None, colluding: int, epsilon: str
+    configuration: str, smallest_sum: int, placement: str | None, colluding: int, epsilon: str
 ) -> list[Sight]:
     """What server, peer, coalition and outsider see.
 
     Args:
         configuration: plain, dp, secure or dp+secure.
+        smallest_sum: hospitals in the sum of the round that had fewest; fewer than there are, after
+            dropouts or where cohorts are sampled.
         placement: of the noise, "local" or "distributed"; None without DP.
         colluding: with distributed noise, the hospitals that may work with the server.
         epsilon: in words, for the bounds; "" without DP.
@@ -24,7 +27,7 @@ def sights(
     noised = "noised " if dp else ""
     return [
         _server(secure, noised, bound),
-        _peer(secure, dp, clients, shared_noise, bound),
+        _peer(dp, smallest_sum, shared_noise, bound),
         _coalition(dp, shared_noise, colluding, bound),
         Sight(
             observer="outsider",
@@ -41,7 +44,7 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     if secure:
         sees = (
             f"One weighted sum of {noised}updates per round, total patients, total held-out "
-            "counts, and who took part. No single hospital's update."
+            "counts, and who took part; no single hospital's part of them."
         )
     else:
         sees = (
@@ -58,17 +61,16 @@ def _server(secure: bool, noised: str, bound: str) -> Sight:
     )
 
 
-def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) -> Sight:
-    sees = "The shared parameters of every round, and from them the mean update."
-    exposed = clients == 2
+def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
+    sees = "The shared parameters of every round, hence the mean update. "
+    exposed = smallest_sum == 2
     if exposed:
-        sees += " With two hospitals it subtracts its own update and is left with the other's" + (
-            " noised one." if dp else ", exactly."
+        sees += (
+            "Less its own update, that of a round of two is the other hospital's, "
+            f"{'noised' if dp else 'exactly'}. Secure aggregation does not hide it."
         )
-        if secure:
-            sees += " Secure aggregation does not protect hospitals from each other here."
     else:
-        sees += f" It can subtract its own update; what is left mixes {clients - 1} hospitals."
+        sees += f"Less its own update, that mixes at least {smallest_sum - 1} hospitals."
     if shared_noise and exposed:
         bound = "only the other hospital's share of the noise"
     return Sight(
@@ -83,15 +85,15 @@ def _peer(secure: bool, dp: bool, clients: int, shared_noise: bool, bound: str) 
 
 def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sight:
     kind = "noised" if dp else "exact"
-    sees = f"The {kind} update of the one hospital left, in every round, and its patient count."
+    update = f"the {kind} update of the one hospital left"
     if shared_noise:
-        sees = "The update of the one hospital left with only its share of the noise."
+        update = "the update of the one hospital left with only its share of the noise"
         bound = f"epsilon holds for up to {colluding} colluding hospitals, not for all but one"
     return Sight(
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
-        sees=sees,
+        sees=f"In every round {update}, its number of patients and its held-out counts.",
         bound=bound,
         exposed=True,
     )

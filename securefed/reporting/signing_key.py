@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from securefed.errors import ConfigurationError
+from securefed.files import create_private, read_bounded
 from securefed.reporting.integrity import public_hex
 
 NAME = "report-key.pem"
@@ -71,10 +72,7 @@ def _create(path: Path) -> Ed25519PrivateKey:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # O_EXCL: never over a file or through a link that somebody else put there.
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "wb") as out:
-            out.write(pem)
+        create_private(path, pem)
     except OSError as error:
         raise ConfigurationError(
             f"cannot make the key {path}: {error.strerror}", hint="name another file with --key"
@@ -91,9 +89,9 @@ def signer_of(text: str) -> str:
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
         return text.lower()
     try:
-        with Path(text).open("rb") as source:
-            key = load_pem_public_key(source.read(LARGEST_KEY))
-    except (OSError, ValueError, UnsupportedAlgorithm):
+        content = read_bounded(Path(text), LARGEST_KEY, error=ConfigurationError)
+        key = load_pem_public_key(content)
+    except (ConfigurationError, ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigurationError(

@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from securefed.privacy.accounting import at_least, at_most
+from securefed.record.audit import Judgement
+
 NOTHING = "–"
 
 
@@ -17,9 +20,23 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def upper(epsilon: float) -> str:
-    """Epsilon to three decimals, never below what was computed."""
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
+def figure(line: Judgement) -> str:
+    """What an attack reached; a lower bound on epsilon is rounded down."""
+    return at_least(line.value) if _is_bound(line, line.value) else number(line.value)
+
+
+def threshold(line: Judgement) -> str:
+    """The most it may be; a claimed epsilon is rounded up."""
+    return at_most(line.threshold) if _is_bound(line, line.threshold) else number(line.threshold)
+
+
+def limits(line: Judgement) -> str:
+    """The figure's interval, which for epsilon is open above."""
+    return f"at least {figure(line)}" if _is_bound(line, line.value) else span(line.interval)
+
+
+def _is_bound(line: Judgement, value: float | None) -> bool:
+    return line.of_epsilon and value is not None
 
 
 def span(limits: Sequence[float | None] | None) -> str:

@@ -24,9 +24,9 @@ from securefed.record import metrics
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import Summary
-from securefed.reporting.figures import draw_progress
 from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
+from securefed.simulation.progress_figure import draw_progress
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 

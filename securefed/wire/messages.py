@@ -69,7 +69,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
     stage: Stage
     body: bytes = b""
     refusal: ErrorName = ""
-    accused: Round | None = None
+    accused: Annotated[int, Meta(ge=0, lt=2**16)] | None = None
 
 
 class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):

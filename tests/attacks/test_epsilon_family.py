@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.epsilon.attack import CanarySecrets, attack
+from attacks.epsilon.attack import attack
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.epsilon.composed_power import (
     CanaryView,
@@ -23,10 +24,11 @@ from attacks.epsilon.power import guess_accuracy_gaussian
 from attacks.epsilon.scores import log_ratio, score_laws
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
+from attacks.findings import LowerBound
 from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
-from attacks.subject import Hospital, Subject, Training
-from attacks.verdicts import Verdict, gate_complaint, judge
+from attacks.subject import Canaries, Hospital, Subject, Training
+from attacks.verdicts import gate_complaint, judge
 from securefed.config import Settings
 from securefed.exposure import Exposure, RoundView
 from securefed.model.strategies.fedadam import FedAdam
@@ -35,6 +37,7 @@ from securefed.record.directory import RunDirectory
 from securefed.simulation.opening import start
 from securefed.training import canaries, step
 from securefed.training.patients import stack
+from securefed.verdict import Verdict
 
 RUN = SubsampledGaussian(1 / 3, 80)
 
@@ -235,12 +238,19 @@ class Run:
             seed=5,
         )
         secret = canaries.read(path / "hospitals" / hospitals[0].name)
-        self.canaries = CanarySecrets(secret.hospital, secret.included, secret.directions())
+        canaries_held = Canaries(secret.hospital, secret.included, secret.directions())
+        self.subject = replace(self.subject, canaries=canaries_held)
         self.parameters = simulation.job.shared
 
     def audit(self, **changes: Any) -> AttackResult:
         exposure = Exposure(**{**vars(self.exposure), **changes})
-        return attack(self.subject, exposure, Effort.QUICK, ignore, self.canaries)
+        return attack(self.subject, exposure, Effort.QUICK, ignore)
+
+
+def bound_of(result: AttackResult) -> LowerBound:
+    (finding,) = result.findings
+    assert isinstance(finding.estimate, LowerBound)
+    return finding.estimate
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,34 +278,38 @@ def halved(tmp_path_factory):
 
 def test_half_the_noise_is_caught_though_the_ledger_claims_all_of_it(halved):
     result = halved.audit()
-    audit = result.epsilon_audit
-    assert audit.claimed_epsilon == pytest.approx(4.0, abs=0.02)
-    assert audit.power_halved_noise > 0.8
-    assert audit.certified > audit.claimed_epsilon
-    verdict = judge([], checked().controls, load_policy(), {"server": audit})
+    bound = bound_of(result)
+    assert bound.claim == pytest.approx(4.0, abs=0.02)
+    assert bound.power > 0.8
+    assert bound.value > bound.claim
+    verdict = judge(result.findings, checked().controls, load_policy())
     assert verdict.verdict is Verdict.FAIL
 
 
 def test_its_honest_twin_is_not_contradicted_and_still_visible(honest):
-    audit = honest.audit().epsilon_audit
-    assert 0.5 < audit.certified < audit.claimed_epsilon
-    assert audit.power_halved_noise > 0.8
-    verdict = judge([], checked().controls, load_policy(), {"server": audit})
+    result = honest.audit()
+    bound = bound_of(result)
+    assert 0.5 < bound.value < bound.claim
+    assert bound.power > 0.8
+    verdict = judge(result.findings, checked().controls, load_policy())
     (line,) = [j for j in verdict.judgements if j.attack == "epsilon"]
     assert line.verdict is Verdict.PASS
 
 
 def test_the_same_audit_gives_the_same_answer(honest):
-    assert honest.audit().epsilon_audit == honest.audit().epsilon_audit
+    first, second = honest.audit(), honest.audit()
+    assert first.findings == second.findings
+    assert first.lines == second.lines
 
 
 def test_coins_that_were_not_the_runs_certify_nothing(halved):
-    right = halved.canaries
-    other = CanarySecrets(
+    right = halved.subject.canaries
+    other = Canaries(
         right.hospital, np.random.default_rng(1).permutation(right.included), right.directions
     )
-    result = attack(halved.subject, halved.exposure, Effort.QUICK, ignore, other)
-    assert result.epsilon_audit.certified == 0.0
+    subject = replace(halved.subject, canaries=other)
+    result = attack(subject, halved.exposure, Effort.QUICK, ignore)
+    assert bound_of(result).value == 0.0
 
 
 def test_the_mean_alone_is_read_under_everybodys_noise(honest):
@@ -307,50 +321,52 @@ def test_the_mean_alone_is_read_under_everybodys_noise(honest):
     # Two equal hospitals: twice the variance.
     assert result.details["noise_seen_over_claimed"] == pytest.approx(math.sqrt(2), rel=1e-3)
     alone = honest.audit()
-    assert result.epsilon_audit.power_halved_noise < alone.epsilon_audit.power_halved_noise
-    assert result.epsilon_audit.certified < result.epsilon_audit.claimed_epsilon
+    assert bound_of(result).power < bound_of(alone).power
+    assert not bound_of(result).refutes
 
 
 def test_an_outsider_has_the_released_parameters_and_says_what_that_costs(honest):
     result = honest.audit(observer="outsider", rounds=())
     assert result.details["seen"] == "changes"
     assert any("change of the parameters" in remark for remark in result.details["remarks"])
-    assert result.epsilon_audit.power_halved_noise == 0.0
-    assert result.epsilon_audit.visible_epsilon == math.inf
-    assert result.epsilon_audit.certified < result.epsilon_audit.claimed_epsilon
+    assert bound_of(result).power == 0.0
+    assert bound_of(result).least_visible == math.inf
+    assert not bound_of(result).refutes
 
 
 def test_a_colluding_hospital_of_the_canaries_is_no_attacker(honest):
-    name = honest.canaries.hospital
+    name = honest.subject.canaries.hospital
     (finding,) = honest.audit(observer="peer", members=(name,)).findings
     assert finding.estimate is None
     assert "coins" in finding.absent
 
 
 def test_a_run_without_canaries_says_how_to_hold_some(honest):
-    result = attack(honest.subject, honest.exposure, Effort.QUICK, ignore, None)
-    (finding,) = result.findings
+    subject = replace(honest.subject, canaries=None)
+    (finding,) = attack(subject, honest.exposure, Effort.QUICK, ignore).findings
     assert "--canaries" in finding.absent
-    assert result.epsilon_audit is None
+    assert finding.estimate is None
 
 
 def test_canaries_of_another_run_are_refused(honest):
-    wrong = CanarySecrets("hospital-1", np.ones(3, np.bool_), np.eye(3, 9, dtype=np.float32))
+    wrong = Canaries("hospital-1", np.ones(3, np.bool_), np.eye(3, 9, dtype=np.float32))
+    subject = replace(honest.subject, canaries=wrong)
     with pytest.raises(InvalidScores, match="9 parameters"):
-        attack(honest.subject, honest.exposure, Effort.QUICK, ignore, wrong)
+        attack(subject, honest.exposure, Effort.QUICK, ignore)
     with pytest.raises(InvalidScores, match="included"):
-        CanarySecrets("hospital-1", np.ones(4, np.bool_), np.eye(3, 9, dtype=np.float32))
+        Canaries("hospital-1", np.ones(4, np.bool_), np.eye(3, 9, dtype=np.float32))
 
 
 def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
     privacy = {**SETTINGS["privacy"], "dp": False}
     result = Run(tmp_path / "run", 1.0, privacy=privacy).audit()
-    audit = result.epsilon_audit
-    assert audit.claimed_epsilon is None
-    assert audit.power_halved_noise is None
+    bound = bound_of(result)
+    assert bound.claim is None
+    assert bound.power is None
     # Nothing hides them: with every guess right the bound is as large as it can be.
-    assert audit.correct >= 330
-    assert audit.certified > 2
+    (line,) = result.lines["epsilon"]
+    assert line["correct"] >= 330
+    assert bound.value > 2
 
 
 # --- controls -----------------------------------------------------------------------------------
@@ -358,7 +374,7 @@ def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
 
 @functools.cache
 def checked():
-    return controls(Effort.QUICK, 0, ignore)
+    return controls(0, ignore)
 
 
 def test_the_controls_meet_their_gates_and_the_positive_one_succeeds():

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.errors import InvalidScores
-from attacks.inversion.controls import NOISE, PLAIN, PRIVATE, run_controls
+from attacks.inversion.controls import NOISE, PLAIN, PRIVATE, controls
 from attacks.inversion.gradient_inversion import (
     Recipe,
     Simulate,
@@ -130,11 +130,10 @@ def test_progress_ends_at_one_and_never_falls() -> None:
 
 @pytest.mark.parametrize("seed", [3, 8])  # two of the least favourable of 0 to 15
 def test_the_controls_meet_the_policys_gates(seed: int) -> None:
-    result = run_controls(Effort.QUICK, seed, lambda share: None)
-    controls = result.controls
+    result = controls(Effort.QUICK, seed, lambda share: None)
     gates = [gate for gate in load_policy().gates if gate.attack == "inversion"]
     assert len(gates) == 4
-    assert [gate_complaint(gate, controls) for gate in gates] == [None] * 4
+    assert [gate_complaint(gate, result.controls) for gate in gates] == [None] * 4
     assert result.details[PLAIN][0]["label_right"] == 1.0
     assert result.details[PLAIN][0]["ssim"] > 0.6
     assert max(result.details[name][0]["ssim"] for name in (NOISE, PRIVATE)) < 0.3

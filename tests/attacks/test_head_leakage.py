@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.errors import TooFewTargets
-from attacks.head.attack import PLANS, attack, controls
-from attacks.head.controls import NULL, POSITIVE
+from attacks.findings import Finding
+from attacks.head.attack import PLANS, attack
+from attacks.head.controls import NULL, POSITIVE, controls
 from attacks.head.features import (
     HeadGradient,
     head_gradient,
@@ -25,7 +26,7 @@ from attacks.head.updates import PLAIN, Mechanism, client_update
 from attacks.policy import load_policy
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
-from attacks.verdicts import Finding, gate_complaint
+from attacks.verdicts import gate_complaint
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.exposure import Exposure, RoundView
 from securefed.model.encoding import tokens_of

@@ -1,16 +1,16 @@
 """A lying server: what the client as shipped refuses, and what an accepted imprint yields."""
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from attacks.errors import AuditError
+from attacks.findings import Check
 from attacks.head.features import HeadGradient, head_gradient, signatures
-from attacks.head.updates import PLAIN, client_update
-from attacks.malicious_server.attack import checks
-from attacks.malicious_server.imprint import (
+from attacks.head.imprint import (
     Bins,
     bins_of_gradient,
     bins_of_patients,
@@ -19,9 +19,11 @@ from attacks.malicious_server.imprint import (
     silenced,
     vector_of,
 )
-from attacks.verdicts import Check
+from attacks.head.updates import PLAIN, client_update
+from attacks.malicious_server.attack import checks
+from attacks.subject import Client
 from protocols.attestations import statement
-from securefed.auditing.malicious_client import kernel_leak, malicious_checks
+from securefed.auditing.malicious_client import clients, kernel_leak
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
@@ -61,9 +63,13 @@ def _gradient(network: DualEncoderNetwork, names: list[str], batch: PatientTenso
 # ---- the client as shipped -------------------------------------------------------------------
 
 
+def every_check(seed: int = 0) -> tuple[Check, ...]:
+    return tuple(check for client in clients(seed) for check in checks(client))
+
+
 @pytest.fixture(scope="module")
 def tried() -> tuple[Check, ...]:
-    return malicious_checks()
+    return every_check()
 
 
 def test_the_client_refuses_all_that_a_sound_client_refuses(tried: tuple[Check, ...]):
@@ -93,7 +99,7 @@ def test_without_the_statement_in_the_masks_the_same_server_gets_one_hospitals_u
     """The control: the attack is a real one, and the check fails where clients do not bind."""
     monkeypatch.setattr(messages, "statement_of", lambda work: statement())
     assert kernel_leak(0) > 0.9999
-    (check,) = [check for check in malicious_checks() if check.name == DIVIDED]
+    (check,) = [check for check in every_check() if check.name == DIVIDED]
     assert not check.sound
     assert check.detail == "the sum gives one hospital's update away"
 
@@ -102,12 +108,20 @@ def test_noise_is_no_evidence_where_an_honest_sum_does_not_open(monkeypatch: pyt
     """Clients that bind something of their own each time never sum at all."""
     monkeypatch.setattr(messages, "statement_of", lambda work: os.urandom(32))
     with pytest.raises(AuditError, match="honest secure sum does not open"):
-        malicious_checks()
+        every_check()
+
+
+def pretended(
+    deliver: Callable[[int, bytes], str],
+    oversized: str = "",
+    divided: Callable[[], str] | None = None,
+) -> Client:
+    vector = np.ones(5, np.float32)
+    return Client("plain", deliver, lambda: oversized, vector, vector + 1, 9, divided)
 
 
 def test_a_client_that_refuses_nothing_is_told_from_a_sound_one():
-    vector = np.ones(5, np.float32)
-    found = checks(lambda number, data: "", lambda: "", vector, vector, 9, lambda: "")
+    found = checks(pretended(lambda number, data: "", divided=lambda: ""))
     assert not any(check.sound for check in found if check.expected)
     accepted = [check.detail for check in found if check.expected]
     assert accepted[:-1] == ["accepted"] * 13
@@ -115,20 +129,18 @@ def test_a_client_that_refuses_nothing_is_told_from_a_sound_one():
 
 
 def test_a_client_that_refuses_everything_is_no_evidence():
-    vector = np.ones(5, np.float32)
     with pytest.raises(AuditError, match="refuses honest parameters"):
-        checks(lambda number, data: "RunError", lambda: "RunError", vector, vector, 9, None)
+        checks(pretended(lambda number, data: "RunError", "RunError"))
 
 
 def test_each_check_has_a_round_of_its_own_except_the_two_that_repeat_one():
-    vector = np.ones(5, np.float32)
     rounds: list[int] = []
 
     def deliver(number: int, data: bytes) -> str:
         rounds.append(number)
         return ""
 
-    checks(deliver, lambda: "", vector, vector + 1, 9, None)
+    checks(pretended(deliver))
     repeated = [number for number in set(rounds) if rounds.count(number) > 1]
     assert repeated == [1]
     assert rounds.count(1) == 3  # honest, different, past

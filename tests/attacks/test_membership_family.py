@@ -121,7 +121,8 @@ def test_a_figure_at_one_in_a_thousand_is_withheld_for_a_hundred_patients(
 def test_the_mean_of_updates_gives_members_away(overfit: Overfit) -> None:
     result = overfit.attack(observer="server", rounds=overfit.rounds)
     assert figures(result)["gradient cosine"] > 0.6
-    assert result.curves["roc / gradient cosine"].shape[1] == 4
+    (chart,) = result.charts
+    assert chart.curves["gradient cosine"].shape[1] == 4
 
 
 def test_targets_are_patients_of_hospitals_whose_update_was_seen(overfit: Overfit) -> None:
@@ -139,7 +140,8 @@ def test_outliers_are_a_scene_of_their_own(overfit: Overfit) -> None:
 
 
 def test_curves_start_and_end_in_the_corners_with_limits_around(overfit: Overfit) -> None:
-    curve = overfit.attack().curves["roc / lira"]
+    (chart,) = overfit.attack().charts
+    curve = chart.curves["lira"]
     assert curve[0, :2].tolist() == [0, 0]
     assert curve[-1, :2].tolist() == [1, 1]
     assert (np.diff(curve[:, 0]) >= 0).all()

@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 
+from attacks.epsilon.attack import finding
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.errors import InvalidScores
-from attacks.policy import load_policy
+from attacks.findings import Check, Control, Finding
+from attacks.policy import Policy, load_policy
 from attacks.statistics.intervals import Interval, Proportion, Resampled
-from attacks.verdicts import Check, Control, Finding, Verdict, judge
+from attacks.verdicts import judge
+from securefed.verdict import Verdict
 
 POLICY = load_policy()
 AUC = ("membership", "auc", "as configured")  # at most 0.60
@@ -51,8 +54,8 @@ def complete(findings):
 
 def verdict_of(*findings, controls=None, policy=POLICY, epsilon_audit=None):
     made = controls_in_order() if controls is None else controls
-    audits = {"server": epsilon_audit} if epsilon_audit else {}
-    return judge(complete(findings), made, policy, audits)
+    claims = [finding("server", epsilon_audit)] if epsilon_audit else []
+    return judge([*complete(findings), *claims], made, policy)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,13 @@ def test_one_unanswered_threshold_keeps_an_audit_from_passing():
     findings = [f for f in complete([auc_between(0.4, 0.5)]) if f.metric != "tpr at fpr 0.01"]
     answer = judge(findings, controls_in_order(), POLICY)
     assert answer.verdict is Verdict.INCONCLUSIVE
-    assert answer.judgements[-1].name == "membership / tpr at fpr 0.01 / as configured"
+    last = answer.judgements[-1]
+    assert (last.attack, last.metric, last.scene) == (
+        "membership",
+        "tpr at fpr 0.01",
+        "as configured",
+    )
+    assert last.observer is None
 
 
 def test_a_withheld_figure_is_inconclusive_and_says_why():
@@ -312,6 +321,10 @@ def epsilon_audit(bound_over_claim, method="f_dp", canaries=1000):
     return audit_epsilon(plan, scores, coins, claimed_epsilon=bound / bound_over_claim)
 
 
+def claims(**audits):
+    return [finding(observer, audit) for observer, audit in audits.items()]
+
+
 def epsilon_line(audit):
     return verdict_of(auc_between(0.4, 0.5), epsilon_audit=audit).judgements[-1]
 
@@ -333,11 +346,11 @@ def test_a_claim_that_survives_a_test_with_power_passes():
 def test_who_could_not_have_noticed_leaves_the_claim_to_whoever_could():
     able, weak = epsilon_audit(0.9), epsilon_audit(0.5, "f_dp", 120)
     findings = complete([auc_between(0.4, 0.5)])
-    answer = judge(findings, controls_in_order(), POLICY, {"server": weak, "coalition": able})
+    answer = judge(findings + claims(server=weak, coalition=able), controls_in_order(), POLICY)
     server, coalition = answer.judgements[-2:]
     assert (server.verdict, coalition.verdict) == (None, Verdict.PASS)
     assert "The coalition tests the same claim with more power" in server.reason
-    alone = judge(findings, controls_in_order(), POLICY, {"server": weak, "peer": weak})
+    alone = judge(findings + claims(server=weak, peer=weak), controls_in_order(), POLICY)
     assert [line.verdict for line in alone.judgements[-2:]] == [Verdict.INCONCLUSIVE, None]
 
 
@@ -345,7 +358,7 @@ def test_whoever_contradicts_the_claim_fails_it_with_or_without_power():
     able = epsilon_audit(0.9)
     wrong = dataclasses.replace(epsilon_audit(1.01), power_halved_noise=0.0)
     findings = complete([auc_between(0.4, 0.5)])
-    answer = judge(findings, controls_in_order(), POLICY, {"server": wrong, "coalition": able})
+    answer = judge(findings + claims(server=wrong, coalition=able), controls_in_order(), POLICY)
     assert answer.verdict is Verdict.FAIL
 
 
@@ -362,6 +375,29 @@ def test_a_claim_that_survives_a_test_without_power_is_inconclusive(method, cana
     line = epsilon_line(audit)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert "half the noise" in line.reason
+
+
+def test_a_policy_that_sets_no_power_leaves_a_claim_open():
+    content = POLICY.model_dump(by_alias=True)
+    content.pop("epsilon")
+    silent = Policy.model_validate(content)
+    line = verdict_of(auc_between(0.4, 0.5), policy=silent, epsilon_audit=epsilon_audit(0.9))
+    assert line.judgements[-1].verdict is Verdict.INCONCLUSIVE
+    assert "how much power" in line.judgements[-1].reason
+    broken = verdict_of(auc_between(0.4, 0.5), policy=silent, epsilon_audit=epsilon_audit(1.01))
+    assert broken.verdict is Verdict.FAIL
+
+
+def test_a_threshold_on_a_lower_bound_can_fail_a_run_and_never_pass_it():
+    content = POLICY.model_dump(by_alias=True)
+    content["primary"]["epsilon"] = "canaries"
+    audit = epsilon_audit(0.9)
+    for most, verdict in ((audit.certified / 2, Verdict.FAIL), (1e9, Verdict.INCONCLUSIVE)):
+        limit = {"attack": "epsilon", "metric": "epsilon", "scene": "as configured"}
+        limit |= {"at_most": most, "reason": "a test", "required": True}
+        policy = Policy.model_validate(content | {"thresholds": [*content["thresholds"], limit]})
+        line = judge([finding("server", audit)], controls_in_order(), policy).judgements[0]
+        assert (line.verdict, line.threshold) == (verdict, most)
 
 
 def test_a_run_that_claims_nothing_is_not_judged_on_it():
@@ -384,8 +420,10 @@ def test_a_run_that_claims_nothing_is_not_judged_on_it():
     ],
 )
 def test_a_client_that_takes_what_it_must_refuse_fails_the_audit(refused, expected, verdict):
-    check = Check("non-finite parameters", refused, expected, "RunError")
-    answer = judge(complete([auc_between(0.4, 0.5)]), controls_in_order(), POLICY, {}, [check])
+    check = Check(
+        "malicious server", "non-finite parameters", "server", refused, expected, "RunError"
+    )
+    answer = judge(complete([auc_between(0.4, 0.5)]), controls_in_order(), POLICY, [check])
     assert answer.judgements[-1].verdict is verdict
     assert answer.judgements[-1].observer == "server"
     assert answer.verdict is (Verdict.FAIL if verdict is Verdict.FAIL else Verdict.PASS)
@@ -419,5 +457,5 @@ def test_a_finding_has_a_figure_or_a_reason_and_not_both():
         {"estimate": Proportion(1, 2), "applies": False},
         {"estimate": Resampled(math.nan, np.zeros(3))},
     ):
-        with pytest.raises(InvalidScores, match="membership / lira / auc"):
+        with pytest.raises(InvalidScores, match="membership, lira, auc"):
             Finding(*place, **case)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import yaml
@@ -21,6 +22,7 @@ from rich.console import Console
 from securefed.cli.app import cli
 from securefed.cli.compare_tables import tables
 from securefed.errors import ConfigurationError, Interrupted, RunError
+from securefed.record.comparison import CompareFile
 
 SETTINGS = {
     "data": {"phantom": {"patients": 8, "test_patients": 6}},
@@ -125,14 +127,28 @@ def audit_json(verdict: str, value: float, *, interrupted: bool = False) -> dict
     judgement = {
         "observer": "server",
         "attack": "inversion",
-        "name": "inversion / cosine / identification / server / as configured",
+        "method": "cosine",
+        "metric": "identification",
+        "scene": "as configured",
         "verdict": verdict,
         "reason": "lower limit is over it",
         "value": value,
         "interval": [value - 0.1, value + 0.1],
         "threshold": 0.1,
     }
-    return {"verdict": verdict, "judgements": [judgement], "interrupted": interrupted}
+    return {
+        "schema": 1,
+        "run": "0" * 32,
+        "configuration": "plain",
+        "effort": "quick",
+        "seed": 0,
+        "policy": {"name": "default", "set_by": "tests", "confidence": 0.95, "sha256": "a" * 64},
+        "verdict": verdict,
+        "judgements": [judgement],
+        "findings": [],
+        "controls": [],
+        "interrupted": interrupted,
+    }
 
 
 def test_what_each_observer_found_stands_in_the_table(
@@ -207,12 +223,13 @@ def test_a_figure_that_is_missing_is_a_dash(config: Path, tmp_path: Path) -> Non
     row["cost"]["aggregate_seconds_per_round"] = None
     content["audit_effort"] = "quick"
     content["data_efficiency"] = {
-        "shares": [{"share": 0.1, "figures": row["figures"]}],
+        "configuration": "plain",
+        "shares": [{"share": 0.1, "seeds": [0], "figures": row["figures"]}],
         "target": None,
         "smallest_tried_share_that_reaches_it": None,
     }
     screen = Console(file=io.StringIO(), width=120)
-    for table in tables(content):
+    for table in tables(msgspec.convert(content, CompareFile)):
         screen.print(table)
     text = screen.file.getvalue()
     assert "cannot be told" in text

@@ -11,31 +11,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from securefed.auditing.choices import Effort
 from securefed.comparison import comparison, runs
+from securefed.comparison.audits import make_audit
 from securefed.comparison.comparison import compare, work_left
-from securefed.comparison.leakage import gravest, leakage
+from securefed.comparison.leakage import leakage
 from securefed.comparison.plan import (
     MAY_DIFFER,
     Case,
     Plan,
-    flat,
     plan,
     require_alike,
     splits_fingerprint,
 )
-from securefed.comparison.rows import convergence_round, curve_of, interval_over_seeds
+from securefed.comparison.rows import convergence_round, interval_over_seeds
 from securefed.config import Settings
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
-from securefed.record.directory import RunDirectory
-from securefed.record.metrics import read as read_metrics
+from securefed.record.audit import AuditFile, Judgement, Policy
+from securefed.record.run import Run
+from securefed.record.run_file import RunFile
+from securefed.settings_file import dotted
 from securefed.simulation.patients import load_data
+from securefed.verdict import Verdict
 from securefed.wire import messages
 
 TINY: dict[str, Any] = {
@@ -64,6 +69,12 @@ class Quiet:
     def note(self, text: str) -> None: ...
 
 
+def compared_plainly(*arguments: Any) -> dict[str, Any]:
+    """What compare.json holds, as plain values."""
+    plain: dict[str, Any] = json.loads(compare(*arguments).encode())
+    return plain
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -80,7 +91,7 @@ def four() -> Plan:
 @pytest.fixture(scope="module")
 def compared(four: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("compare") / "out"
-    return folder, compare(four, folder, Quiet())
+    return folder, compared_plainly(four, folder, Quiet())
 
 
 @pytest.fixture
@@ -90,6 +101,10 @@ def copied(compared: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
 
 def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/*/run.json"))]
+
+
+def typed(values: dict[str, Any]) -> RunFile:
+    return msgspec.convert(values, RunFile)
 
 
 # What is planned
@@ -119,7 +134,7 @@ def test_settings_of_all_cases_differ_in_nothing_but_what_must() -> None:
         }
     )
     found = plan(base, ALL, [1.0, 8.0], 1)
-    all_settings = [flat(found.settings(c, 5).model_dump(mode="json")) for c in found.cases]
+    all_settings = [dotted(found.settings(c, 5).model_dump(mode="json")) for c in found.cases]
     differing = {
         key for key in all_settings[0] if len({json.dumps(each[key]) for each in all_settings}) > 1
     }
@@ -186,7 +201,7 @@ def test_baselines_on_real_scans_are_refused_where_any_run_is_private() -> None:
 def test_an_audit_without_recorded_messages_is_refused(tmp_path: Path) -> None:
     silent = Settings.model_validate({**TINY, "exposures": {"record": False}})
     with pytest.raises(ConfigurationError, match=r"exposures\.record"):
-        compare(plan(silent, ["plain"], [], 1), tmp_path, Quiet(), audit=lambda path, tell: {})
+        compare(plan(silent, ["plain"], [], 1), tmp_path, Quiet(), "quick")
 
 
 # Only what must differ differs
@@ -201,7 +216,7 @@ def test_all_runs_of_a_seed_have_the_same_data_model_seed_and_versions(
     assert len({json.dumps(each["data"]["hospitals"]) for each in found}) == 1
     assert len({each["model"]["public_weights_sha256"] for each in found}) == 1
     assert {each["randomness"]["seed"] for each in found} == {0}
-    require_alike(found)
+    require_alike(map(typed, found))
 
 
 def test_the_first_messages_of_all_runs_carry_the_same_initial_weights(
@@ -251,7 +266,7 @@ def test_runs_that_differ_in_anything_else_are_found(
     first, second = copy.deepcopy(records(compared[0])[:2])
     second[section][key] = value
     with pytest.raises(RunError, match=message):
-        require_alike([first, second])
+        require_alike([typed(first), typed(second)])
 
 
 # What stands in the rows
@@ -288,17 +303,6 @@ def test_the_convergence_round_is_the_first_from_which_the_auc_stays_near_the_fi
     assert convergence_round(((0, 0.9), (5, 0.7), (10, 0.9))) == 10
 
 
-def test_a_repeated_round_counts_as_it_went_the_last_time() -> None:
-    lines = [
-        {"round": 1, "client": None, "auc": 0.5},
-        {"round": 6, "client": None, "auc": 0.1},
-        {"round": 2, "client": None, "auc": None},
-        {"round": 6, "client": None, "auc": 0.7},
-        {"round": 6, "client": "north", "epsilon": 1.0},
-    ]
-    assert curve_of(lines) == ((0, 0.5), (5, 0.7))
-
-
 def test_the_interval_over_seeds_is_students() -> None:
     values = [0.80, 0.84, 0.79, 0.83]
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
@@ -319,8 +323,8 @@ def test_a_second_comparison_trains_nothing_and_finds_the_same(
     monkeypatch.setattr(runs.execution, "execute", refuse)
     assert work_left(four, copied, None)["run"] == 0
     watch = Quiet()
-    again = compare(four, copied, watch)
-    assert set(watch.began) == {"found"}
+    again = compared_plainly(four, copied, watch)
+    assert set(watch.began) == {"ready"}
     assert again["configurations"] == compared[1]["configurations"]
 
 
@@ -340,10 +344,10 @@ def test_a_comparison_that_was_stopped_continues_and_repeats_no_round(tmp_path: 
     assert [row["name"] for row in left["configurations"]] == ["plain"]
     assert work_left(only, tmp_path, None) == {"run": 1, "audit": 0, "baselines": 0, "share": 0}
 
-    content = compare(only, tmp_path, Quiet())
+    content = compared_plainly(only, tmp_path, Quiet())
     assert content["complete"]
-    lines = read_metrics(tmp_path / "seed-0" / "secure")
-    assert [line.round for line in lines.rounds] == [1, 2, 3, 4, 5]
+    lines = Run.open(tmp_path / "seed-0" / "secure").metrics.lines
+    assert [line.round for line in lines if line.client is None] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_of_other_settings_is_refused_before_anything_is_trained(
@@ -394,7 +398,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
 ) -> None:
     more = plan(BASE, ["plain"], [], 1, baselines="plain", data_shares=[0.5])
     assert work_left(more, copied, None) == {"run": 0, "audit": 0, "baselines": 1, "share": 0.5}
-    first = compare(more, copied, Quiet())
+    first = compared_plainly(more, copied, Quiet())
     names = [row["name"] for row in first["baselines"]]
     assert names == ["alone", "pooled", "ct only", "mri only", "late fusion"]
     assert [row["auc_is"] for row in first["baselines"]] == ["mean_auc", *["auc"] * 4]
@@ -406,7 +410,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
 
     monkeypatch.setattr(runs.execution, "execute", None)
     monkeypatch.setattr(runs, "alone", None)
-    again = compare(more, copied, Quiet())
+    again = compared_plainly(more, copied, Quiet())
     assert again["baselines"] == first["baselines"]
     assert again["data_efficiency"] == efficiency
 
@@ -416,7 +420,7 @@ def test_damaged_or_foreign_baselines_are_refused(tmp_path: Path) -> None:
     path.write_text("{}")
     data = load_data(BASE)
     wanted = plan(BASE, ["plain"], [], 1)
-    with pytest.raises(RunError, match="cannot read") as refused:
+    with pytest.raises(RunError, match="is damaged") as refused:
         runs.finish_baselines(tmp_path, wanted, None, 0, data, lambda share: None)
     assert "delete it" in str(refused.value.hint)
     settings = wanted.settings(Case("plain", None), 1).model_dump(mode="json")
@@ -443,80 +447,98 @@ def test_a_smaller_share_is_part_of_a_larger_one_and_holds_the_same_patients_out
 # Audits
 
 
-def judgement(observer: str | None, verdict: str | None, value: float | None) -> dict[str, Any]:
-    return {
-        "observer": observer,
-        "attack": "membership",
-        "name": f"membership / lira / auc / {observer} / as configured",
-        "verdict": verdict,
-        "reason": "because",
-        "value": value,
-        "interval": None,
-        "threshold": 0.6,
-    }
+def judgement(observer: str | None, verdict: Verdict | None, value: float | None) -> Judgement:
+    return Judgement(
+        observer=observer,
+        attack="membership",
+        method="lira",
+        metric="auc",
+        scene="as configured",
+        verdict=verdict,
+        reason="because",
+        value=value,
+        threshold=0.6,
+    )
+
+
+def audit_file(verdict: Verdict, *judgements: Judgement, interrupted: bool = False) -> AuditFile:
+    return AuditFile(
+        run="0" * 32,
+        configuration="plain",
+        effort="quick",
+        seed=0,
+        interrupted=interrupted,
+        policy=Policy(name="default", set_by="tests", confidence=0.95, sha256="a" * 64),
+        verdict=verdict,
+        judgements=judgements,
+        findings=(),
+        controls=(),
+    )
 
 
 def test_of_each_attack_and_observer_the_gravest_judgement_of_any_seed_stands() -> None:
     audits = {
-        0: {
-            "verdict": "PASS",
-            "judgements": [
-                judgement("server", "PASS", 0.52),
-                judgement("server", "PASS", 0.55),
-                judgement("peer", None, None),
-                judgement(None, "INCONCLUSIVE", None),
-            ],
-        },
-        1: {
-            "verdict": "FAIL",
-            "judgements": [
-                judgement("server", "PASS", 0.51),
-                judgement("peer", "FAIL", 0.7),
-            ],
-        },
+        0: audit_file(
+            Verdict.PASS,
+            judgement("server", Verdict.PASS, 0.52),
+            judgement("server", Verdict.PASS, 0.55),
+            judgement("peer", None, None),
+            judgement(None, Verdict.INCONCLUSIVE, None),
+        ),
+        1: audit_file(
+            Verdict.FAIL,
+            judgement("server", Verdict.PASS, 0.51),
+            judgement("peer", Verdict.FAIL, 0.7),
+        ),
     }
-    found = leakage(audits)
-    assert found["verdict"] == "FAIL"
-    server, peer = found["observers"]["server"], found["observers"]["peer"]
-    assert (server["membership"]["value"], server["membership"]["seed"]) == (0.55, 0)
-    assert (peer["membership"]["verdict"], peer["membership"]["seed"]) == ("FAIL", 1)
-    assert found["observers"]["any"]["membership"]["verdict"] == "INCONCLUSIVE"
-
-
-def test_a_verdict_of_another_name_is_never_taken_for_a_mild_one() -> None:
-    assert gravest(["PASS", "FAIL", "REFUSED"]) == "REFUSED"
-    assert gravest(["PASS", "INVALID", "INCONCLUSIVE"]) == "INVALID"
-    assert gravest([]) is None
+    summary = leakage(audits)
+    assert summary.verdict is Verdict.FAIL
+    server, peer = summary.observers["server"], summary.observers["peer"]
+    assert (server["membership"].value, server["membership"].seed) == (0.55, 0)
+    assert (peer["membership"].verdict, peer["membership"].seed) == (Verdict.FAIL, 1)
+    assert summary.observers["any"]["membership"].verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_audit_is_made_once_per_effort_and_again_if_its_file_changed(
-    copied: Path, four: Plan
+    copied: Path, four: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audited: list[str] = []
+    audits: list[str] = []
 
-    def audit(path: Path, tell: Callable[[str, float], None]) -> dict[str, Any]:
-        audited.append(path.name)
+    def make_audit(run: Run, effort: str, tell: Callable[[str, float], None]) -> AuditFile:
+        audits.append(run.path.name)
         tell("attacking", 0.5)
-        report = {"verdict": "PASS", "judgements": [judgement("server", "PASS", 0.5)]}
-        (path / "audit.json").write_text(json.dumps(report))
-        return report
+        audit = audit_file(Verdict.PASS, judgement("server", Verdict.PASS, 0.5))
+        audit.write(run.path)
+        return audit
 
-    def times(effort: str) -> int:
-        before = len(audited)
-        content = compare(four, copied, Quiet(), audit, effort)
-        assert all(row["leakage"]["verdict"] == "PASS" for row in content["configurations"])
-        assert content["audit_effort"] == effort
-        return len(audited) - before
+    monkeypatch.setattr(comparison, "make_audit", make_audit)
+
+    def times(effort: Effort) -> int:
+        before = len(audits)
+        content = compare(four, copied, Quiet(), effort)
+        assert {row.leakage and row.leakage.verdict for row in content.configurations} == {"PASS"}
+        assert content.audit_effort == effort
+        return len(audits) - before
 
     assert times("quick") == 4
-    (copied / "seed-0" / "secure" / "audit.json").write_text(
-        json.dumps({"verdict": "PASS", "judgements": []})
-    )
+    audit_file(Verdict.PASS).write(copied / "seed-0" / "secure")
     assert work_left(four, copied, "quick")["audit"] == 1
     assert times("quick") == 1
-    assert audited[-1] == "secure"
+    assert audits[-1] == "secure"
     assert work_left(four, copied, "quick")["audit"] == 0
     assert work_left(four, copied, "default")["audit"] == 4
+
+
+def test_an_audit_that_was_stopped_stops_the_comparison(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def audit_run(directory: Path, *, effort: str, report: object) -> None:
+        audit_file(Verdict.PASS, interrupted=True).write(directory)
+
+    monkeypatch.setattr("securefed.auditing.audit.audit_run", audit_run)
+    run = Run.open(copied / "seed-0" / "plain")
+    with pytest.raises(KeyboardInterrupt):
+        make_audit(run, "quick", lambda text, share: None)
 
 
 def test_the_model_scored_again_gives_each_hospitals_own_summary(
@@ -524,7 +546,7 @@ def test_the_model_scored_again_gives_each_hospitals_own_summary(
 ) -> None:
     settings = four.settings(four.cases[0], 0)
     held_out = comparison.HeldOut(settings, load_data(settings))
-    directory = RunDirectory.open(compared[0] / "seed-0" / "plain")
-    for name, counts in held_out.counts(directory).items():
-        own = json.loads((directory.hospital(name) / "summary.json").read_text())
-        assert metrics(counts).auc == pytest.approx(own["auc"], abs=1e-9)
+    run = Run.open(compared[0] / "seed-0" / "plain")
+    own = {each.name: each.auc for each in run.hospital_results}
+    for name, counts in held_out.counts(run).items():
+        assert metrics(counts).auc == pytest.approx(own[name], abs=1e-9)

@@ -19,6 +19,7 @@ from securefed.playback import server
 from securefed.playback.observers import Observers
 from securefed.playback.recorded import RecordedRun
 from securefed.record.directory import RunDirectory, read_tensors, save_tensors
+from securefed.reporting.sights import sights
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
@@ -300,6 +301,16 @@ def test_a_peer_reads_nobody_elses_messages(
     assert same(whole, exposure(copy, "peer", NAMES[2]))
     with pytest.raises(RunError):
         exposure(copy, "server")
+
+
+@pytest.mark.parametrize("kind", ["plain", "secure"])
+@pytest.mark.parametrize("observer", ["server", "coalition", "outsider"])
+def test_the_report_calls_a_hospital_exposed_where_its_update_can_be_told_apart(
+    observer: Observer, kind: str, request: pytest.FixtureRequest
+) -> None:
+    truth: Truth = request.getfixturevalue(kind)
+    (sight,) = [s for s in sights(kind, len(NAMES), None, 0, "") if s.observer == observer]
+    assert sight.exposed == exposure(truth.path, observer, NAMES[0]).sees_updates
 
 
 def test_an_outsider_has_the_released_parameters_only(secure: Truth, tmp_path: Path) -> None:

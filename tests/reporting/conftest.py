@@ -14,19 +14,46 @@ from typing import Any
 import msgspec
 import pytest
 
+from securefed.comparison.starting_report import STARTING_REPORT
+from securefed.config import Configuration, Settings
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
+from securefed.record import metrics
+from securefed.record.comparison import (
+    BaselineRow,
+    CompareFile,
+    ConfigurationRow,
+    Cost,
+    DataEfficiency,
+    Figure,
+    Figures,
+    Leak,
+    Leakage,
+    ShareRow,
+    StartingRow,
+)
+from securefed.record.metrics import ClientLine, RoundLine
 from securefed.record.recording import Recording
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
+from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Summary
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
-from securefed.reporting.record import report_on
+from securefed.reporting.record import report_on, subject_of
+from securefed.verdict import Verdict
 
 RUN = "0123456789abcdef0123456789abcdef"
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
 STAGES = ("advertise", "share", "work", "confirm", "unmask")
-TABLE = {"accuracy": 33 / 40, "sensitivity": 15 / 18, "specificity": 18 / 22, "f1": 30 / 37}
-COUNTS = {"true_positive": 15, "false_negative": 3, "false_positive": 4, "true_negative": 18}
-ROC = [[0.0, 0.0], [4 / 22, 15 / 18], [1.0, 1.0]]
+SCORES: dict[str, Any] = {
+    "auc": 0.9,
+    "auc_ci95": (0.83, 0.95),
+    "accuracy": 33 / 40,
+    "sensitivity": 15 / 18,
+    "specificity": 18 / 22,
+    "f1": 30 / 37,
+}
+COUNTS = Confusion(true_positive=15, false_negative=3, false_positive=4, true_negative=18)
+ROC = ((0.0, 0.0), (4 / 22, 15 / 18), (1.0, 1.0))
 
 
 def write(path: Path, value: Any) -> None:
@@ -47,38 +74,61 @@ def png(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
 
 
-def make_run(folder: Path, configuration: str = "dp+secure", clients: int = 3) -> Path:
+def make_run(folder: Path, configuration: Configuration = "dp+secure", clients: int = 3) -> Path:
     """The files of a run of `clients` hospitals and two rounds."""
     names = [f"hospital-{i + 1}" for i in range(clients)]
-    dp = "dp" in configuration
-    privacy = {"dp": dp, "clip_norm": 1.0, "placement": "local", "colluding": 1, "unit": "patient"}
-    settings = {"privacy": privacy, "data": {"manifest": "/srv/scans/list.csv"}, "seed": 0}
-    run = {
-        "schema": 1,
-        "run": RUN,
-        "securefed": "0.1.0",
-        "configuration": configuration,
-        "settings": settings,
-        "data": {
-            "kind": "manifest",
-            "fingerprint": "f" * 64,
-            "hospitals": {name: {"train": 20, "test": 40 // clients} for name in names},
-            "warnings": [],
-        },
-        "model": {"initialisation": "public", "shared_parameters": 9},
-        "randomness": {"seed": 0, "dp_noise_and_sampling": "cryptographic" if dp else "none"},
-        "environment": {"python": "3.11", "packages": {"torch": "2.6"}},
-    }
+    dp, secure = "dp" in configuration, "secure" in configuration
     left = 40 - (40 // clients) * clients
-    run["data"]["hospitals"][names[0]]["test"] += left  # type: ignore[index]
-    write(folder / "run.json", run)
+    held_out = [40 // clients + (left if name == names[0] else 0) for name in names]
+    settings = Settings.model_validate(
+        {
+            "privacy": {"dp": dp},
+            "secure_aggregation": {"enabled": secure, "allow_two_party": clients == 2},
+            "federation": {"clients": clients, "minimum_clients": clients},
+            "data": {"manifest": "/srv/scans/list.csv"},
+        }
+    )
+    folder.mkdir(parents=True)
+    RunFile(
+        run=RUN,
+        securefed="0.1.0",
+        configuration=configuration,
+        settings=settings.model_dump(mode="json"),
+        data=Data(
+            kind="manifest",
+            fingerprint="f" * 64,
+            hospitals={
+                name: Split(train=20, test=test) for name, test in zip(names, held_out, strict=True)
+            },
+            warnings=(),
+        ),
+        model=Model(initialisation="public", public_weights_sha256="a" * 64, shared_parameters=9),
+        randomness=Randomness(
+            seed=0,
+            dp_noise_and_sampling="cryptographic" if dp else "none",
+            secure_aggregation="operating system" if secure else "none",
+        ),
+        environment=Environment(
+            python="3.11", machine="x86_64", device="cpu", threads=1, packages={"torch": "2.6"}
+        ),
+    ).write(folder)
     spent = {name: _ledger(folder / "hospitals" / name, name) for name in names} if dp else {}
-    write(folder / "summary.json", _summary(configuration, names, spent))
-    write(folder / "held_out.json", {"schema": 1, "patients": 40, "confusion": COUNTS, "roc": ROC})
-    (folder / "metrics.jsonl").write_text("".join(_metrics(names, spent)))
+    _summary(configuration, names, spent).write(folder)
+    for name, test in zip(names, held_out, strict=True):
+        (folder / "hospitals" / name).mkdir(parents=True, exist_ok=True)
+        HospitalSummary(
+            **SCORES,
+            name=name,
+            training_patients=20,
+            held_out_patients=test,
+            local_auc=None,
+            epsilon=spent.get(name),
+        ).write(folder / "hospitals" / name)
+    HeldOut(patients=40, confusion=COUNTS, roc=ROC).write(folder)
+    metrics.append(folder, _metrics(names, spent))
     recording = Recording(folder / "exposures", 10**6)
     for number in (1, 2):
-        for stage in STAGES if "secure" in configuration else ("work",):
+        for stage in STAGES if secure else ("work",):
             down = [(number, stage, name, "down", b"d" * 5) for name in names]
             up = [(number, stage, name, "up", b"u" * 100) for name in names]
             recording.add([*down, *up])  # type: ignore[list-item]
@@ -100,51 +150,59 @@ def _ledger(folder: Path, name: str) -> float:
     return ledger.spent()
 
 
-def _summary(configuration: str, names: list[str], spent: dict[str, float]) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "configuration": configuration,
-        "rounds": 2,
-        "clients": len(names),
-        "patients": 20 * len(names),
-        "auc": 0.9,
-        "auc_ci95": [0.83, 0.95],
-        **TABLE,
-        "local_auc": None,
-        "epsilon": max(spent.values()) if spent else None,
-        "epsilon_by_client": spent or None,
-        "delta": 1e-5 if spent else None,
-        "privacy_unit": "patient" if spent else None,
-        "accountant": "rdp" if spent else None,
-        "wall_seconds": 12.5,
-    }
+def _summary(configuration: Configuration, names: list[str], spent: dict[str, float]) -> Summary:
+    return Summary(
+        **SCORES,
+        configuration=configuration,
+        rounds=2,
+        clients=len(names),
+        patients=20 * len(names),
+        local_auc=None,
+        epsilon=max(spent.values()) if spent else None,
+        epsilon_by_client=spent or None,
+        delta=1e-5 if spent else None,
+        privacy_unit="patient" if spent else None,
+        accountant="rdp" if spent else None,
+        bytes_up_per_client_round=500.0,
+        bytes_down_per_client_round=25.0,
+        client_seconds_per_round=0.1,
+        aggregate_seconds_per_round=0.01,
+        wall_seconds=12.5,
+        survivors_by_round=(len(names), len(names)),
+    )
 
 
-def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[str]:
+def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[RoundLine | ClientLine]:
     stages = 5
     for number in (1, 2):
-        round_line = {
-            "round": number,
-            "client": None,
-            "survivors": names,
-            "dropped": {},
-            "aborted": "",
-            "loss": 0.7 / number,
-            "auc": 0.5 + 0.2 * number,
-            "epsilon": max(spent.values()) if spent else None,
-            "bytes_up": 100 * stages * len(names),
-            "bytes_down": 5 * stages * len(names),
-            "wall_s": 0.5,
-        }
-        yield json.dumps(round_line) + "\n"
+        yield RoundLine(
+            round=number,
+            survivors=tuple(names),
+            dropped={},
+            aborted="",
+            patients=20 * len(names),
+            loss=0.7 / number,
+            auc=0.5 + 0.2 * number,
+            epsilon=max(spent.values()) if spent else None,
+            bytes_up=100 * stages * len(names),
+            bytes_down=5 * stages * len(names),
+            wall_s=0.5,
+            server_s=0.1,
+        )
         for name in names:
-            line = {"round": number, "client": name, "bytes_up": 500, "bytes_down": 25}
-            yield json.dumps(line) + "\n"
+            yield ClientLine(
+                round=number,
+                client=name,
+                epsilon=spent.get(name),
+                bytes_up=500,
+                bytes_down=25,
+                train_s=0.1,
+                protocol_s=0.1,
+            )
 
 
 def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
     """audit.json as the audit writes it, with made-up figures."""
-    name = "membership / lira / auc / server / as configured"
     return {
         "schema": 1,
         "run": RUN,
@@ -168,7 +226,9 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
             {
                 "observer": "server",
                 "attack": "membership",
-                "name": name,
+                "method": "lira",
+                "metric": "auc",
+                "scene": "as configured",
                 "verdict": verdict,
                 "reason": "lower limit 0.71 is over 0.6",
                 "value": 0.8,
@@ -179,7 +239,9 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
             {
                 "observer": "coalition",
                 "attack": "inversion",
-                "name": "inversion / cosine + tv / identification / coalition / as configured",
+                "method": "cosine + tv",
+                "metric": "identification",
+                "scene": "as configured",
                 "verdict": "PASS",
                 "reason": "upper limit 0.06 is under 0.1",
                 "value": 0.02,
@@ -190,7 +252,7 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
             {
                 "observer": "server",
                 "attack": "epsilon",
-                "name": "epsilon / canaries",
+                "method": "canaries",
                 "verdict": "INCONCLUSIVE",
                 "reason": "not contradicted, but power was small",
                 "value": 0.4,
@@ -243,6 +305,10 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
                 "observer": "server",
                 "canaries": 1000,
                 "guesses": 100,
+                "method": "one run",
+                "significance": 0.05,
+                "delta": 1e-5,
+                "largest_bound": 4.0,
                 "correct": 60,
                 "certified": 0.4,
                 "one_run_bound": 0.3,
@@ -254,8 +320,10 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
             }
         ],
         "details": {"membership": {"server": {"shadows": 16}}},
-        "pictures": [{"file": "reconstruction.png", "caption": "True image and reconstruction"}],
-        "curves": [{"file": "roc.svg", "title": "ROC, log scale"}],
+        "pictures": [
+            {"file": "audit/reconstruction.png", "caption": "True and reconstructed image"}
+        ],
+        "curves": [{"file": "audit/roc.svg", "title": "ROC, log scale"}],
     }
 
 
@@ -282,7 +350,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def report(audited: Path) -> Report:
-    return report_on(audited, inventory(audited))
+    return report_on(subject_of(audited), inventory(audited))
 
 
 @pytest.fixture(scope="session")
@@ -299,68 +367,85 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder / "seed-0" / "plain", "plain")
     audited_run = make_run(folder / "seed-0" / "dp-secure-epsilon-8")
     add_audit(audited_run, made_up_audit())
-    interval = {"ci95_patients": [0.8, 0.95], "ci95_seeds": [0.7, 1.0], "by_seed": [0.9]}
-    names = ("auc", "mean_auc", "accuracy", "precision", "recall", "f1")
-    figures = {name: {"value": 0.9, **interval} for name in names}
-    row = {
-        "name": "plain",
-        "configuration": "plain",
-        "runs": ["seed-0/plain"],
+    every = Figure(value=0.9, ci95_patients=(0.8, 0.95), ci95_seeds=(0.7, 1.0), by_seed=(0.9,))
+    figures = Figures(**dict.fromkeys(Figures.__struct_fields__, every))
+    less = msgspec.structs.replace(every, value=0.88)
+    row: dict[str, Any] = {
+        "epsilon_budget": None,
+        "seeds": (0,),
+        "held_out_patients": (12,),
         "auc_is": "auc",
         "figures": figures,
+        "auc_newcombe_ci95": ((0.8, 0.95),),
+        "confusion": Confusion(
+            true_positive=5, false_negative=1, false_positive=2, true_negative=4
+        ),
         "convergence_round": 8.0,
+        "convergence_round_by_seed": (8,),
         "epsilon_spent": None,
-        "confusion": {
-            "true_positive": 5,
-            "false_negative": 1,
-            "false_positive": 2,
-            "true_negative": 4,
-        },
-        "cost": {
-            "bytes_up_per_client_round": 2500.0,
-            "bytes_down_per_client_round": 1500.0,
-            "client_seconds_per_round": 0.02,
-            "aggregate_seconds_per_round": 0.003,
-        },
-        "leakage": None,
+        "cost": Cost(
+            bytes_up_per_client_round=2500.0,
+            bytes_down_per_client_round=1500.0,
+            client_seconds_per_round=0.02,
+            aggregate_seconds_per_round=0.003,
+            wall_seconds=10.0,
+        ),
     }
-    leak = {"verdict": "FAIL", "value": 0.8, "name": "membership / lira / auc"}
-    private = {
-        **row,
-        "name": "dp+secure epsilon 8",
-        "configuration": "dp+secure",
-        "epsilon_spent": 7.9991,
-        "leakage": {"verdict": "FAIL", "observers": {"server": {"membership": leak}}},
-    }
-    alone = {
-        **row,
-        "name": "alone",
-        "privacy": "no DP",
-        "remark": "mean over hospitals",
-        "auc_is": "mean_auc",
-        "cost": {},
-    }
-    write(
-        folder / "compare.json",
-        {
-            "schema": 1,
-            "complete": True,
-            "seeds": [0],
-            "configurations": [row, private],
-            "baselines": [alone],
-            "baselines_refused": None,
-            "data_efficiency": {
-                "shares": [
-                    {"share": 0.5, "figures": {"auc": {"value": 0.88}}},
-                    {"share": 1.0, "figures": {"auc": {"value": 0.9}}},
-                ],
-                "smallest_tried_share_that_reaches_it": 0.5,
-            },
-            "starting_report": {
-                "note": "another data set",
-                "rows": [{"name": "fusion", "accuracy": 0.81, "auc": 0.82}],
-            },
-            "notes": [],
-        },
+    leak = Leak(
+        seed=0,
+        attack="membership",
+        observer="server",
+        method="lira",
+        metric="auc",
+        verdict=Verdict.FAIL,
+        reason="too high",
+        value=0.8,
     )
+    plain = ConfigurationRow(
+        name="plain", configuration="plain", runs=("seed-0/plain",), leakage=None, **row
+    )
+    private = ConfigurationRow(
+        name="dp+secure epsilon 8",
+        configuration="dp+secure",
+        runs=("seed-0/dp-secure-epsilon-8",),
+        leakage=Leakage(verdict=Verdict.FAIL, observers={"server": {"membership": leak}}),
+        **{**row, "epsilon_spent": 7.9982},
+    )
+    alone = BaselineRow(
+        name="alone",
+        privacy="no DP",
+        remark="mean over hospitals",
+        **{**row, "auc_is": "mean_auc", "cost": Cost()},
+    )
+    shares = {0.5: msgspec.structs.replace(figures, auc=less), 1.0: figures}
+    CompareFile(
+        securefed="0.1.0",
+        complete=True,
+        settings=Settings().model_dump(mode="json"),
+        seeds=(0,),
+        delta=1e-5,
+        privacy_unit="patient",
+        accountant="rdp",
+        adjacency="add/remove",
+        audit_effort="quick",
+        audited={},
+        same_within_a_seed=(),
+        configurations=(plain, private),
+        baselines=(alone,),
+        baselines_refused=None,
+        data_efficiency=DataEfficiency(
+            configuration="plain",
+            shares=tuple(
+                ShareRow(share=share, seeds=(0,), figures=each) for share, each in shares.items()
+            ),
+            target=0.855,
+            smallest_tried_share_that_reaches_it=0.5,
+        ),
+        starting_report=msgspec.structs.replace(
+            STARTING_REPORT,
+            note="another data set",
+            rows=(StartingRow(name="fusion", accuracy=0.81, auc=0.82),),
+        ),
+        notes=(),
+    ).write(folder)
     return folder

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from securefed.errors import RunError
-from securefed.reporting.compared import read_comparison
+from securefed.record.comparison import CompareFile
+from securefed.reporting.compared import comparison_facts
 from securefed.reporting.facts import Comparison
 from securefed.reporting.integrity import inventory
 from securefed.reporting.page import MANY_RUNS, page
-from securefed.reporting.record import report_on
+from securefed.reporting.record import report_on, subject_of
 
 
 def cells(found: Comparison, title: str, name: str) -> dict[str, str]:
@@ -22,7 +23,7 @@ def cells(found: Comparison, title: str, name: str) -> dict[str, str]:
 
 
 def test_there_is_a_table_for_every_question(compared: Path) -> None:
-    found = read_comparison(compared / "compare.json")
+    found = comparison_facts(CompareFile.read(compared))
     assert {
         table.title.split(":")[0]: [row.name for row in table.rows] for table in found.tables
     } == {
@@ -37,7 +38,7 @@ def test_there_is_a_table_for_every_question(compared: Path) -> None:
 
 
 def test_the_tables_hold_the_figures_of_compare_json(compared: Path) -> None:
-    found, name = read_comparison(compared / "compare.json"), "dp+secure epsilon 8"
+    found, name = comparison_facts(CompareFile.read(compared)), "dp+secure epsilon 8"
     worth = cells(found, "worth", name)
     assert (worth["AUC"], worth["95% over patients"]) == ("0.900", "0.800 to 0.950")
     assert worth["converged at round"] == "8"
@@ -61,7 +62,7 @@ def test_the_tables_hold_the_figures_of_compare_json(compared: Path) -> None:
 
 
 def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
-    report = report_on(compared, inventory(compared))
+    report = report_on(subject_of(compared), inventory(compared))
     assert report.kind == "compare"
     assert {run.folder: run.verdict for run in report.runs} == {
         "seed-0/dp-secure-epsilon-8": "FAIL",
@@ -77,13 +78,13 @@ def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
 def test_the_same_advice_to_several_runs_stands_once(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "c"))
     (folder / "seed-0" / "dp-secure-epsilon-8" / "audit.json").unlink()
-    report = report_on(folder, inventory(folder))
+    report = report_on(subject_of(folder), inventory(folder))
     (risk,) = [risk for risk in report.risks if risk.title == "Nobody has attacked this run"]
     assert risk.run == "seed-0/dp-secure-epsilon-8, seed-0/plain"
 
 
 def test_many_runs_become_a_table_of_verdicts(compared: Path) -> None:
-    report = report_on(compared, inventory(compared))
+    report = report_on(subject_of(compared), inventory(compared))
     runs = [
         msgspec.structs.replace(report.runs[0], folder=f"run-{i}") for i in range(MANY_RUNS + 1)
     ]
@@ -99,11 +100,11 @@ def test_many_runs_become_a_table_of_verdicts(compared: Path) -> None:
 def test_a_damaged_comparison_is_refused_by_name(tmp_path: Path, value: object) -> None:
     (tmp_path / "compare.json").write_text(json.dumps(value))
     with pytest.raises(RunError, match=r"compare\.json"):
-        read_comparison(tmp_path / "compare.json")
+        comparison_facts(CompareFile.read(tmp_path))
 
 
 def test_an_unfinished_comparison_says_so(compared: Path, tmp_path: Path) -> None:
     value = json.loads((compared / "compare.json").read_text())
     value["complete"] = False
     (tmp_path / "compare.json").write_text(json.dumps(value))
-    assert "not finished" in read_comparison(tmp_path / "compare.json").notes[0]
+    assert "not finished" in comparison_facts(CompareFile.read(tmp_path)).notes[0]

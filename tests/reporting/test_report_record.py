@@ -13,14 +13,14 @@ import pytest
 from securefed.errors import RunError
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
-from securefed.reporting.record import report_on
+from securefed.reporting.record import report_on, subject_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "schemas" / "report.schema.json").read_text())
 
 
 def facts(folder: Path) -> Report:
-    return report_on(folder, inventory(folder))
+    return report_on(subject_of(folder), inventory(folder))
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_confusion_matrix_and_roc_are_as_counted(report: Report) -> None:
     assert utility.confusion is not None
     assert (utility.confusion.true_positive, utility.confusion.false_negative) == (15, 3)
     assert (utility.confusion.false_positive, utility.confusion.true_negative) == (4, 18)
-    assert utility.roc == [(0.0, 0.0), (4 / 22, 15 / 18), (1.0, 1.0)]
+    assert utility.roc == ((0.0, 0.0), (4 / 22, 15 / 18), (1.0, 1.0))
 
 
 def test_counts_that_contradict_the_summary_are_refused(copied: Path) -> None:
@@ -245,12 +245,12 @@ def test_a_damaged_file_is_refused_by_name_in_one_line(
     ("edit", "told"),
     [
         (lambda v: v.update(verdict="COMPLIANT"), "COMPLIANT"),
-        (lambda v: v.update(schema=2), "damaged"),
+        (lambda v: v.update(schema=2), "has schema 2"),
         (lambda v: v.update(configuration="plain"), "is of a plain run"),
         (lambda v: v.update(run="f" * 32), "another run"),
         (lambda v: v["pictures"][0].update(file="../../secret.png"), "no picture of this audit"),
         (lambda v: v["pictures"][0].update(file="/etc/passwd"), "no picture of this audit"),
-        (lambda v: v["pictures"][0].update(file="gone.png"), "which is not there"),
+        (lambda v: v["pictures"][0].update(file="audit/gone.png"), "which is not there"),
         (lambda v: v["judgements"][0].update(value="high"), "damaged"),
     ],
 )
@@ -282,3 +282,24 @@ def test_a_symbolic_link_is_refused(copied: Path) -> None:
     (copied / "elsewhere").symlink_to("/etc")
     with pytest.raises(RunError, match="symbolic link"):
         facts(copied)
+
+
+# Rounds of two hospitals
+
+
+@pytest.mark.parametrize("survivors", [[3, 2], [2, 2], [2, 0]])
+def test_a_round_of_two_of_three_hospitals_shows_each_the_others_update(
+    copied: Path, survivors: list[int]
+) -> None:
+    change(copied / "summary.json", lambda value: value.update(survivors_by_round=survivors))
+    (run,) = facts(copied).runs
+    (peer,) = [sight for sight in run.sights if sight.observer == "peer"]
+    assert peer.exposed
+    assert any("Two hospitals in a round" in risk.title for risk in facts(copied).risks)
+
+
+@pytest.mark.parametrize("survivors", [[3, 3], [3, 0], [0, 0]])
+def test_an_aborted_round_is_no_round_of_two(copied: Path, survivors: list[int]) -> None:
+    change(copied / "summary.json", lambda value: value.update(survivors_by_round=survivors))
+    (run,) = facts(copied).runs
+    assert not any(sight.exposed for sight in run.sights if sight.observer == "peer")

@@ -6,10 +6,12 @@ from securefed.reporting.facts import Sight
 from securefed.reporting.sights import sights
 
 
-def seen(configuration: str, clients: int = 4, placement: str | None = "local") -> dict[str, Sight]:
+def seen(
+    configuration: str, smallest_sum: int = 4, placement: str | None = "local"
+) -> dict[str, Sight]:
     where = placement if "dp" in configuration else None
     epsilon = "epsilon 8.000" if "dp" in configuration else ""
-    return {s.observer: s for s in sights(configuration, clients, where, 1, epsilon)}
+    return {s.observer: s for s in sights(configuration, smallest_sum, where, 1, epsilon)}
 
 
 @pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
@@ -19,13 +21,22 @@ def test_the_server_tells_hospitals_apart_exactly_without_masks(configuration: s
 
 @pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
 def test_two_hospitals_see_each_other_in_every_configuration(configuration: str) -> None:
-    assert seen(configuration, clients=2)["peer"].exposed
-    assert not seen(configuration, clients=3)["peer"].exposed
+    assert seen(configuration, smallest_sum=2)["peer"].exposed
+    assert not seen(configuration, smallest_sum=3)["peer"].exposed
 
 
 @pytest.mark.parametrize("configuration", ["plain", "secure"])
 def test_without_noise_nothing_bounds_any_observer(configuration: str) -> None:
     assert all("nothing bounds" in sight.bound for sight in seen(configuration).values())
+
+
+@pytest.mark.parametrize("placement", ["local", "distributed"])
+@pytest.mark.parametrize("configuration", ["plain", "dp", "secure", "dp+secure"])
+def test_all_but_one_learn_the_last_ones_counts_in_every_configuration(
+    configuration: str, placement: str
+) -> None:
+    coalition = seen(configuration, placement=placement)["coalition"]
+    assert "its number of patients and its held-out counts" in coalition.sees
 
 
 def test_shared_noise_does_not_bound_a_coalition_of_all_but_one() -> None:

@@ -46,8 +46,9 @@ def test_strict_and_research_lie_on_their_sides_of_the_default() -> None:
         assert limits(strict)[key] < limit or limits(strict)[key] == float("inf")
     assert limits(strict) != limits(DEFAULT) != limits(research)
     assert strict.confidence > DEFAULT.confidence >= research.confidence
-    assert strict.epsilon.minimum_power > DEFAULT.epsilon.minimum_power
-    assert research.epsilon.minimum_power < DEFAULT.epsilon.minimum_power
+    powers = [each.power("epsilon") for each in (strict, DEFAULT, research)]
+    assert all(powers)
+    assert [rule.minimum_power for rule in powers if rule] == [0.9, 0.8, 0.5]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""Figures of a run, as SVG."""
+"""progress.svg: AUC of the global model and epsilon spent, over the rounds of a run."""
 
 from pathlib import Path
 

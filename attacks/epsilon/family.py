@@ -1,0 +1,21 @@
+"""The epsilon audit as a family: its findings are lower bounds, against the run's own claim."""
+
+from attacks.epsilon import NAME
+from attacks.epsilon.attack import attack
+from attacks.epsilon.controls import controls
+from attacks.family import Case, Family
+from attacks.result import AttackResult, Progress
+from securefed.exposure import Exposure
+
+
+def _attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
+    return attack(case.subject, exposure, case.effort, progress)
+
+
+FAMILY = Family(
+    name=NAME,
+    # The same for every effort: fewer simulations would say less.
+    controls=lambda case, progress: controls(case.subject.seed, progress),
+    attack=_attack,
+    weights=(3, 0, 1),
+)

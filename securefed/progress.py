@@ -1,0 +1,104 @@
+"""The one progress display: what is being done, how far it is, and what the user should know.
+
+    with Bar(console) as bar:
+        bar.say("reading patients")     how long that takes is not known: the bar moves to and fro
+        bar.reach(0.25, "round 5 of 20")
+        bar.note("two hospitals: ...")  stands above the bar, and stays
+
+It writes to the console it is given (stderr, so that results can be piped), and stands at the edge:
+the commands and `securefed.run` use it, nothing below them does.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from securefed.record.metrics import RoundLine
+
+if TYPE_CHECKING:
+    from securefed.simulation.simulation import Simulation
+
+
+class Bar:
+    """A bar over a piece of work.
+
+    Args:
+        kept: leave the bar standing when the work has ended, as notebooks do.
+    """
+
+    def __init__(self, console: Console, *, kept: bool = False) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=not kept,
+            # In a file or a pipe a bar that goes again would leave empty lines.
+            disable=not (kept or console.is_terminal),
+            # Parts of a piece of work differ by minutes: the speed is that of everything so far.
+            speed_estimate_period=1e9,
+        )
+        self._task = self._progress.add_task("starting", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """What is being done now."""
+        self._progress.update(self._task, description=escape(text))
+
+    def reach(self, share: float, text: str | None = None) -> None:
+        """The finished share of everything, 0 to 1."""
+        self._progress.update(self._task, total=1.0, completed=share)
+        if text is not None:
+            self.say(text)
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """For the user to know."""
+        self._console.print(f"[yellow]note:[/] {escape(text)}", highlight=False)
+
+
+class Rounds:
+    """A run's rounds on a bar: its notes when it opens, then a step for each round on disk."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._planned = 0
+        self._text = ""
+
+    def say(self, text: str) -> None:
+        """What is being done before and after the rounds."""
+        self._bar.say(f"{self._text}, {text}" if self._text else text)
+
+    def open(self, simulation: "Simulation") -> None:
+        """The rounds begin."""
+        for note in simulation.notes:
+            self._bar.note(note)
+        self._planned = simulation.server.plan.rounds
+        self._reach(simulation.server.finished)
+
+    def round(self, line: RoundLine) -> None:
+        """A round has ended."""
+        self._reach(line.round)
+
+    def _reach(self, finished: int) -> None:
+        self._text = f"rounds {finished}/{self._planned}"
+        self._bar.reach(finished / self._planned, self._text)

@@ -1,0 +1,232 @@
+"""A run as a value: its directory opened once, each file read once, when it is first asked for.
+
+    run = Run.open(path)
+    run.summary.auc, run.guarantee, run.rounds[-1].epsilon
+
+Nothing here writes, and torch is not imported. No patient's data is in any of the files it reads.
+
+Not covered: weights (model.safetensors) and recorded messages (`securefed.record.recording`).
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from securefed.config import Settings
+from securefed.errors import ConfigurationError, RunError
+from securefed.privacy.accounting import Guarantee, at_most
+from securefed.record import metrics
+from securefed.record.audit import AuditFile
+from securefed.record.metrics import Metrics, RoundLine
+from securefed.record.run_file import RunFile
+from securefed.record.summary import HeldOut, HospitalSummary, Summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, finished or not.
+
+    Attributes:
+        about: run.json.
+    """
+
+    path: Path
+    about: RunFile = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """The run in a directory.
+
+        Raises:
+            RunError: there is none, or run.json is damaged or of another schema.
+        """
+        if not (path / RunFile.NAME).is_file():
+            raise RunError(
+                f"{path} holds no run (no {RunFile.NAME})",
+                hint="give the directory that --out named",
+            )
+        return cls(path, RunFile.read(path))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings it was made with.
+
+        Raises:
+            RunError: they are not of this version.
+        """
+        try:
+            return Settings.model_validate_json(msgspec.json.encode(self.about.settings))
+        except ValueError as error:
+            raise RunError(
+                f"{self.path / RunFile.NAME} does not hold the settings of a run",
+                hint="it is damaged, or another version of securefed wrote it; make the run again",
+            ) from error
+
+    @property
+    def hospitals(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self.about.data.hospitals)
+
+    def hospital(self, name: str) -> Path:
+        """The folder that stays in a hospital."""
+        return self.path / "hospitals" / name
+
+    @property
+    def exposures(self) -> Path:
+        """The folder with the recorded messages."""
+        return self.path / "exposures"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results have been written."""
+        return (self.path / Summary.NAME).is_file()
+
+    @cached_property
+    def summary(self) -> Summary:
+        """summary.json.
+
+        Raises:
+            RunError: the run is not finished, the file is damaged, or of another configuration.
+        """
+        if not self.finished:
+            raise RunError(
+                f"the run in {self.path} is not finished (no {Summary.NAME})",
+                hint=f"finish it with: securefed run --resume {self.path}",
+            )
+        summary = Summary.read(self.path)
+        self._require_own(Summary.NAME, summary.configuration)
+        return summary
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """metrics.jsonl."""
+        return metrics.read(self.path)
+
+    @property
+    def rounds(self) -> tuple[RoundLine, ...]:
+        """Its training rounds in order; one repeated after a crash as it went the last time."""
+        # The round after the last is the final evaluation; its scores are in the summary.
+        return tuple(line for line in self.metrics.rounds if line.round <= self.summary.rounds)
+
+    @cached_property
+    def hospital_results(self) -> tuple[HospitalSummary, ...]:
+        """The results of each hospital whose folder lies here, in order."""
+        folders = map(self.hospital, self.hospitals)
+        return tuple(HospitalSummary.read(folder) for folder in folders if folder.is_dir())
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """held_out.json; None where the run scored nobody."""
+        present = (self.path / HeldOut.NAME).is_file()
+        return HeldOut.read(self.path) if present else None
+
+    @cached_property
+    def audit(self) -> AuditFile | None:
+        """audit.json; None where nobody has audited the run.
+
+        Raises:
+            RunError: damaged, of another schema, or of another run.
+        """
+        if not (self.path / AuditFile.NAME).is_file():
+            return None
+        audit = AuditFile.read(self.path)
+        self._require_own(AuditFile.NAME, audit.configuration)
+        if audit.run != self.about.run:
+            raise RunError(
+                f"{self.path / AuditFile.NAME} is of another run ({audit.run})",
+                hint="audit the run again",
+            )
+        return audit
+
+    def _require_own(self, name: str, configuration: str) -> None:
+        if configuration != self.about.configuration:
+            raise RunError(
+                f"{self.path / name} is of a {configuration} run, {RunFile.NAME} beside it of a "
+                f"{self.about.configuration} one",
+                hint="the files are not of one run; write that file again",
+            )
+
+    def complete(self) -> "Run":
+        """This run, finished and whole: all results are read here and not when first asked for.
+
+        Raises:
+            RunError: it is not finished, or a file is missing or damaged.
+        """
+        _ = (self.settings, self.summary, self.metrics, self.hospital_results, self.held_out)
+        return self
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """The largest epsilon of any hospital with all that it means; None without DP."""
+        one = self.summary
+        if one.epsilon is None or one.delta is None or not one.privacy_unit or not one.accountant:
+            return None
+        return Guarantee(one.epsilon, one.delta, one.privacy_unit, one.accountant)
+
+    def to_pandas(self, table: Literal["rounds", "hospitals"] = "rounds") -> Any:
+        """One row per round, or per hospital, as a pandas.DataFrame.
+
+        Raises:
+            ConfigurationError: pandas is not installed, or there is no such table.
+        """
+        rows: Sequence[RoundLine | HospitalSummary]
+        if table == "rounds":
+            rows = self.rounds
+        elif table == "hospitals":
+            rows = self.hospital_results
+        else:
+            raise ConfigurationError(
+                f"there is no table {table!r}", hint='choose "rounds" or "hospitals"'
+            )
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            raise ConfigurationError(
+                "to_pandas needs pandas, which is not installed",
+                hint="pip install pandas; the same rows are in .rounds and .hospital_results",
+            ) from None
+        return pandas.DataFrame([msgspec.structs.asdict(row) for row in rows])
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        about = self.about
+        title = (
+            f"<b>{html.escape(about.configuration)}</b>, {len(self.hospitals)} hospitals, "
+            f"{html.escape(str(self.path))}"
+        )
+        if not self.finished:
+            return f"<p>{title}; not finished</p>"
+        lines: list[tuple[str, Summary | HospitalSummary]] = [("global", self.summary)]
+        lines += [(each.name, each) for each in self.hospital_results]
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th>'
+            + "".join(f"<td>{_figure(getattr(one, key))}</td>" for key in _SHOWN)
+            + f"<td>{at_most(one.epsilon)}</td><td>{_interval(one.auc_ci95)}</td></tr>"
+            for name, one in lines
+        )
+        columns = ("", *_SHOWN, "epsilon", "95% CI of AUC")
+        head = "".join(f'<th scope="col">{key}</th>' for key in columns)
+        privacy = self.guarantee
+        told = f"largest: {privacy}" if privacy else "no differential privacy: no epsilon"
+        return (
+            f"<p>{title}, {self.summary.rounds} rounds</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            f"<p>{html.escape(told)}</p>"
+        )
+
+
+_SHOWN = ("auc", "accuracy", "sensitivity", "specificity", "f1")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "-"

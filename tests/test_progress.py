@@ -1,0 +1,35 @@
+"""One display of progress: a bar on a terminal, and only what stays in a pipe."""
+
+import io
+
+from rich.console import Console
+
+from securefed.progress import Bar
+
+
+def shown(*, terminal: bool, kept: bool = False) -> str:
+    screen = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    with Bar(screen, kept=kept) as bar:
+        bar.say("reading [patients]")
+        bar.note("two [hospitals]")
+        bar.line("round 1 [of 2]")
+        bar.reach(0.5, "rounds 1/2")
+        bar.reach(1.0, "rounds 2/2")
+    return str(screen.file.getvalue())  # type: ignore[attr-defined]  # it is a StringIO
+
+
+def test_a_terminal_sees_the_bar_and_what_stays() -> None:
+    text = shown(terminal=True)
+    assert "rounds 2/2" in text
+    assert "100%" in text
+
+
+def test_a_pipe_gets_what_stays_and_nothing_else() -> None:
+    assert shown(terminal=False) == "note: two [hospitals]\nround 1 [of 2]\n"
+
+
+def test_a_bar_that_is_kept_stands_there_at_the_end() -> None:
+    lines = shown(terminal=False, kept=True).splitlines()
+    assert lines[:2] == ["note: two [hospitals]", "round 1 [of 2]"]
+    assert "rounds 2/2" in lines[-1]
+    assert "100%" in lines[-1]
