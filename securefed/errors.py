@@ -6,7 +6,10 @@
       PrivacyError              exit 1   the privacy rules forbid what was asked
         BudgetExceeded          exit 1   the ledger has no epsilon left for it
       RunError                  exit 1   a run directory or a running federation is broken
-        RoundAborted            exit 1   too few hospitals answered; nothing was revealed
+        RoundAborted            exit 1   no sum came of a round; the parameters stay
+        Unplanned               exit 1   asked for what the public plan does not hold
+        AskedBefore             exit 1   asked again in another company: two sums to subtract
+        NotEverybody            exit 1   exact counts, and somebody is missing from the sum
         Interrupted             exit 130 the user pressed Ctrl-C; finished rounds are saved
       PolicyNotMet              exit 3   an audit found more than its policy allows
 
@@ -47,7 +50,27 @@ class RunError(SecureFedError):
 
 
 class RoundAborted(RunError):
-    """Too few hospitals answered; no sum was unmasked."""
+    """No sum came of a round: too few hospitals answered, or what opened is no sum of theirs.
+
+    `opened` says that hospitals were asked for what opens it: they will not answer the same in
+    another company, and nobody can tell them that it came to nothing.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, opened: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.opened = opened
+
+
+class Unplanned(RunError):
+    """A hospital was asked for what the public plan does not hold; nothing was computed."""
+
+
+class AskedBefore(RunError):
+    """A hospital that helped to open a sum was asked the same in a sum of other hospitals."""
+
+
+class NotEverybody(RunError):
+    """Exact counts open in a sum of all hospitals or not at all."""
 
 
 class Interrupted(RunError):

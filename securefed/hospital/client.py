@@ -1,11 +1,13 @@
 """A hospital's side of the federation: answers the server's stages, and refuses what is not right.
 
-The client trusts nobody for its own privacy: shared parameters are checked before use, the secure
-sum's rules are its own (protocols.client), its masks cancel only against those of hospitals that
-got the same request, epsilon is reserved in its own ledger before training, and each stage of a
-round is answered once. An identical request gets the identical reply again; a *different* request
-for an answered stage is refused, because a second answer under other terms is what breaks secure
-aggregation.
+The client trusts nobody for its own privacy: what is asked must be in the public plan and must not
+have been answered in another company (hospital.questions), shared parameters are checked before
+use, the secure sum's rules are its own (protocols.client), its masks cancel only against those of
+hospitals that got the same request, epsilon is reserved in its own ledger before training, and each
+stage of a step is answered once. An identical request gets the identical reply again; a *different*
+request for an answered stage is refused, because a second answer under other terms is what breaks
+secure aggregation. One exception: a box from another hospital that does not open is refused before
+anything is computed, and the server may ask again without it.
 
 What leaves: masked vectors and protocol messages; the update in the clear without secure
 aggregation. Refusals carry only the kind of error; the text stays in the hospital's own log.
@@ -22,6 +24,7 @@ import numpy as np
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
+from securefed.hospital.questions import Questions
 from securefed.model.scores import COUNTS
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
@@ -30,8 +33,11 @@ from securefed.wire import messages
 from securefed.wire.contribution import Contribution, Words
 from securefed.wire.messages import Reply, Request
 from securefed.wire.plain import plain_message
+from securefed.wire.plan import Step
 
 Result = TypeVar("Result")
+
+_BEFORE = Step(0, 0, False, ())  # no step is earlier
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,8 @@ class Client:
         trainer: the hospital's patients and personal parameters; its mechanism's layout is how
             contributions are encoded.
         secure: the client's side of secure aggregation, or None to contribute in the clear.
+        questions: what it lets itself be asked; None lets anybody ask anything, for checks of the
+            other refusals alone.
         sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
     Attributes:
@@ -56,13 +64,15 @@ class Client:
         trainer: LocalTrainer,
         secure: SecureSumClient | None,
         sent: Recording | None = None,
+        questions: Questions | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer
         self.busy_s: dict[str, float] = {}
         self._secure = secure
         self._sent = sent
-        self._round = 0
+        self._questions = questions
+        self._step = _BEFORE
         self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
 
     def handle(self, data: bytes) -> bytes:
@@ -79,16 +89,23 @@ class Client:
             return messages.encode(_refusal(request, error))
 
     def _once(self, request: Request, data: bytes) -> bytes:
-        if request.round < self._round:
-            raise RunError(f"round {request.round} is over; this is round {self._round}")
-        if request.round > self._round:
-            self._round, self._answered, self.busy_s = request.round, {}, {}
+        step = self._questions.step(request) if self._questions else _unplanned(request)
+        if step.moment < self._step.moment:
+            raise RunError(f"step {step.number} is over; this is step {self._step.number}")
+        if step.round > self._step.round:
+            self.busy_s = {}
+        if step.moment > self._step.moment:
+            self._step, self._answered = step, {}
         digest = hashlib.sha256(data).digest()
         if request.stage in self._answered:
             known, reply = self._answered[request.stage]
             if known != digest:
                 raise RunError(f"a second, different request for stage {request.stage}")
             return reply
+        if request.stage == "work" and self._secure is not None:
+            # Before training and before the ledger: a refusal here has cost nothing. Not marked as
+            # answered: without the box that it accuses, the request may come again.
+            self._secure.check_mask(request.body)
         # Marked before the work: a request that failed half-way is not open to a second try.
         refused = messages.encode(_refusal(request, RunError("failed before")))
         self._answered[request.stage] = (digest, refused)
@@ -106,12 +123,21 @@ class Client:
             "confirm": self._secure.confirm,
             "unmask": self._secure.unmask,
         }
-        return self._timed("protocol", lambda: steps[request.stage](request.body))
+        step, body = steps[request.stage], request.body
+        questions = self._questions
+        if questions and request.stage == "confirm":
+            questions.confirm(body)
+        opening = questions.unmask(body) if questions and request.stage == "unmask" else None
+        reply = self._timed("protocol", lambda: step(body))
+        if questions and request.stage == "advertise":
+            questions.announced(body)
+        if questions and opening:
+            questions.opened(*opening)  # on disk before the shares leave
+        return reply
 
     def _work(self, request: Request) -> bytes:
-        if self._secure is not None:
-            # Before training and before the ledger: a refusal here has cost nothing.
-            self._secure.check_mask(request.body)
+        if self._questions and self._secure is not None:
+            self._questions.ask(request)
         shared = messages.vector_from_bytes(request.shared)
         part = self._timed("train", lambda: self._contribute(request, shared))
         if self._secure is None:
@@ -142,7 +168,12 @@ class Client:
             self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
 
 
+def _unplanned(request: Request) -> Step:
+    """The step of a request where no plan is held against it."""
+    return Step(request.round, request.round, True, ())
+
+
 def _refusal(request: Request, error: Exception) -> Reply:
     accused = error.accused if isinstance(error, ProtocolError) else None
-    kind = type(error).__name__
-    return Reply(round=request.round, stage=request.stage, refusal=kind, accused=accused)
+    name = type(error).__name__
+    return Reply(round=request.round, stage=request.stage, refusal=name, accused=accused)

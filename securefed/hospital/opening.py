@@ -17,6 +17,7 @@ from securefed.config import Settings
 from securefed.data.load import HospitalData
 from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.hospital.client import Client
+from securefed.hospital.questions import Questions
 from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
 from securefed.record.recording import Recording
@@ -25,7 +26,9 @@ from securefed.training.canaries import CanarySecret
 from securefed.training.mechanism import build_mechanism
 from securefed.training.patients import one_slice_records, stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
+from securefed.wire import openings as openings_file
 from securefed.wire.description import JobDescription
+from securefed.wire.openings import Openings
 
 View = Callable[[PatientTensors], PatientTensors]
 
@@ -73,7 +76,8 @@ def open_hospital(
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
-        RunError: the canaries of a run that has begun are missing or are not its own.
+        RunError: the memory or the canaries of a run that has begun are missing, damaged, or of
+            another.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name, settings = patients.name, job.settings
@@ -93,15 +97,17 @@ def open_hospital(
     network = copy.deepcopy(job.network).to(device)
     theirs = _canaries(job, folder) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
-    masks, sent = None, None
+    masks, sent, openings = None, None, Openings()
     if job.roster and job.rules and identity:
         masks = SecureSumClient(name, identity, job.roster, job.rules)
+        openings = Openings(folder / openings_file.NAME, begun=_begun(folder))
         if settings.exposures.record:
             limit = settings.exposures.limit_mb * 2**20
             sent = Recording(folder / "contributions", limit)
     elif job.layout.needs_masks:
         raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
-    return Hospital(name, folder, Client(name, trainer, masks, sent), ledger)
+    questions = Questions(name, job.plan, job.roster, openings)
+    return Hospital(name, folder, Client(name, trainer, masks, sent, questions), ledger)
 
 
 def _tensors(
@@ -156,11 +162,15 @@ def _ledger(settings: Settings, folder: Path, name: str) -> Ledger:
     )
 
 
+def _begun(folder: Path) -> bool:
+    """Whether the run has come past its first round here."""
+    return any(folder.glob("checkpoint-*.safetensors"))
+
+
 def _canaries(job: JobDescription, folder: Path) -> CanarySecret:
     """The run's canaries: drawn when it starts, read again when it goes on."""
     count = job.settings.canaries.count
-    begun = any(folder.glob("checkpoint-*.safetensors"))
-    if not begun and not (folder / canaries.FILE).exists():
+    if not _begun(folder) and not (folder / canaries.FILE).exists():
         canaries.save(canaries.draw(folder.name, count, job.parameters), folder)
     secret = canaries.read(folder)
     if (secret.hospital, len(secret), secret.parameters) != (folder.name, count, job.parameters):

@@ -40,10 +40,10 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One round of one job, up to where it got.
+    """One step of the plan in one job, up to where it got.
 
     Attributes:
-        number: of the round.
+        number: of the step.
         last: whether its job recorded nothing after it.
     """
 
@@ -144,8 +144,24 @@ def attempts_by_job(folder: Path, client: str | None = None) -> list[tuple[Job, 
 def _attempts(seen: list[Sighting]) -> Iterator[Attempt]:
     groups = [list(group) for _, group in groupby(seen, key=lambda each: each.round)]
     for index, group in enumerate(groups):
-        exchanges = [_exchange(list(part)) for _, part in groupby(group, key=lambda s: s.stage)]
+        exchanges = [_exchange(part) for part in _stages(group)]
         yield Attempt(group[0].round, exchanges, last=index == len(groups) - 1)
+
+
+def _stages(seen: list[Sighting]) -> Iterator[list[Sighting]]:
+    """The messages of each exchange: a request after replies begins another, of the same stage too.
+
+    Work is asked again of a hospital that refused another's box.
+    """
+    part: list[Sighting] = []
+    for each in seen:
+        again = bool(part) and part[-1].direction == "up" and each.direction == "down"
+        if part and (again or each.stage != part[-1].stage):
+            yield part
+            part = []
+        part.append(each)
+    if part:
+        yield part
 
 
 def _exchange(seen: list[Sighting]) -> Exchange:

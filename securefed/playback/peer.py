@@ -23,9 +23,11 @@ from securefed.playback.attempts import Attempt, Exchange, attempts_by_job, work
 from securefed.playback.contributions import SentContributions
 from securefed.playback.recorded import Notes, RecordedRun
 from securefed.record.recording import content
+from securefed.server.rounds import stepped_aside
 from securefed.wire.contribution import Layout
 from securefed.wire.messages import decode_reply, decode_request
 from securefed.wire.plain import plain_contribution
+from securefed.wire.plan import Step
 
 LARGEST_ERROR = 0.01  # relative, of a mean update; beyond, it is not known
 LARGEST_AMBIGUITY = 0.1  # share of coordinates with a second solution
@@ -36,7 +38,6 @@ class _Seen:
     """One round as the hospital saw it; own is its update (P,) and patients."""
 
     number: int
-    train: bool
     shared: Vector = field(repr=False)
     own: tuple[Vector, int] | None = field(repr=False)
     survivors: tuple[str, ...]
@@ -61,7 +62,6 @@ def peer_rounds(run: RecordedRun, name: str, released: Vector) -> tuple[tuple[Ro
             survivors=each.survivors,
         )
         for each in (seen[number] for number in sorted(seen))
-        if each.train
     )
     return views, notes.text()
 
@@ -72,22 +72,19 @@ def _seen(run: RecordedRun, name: str, notes: Notes) -> dict[int, _Seen]:
     for job, attempts in attempts_by_job(run.folder, name):
         layout = run.layout(job)
         for attempt in attempts:
-            work = attempt.stage("work")
-            if work is None:
-                continue
-            number = attempt.number
+            step, work = run.step(attempt.number), attempt.stage("work")
+            if work is None or not step.train:
+                continue  # scores tell a hospital of nothing that it does not know
+            number = step.round
             if seen.pop(number, None):
                 notes.add("repeated by a resumed run; the earlier attempt is left out", number)
             request = work_request(run.folder, work)
             if request is None:
                 notes.add("only sizes were kept (exposures.limit_mb)", number)
                 continue
-            own = None
-            if request.train:
-                own = sent.update(number, layout) if sent else _plain(run, name, layout, work)
-            shared = run.shared(request)
-            survivors = _survivors(run, attempt, train=request.train)
-            seen[number] = _Seen(number, request.train, shared, own, survivors)
+            own = sent.update(number, layout) if sent else _plain(run, name, layout, work)
+            survivors = _survivors(run, attempt, step)
+            seen[number] = _Seen(number, run.shared(request), own, survivors)
     return seen
 
 
@@ -105,13 +102,13 @@ def _plain(
     return update, patients
 
 
-def _survivors(run: RecordedRun, attempt: Attempt, *, train: bool) -> tuple[str, ...]:
+def _survivors(run: RecordedRun, attempt: Attempt, step: Step) -> tuple[str, ...]:
     """Who is in the sum, as the hospital was asked to confirm."""
     confirm = attempt.stage("confirm")
     if confirm is None or not confirm.kept:
         return ()
     (seen,) = confirm.requests.values()
-    cohort = sorted(run.cohort(attempt.number, train=train))
+    cohort = sorted(step.cohort)
     kind, members = protocol.ConfirmRequest, len(cohort)
     try:
         body = decode_request(content(run.folder, seen)).body
@@ -128,14 +125,17 @@ def _successive(
     """Round -> the parameters before and after, where the hospital has both."""
     pairs = {}
     for number, each in seen.items():
-        if not each.train:
-            continue
         if number + 1 in seen:
             pairs[number] = (each.shared, seen[number + 1].shared)
         elif number == run.job.settings.federation.rounds:
             pairs[number] = (each.shared, released)
-    # An aborted round moves nothing, and there is no mean update.
-    return {n: pair for n, pair in sorted(pairs.items()) if not np.array_equal(*pair)}
+    return {n: pair for n, pair in sorted(pairs.items()) if not _aborted(*pair)}
+
+
+def _aborted(before: Vector, after: Vector) -> bool:
+    """Whether a round moved nothing, but for a server's step aside: there is no mean update."""
+    aside = stepped_aside(before.astype(np.float64)).astype(np.float32)
+    return np.array_equal(before, after) or np.array_equal(aside, after)
 
 
 def _means(
@@ -176,7 +176,7 @@ def _chain(pairs: dict[int, tuple[Vector, Vector]]) -> list[tuple[int, tuple[Vec
     chain: list[tuple[int, tuple[Vector, Vector]]] = []
     for number, (before, after) in pairs.items():
         if chain:
-            if not np.array_equal(before, chain[-1][1][1]):
+            if not _aborted(chain[-1][1][1], before):
                 break
         elif number != 1:
             break

@@ -12,6 +12,7 @@ from securefed.record.jobs import Job
 from securefed.wire.contribution import Layout
 from securefed.wire.description import JobDescription, layout_of
 from securefed.wire.messages import Request, vector_from_bytes
+from securefed.wire.plan import Step
 
 
 @dataclass
@@ -55,9 +56,19 @@ class RecordedRun:
         """How contributions of one start of the run are encoded."""
         return layout_of(self.job.settings, self.job.parameters, start.noise)
 
-    def cohort(self, number: int, *, train: bool = True) -> tuple[str, ...]:
-        """Who was asked in a round; the plan is public."""
-        return self.job.plan.cohort(number) if train else self.job.hospitals
+    def step(self, number: int) -> Step:
+        """What was asked under a number; the plan is public.
+
+        Raises:
+            RunError: the plan has no such step.
+        """
+        step = self.job.plan.step(number)
+        if step is None:
+            raise RunError(
+                f"step {number} is recorded, and the run's plan has none",
+                hint="was it recorded by another version?",
+            )
+        return step
 
     def shared(self, request: Request) -> Vector:
         """The shared parameters that a recorded request sends, (P,).

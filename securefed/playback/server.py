@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocols import messages as protocol
+from protocols.complaints import Complaints
 from protocols.errors import ProtocolError
-from securefed.errors import RoundAborted, RunError
+from securefed.errors import AskedBefore, RoundAborted, RunError
 from securefed.playback.attempts import (
     Attempt,
     Exchange,
@@ -26,10 +27,13 @@ from securefed.playback.attempts import (
 from securefed.playback.recorded import Notes, RecordedRun
 from securefed.playback.trail import Trail
 from securefed.record.jobs import Job
+from securefed.record.recording import Sighting
 from securefed.server.summation import PlainSummation, SecureSummation, Summed
 from securefed.wire.contribution import Layout
 from securefed.wire.messages import Request, Vector, decode_reply, decode_request
+from securefed.wire.openings import Openings
 from securefed.wire.plain import plain_contribution
+from securefed.wire.plan import Step
 from securefed.wire.transport import Transport
 
 NO_WAIT_S = 1.0  # playback never waits; the protocol wants a deadline
@@ -77,8 +81,9 @@ def replay(run: RecordedRun) -> ServerReplay:
         RunError: the recording is missing, damaged, or contradicts itself.
     """
     found = ServerReplay({}, Trail(run.job.strategy), Notes())
+    openings = Openings()  # the server's own memory outlives a job
     for job, attempts in attempts_by_job(run.folder):
-        server = _Masked(run, job) if job.rules else _Plain(run, job)
+        server = _Masked(run, job, openings) if job.rules else _Plain(run, job)
         for attempt in attempts:
             _play(run, server, attempt, found)
     return found
@@ -87,65 +92,70 @@ def replay(run: RecordedRun) -> ServerReplay:
 def _play(
     run: RecordedRun, server: "_Masked | _Plain", attempt: Attempt, found: ServerReplay
 ) -> None:
-    number = attempt.number
-    if found.rounds.pop(number, None):
-        found.notes.add("repeated by a resumed run; the earlier attempt is left out", number)
+    step = run.step(attempt.number)
+    if step.train and step.round in found.rounds:
+        del found.rounds[step.round]
+        found.notes.add("repeated by a resumed run; the earlier attempt is left out", step.round)
     work = attempt.stage("work")
     if work is None:  # nobody was told any parameters
-        _advance(server, attempt, Request(round=number, stage="work", train=True), found)
+        nothing = Request(
+            round=step.number, stage="work", train=step.train, evaluate=not step.train
+        )
+        _advance(server, attempt, step, nothing, found)
         return
     request = work_request(run.folder, work)
     if request is None:
         server.skip()
-        _lose(found, number, "only sizes were kept (exposures.limit_mb)")
+        _lose(found, step, "only sizes were kept (exposures.limit_mb)")
         return
     shared = run.shared(request)
-    found.trail.at(number, shared)
-    summed = _advance(server, attempt, request, found)
-    if not request.train:
-        found.end = number
-        return
-    contributions = server.contributions(attempt)
-    if summed or contributions:
+    # The final parameters follow the last round, whichever that was.
+    found.trail.at(found.end if step == run.job.plan.final else step.round, shared)
+    summed = _advance(server, attempt, step, request, found)
+    contributions = server.contributions(attempt) if step.train else {}
+    if step.train and (summed or contributions):
         layout = server.layout
-        found.rounds[number] = ServerRound(number, shared, contributions, summed, layout)
+        found.rounds[step.round] = ServerRound(step.round, shared, contributions, summed, layout)
 
 
 def _advance(
-    server: "_Masked | _Plain", attempt: Attempt, work: Request, found: ServerReplay
+    server: "_Masked | _Plain", attempt: Attempt, step: Step, work: Request, found: ServerReplay
 ) -> Summed | None:
     """Play one attempt, and follow the trail; None if no sum came of it."""
-    number = attempt.number
     if not attempt.kept:
         server.skip()
-        _lose(found, number, "not all messages were kept (exposures.limit_mb)")
+        _lose(found, step, "not all messages were kept (exposures.limit_mb)")
         return None
     try:
-        summed = server.play(attempt, work)
-    except RoundAborted:
-        found.trail.step(number, None)
-        found.end = number + 1
-        found.notes.add("aborted, nothing was aggregated", number)
+        summed = server.play(attempt, step, work)
+    except RoundAborted as error:
+        if step.train:
+            found.trail.abort(step.round, aside=error.opened)
+            found.end = step.round + 1
+            found.notes.add("aborted, nothing was aggregated", step.round)
         return None
-    except RecordingEnds:
+    except (RecordingEnds, AskedBefore):
         if not attempt.last:
             raise
         # The run was stopped here; it went on, if it did, from before this round.
-        found.notes.add("cut short when the run was stopped", number)
+        if step.train:
+            found.notes.add("cut short when the run was stopped", step.round)
         return None
     if summed is None:
-        _lose(found, number, "its keys travelled in a round that was not kept")
+        _lose(found, step, "its keys travelled in a round that was not kept")
         return None
-    if work.train:
-        found.trail.step(number, summed.total.mean_update)
-        found.end = number + 1
+    if step.train:
+        found.trail.step(step.round, summed.total.mean_update)
+        found.end = step.round + 1
     return summed
 
 
-def _lose(found: ServerReplay, number: int, why: str) -> None:
-    found.trail.lose(number)
-    found.end = number + 1
-    found.notes.add(why, number)
+def _lose(found: ServerReplay, step: Step, why: str) -> None:
+    if not step.train:
+        return  # nothing follows from scores
+    found.trail.lose(step.round)
+    found.end = step.round + 1
+    found.notes.add(why, step.round)
 
 
 class _Plain:
@@ -158,7 +168,7 @@ class _Plain:
         self.layout = layout
         self._run = run
 
-    def play(self, attempt: Attempt, work: Request) -> Summed:
+    def play(self, attempt: Attempt, step: Step, work: Request) -> Summed:
         playback = Playback(self._run.folder, attempt)
         job = self._run.job
         summation = PlainSummation(
@@ -168,7 +178,7 @@ class _Plain:
             job.settings.federation.minimum_clients,
             NO_WAIT_S,
         )
-        summed = summation.sum(work, self._run.cohort(work.round, train=work.train), None)
+        summed = summation.sum(work, step.cohort, None)
         playback.require_played()
         return summed
 
@@ -196,28 +206,29 @@ class _Plain:
 class _Masked:
     """The server of a job with masks; keys of a round may have travelled in the one before."""
 
-    def __init__(self, run: RecordedRun, job: Job) -> None:
+    def __init__(self, run: RecordedRun, job: Job, openings: Openings) -> None:
         self.layout = run.layout(job)
         self._run = run
         self._job = job
+        self._openings = openings
+        self._complaints = Complaints()
         self._wire = _Switch()
         self._summation: SecureSummation | None = None
 
-    def play(self, attempt: Attempt, work: Request) -> Summed | None:
+    def play(self, attempt: Attempt, step: Step, work: Request) -> Summed | None:
         first = attempt.exchanges[0]
         if first.stage == "advertise":
             self._summation = self._fresh(first)
         if self._summation is None:
             return None
-        cohort = self._run.cohort(work.round, train=work.train)
         playback = self._wire.inner = Playback(self._run.folder, attempt)
         try:
-            summed = self._summation.sum(work, cohort, self._following(attempt))
+            summed = self._summation.sum(work, step.cohort, self._following(attempt, step))
             playback.require_played()
             return summed
         except ProtocolError as error:
             raise RunError(
-                f"round {work.round} does not open: {type(error).__name__}: {error}",
+                f"step {step.number} does not open: {type(error).__name__}: {error}",
                 hint="the recording in exposures/ is damaged; make the run again",
             ) from None
 
@@ -233,7 +244,7 @@ class _Masked:
         """The summation as it stood before a round with an exchange for its keys."""
         if self._job.roster is None or self._job.rules is None:
             raise RunError("a recorded job has rules and no roster, or the other way round")
-        announced = self._read(protocol.Announcement, advertise)
+        announced = self._read(protocol.Announcement, advertise.requests)
         return SecureSummation(
             self._wire,
             self.layout,
@@ -241,26 +252,31 @@ class _Masked:
             self._job.rules,
             self._run.job.settings.federation.minimum_clients,
             NO_WAIT_S,
+            openings=self._openings,
+            complaints=self._complaints,
             sums=announced.round_number - 1,
         )
 
-    def _following(self, attempt: Attempt) -> Sequence[str] | None:
-        """The next round's cohort, if its keys ride along."""
-        work = attempt.stage("work")
-        if work is None or self._read(protocol.MaskRequest, work).upcoming is None:
+    def _following(self, attempt: Attempt, step: Step) -> Sequence[str] | None:
+        """The next step's cohort, if its keys ride along."""
+        work, following = attempt.stage("work"), self._run.job.plan.after(step)
+        if work is None or following is None:
             return None
-        return self._run.cohort(attempt.number + 1)
+        # The keys are asked of the next cohort, of which not all that work now need be.
+        asked = {name: seen for name, seen in work.requests.items() if name in following.cohort}
+        rides = asked and self._read(protocol.MaskRequest, asked).upcoming
+        return following.cohort if rides else None
 
-    def _read(self, kind: type[protocol.M], exchange: Exchange) -> protocol.M:
-        """The protocol's message in the first request of an exchange."""
-        one = dict([next(iter(exchange.requests.items()))])
+    def _read(self, kind: type[protocol.M], requests: Mapping[str, Sighting]) -> protocol.M:
+        """The protocol's message in the first of some requests."""
+        one = dict([next(iter(requests.items()))])
         (data,) = contents(self._run.folder, one).values()
         members = len(self._run.job.hospitals)
         try:
             body = decode_request(data).body
             return protocol.decode(kind, body, protocol.limit(kind, members, members))
         except ProtocolError as error:
-            raise RunError(f"a recorded {exchange.stage} request cannot be read: {error}") from None
+            raise RunError(f"a recorded request cannot be read: {error}") from None
 
 
 class _Switch:

@@ -8,13 +8,14 @@ Not checked: a round whose predecessor's mean is unknown. The trail of a strateg
 taken up again there; what another remembers cannot be known, and its trail ends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RunError
 from securefed.model.strategies.strategy import State, Strategy
+from securefed.server.rounds import stepped_aside
 from securefed.wire.messages import Vector
 
 TOLERANCE = 4 * float(np.finfo(np.float32).eps)  # of a value: it travels as float32
@@ -70,14 +71,20 @@ class Trail:
             )
 
     def step(self, number: int, mean: Values | None) -> None:
-        """Round `number` ended; a mean of None means that the parameters stayed."""
+        """Round `number` ended; without a mean update the parameters stayed."""
         known = self._before.get(number)
-        if known is None or mean is None:
-            if known:
-                self._before[number + 1] = known
-            return
-        after, state = self._strategy.step(known.shared, mean, known.state)
-        self._before[number + 1] = _Before(after, known.error, state)
+        if mean is None:
+            self.abort(number, aside=False)
+        elif known:
+            after, state = self._strategy.step(known.shared, mean, known.state)
+            self._before[number + 1] = _Before(after, known.error, state)
+
+    def abort(self, number: int, *, aside: bool) -> None:
+        """Nothing was aggregated in round `number`; the server may have stepped aside."""
+        known = self._before.get(number)
+        if known:
+            shared = stepped_aside(known.shared) if aside else known.shared
+            self._before[number + 1] = replace(known, shared=shared)
 
     def lose(self, number: int) -> None:
         """Round `number` ended, and nobody can tell how."""

@@ -1,27 +1,38 @@
 """The server: one round after another.
 
-    1. choose the cohort
-    2. send the shared parameters, get the total of the cohort's contributions
+    1. in every so many rounds, have everybody score the shared parameters
+    2. send them to the plan's cohort, get the total of its contributions
     3. let the strategy step
     4. check point
 
-Evaluation counts come with a round's contributions and describe the parameters that round started
-from; after the last round one more round evaluates without training.
+Scores describe the parameters that their round started from; after the last round the final ones
+are scored. What is lost is lost by itself: training goes on without scores, and a round without a
+sum leaves the parameters as they are.
+
+Almost: hospitals that were asked to open a sum do not answer the same in another company. Where
+this server knows that it holds no sum of them and never will, it steps aside: one parameter moves
+by its last digit, which makes another question of it. A server that holds a sum and does so learns
+by subtraction what masks should hide (docs/decisions/0023): after a restart, where the sum may have
+been opened, this one asks the same hospitals instead.
 """
 
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RoundAborted, RunError
 from securefed.model.scores import Counts, Metrics, metrics
+from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.model.strategies.strategy import State, Strategy
-from securefed.server.summation import Summation
+from securefed.server.summation import Summation, Summed
 from securefed.wire.messages import Request, vector_to_bytes
-from securefed.wire.plan import Plan
+from securefed.wire.plan import Plan, Step
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,13 @@ class RoundRecord:
     """What the server knows after a round.
 
     Attributes:
-        round: 1, 2, ...; the evaluation after training is the last one plus one.
+        round: 1, 2, ...; the scoring of the final parameters is the last one plus one.
         cohort, survivors: who was asked, whose contribution is in the total.
         dropped: name -> reason.
         patients: training patients of the survivors.
-        metrics, scores: of the parameters the round started from, if it evaluated; scores are
-            the survivors' held-out patients as a histogram (model.scores).
+        metrics, scores: of the parameters the round started from, if they were scored; scores are
+            held-out patients as a histogram (model.scores).
+        unscored: why they were not, where the plan wanted it.
         aborted: why nothing was aggregated, or "".
         wall_s, server_s: seconds of the whole round, and of the server's own computation.
     """
@@ -49,6 +61,7 @@ class RoundRecord:
     wall_s: float
     server_s: float
     scores: Counts | None = None
+    unscored: str = ""
 
 
 class Server:
@@ -58,12 +71,14 @@ class Server:
         plan: who is asked in which round.
         shared: (P,) current shared parameters.
         finished: number of finished training rounds.
+        rounds: how many it will train, the plan's or fewer.
     """
 
     def __init__(
         self, plan: Plan, summation: Summation, strategy: Strategy, shared: NDArray[np.float64]
     ) -> None:
         self.plan = plan
+        self.rounds = plan.rounds
         self.shared = shared
         self.finished = 0
         self._summation = summation
@@ -92,58 +107,104 @@ class Server:
         self.shared, self._memory, self.finished = shared, memory, finished
 
     def end_after(self, rounds: int) -> None:
-        """Plan fewer rounds."""
-        self.plan = replace(self.plan, rounds=rounds)
+        """Train fewer rounds than planned; the plan itself is not the server's to change."""
+        self.rounds = min(rounds, self.plan.rounds)
 
     def train(self) -> Iterator[RoundRecord]:
-        """Run the rounds that are left, yielding after each; the caller may stop in between."""
-        while self.finished < self.plan.rounds:
-            number = self.finished + 1
-            following = self.plan.cohort(number + 1) if number < self.plan.rounds else None
-            evaluate = (number - 1) % self.plan.evaluate_every == 0
-            record = self._round(number, self.plan.cohort(number), following, True, evaluate)
-            self.finished = number
+        """Run the rounds that are left, yielding after each; the caller may stop in between.
+
+        Raises:
+            RunError: it cannot go on from here (see `SecureSummation.sum`).
+        """
+        while self.finished < self.rounds:
+            record = self._round(self.plan.training(self.finished + 1))
+            self.finished = record.round
             yield record
 
     def evaluate(self) -> RoundRecord:
-        """Score the final parameters at every client; nothing is trained."""
-        return self._round(self.plan.rounds + 1, self.plan.clients, None, False, True)
-
-    def _round(
-        self,
-        number: int,
-        cohort: tuple[str, ...],
-        following: Sequence[str] | None,
-        train: bool,
-        evaluate: bool,
-    ) -> RoundRecord:
+        """Have the final parameters scored; nothing is trained."""
         start = time.perf_counter()
+        step = self.plan.final
+        summed, lost = self._sum(step, None)
+        return RoundRecord(
+            round=self.finished + 1,
+            cohort=step.cohort,
+            survivors=summed.survivors if summed else (),
+            dropped=summed.dropped if summed else {},
+            patients=0,
+            metrics=metrics(summed.total.counts) if summed else None,
+            scores=summed.total.counts if summed else None,
+            aborted=_reason(lost),
+            wall_s=time.perf_counter() - start,
+            server_s=summed.server_s if summed else 0.0,
+        )
+
+    def _round(self, step: Step) -> RoundRecord:
+        start = time.perf_counter()
+        scoring, scored, unscored = self.plan.scoring(step.round), None, ""
+        if scoring:
+            scored, lost = self._sum(scoring, step)
+            unscored = _reason(lost)
+        last = step.round == self.rounds
+        summed, lost = self._sum(step, None if last else self.plan.after(step))
+        if summed:
+            lost = self._move(summed)
+        if lost:
+            summed = None
+            if lost.opened:
+                self.shared = stepped_aside(self.shared)
+            log.warning("round %d: %s", step.round, _reason(lost))
+        if unscored:
+            log.warning("round %d has no scores: %s", step.round, unscored)
+        return RoundRecord(
+            round=step.round,
+            cohort=step.cohort,
+            survivors=summed.survivors if summed else (),
+            dropped=summed.dropped if summed else {},
+            patients=summed.total.patients if summed else 0,
+            metrics=metrics(scored.total.counts) if scored else None,
+            scores=scored.total.counts if scored else None,
+            aborted=_reason(lost),
+            wall_s=time.perf_counter() - start,
+            server_s=sum(each.server_s for each in (scored, summed) if each),
+            unscored=unscored,
+        )
+
+    def _sum(self, step: Step, following: Step | None) -> tuple[Summed | None, RoundAborted | None]:
         work = Request(
-            round=number,
+            round=step.number,
             stage="work",
-            train=train,
-            evaluate=evaluate,
+            train=step.train,
+            evaluate=not step.train,
             shared=vector_to_bytes(self.shared.astype(np.float32)),
         )
         try:
-            summed = self._summation.sum(work, cohort, following)
+            cohort = following.cohort if following else None
+            return self._summation.sum(work, step.cohort, cohort), None
         except RoundAborted as error:
-            wall = time.perf_counter() - start
-            reason = f"{error} ({error.hint})"
-            return RoundRecord(number, cohort, (), {}, 0, None, reason, wall, 0.0)
-        if train and summed.total.mean_update is not None:
-            self.shared, self._memory = self._strategy.step(
-                self.shared, summed.total.mean_update, self._memory
+            return None, error
+
+    def _move(self, summed: Summed) -> RoundAborted | None:
+        """Take the strategy's step, unless it leads where no hospital follows."""
+        mean = summed.total.mean_update
+        if mean is None:
+            return RoundAborted("nobody trained", opened=True)
+        after, memory = self._strategy.step(self.shared, mean, self._memory)
+        if not (np.abs(after) <= LARGEST_PARAMETER).all():  # NaN is not below anything
+            return RoundAborted(
+                "the mean update leads to parameters that no hospital accepts", opened=True
             )
-        return RoundRecord(
-            round=number,
-            cohort=cohort,
-            survivors=summed.survivors,
-            dropped=summed.dropped,
-            patients=summed.total.patients,
-            metrics=metrics(summed.total.counts) if evaluate else None,
-            scores=summed.total.counts if evaluate else None,
-            aborted="",
-            wall_s=time.perf_counter() - start,
-            server_s=summed.server_s,
-        )
+        self.shared, self._memory = after, memory
+        return None
+
+
+def stepped_aside(shared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same parameters but for the last digit, as they travel, of the largest one."""
+    after = shared.copy()
+    place = int(np.abs(after).argmax())
+    after[place] = np.nextafter(np.float32(after[place]), np.float32(0))
+    return after
+
+
+def _reason(lost: RoundAborted | None) -> str:
+    return f"{lost} ({lost.hint})" if lost and lost.hint else str(lost or "")

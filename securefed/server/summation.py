@@ -2,8 +2,12 @@
 
 Both take the same work request and return the same `Summed`. `PlainSummation` sees each
 contribution. `SecureSummation` drives the steps of `protocols.server` over the transport and sees
-masked vectors and their sum; the next round's keys and shares ride on the current round's messages
-(three exchanges a round instead of five) as long as nobody drops out.
+masked vectors and their sum; the next step's keys and shares ride on the current one's messages
+(three exchanges instead of five) as long as nobody drops out.
+
+What comes out of a sum is as untrusted as what a hospital sends: one liar's vector can make
+anything of it. `require_sum` refuses what no honest hospitals can add up to; the round is lost at
+most.
 """
 
 import time
@@ -12,16 +16,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from protocols.complaints import Complaints
 from protocols.errors import BadShare, ThresholdMissed
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
-from securefed.errors import RoundAborted, RunError
+from securefed.errors import AskedBefore, RoundAborted, RunError
 from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total, Words
 from securefed.wire.messages import Request, Stage
+from securefed.wire.openings import Openings, question_of
 from securefed.wire.plain import plain_contribution, plain_total
 from securefed.wire.transport import Transport
 
@@ -57,34 +63,70 @@ class Summation(Protocol):
         ...
 
 
-def ask(
-    transport: Transport, requests: Mapping[str, Request], deadline_s: float
-) -> tuple[dict[str, bytes], dict[str, str], dict[str, int]]:
-    """Send one stage; returns the bodies of good replies, name -> reason for the rest, and whom
-    those who refused accuse: name -> place."""
+@dataclass(frozen=True)
+class Answers:
+    """What came of one stage.
+
+    Attributes:
+        bodies: of good replies.
+        dropped: name -> reason, for the rest.
+        accusations: name -> place that it accuses, of those that refused for another's fault.
+    """
+
+    bodies: dict[str, bytes]
+    dropped: dict[str, str]
+    accusations: dict[str, int]
+
+
+def ask(transport: Transport, requests: Mapping[str, Request], deadline_s: float) -> Answers:
+    """Send one stage and sort the replies."""
     encoded = {name: messages.encode(request) for name, request in requests.items()}
     replies = transport.stage(encoded, deadline_s)
-    bodies: dict[str, bytes] = {}
-    dropped: dict[str, str] = {}
-    accused: dict[str, int] = {}
+    answers = Answers({}, {}, {})
     for name, request in requests.items():
         if name not in replies:
-            dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
+            answers.dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
             continue
         try:
             reply = messages.decode_reply(replies[name])
         except RunError as error:
-            dropped[name] = str(error)
+            answers.dropped[name] = str(error)
             continue
         if (reply.round, reply.stage) != (request.round, request.stage):
-            dropped[name] = f"replied for round {reply.round} {reply.stage}"
+            answers.dropped[name] = f"replied for round {reply.round} {reply.stage}"
+        elif reply.refusal and reply.accused is not None:
+            answers.accusations[name] = reply.accused
         elif reply.refusal:
-            dropped[name] = f"refused {request.stage}: {reply.refusal}"
-            if reply.accused is not None:
-                accused[name] = reply.accused
+            answers.dropped[name] = f"refused {request.stage}: {reply.refusal}"
         else:
-            bodies[name] = reply.body
-    return bodies, dropped, accused
+            answers.bodies[name] = reply.body
+    return answers
+
+
+def require_sum(total: Total, step: Request, survivors: int, layout: Layout) -> None:
+    """Return only if honest hospitals, so many of them, can have added up to this.
+
+    Whoever trains has a patient at least; nobody has more than the layout allows in anything that
+    is counted; a mean lies within the range of what it is a mean of.
+
+    Raises:
+        RoundAborted: they cannot; somebody's vector was none.
+    """
+    most, mean = survivors * layout.max_patients, total.mean_update
+    what = ""
+    if step.train and not survivors <= total.patients <= most:
+        what = f"{total.patients} patients"
+    elif step.train and (mean is None or not (np.abs(mean) <= layout.largest_update).all()):
+        what = f"no update, or one beyond {layout.largest_update:g}"
+    elif not step.train and (total.counts.min() < 0 or total.counts.max() > most):
+        what = "a histogram that is none"
+    if not what:
+        return
+    raise RoundAborted(
+        f"the sum of {survivors} hospitals shows {what}: at least one of them sent no contribution",
+        hint="masks hide which; look at the hospitals' logs",
+        opened=True,
+    )
 
 
 class PlainSummation:
@@ -105,15 +147,18 @@ class PlainSummation:
         self._deadline_s = deadline_s
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
-        bodies, dropped, _ = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
+        answers = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
+        dropped = answers.dropped
+        for name in answers.accusations:
+            dropped[name] = "refused work, and accuses where nobody has a part in it"
         start = time.perf_counter()
         contributions = {}
-        for name, body in bodies.items():
+        for name, body in answers.bodies.items():
             try:
                 contributions[name] = plain_contribution(body, self._parameters, self._max_patients)
             except RunError as error:
                 dropped[name] = str(error)
-        _require(len(contributions), self._minimum, work.round, dropped)
+        _require(len(contributions), self._minimum, work, dropped)
         # Sorted: the sum must not depend on who answered first.
         survivors = tuple(sorted(contributions))
         total = plain_total([contributions[name] for name in survivors])
@@ -124,6 +169,9 @@ class SecureSummation:
     """FedAvg over masked contributions; the server learns the total only.
 
     Args:
+        openings: which sums may have been opened. Hospitals answer the same question again only in
+            a sum over the same of them, so nobody else is asked.
+        complaints: of the whole job: a liar is out of all further steps.
         sums: how many this job has made before; more than 0 only where recorded ones are replayed.
     """
 
@@ -136,6 +184,8 @@ class SecureSummation:
         minimum: int,
         deadline_s: float,
         *,
+        openings: Openings | None = None,
+        complaints: Complaints | None = None,
         sums: int = 0,
     ) -> None:
         self._transport = transport
@@ -144,15 +194,24 @@ class SecureSummation:
         self._rules = rules
         self._minimum = minimum
         self._deadline_s = deadline_s
+        self._openings = openings if openings is not None else Openings()
         self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
-        self._complaints = Complaints()  # of the whole job: a liar is out of further rounds
+        self._complaints = complaints if complaints is not None else Complaints()
         self._pipelined: SecureSumServer | None = None
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
+        """As in `Summation`; exact counts are summed over the whole cohort or not at all.
+
+        Raises:
+            AskedBefore: a sum may have been opened before the run was stopped, and those who are
+                in it do not all answer again. There is nothing else that they would answer.
+        """
         watch = _Stopwatch()
         dropped: dict[str, str] = {}
-        server = self._pipelined
-        self._pipelined = None
+        server, self._pipelined = self._pipelined, None
+        question = question_of(work)
+        before = self._openings.over(question)
+        opened = False
         try:
             if server is None:
                 server = self._open(cohort)
@@ -167,31 +226,67 @@ class SecureSummation:
             upcoming = self._open(following) if following and ride else None
             if upcoming:
                 server.pipeline(upcoming)
-            requests = server.request_mask(messages.statement_of(work))
-            accused: dict[str, int] = {}
-            vectors = self._exchange(work, "work", requests, dropped, watch, accused)
-            for name, place in accused.items():
-                server.complain(name, place)
+            vectors = self._vectors(work, server, before, dropped, watch)
             server.receive_mask(vectors)
+            over = vectors.keys() - server.dropped.keys()
             arrived = len(cohort) - len(set(server.dropped) | set(dropped))
-            _require(arrived, self._minimum, work.round, dropped)  # before anything is opened
+            # Before anything is opened, which a hospital remembers.
+            minimum = self._minimum if work.train else len(cohort)
+            _require(arrived, minimum, work, dropped)
             if self._rules.consistency:
                 confirmations = self._exchange(
                     work, "confirm", server.request_confirm(), dropped, watch
                 )
                 server.receive_confirm(confirmations)
+            self._openings.note(question, over)
+            opened = True
             openings = self._exchange(work, "unmask", server.request_unmask(), dropped, watch)
             server.receive_unmask(openings)
             words, survivors = server.result()
         except (ThresholdMissed, BadShare) as error:
             reasons = {**(server.dropped if server else {}), **dropped}
-            raise _aborted(str(error), reasons) from None
+            raise _aborted(str(error), reasons, opened=opened) from None
         dropped = {**server.dropped, **dropped}
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
         total = self._layout.decode(words, work.round)
+        require_sum(total, work, len(survivors), self._layout)
         return Summed(total, survivors, dropped, watch.stop(), words)
+
+    def _vectors(
+        self,
+        work: Request,
+        server: SecureSumServer,
+        before: frozenset[str] | None,
+        dropped: dict[str, str],
+        watch: "_Stopwatch",
+    ) -> dict[str, bytes]:
+        """Masked vectors; hospitals that refuse another's box are asked again without it."""
+        requests = server.request_mask(messages.statement_of(work))
+        if before is not None:
+            dropped.update(
+                dict.fromkeys(requests.keys() - before, "not in the sum that may be open")
+            )
+            requests = {name: body for name, body in requests.items() if name in before}
+        answers = self._ask(work, "work", requests, watch)
+        for name, accused in sorted(answers.accusations.items()):
+            server.complain(name, accused)
+        again = server.request_mask_again() if answers.accusations else {}
+        later = self._ask(work, "work", again, watch) if again else Answers({}, {}, {})
+        for name in later.accusations:
+            later.dropped[name] = "refused work twice for others' boxes"
+        dropped.update({**answers.dropped, **later.dropped})
+        vectors = {**answers.bodies, **later.bodies}
+        if before is not None and not before <= vectors.keys():
+            missing = ", ".join(sorted(before - vectors.keys()))
+            raise AskedBefore(
+                f"step {work.round} may have been opened before the run was stopped, over "
+                f"{', '.join(sorted(before))}; the same is answered again only in a sum over the "
+                f"same hospitals, and {missing} did not answer",
+                hint="resume the run when they are back",
+            )
+        return vectors
 
     def _open(self, cohort: Sequence[str]) -> SecureSumServer:
         self._sums += 1
@@ -206,17 +301,21 @@ class SecureSummation:
         bodies: Mapping[str, bytes],
         dropped: dict[str, str],
         watch: "_Stopwatch",
-        accused: dict[str, int] | None = None,
     ) -> dict[str, bytes]:
-        blank = Request(round=work.round, stage=stage)
-        base = work if stage == "work" else blank
+        answers = self._ask(work, stage, bodies, watch)
+        # Only boxes are complained of; what another stage refuses for somebody's fault is final.
+        dropped.update(
+            {**answers.dropped, **dict.fromkeys(answers.accusations, f"refused {stage}")}
+        )
+        return answers.bodies
+
+    def _ask(
+        self, work: Request, stage: Stage, bodies: Mapping[str, bytes], watch: "_Stopwatch"
+    ) -> Answers:
+        base = work if stage == "work" else Request(round=work.round, stage=stage)
         requests = {name: msgspec.structs.replace(base, body=body) for name, body in bodies.items()}
         with watch.paused():
-            replies, missing, said = ask(self._transport, requests, self._deadline_s)
-        dropped.update(missing)
-        if accused is not None:
-            accused.update(said)
-        return replies
+            return ask(self._transport, requests, self._deadline_s)
 
 
 class _Stopwatch:
@@ -238,15 +337,14 @@ class _Stopwatch:
         return time.perf_counter() - self._start
 
 
-def _require(survivors: int, minimum: int, round_number: int, dropped: dict[str, str]) -> None:
+def _require(survivors: int, minimum: int, work: Request, dropped: dict[str, str]) -> None:
     if survivors < minimum:
+        needed = "federation.minimum_clients is" if work.train else "scores need all"
         raise _aborted(
-            f"round {round_number}: {survivors} hospitals answered, federation.minimum_clients "
-            f"is {minimum}",
-            dropped,
+            f"step {work.round}: {survivors} hospitals answered, {needed} {minimum}", dropped
         )
 
 
-def _aborted(message: str, dropped: dict[str, str]) -> RoundAborted:
+def _aborted(message: str, dropped: dict[str, str], *, opened: bool = False) -> RoundAborted:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(dropped.items()))
-    return RoundAborted(message, hint=reasons or "nobody gave a reason")
+    return RoundAborted(message, hint=reasons or "nobody gave a reason", opened=opened)

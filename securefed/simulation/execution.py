@@ -125,7 +125,7 @@ def _stop_requests(wanted: bool) -> Iterator[list[int]]:
 
 
 def _train(simulation: Simulation, on_round: OnRound, asked_to_stop: list[int]) -> None:
-    planned = simulation.server.plan.rounds
+    planned = simulation.server.rounds
     for record, line in simulation.rounds():
         on_round(line)
         if asked_to_stop and record.round < planned:

@@ -25,7 +25,7 @@ from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import require_room
-from securefed.wire.description import JobDescription
+from securefed.wire.description import JobDescription, hiding_of
 
 Say = Callable[[str], None]
 
@@ -125,7 +125,7 @@ def _open(
     return Simulation(
         job=job,
         directory=directory,
-        server=open_server(job, transport),
+        server=open_server(job, transport, directory.path),
         hospitals=hospitals,
         transport=transport,
         data=data,
@@ -148,6 +148,14 @@ def _notes(job: JobDescription, data: FederatedData) -> list[str]:
         notes.append(
             "the shipped encoders have seen phantoms only; on real scans they may be of no use"
         )
+    hidden = hiding_of(settings)
+    if hidden:
+        notes.append(hidden.sentence)
+        if not settings.privacy.dp:
+            notes.append(
+                "without differential privacy masks hide one update in one sum; a server that lies "
+                "can ask in two rounds, a hospital short in one, and subtract"
+            )
     if job.shared_noise:
         notes.append(
             f"hospitals share out the noise: epsilon holds as long as {job.shared_noise.counted} "

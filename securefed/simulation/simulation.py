@@ -116,7 +116,7 @@ class Simulation:
     def fit_to_budget(self) -> None:
         """Plan fewer rounds where rounds lost in a crash have used up the budget of the last."""
         finished = self.server.finished
-        left = self.server.plan.rounds - finished
+        left = self.server.rounds - finished
         affordable = min(each.affordable(left) for each in self.hospitals.values())
         if affordable < left:
             self.server.end_after(finished + affordable)
@@ -153,7 +153,8 @@ class Simulation:
                 train_s=self.hospitals[name].client.busy_s.get("train", 0.0),
                 protocol_s=self.hospitals[name].client.busy_s.get("protocol", 0.0),
             )
-            for name in record.cohort
+            for name in self.hospitals
+            if name in received
         ]
         metrics.append(self.directory.path, [line, *each])
         self.transport.reset()

@@ -70,6 +70,11 @@ class Layout(Protocol):
         ...
 
     @property
+    def largest_update(self) -> float:
+        """No value of an honest sum's mean update is larger."""
+        ...
+
+    @property
     def needs_masks(self) -> bool:
         """Whether one contribution alone is less protected than its mechanism promises."""
         ...
@@ -84,7 +89,7 @@ class Layout(Protocol):
         ...
 
     def decode(self, total: Words, round_number: int) -> Total:
-        """A sum of contributions, (words,)."""
+        """A sum of contributions, (words,). Any words decode; the server judges what they say."""
         ...
 
 
@@ -112,6 +117,11 @@ class ContributionLayout:
     def words(self) -> int:
         """Length of the encoded vector."""
         return self.parameters + 1 + COUNTS
+
+    @property
+    def largest_update(self) -> float:
+        # A mean of values in range, and what fixed point adds where hospitals have a patient each.
+        return self.value_range + self.error_bound(clients=1, patients=1)
 
     @property
     def needs_masks(self) -> bool:

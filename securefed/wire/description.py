@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.graph import SparseGraph
+from protocols.hiding import Hiding, hiding
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
@@ -184,6 +185,13 @@ def secure_rules(settings: Settings, vector_length: int) -> JobRules:
         max_rounds=2**31,  # sums are numbered apart from training rounds
         sparse=SparseGraph() if secure.graph == "sparse" else None,
     )
+
+
+def hiding_of(settings: Settings) -> Hiding | None:
+    """What masks hide in a run with these settings, and from how many; None without them."""
+    if not settings.secure_aggregation.enabled:
+        return None
+    return hiding(secure_rules(settings, vector_length=1), _cohort_size(settings))
 
 
 def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> Layout:

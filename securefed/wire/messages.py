@@ -38,11 +38,11 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
     """Server to client.
 
     Attributes:
-        round: 1, 2, ...
-        stage: which step of the round.
+        round: a step of the public plan (wire.plan).
+        stage: which stage of it.
         body: the message of `protocols` for this stage; empty without secure aggregation.
         train: at stage work: train and contribute an update (else the update is zero).
-        evaluate: at stage work: score held-out patients with the received parameters first.
+        evaluate: at stage work: score held-out patients with the received parameters.
         shared: at stage work: the shared parameters, float32 little-endian.
     """
 
@@ -62,7 +62,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
         body: the message of `protocols`, or a `PlainContribution` without secure aggregation.
         refusal: empty, or the kind of error that made the client refuse. Never a message text:
             that could carry a path or a value of the hospital.
-        accused: the place of the hospital whose message made the client refuse, if it was one's.
+        accused: whose part of the request made the client refuse, as a place in the cohort.
     """
 
     round: Round

@@ -4,7 +4,7 @@ import numpy as np
 
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS, Counts
-from securefed.model.sharing import Vector
+from securefed.model.sharing import LARGEST_PARAMETER, Vector
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, Total
 from securefed.wire.messages import PlainContribution
@@ -37,6 +37,8 @@ def plain_contribution(body: bytes, parameters: int, max_patients: int) -> Plain
     update = messages.vector_from_bytes(message.update)
     if update.shape != (parameters,) or not np.isfinite(update).all():
         raise RunError("an update of the wrong length or with non-finite values")
+    if np.abs(update).max(initial=0.0) > 2 * LARGEST_PARAMETER:
+        raise RunError("an update that leads from no acceptable parameters to others")
     counts = (*message.counts, message.patients)
     if len(message.counts) != COUNTS or not all(0 <= n <= max_patients for n in counts):
         raise RunError("counts of the wrong length or out of range")

@@ -17,6 +17,7 @@ import numpy as np
 from protocols.fixed_point import CountSlot
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
+from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.privacy.ring_code import RingCode
 from securefed.wire.contribution import Contribution, Total, Words
 
@@ -49,6 +50,11 @@ class SharedNoiseLayout:
         return self._dimension + 2 + COUNTS
 
     @property
+    def largest_update(self) -> float:
+        # Noise has no bound below the ring's; what no hospital would accept is no update either.
+        return 2 * LARGEST_PARAMETER
+
+    @property
     def needs_masks(self) -> bool:
         # One hospital's share of the noise is less than epsilon asks for.
         return True
@@ -73,8 +79,8 @@ class SharedNoiseLayout:
         """A sum of contributions; the update is the SGD step that the noised sum makes."""
         gradients, tail = total[: self._dimension], total[self._dimension :]
         batch = int(self._batch_code().decode(tail[1:2])[0])
-        update = None
-        if batch:
+        update = None  # also where no hospitals have that batch together
+        if 0 < batch <= self.clients * self.batch_size:
             step = self.learning_rate / batch
             update = -step * self.code.decode(gradients, round_number)
         return Total(

@@ -326,7 +326,7 @@ def test_shared_noise_never_leaves_without_masks(tmp_path: Path, patients: Feder
     with pytest.raises(ConfigurationError, match="needs secure aggregation"):
         open_hospital(job, tmp_path, patients.hospitals[0], None, torch.device("cpu"))
     with pytest.raises(ConfigurationError, match="needs secure aggregation"):
-        open_server(job, InProcessTransport({}))
+        open_server(job, InProcessTransport({}), tmp_path)
     words = encoded(None, 0, 0, ZEROS)
     with pytest.raises(RunError, match="needs secure aggregation"):
         plain_message(Contribution(words, 1, 1, ZEROS), len(words))

@@ -101,6 +101,25 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
     assert moved > 1e-3, "the model must have moved for the comparison to mean anything"
 
 
+@pytest.mark.parametrize(
+    ("clients", "sentence"),
+    [
+        (3, "your update stays hidden while at most 1 of 3 hospitals works with the server"),
+        (4, "your update stays hidden while at most 1 of 4 hospitals works with the server"),
+        (10, "your update stays hidden while at most 3 of 10 hospitals work with the server"),
+    ],
+)
+def test_the_user_is_told_before_the_first_round_what_masks_hide(
+    clients: int, sentence: str, tmp_path: Path
+) -> None:
+    notes = start(secure(True, clients=clients), tmp_path / "run", None).notes
+    (told,) = [note for note in notes if note.startswith(sentence)]
+    assert "they learn sums over" in told or "it learns sums over" in told
+    assert any("subtract" in note for note in notes), "without DP"
+    plain = start(secure(False, clients=clients), tmp_path / "plain", None).notes
+    assert not any("hidden" in note or "subtract" in note for note in plain)
+
+
 def masked_start(simulation: Simulation) -> np.ndarray:
     return simulation.job.shared
 
@@ -159,7 +178,7 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
     for client in first.hospitals.values():
         client.trainer.contribute(2)
     second = start(wanted, tmp_path / "run", patients, resume=True)
-    assert second.server.plan.rounds == 3
+    assert second.server.rounds == 3
     assert any("crash" in note for note in second.notes)
     finish(second)
     assert all(epsilon <= wanted.privacy.epsilon for epsilon in second.spent().values())
@@ -298,9 +317,12 @@ def test_every_byte_on_the_wire_is_counted_and_recorded(
 def test_after_the_first_round_keys_and_shares_ride_on_other_messages(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    finish(start(secure(True, rounds=3), tmp_path / "run", patients))
+    simulation = start(secure(True, rounds=3), tmp_path / "run", patients)
+    finish(simulation)
+    simulation.evaluate()
     stages: dict[int, set[str]] = {}
     for seen in adversary.sightings(tmp_path / "run" / "exposures"):
         stages.setdefault(seen.round, set()).add(seen.stage)
-    assert stages[1] == {"advertise", "share", "work", "confirm", "unmask"}
-    assert stages[2] == stages[3] == {"work", "confirm", "unmask"}
+    # The scoring of what round 1 starts from is step 4, of 3 rounds; the final one is step 7.
+    assert stages[4] == stages[7] == {"advertise", "share", "work", "confirm", "unmask"}
+    assert stages[1] == stages[2] == stages[3] == stages[6] == {"work", "confirm", "unmask"}

@@ -1,0 +1,116 @@
+"""Which questions were answered in sums that may have been opened, and by whom: a memory on disk.
+
+A question is what a hospital's answer depends on: shared parameters, and whether to train or to
+score. It does not depend on the number of a round. Two sums of answers to one question over
+different hospitals can be subtracted, and the difference is the answer of those that are missing
+from one. So a hospital that has helped to open one lets the question be answered again only over
+the very same hospitals, and a server that goes on after a crash asks no others.
+
+Every hospital keeps such a memory in its own folder, and the server one of its own: the hospitals'
+is what protects them. An entry is on disk before the answer that opens a sum leaves. The file grows
+only; a last line that a crash cut short was of an answer that did not leave.
+
+Not covered: parameters that differ in the last digit are another question.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from protocols.attestations import statement
+from securefed.errors import RunError
+from securefed.files import append_private, read_bounded
+from securefed.wire.messages import Request, vector_from_bytes
+
+NAME = "openings.jsonl"
+LARGEST_FILE = 2**28
+
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hospital = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    question: Digest
+    over: Annotated[tuple[Hospital, ...], msgspec.Meta(min_length=1)]
+
+
+def question_of(work: Request) -> str:
+    """Digest of what an answer depends on: the parameters as numbers, and train or score.
+
+    Raises:
+        RunError: the parameters are not whole numbers of four bytes.
+    """
+    shared = vector_from_bytes(work.shared) + np.float32(0)  # -0.0 is 0.0
+    kind = b"train" if work.train else b"score"
+    return statement(b"securefed question", kind, shared.astype("<f4").tobytes()).hex()
+
+
+class Openings:
+    """The memory in a file, or for the life of the process."""
+
+    def __init__(self, path: Path | None = None, *, begun: bool = False) -> None:
+        """Read the memory, or begin one.
+
+        Args:
+            path: its file, made readable by its owner only; None keeps nothing on disk.
+            begun: whether there must be one already.
+
+        Raises:
+            RunError: it is missing or damaged. Who cannot remember must not answer.
+        """
+        self._path = path
+        self._over: dict[str, frozenset[str]] = {}
+        if path is None:
+            return
+        if path.exists():
+            self._read(path)
+        elif begun:
+            raise RunError(
+                f"{path} is missing: which questions were answered is not known",
+                hint="bring the file back; without it the run cannot go on",
+            )
+        else:
+            append_private(path).close()
+
+    def over(self, question: str) -> frozenset[str] | None:
+        """The hospitals whose sum of answers may have been opened; None if none was."""
+        return self._over.get(question)
+
+    def note(self, question: str, hospitals: Iterable[str]) -> None:
+        """Remember that a sum may be open from now on; on disk at return.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        over = frozenset(hospitals)
+        if self._over.get(question) == over:
+            return
+        if self._path:
+            line = msgspec.json.encode(_Line(question, tuple(sorted(over)))) + b"\n"
+            try:
+                with append_private(self._path) as out:
+                    out.write(line)
+                    out.flush()
+                    os.fsync(out.fileno())
+            except OSError as error:
+                raise RunError(f"cannot write {self._path}: {error.strerror}") from None
+        self._over[question] = over
+
+    def _read(self, path: Path) -> None:
+        data = read_bounded(path, LARGEST_FILE)
+        whole = data.rfind(b"\n") + 1
+        for number, content in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                line = msgspec.json.decode(content, type=_Line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise RunError(
+                    f"{path}, line {number}: {error}",
+                    hint="bring the file back as it was; without it the run cannot go on",
+                ) from None
+            self._over[line.question] = frozenset(line.over)
+        if whole < len(data):
+            os.truncate(path, whole)  # or the next line would be joined to it
