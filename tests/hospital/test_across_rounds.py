@@ -15,6 +15,7 @@ from lying_server import LyingServer, Refused, Shared
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.simulation.opening import resume, start
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
@@ -48,7 +49,7 @@ def make(tmp_path: Path, patients: FederatedData) -> Make:
 
     def run(*, again: bool = False, **federation: object) -> Simulation:
         if again:
-            return resume(RunDirectory.open(tmp_path / "run"), lambda text: None, data=patients)
+            return resume(Run.open(tmp_path / "run"), lambda text: None, data=patients)
         changed = {**TINY, "federation": {**TINY["federation"], **federation}}  # type: ignore[dict-item]
         wanted = Settings.model_validate(changed)
         directory = RunDirectory.create(tmp_path / "run")

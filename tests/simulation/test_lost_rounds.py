@@ -24,8 +24,8 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import AskedBefore, RoundAborted
 from securefed.model.scores import COUNTS, metrics
-from securefed.playback.observers import Observers
 from securefed.record.directory import RunDirectory
+from securefed.run_directory import Run
 from securefed.server.rounds import RoundRecord, stepped_aside
 from securefed.server.summation import require_sum
 from securefed.simulation import opening
@@ -73,7 +73,7 @@ def begin(
 
 
 def resume(path: Path, patients: FederatedData) -> Simulation:
-    return opening.resume(RunDirectory.open(path / "run"), lambda text: None, data=patients)
+    return opening.resume(Run.open(path / "run"), lambda text: None, data=patients)
 
 
 def lies(run: Simulation, lie: Lie, name: str = LIAR) -> None:
@@ -154,7 +154,7 @@ def test_noise_in_place_of_a_contribution_costs_rounds_and_never_the_run(run: Si
     assert final.aborted
     # Four times one digit: each lost question is another, so that hospitals go on answering.
     assert 0 < np.abs(run.server.shared - before).max() < 1e-5
-    assert [view.mean for view in Observers(run.directory.path).server().rounds] == []
+    assert [view.mean for view in Run.open(run.directory.path).observers().server().rounds] == []
 
 
 def test_an_update_beyond_every_range_costs_the_round(run: Simulation) -> None:
@@ -273,7 +273,7 @@ def test_shares_of_nothing_cost_one_round(
     assert LIAR in records[3].dropped
     assert records[3].metrics is None
     write_results(run, run.evaluate(), None)
-    seen = Observers(run.directory.path).server()
+    seen = Run.open(run.directory.path).observers().server()
     assert [view.number for view in seen.rounds] == [1, 2, 4]
 
 
@@ -323,7 +323,7 @@ def test_after_a_crash_the_same_hospitals_are_asked_again(
     assert [record.round for record in rounds] == [2, 3, 4]
     assert [len(record.survivors) for record in rounds] == [3, 4, 4]
     assert rounds[0].dropped[LIAR] == "not in the sum that may be open"
-    seen = Observers(second.directory.path).server()
+    seen = Run.open(second.directory.path).observers().server()
     assert [view.number for view in seen.rounds] == [1, 2, 3, 4]
 
 
