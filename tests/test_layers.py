@@ -152,23 +152,6 @@ def test_rooms_form_no_circle() -> None:
     assert list(order.static_order())  # CycleError names the circle
 
 
-def test_attack_families_form_no_circle() -> None:
-    families = {path.parent.name for path in modules("attacks") if path.name == "family.py"}
-    families.discard("attacks")
-    assert len(families) >= 5
-    order = graphlib.TopologicalSorter(
-        {
-            one: {
-                other
-                for other in families - {one}
-                if list(crossing(f"attacks/{one}", f"attacks.{other}"))
-            }
-            for one in families
-        }
-    )
-    assert set(order.static_order()) == families  # CycleError names the circle
-
-
 def test_torchvision_is_imported_in_one_module() -> None:
     users = {line.split(":")[0] for line in crossing("securefed", "torchvision")}
     assert users <= {"securefed/model/vision.py"}
