@@ -92,7 +92,7 @@ class Rounds:
         """The rounds begin."""
         for note in simulation.notes:
             self._bar.note(note)
-        self._planned = simulation.server.plan.rounds
+        self._planned = simulation.server.rounds
         self._reach(simulation.server.finished)
 
     def round(self, line: RoundLine) -> None:

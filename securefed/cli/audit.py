@@ -112,10 +112,11 @@ def show(audit: AuditFile, console: Console) -> None:
     lines = [line for line in audit.judgements if line.metric]
     shown = [line for line in lines if _matters(line)]
     for worst in (False, True):
+        part = [line for line in shown if _is_worst(line) == worst]
         table.add_section()
-        if worst:
+        if worst and part:
             table.add_row("[bold]worst case[/]")
-        for line in (line for line in shown if _is_worst(line) == worst):
+        for line in part:
             table.add_row(
                 _title(line),
                 line.observer or "-",

@@ -161,7 +161,7 @@ def _announce(settings: Settings, console: Console) -> None:
 def _round_text(line: RoundLine) -> str:
     text = f"round {line.round:>4}"
     if line.aborted:
-        return f"{text}  aborted, nothing revealed: {line.aborted}"
+        return f"{text}  aborted: {line.aborted}"
     if line.auc is not None:
         text += f"  loss {line.loss:.3f}  AUC {line.auc:.3f}"
     if line.epsilon is not None:

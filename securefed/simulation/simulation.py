@@ -112,6 +112,7 @@ class Simulation:
         server_check_point.restore(self.directory.path, current.round, self.server)
         for hospital in self.hospitals.values():
             hospital_check_point.restore(hospital.folder, current.round, hospital.trainer)
+            hospital.client.begin_after(current.round)
 
     def fit_to_budget(self) -> None:
         """Plan fewer rounds where rounds lost in a crash have used up the budget of the last."""

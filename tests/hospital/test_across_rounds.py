@@ -151,6 +151,17 @@ def test_the_memory_outlives_the_process(make: Make) -> None:
     assert memory.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_restart_does_not_begin_the_plan_again(make: Make) -> None:
+    next(iter(make().rounds()))
+    second = make(again=True)
+    server, shared = LyingServer(second), start_of(second) + 0.5  # another question
+    for number, train in ((1, True), (ROUNDS + 1, False)):
+        with pytest.raises(Refused) as refused:
+            server.sum(number, shared, train=train, evaluate=not train)
+        assert refused.value.names == {"RunError"}
+    assert server.sum(2, shared, train=True, evaluate=False).patients == 40
+
+
 def test_a_sum_that_was_lost_before_it_could_be_opened_may_be_asked_again(make: Make) -> None:
     run = make()
     server, shared = LyingServer(run), start_of(run)
