@@ -4,10 +4,6 @@ Both take the same work request and return the same `Summed`. `PlainSummation` s
 contribution. `SecureSummation` drives the steps of `protocols.server` over the transport and sees
 masked vectors and their sum; the next step's keys and shares ride on the current one's messages
 (three exchanges instead of five) as long as nobody drops out.
-
-What comes out of a sum is as untrusted as what a hospital sends: one liar's vector can make
-anything of it. `require_sum` refuses what no honest hospitals can add up to; the round is lost at
-most.
 """
 
 import time
@@ -16,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from protocols.complaints import Complaints
 from protocols.errors import BadShare, ThresholdMissed
@@ -24,6 +19,8 @@ from protocols.identity import Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.errors import AskedBefore, RoundAborted, RunError
+from securefed.server.answers import Answers, ask
+from securefed.server.honest_sums import require_sum
 from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total, Words
 from securefed.wire.messages import Request, Stage
@@ -61,72 +58,6 @@ class Summation(Protocol):
             RoundAborted: too few clients answered.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What came of one stage.
-
-    Attributes:
-        bodies: of good replies.
-        dropped: name -> reason, for the rest.
-        accusations: name -> place that it accuses, of those that refused for another's fault.
-    """
-
-    bodies: dict[str, bytes]
-    dropped: dict[str, str]
-    accusations: dict[str, int]
-
-
-def ask(transport: Transport, requests: Mapping[str, Request], deadline_s: float) -> Answers:
-    """Send one stage and sort the replies."""
-    encoded = {name: messages.encode(request) for name, request in requests.items()}
-    replies = transport.stage(encoded, deadline_s)
-    answers = Answers({}, {}, {})
-    for name, request in requests.items():
-        if name not in replies:
-            answers.dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
-            continue
-        try:
-            reply = messages.decode_reply(replies[name])
-        except RunError as error:
-            answers.dropped[name] = str(error)
-            continue
-        if (reply.round, reply.stage) != (request.round, request.stage):
-            answers.dropped[name] = f"replied for round {reply.round} {reply.stage}"
-        elif reply.refusal and reply.accused is not None:
-            answers.accusations[name] = reply.accused
-        elif reply.refusal:
-            answers.dropped[name] = f"refused {request.stage}: {reply.refusal}"
-        else:
-            answers.bodies[name] = reply.body
-    return answers
-
-
-def require_sum(total: Total, step: Request, survivors: int, layout: Layout) -> None:
-    """Return only if honest hospitals, so many of them, can have added up to this.
-
-    Whoever trains has a patient at least; nobody has more than the layout allows in anything that
-    is counted; a mean lies within the range of what it is a mean of.
-
-    Raises:
-        RoundAborted: they cannot; somebody's vector was none.
-    """
-    most, mean = survivors * layout.max_patients, total.mean_update
-    what = ""
-    if step.train and not survivors <= total.patients <= most:
-        what = f"{total.patients} patients"
-    elif step.train and (mean is None or not (np.abs(mean) <= layout.largest_update).all()):
-        what = f"no update, or one beyond {layout.largest_update:g}"
-    elif not step.train and (total.counts.min() < 0 or total.counts.max() > most):
-        what = "a histogram that is none"
-    if not what:
-        return
-    raise RoundAborted(
-        f"the sum of {survivors} hospitals shows {what}: at least one of them sent no contribution",
-        hint="masks hide which; look at the hospitals' logs",
-        opened=True,
-    )
 
 
 class PlainSummation:

@@ -26,8 +26,8 @@ from securefed.errors import AskedBefore, RoundAborted
 from securefed.model.scores import COUNTS, metrics
 from securefed.playback.observers import Observers
 from securefed.record.directory import RunDirectory
+from securefed.server.honest_sums import require_sum
 from securefed.server.rounds import RoundRecord, stepped_aside
-from securefed.server.summation import require_sum
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
