@@ -129,6 +129,7 @@ class SecureSummation:
         self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
         self._complaints = complaints if complaints is not None else Complaints()
         self._pipelined: SecureSumServer | None = None
+        self._opened: set[str] = set()  # questions, by this process
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
         """As in `Summation`; exact counts are summed over the whole cohort or not at all.
@@ -170,6 +171,7 @@ class SecureSummation:
                 )
                 server.receive_confirm(confirmations)
             self._openings.note(question, over)
+            self._opened.add(question)
             opened = True
             openings = self._exchange(work, "unmask", server.request_unmask(), dropped, watch)
             server.receive_unmask(openings)
@@ -194,7 +196,7 @@ class SecureSummation:
         watch: "_Stopwatch",
     ) -> dict[str, bytes]:
         """Masked vectors; hospitals that refuse another's box are asked again without it."""
-        requests = server.request_mask(messages.statement_of(work))
+        requests, question = server.request_mask(messages.statement_of(work)), question_of(work)
         if before is not None:
             dropped.update(
                 dict.fromkeys(requests.keys() - before, "not in the sum that may be open")
@@ -211,6 +213,12 @@ class SecureSummation:
         vectors = {**answers.bodies, **later.bodies}
         if before is not None and not before <= vectors.keys():
             missing = ", ".join(sorted(before - vectors.keys()))
+            if question in self._opened:
+                # A sum came, and moved nothing. The next round may find them all again.
+                raise _aborted(
+                    f"step {work.round} asks the same as one before, and {missing} did not answer",
+                    dropped,
+                )
             raise AskedBefore(
                 f"step {work.round} may have been opened before the run was stopped, over "
                 f"{', '.join(sorted(before))}; the same is answered again only in a sum over the "
