@@ -128,13 +128,14 @@ def _advance(
         return None
     try:
         summed = server.play(attempt, step, work)
-    except RoundAborted as error:
+    except (RoundAborted, AskedBefore) as error:
         if step.train:
-            found.trail.abort(step.round, aside=error.opened)
+            aside = isinstance(error, RoundAborted) and error.opened
+            found.trail.abort(step.round, aside=aside)
             found.end = step.round + 1
             found.notes.add("aborted, nothing was aggregated", step.round)
         return None
-    except (RecordingEnds, AskedBefore):
+    except RecordingEnds:
         if not attempt.last:
             raise
         # The run was stopped here; it went on, if it did, from before this round.

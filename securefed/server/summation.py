@@ -4,10 +4,6 @@ Both take the same work request and return the same `Summed`. `PlainSummation` s
 contribution. `SecureSummation` drives the steps of `protocols.server` over the transport and sees
 masked vectors and their sum; the next step's keys and shares ride on the current one's messages
 (three exchanges instead of five) as long as nobody drops out.
-
-What comes out of a sum is as untrusted as what a hospital sends: one liar's vector can make
-anything of it. `require_sum` refuses what no honest hospitals can add up to; the round is lost at
-most.
 """
 
 import time
@@ -16,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from protocols.complaints import Complaints
 from protocols.errors import BadShare, ThresholdMissed
@@ -24,6 +19,8 @@ from protocols.identity import Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.errors import AskedBefore, RoundAborted, RunError
+from securefed.server.answers import Answers, ask
+from securefed.server.honest_sums import require_sum
 from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total, Words
 from securefed.wire.messages import Request, Stage
@@ -61,72 +58,6 @@ class Summation(Protocol):
             RoundAborted: too few clients answered.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What came of one stage.
-
-    Attributes:
-        bodies: of good replies.
-        dropped: name -> reason, for the rest.
-        accusations: name -> place that it accuses, of those that refused for another's fault.
-    """
-
-    bodies: dict[str, bytes]
-    dropped: dict[str, str]
-    accusations: dict[str, int]
-
-
-def ask(transport: Transport, requests: Mapping[str, Request], deadline_s: float) -> Answers:
-    """Send one stage and sort the replies."""
-    encoded = {name: messages.encode(request) for name, request in requests.items()}
-    replies = transport.stage(encoded, deadline_s)
-    answers = Answers({}, {}, {})
-    for name, request in requests.items():
-        if name not in replies:
-            answers.dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
-            continue
-        try:
-            reply = messages.decode_reply(replies[name])
-        except RunError as error:
-            answers.dropped[name] = str(error)
-            continue
-        if (reply.round, reply.stage) != (request.round, request.stage):
-            answers.dropped[name] = f"replied for round {reply.round} {reply.stage}"
-        elif reply.refusal and reply.accused is not None:
-            answers.accusations[name] = reply.accused
-        elif reply.refusal:
-            answers.dropped[name] = f"refused {request.stage}: {reply.refusal}"
-        else:
-            answers.bodies[name] = reply.body
-    return answers
-
-
-def require_sum(total: Total, step: Request, survivors: int, layout: Layout) -> None:
-    """Return only if honest hospitals, so many of them, can have added up to this.
-
-    Whoever trains has a patient at least; nobody has more than the layout allows in anything that
-    is counted; a mean lies within the range of what it is a mean of.
-
-    Raises:
-        RoundAborted: they cannot; somebody's vector was none.
-    """
-    most, mean = survivors * layout.max_patients, total.mean_update
-    what = ""
-    if step.train and not survivors <= total.patients <= most:
-        what = f"{total.patients} patients"
-    elif step.train and (mean is None or not (np.abs(mean) <= layout.largest_update).all()):
-        what = f"no update, or one beyond {layout.largest_update:g}"
-    elif not step.train and (total.counts.min() < 0 or total.counts.max() > most):
-        what = "a histogram that is none"
-    if not what:
-        return
-    raise RoundAborted(
-        f"the sum of {survivors} hospitals shows {what}: at least one of them sent no contribution",
-        hint="masks hide which; look at the hospitals' logs",
-        opened=True,
-    )
 
 
 class PlainSummation:
@@ -198,6 +129,7 @@ class SecureSummation:
         self._sums = sums  # the protocol numbers its sums itself: none is ever tried again
         self._complaints = complaints if complaints is not None else Complaints()
         self._pipelined: SecureSumServer | None = None
+        self._opened: set[str] = set()  # questions, by this process
 
     def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
         """As in `Summation`; exact counts are summed over the whole cohort or not at all.
@@ -239,6 +171,7 @@ class SecureSummation:
                 )
                 server.receive_confirm(confirmations)
             self._openings.note(question, over)
+            self._opened.add(question)
             opened = True
             openings = self._exchange(work, "unmask", server.request_unmask(), dropped, watch)
             server.receive_unmask(openings)
@@ -263,7 +196,7 @@ class SecureSummation:
         watch: "_Stopwatch",
     ) -> dict[str, bytes]:
         """Masked vectors; hospitals that refuse another's box are asked again without it."""
-        requests = server.request_mask(messages.statement_of(work))
+        requests, question = server.request_mask(messages.statement_of(work)), question_of(work)
         if before is not None:
             dropped.update(
                 dict.fromkeys(requests.keys() - before, "not in the sum that may be open")
@@ -280,6 +213,12 @@ class SecureSummation:
         vectors = {**answers.bodies, **later.bodies}
         if before is not None and not before <= vectors.keys():
             missing = ", ".join(sorted(before - vectors.keys()))
+            if question in self._opened:
+                # A sum came, and moved nothing. The next round may find them all again.
+                raise _aborted(
+                    f"step {work.round} asks the same as one before, and {missing} did not answer",
+                    dropped,
+                )
             raise AskedBefore(
                 f"step {work.round} may have been opened before the run was stopped, over "
                 f"{', '.join(sorted(before))}; the same is answered again only in a sum over the "

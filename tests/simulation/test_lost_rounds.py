@@ -26,8 +26,8 @@ from securefed.errors import AskedBefore, RoundAborted
 from securefed.model.scores import COUNTS, metrics
 from securefed.record.directory import RunDirectory
 from securefed.run_directory import Run
+from securefed.server.honest_sums import require_sum
 from securefed.server.rounds import RoundRecord, stepped_aside
-from securefed.server.summation import require_sum
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
@@ -343,7 +343,31 @@ def test_a_run_that_cannot_ask_the_same_hospitals_again_stops_by_name_and_goes_o
         next(second.rounds())
     assert stopped.value.hint == "resume the run when they are back"
     third = resume(tmp_path, patients)
-    assert [len(record.survivors) for record, _ in third.rounds()] == [4, 4, 4]
+    assert [len(record.survivors) for record in finish(third)[:-1]] == [4, 4, 4]
+    seen = Observers(third.directory.path).server()
+    assert [view.number for view in seen.rounds] == [1, 2, 3, 4]
+
+
+def test_rounds_that_move_nothing_are_over_the_same_hospitals_or_lost(
+    tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody drew nobody: the next round's question is the same, and its sum is known."""
+    changed = {**TINY, "federation": {**TINY["federation"], "strategy": "fedavg"}}
+    directory = RunDirectory.create(tmp_path / "run")
+    wanted = Settings.model_validate(changed)
+    run = opening.start(wanted, directory, lambda text: None, data=patients)
+    for name, hospital in run.hospitals.items():
+
+        def nothing(number: int, name: str = name) -> np.ndarray:
+            if name == LIAR and number in (2, 3):
+                raise OSError("not now")
+            return np.zeros(run.job.parameters, np.float32)
+
+        monkeypatch.setattr(hospital.trainer, "contribute", nothing)
+    rounds = finish(run)[:-1]
+    assert [len(record.survivors) for record in rounds] == [4, 0, 0, 4]
+    assert [view.number for view in Observers(run.directory.path).server().rounds] == [1, 4]
+    assert f"asks the same as one before, and {LIAR} did not answer" in rounds[1].aborted
 
 
 def test_a_finished_run_is_scored_again_by_the_same(
