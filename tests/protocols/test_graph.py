@@ -7,12 +7,12 @@ from math import comb
 
 import numpy as np
 import pytest
-from rounds_driver import Federation, names
 
 from protocols.cohorts import CohortPlan
 from protocols.errors import InvalidRules
 from protocols.graph import SparseGraph, circle, neighbours, plan, upper_tail
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import Federation, names
 
 SEED = bytes(range(32))
 

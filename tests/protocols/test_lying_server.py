@@ -10,7 +10,6 @@ import struct
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, answer, names, random_vectors, requests_of
 
 from protocols import messages as m
 from protocols.attestations import advert_transcript, offered
@@ -45,6 +44,14 @@ from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    Federation,
+    answer,
+    names,
+    random_vectors,
+    requests_of,
+)
 
 LENGTH = 7
 VECTORS = random_vectors(names(9), LENGTH)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.errors import InvalidRules, WouldOverflow
 from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from protocols.packing import pack, packed_words, unpack
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 
 def naive(words: list[int], bits: int) -> list[int]:

@@ -5,12 +5,12 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import client as client_module
 from protocols import messages as m
 from protocols.errors import ThresholdMissed, WrongRound, WrongStage
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 LENGTH = 9
 ROUNDS = 6

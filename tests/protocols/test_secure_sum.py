@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STATEMENT, STEPS, Federation, names, plain_sum, random_vectors
 
 from protocols.errors import ThresholdMissed
 from protocols.graph import SparseGraph
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    STEPS,
+    Federation,
+    names,
+    plain_sum,
+    random_vectors,
+)
 
 SERVERS = ("malicious", "curious")
 NO_SUCH_STEP = ("curious", "confirm")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STATEMENT, Federation, answer, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.attestations import binding, statement
@@ -34,6 +33,14 @@ from protocols.key_agreement import (
 from protocols.mask_stream import Mask, apply_masks
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    Federation,
+    answer,
+    names,
+    plain_sum,
+    random_vectors,
+)
 
 LENGTH = 40
 OTHER = statement(b"something else")

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.complaints import Complaints
@@ -17,6 +16,7 @@ from protocols.errors import BadCiphertext, BadShare, ThresholdMissed
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from protocols.shamir import PRIME
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 LENGTH = 9
 MEMBERS = names(9)

@@ -13,12 +13,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "protocols"))
-from rounds_driver import STATEMENT, Federation, identity_seed, names
-
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from protocols import participation
 from protocols.encapsulation import Encapsulation, encapsulate
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, identity_seed, names
 
 LENGTH = 6
 CASES = (

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
-from knowledge import Knowledge
-from rounds_driver import Federation, names
 
 from protocols import messages as m
 from protocols import participation
@@ -30,6 +28,8 @@ from protocols.parameters import JobRules
 from protocols.round_secrets import Secrets
 from protocols.sealing import End, seal, unseal
 from protocols.shamir import SHARE_BYTES
+from tests.protocols.rounds_driver import Federation, names
+from tests.protocols.symbolic.knowledge import Knowledge
 
 LIES = (
     "copied channel key",

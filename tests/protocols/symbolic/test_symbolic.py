@@ -6,15 +6,15 @@ as mutations: the oracle must find each of them again.
 """
 
 import pytest
-from coalition import Coalition
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from knowledge import Knowledge
 
 from protocols import participation
 from protocols.attestations import OfferedKeys
 from protocols.key_agreement import derive_key
 from protocols.parameters import JobRules
+from tests.protocols.symbolic.coalition import Coalition
+from tests.protocols.symbolic.knowledge import Knowledge
 
 COHORTS = [
     (count, corrupt)
