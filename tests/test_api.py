@@ -62,7 +62,7 @@ def test_every_promised_name_is_there_and_no_other() -> None:
         assert getattr(securefed, name).__name__ == name
     assert set(securefed.__all__) <= set(dir(securefed))
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
-        securefed.rum  # type: ignore[attr-defined]  # noqa: B018  # a misspelling, on purpose
+        securefed.rum  # noqa: B018  # a misspelling, on purpose
 
 
 def test_a_type_checker_sees_the_names_that_are_loaded_lazily() -> None:

@@ -25,7 +25,8 @@ def imports(source: str) -> set[str]:
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+            constants = (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+            found |= {value for value in constants if isinstance(value, str)}
     return found
 
 

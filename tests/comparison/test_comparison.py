@@ -21,6 +21,7 @@ from securefed.auditing.choices import Effort
 from securefed.comparison import comparison, runs
 from securefed.comparison.audits import make_audit
 from securefed.comparison.comparison import compare, work_left
+from securefed.comparison.held_out import HeldOut
 from securefed.comparison.leakage import leakage
 from securefed.comparison.plan import (
     MAY_DIFFER,
@@ -39,6 +40,7 @@ from securefed.record.audit import AuditFile, Judgement, Policy
 from securefed.record.run import Run
 from securefed.record.run_file import RunFile
 from securefed.settings_file import dotted
+from securefed.simulation import execution
 from securefed.simulation.patients import load_data
 from securefed.verdict import Verdict
 from securefed.wire import messages
@@ -320,7 +322,7 @@ def test_a_second_comparison_trains_nothing_and_finds_the_same(
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(runs.execution, "execute", refuse)
+    monkeypatch.setattr(execution, "execute", refuse)
     assert work_left(four, copied, None)["run"] == 0
     watch = Quiet()
     again = compared_plainly(four, copied, watch)
@@ -408,7 +410,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
     assert efficiency["shares"][1]["figures"]["auc"]["value"] == final
     assert efficiency["target"] == pytest.approx(0.95 * final)
 
-    monkeypatch.setattr(runs.execution, "execute", None)
+    monkeypatch.setattr(execution, "execute", None)
     monkeypatch.setattr(runs, "alone", None)
     again = compared_plainly(more, copied, Quiet())
     assert again["baselines"] == first["baselines"]
@@ -545,7 +547,7 @@ def test_the_model_scored_again_gives_each_hospitals_own_summary(
     compared: tuple[Path, dict[str, Any]], four: Plan
 ) -> None:
     settings = four.settings(four.cases[0], 0)
-    held_out = comparison.HeldOut(settings, load_data(settings))
+    held_out = HeldOut(settings, load_data(settings))
     run = Run.open(compared[0] / "seed-0" / "plain")
     own = {each.name: each.auc for each in run.hospital_results}
     for name, counts in held_out.counts(run).items():

@@ -1,6 +1,7 @@
 """Tiny patients and networks: 32-pixel phantoms, so that each test takes milliseconds."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def make_network() -> MakeNetwork:
     masking or attention would not show.
     """
 
-    def make(seed: int = 0, **shape: str | int) -> DualEncoderNetwork:
+    def make(seed: int = 0, **shape: Any) -> DualEncoderNetwork:
         torch.manual_seed(seed)
         network = DualEncoderNetwork(NetworkShape(**{"image_size": 32, **shape}))
         with torch.no_grad():

@@ -11,6 +11,7 @@ import pytest
 
 import securefed
 from securefed.errors import RunError
+from securefed.files import read_bounded
 from securefed.record import json_file
 from securefed.record.audit import AuditFile, Policy
 from securefed.record.run import Run
@@ -134,7 +135,6 @@ def test_a_report_reads_each_file_of_a_run_once(
 ) -> None:
     audit_of(Run.open(path)).write(path)
     reads = Counter[str]()
-    read_bounded = json_file.read_bounded
 
     def counted(file: Path, limit: int) -> bytes:
         reads[file.relative_to(path).as_posix()] += 1
