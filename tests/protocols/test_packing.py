@@ -87,7 +87,7 @@ def test_numbers_survive_a_narrow_ring(bits, summands, seed):
     codec = FixedPoint(3.0, summands, modulus_bits=bits)
     values = np.random.default_rng(seed).uniform(-3, 3, (summands, 20))
     values[:, 0], values[:, 1] = 3.0, -3.0  # the extremes, all at once
-    total = np.sum([codec.encode(each) for each in values], axis=0, dtype=np.uint32)
+    total = np.stack([codec.encode(each) for each in values]).sum(axis=0, dtype=np.uint32)
     opened = codec.decode(total % np.uint64(2**bits))
     assert np.abs(opened - values.sum(axis=0)).max() <= codec.error_bound(summands)
 

@@ -1,5 +1,7 @@
 """Whole rounds: the opened sum is the plain sum of the survivors, whoever drops and when."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ NO_SUCH_STEP = ("curious", "confirm")
 
 
 def federation(count: int, length: int = 37, **rules) -> Federation:
-    two = {"allow_two_party": True} if count == 2 else {}
+    two: dict[str, Any] = {"allow_two_party": True} if count == 2 else {}
     return Federation(JobRules("job", length, **two, **rules), names(count))
 
 
