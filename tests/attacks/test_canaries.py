@@ -142,7 +142,7 @@ def test_the_number_of_guesses_is_the_plans_even_where_scores_tie():
 
 def test_a_plan_cannot_be_changed_after_the_scores_are_seen():
     with pytest.raises(AttributeError):
-        PLAN.guesses_in = 5
+        PLAN.guesses_in = 5  # type: ignore[misc]  # what is refused
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,9 @@ def test_too_few_canaries_give_no_point_estimate_and_still_a_bound():
 
 @pytest.mark.parametrize("claimed", [0.0, -1.0, math.inf, math.nan])
 def test_a_claim_that_is_none_is_refused(claimed):
+    scores, coins = leaky()
     with pytest.raises(InvalidScores, match="claimed epsilon"):
-        audit_epsilon(PLAN, *leaky(), claimed_epsilon=claimed)
+        audit_epsilon(PLAN, scores, coins, claimed_epsilon=claimed)
 
 
 def test_scores_and_coins_of_the_wrong_size_or_kind_are_refused():

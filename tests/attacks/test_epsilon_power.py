@@ -28,7 +28,9 @@ from attacks.errors import InvalidScores
     st.sampled_from([1e-5, 1e-3]),
     st.sampled_from(["one_run", "f_dp"]),
 )
-def test_critical_count_is_the_first_whose_bound_exceeds(sizes, epsilon, delta, method):
+def test_critical_count_is_the_first_whose_bound_exceeds(
+    sizes: tuple[int, int], epsilon, delta, method
+):
     bound = one_run_bound if method == "one_run" else f_dp_bound
     above = [v for v in range(sizes[1] + 1) if bound(*sizes, v, delta) > epsilon + 1e-6]
     level = [v for v in range(sizes[1] + 1) if bound(*sizes, v, delta) > epsilon - 1e-6]
@@ -71,6 +73,7 @@ def test_the_smallest_visible_epsilon_has_exactly_the_wanted_power(
         accuracy = guess_accuracy_gaussian(gaussian_mu(epsilon, 1e-5), guesses / canaries)
     else:
         accuracy = 1 / (1 + math.exp(-epsilon))
+    assert critical is not None
     assert stats.binom.sf(critical - 1, guesses, accuracy) == pytest.approx(0.8, abs=1e-5)
 
 

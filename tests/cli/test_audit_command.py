@@ -17,10 +17,11 @@ from rich.console import Console
 
 from attacks.errors import PolicyError
 from attacks.inversion import family as inversion
-from securefed.auditing.audit import OBSERVERS, audit_run
+from securefed.auditing.audit import audit_run
 from securefed.cli.audit import show
 from securefed.config import Settings
 from securefed.errors import RunError
+from securefed.exposure import OBSERVERS
 from securefed.simulation.execution import execute
 
 ROOT = Path(__file__).resolve().parents[2]
