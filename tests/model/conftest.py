@@ -11,8 +11,6 @@ from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.training.patients import stack
 
-torch.set_num_threads(1)  # the tensors are too small to share
-
 MakeNetwork = Callable[..., DualEncoderNetwork]
 
 

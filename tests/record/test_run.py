@@ -17,14 +17,14 @@ from securefed.record.audit import AuditFile, Policy
 from securefed.record.run import Run
 from securefed.reporting.record import report_on
 from securefed.verdict import Verdict
+from tests.tiny import tiny
 
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 8, "test_patients": 6}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 4, "max_slices": 2},
-    "privacy": {"dp": False},
-    "federation": {"clients": 3, "rounds": 2, "evaluate_every": 1},
-}
+TINY = tiny(
+    data={"phantom": {"patients": 8, "test_patients": 6}},
+    training={"batch_size": 4, "max_slices": 2},
+    privacy={"dp": False},
+    federation={"clients": 3, "rounds": 2, "evaluate_every": 1},
+)
 
 
 @pytest.fixture(scope="module")
