@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 4},
     "privacy": {"delta": 1e-3},
-    "federation": {"timeout_s": 30.0},
+    "federation": {"timeout_s": 60.0},
 }
 
 
