@@ -20,14 +20,13 @@ from securefed.errors import ConfigurationError, Interrupted, PrivacyError, RunE
 from securefed.privacy.accounting import Event, epsilon
 from securefed.server.summation import SecureSummation
 from securefed.simulation.execution import execute
+from tests.tiny import changed, tiny
 
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 6}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 3},
-    "privacy": {"delta": 1e-3},
-    "federation": {"clients": 3, "shared": "classifier", "rounds": 3, "evaluate_every": 2},
-}
+TINY = tiny(
+    data={"phantom": {"patients": 10, "test_patients": 6}},
+    training={"max_slices": 3},
+    federation={"clients": 3, "shared": "classifier", "rounds": 3, "evaluate_every": 2},
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_every_promised_name_is_there_and_no_other() -> None:
         assert getattr(securefed, name).__name__ == name
     assert set(securefed.__all__) <= set(dir(securefed))
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
-        securefed.rum  # type: ignore[attr-defined]  # noqa: B018  # a misspelling, on purpose
+        securefed.rum  # noqa: B018  # a misspelling, on purpose
 
 
 def test_a_type_checker_sees_the_names_that_are_loaded_lazily() -> None:
@@ -162,8 +161,8 @@ def test_the_guarantee_has_all_that_epsilon_means(result: securefed.Run) -> None
 
 
 def test_a_run_without_dp_has_no_guarantee(tmp_path: Path) -> None:
-    changes = {"privacy": {"dp": False}, "federation": {**TINY["federation"], "rounds": 1}}
-    plain = securefed.run(TINY | changes, out=tmp_path / "run")
+    short = changed(TINY, privacy={"dp": False}, federation={"rounds": 1})
+    plain = securefed.run(short, out=tmp_path / "run")
     assert plain.guarantee is None
     assert plain.summary.epsilon is None
     assert "no epsilon" in plain._repr_html_()
@@ -186,7 +185,7 @@ def test_the_default_directory_says_when_and_what(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    short = TINY | {"privacy": {"dp": False}, "federation": {**TINY["federation"], "rounds": 1}}
+    short = changed(TINY, privacy={"dp": False}, federation={"rounds": 1})
     first, second = securefed.run(short), securefed.run(short)
     assert first.path.parent == second.path.parent == Path("runs")
     assert first.path != second.path
@@ -196,7 +195,7 @@ def test_the_default_directory_says_when_and_what(
 def test_progress_shows_rounds_and_notes_on_stderr_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = TINY | {"federation": {**TINY["federation"], "rounds": 2}}
+    short = changed(TINY, federation={"rounds": 2})
     securefed.run(short, out=tmp_path / "loud", progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -207,7 +206,7 @@ def test_progress_shows_rounds_and_notes_on_stderr_only(
 def test_without_progress_a_run_is_silent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = TINY | {"federation": {**TINY["federation"], "rounds": 1}}
+    short = changed(TINY, federation={"rounds": 1})
     securefed.run(short, out=tmp_path / "run")
     shown = capsys.readouterr()
     assert shown.out == shown.err == ""
@@ -215,9 +214,11 @@ def test_without_progress_a_run_is_silent(
 
 def test_a_run_leaves_threads_signals_and_the_log_as_they_were(tmp_path: Path) -> None:
     logger = logging.getLogger("securefed")
+    torch.set_num_threads(2)  # a run of three hospitals takes one each
     before = (torch.get_num_threads(), signal.getsignal(signal.SIGINT), list(logger.handlers))
-    securefed.run(TINY | {"privacy": {"dp": False}}, out=tmp_path / "run")
+    securefed.run(changed(TINY, privacy={"dp": False}), out=tmp_path / "run")
     after = (torch.get_num_threads(), signal.getsignal(signal.SIGINT), list(logger.handlers))
+    torch.set_num_threads(1)
     assert before == after
     assert logger.propagate
 
@@ -246,7 +247,7 @@ def test_ctrl_c_ends_the_round_and_the_run_can_be_resumed(
 
 
 def test_a_run_in_another_thread_works(tmp_path: Path) -> None:
-    short = TINY | {"federation": {**TINY["federation"], "rounds": 1}}
+    short = changed(TINY, federation={"rounds": 1})
     found: list[securefed.Run] = []
     thread = threading.Thread(target=lambda: found.append(securefed.run(short, out=tmp_path / "r")))
     thread.start()
@@ -265,7 +266,7 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_does_not_continue_with_other_settings(copied: Path) -> None:
-    other = securefed.settings(TINY | {"seed": 4})
+    other = securefed.settings(changed(TINY, seed=4))
     with pytest.raises(RunError, match="is not empty"):
         execute(other, copied)
 

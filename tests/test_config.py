@@ -51,10 +51,17 @@ def _limits(field: FieldInfo) -> dict[str, float]:
     return {n: getattr(m, n) for m in field.metadata for n in names if hasattr(m, n)}
 
 
+def _ends(limits: dict[str, float]) -> tuple[float, float]:
+    """The lowest and the highest value, allowed or only approached."""
+    return next(limits[n] for n in ("ge", "gt") if n in limits), next(
+        limits[n] for n in ("le", "lt") if n in limits
+    )
+
+
 def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
     """Every value that a setting of this kind and these limits allows."""
     if get_origin(kind) in (Union, types.UnionType):
-        return st.one_of(_strategy(part, limits) for part in get_args(kind))
+        return st.one_of([_strategy(part, limits) for part in get_args(kind)])
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if kind is bool:
@@ -63,7 +70,7 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
         return st.none()
     if kind is Path:
         return st.sampled_from([Path("scans.csv"), Path("/data/a b/scänner.csv")])
-    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    low, high = _ends(limits)
     if kind is int:
         return st.integers(int(low) + ("gt" in limits), int(high) - ("lt" in limits))
     assert kind is float, kind
@@ -194,11 +201,11 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_key(key: str, tmp_path: Pat
 )
 def test_a_number_outside_its_limits_is_refused_by_its_key(key: str):
     limits = _limits(LEAVES[key])
-    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    low, high = _ends(limits)
     integer = int in {LEAVES[key].annotation, *get_args(LEAVES[key].annotation)}
     beyond = [high if "lt" in limits else high + 1, low if "gt" in limits else low - 1]
     not_numbers = [] if integer else [float("nan"), float("inf")]
-    for value in [*map(int if integer else float, beyond), *not_numbers]:
+    for value in [*(int(value) if integer else value for value in beyond), *not_numbers]:
         with pytest.raises(ConfigurationError) as refused:
             load(None, {key: value})
         assert str(refused.value).startswith(f"{key}: ")

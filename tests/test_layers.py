@@ -25,7 +25,8 @@ def imports(source: str) -> set[str]:
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+            constants = (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+            found |= {value for value in constants if isinstance(value, str)}
     return found
 
 
@@ -198,3 +199,18 @@ def test_an_import_that_crosses_a_layer_is_found(
         "protocols/bad.py: securefed",
         "protocols/bad.py: securefed.config",
     ]
+
+
+def folders_of_python(folder: str) -> set[str]:
+    """Names of the folders in a folder that hold Python files."""
+    return {each.name for each in (ROOT / folder).iterdir() if any(each.glob("**/*.py"))}
+
+
+def test_tests_mirror_the_tree() -> None:
+    """A room's tests stand in a folder of its name, a single file's in one file beside them."""
+    packages, vectors = {"attacks", "protocols"}, {"vectors", "fuzz"}
+    assert folders_of_python("tests") == folders_of_python("securefed") | packages | vectors
+    files = {path.stem for path in (ROOT / "securefed").glob("*.py")}
+    of_the_repository = {"configs", "docs", "layers", "packaging"}
+    for path in (ROOT / "tests").glob("test_*.py"):
+        assert path.stem.removeprefix("test_") in files | of_the_repository, path.name

@@ -21,7 +21,7 @@ PACKAGES = ("securefed", "protocols", "attacks")
 
 def pins() -> dict[str, Version]:
     """Canonical name -> version, of constraints.txt."""
-    found = {}
+    found: dict[str, Version] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")

@@ -12,20 +12,21 @@ import torch
 
 import securefed
 from securefed.errors import RunError
+from securefed.files import read_bounded
 from securefed.model.sharing import flatten
 from securefed.record import json_file
 from securefed.record.audit import AuditFile, Policy
 from securefed.reporting.record import report_on
 from securefed.run_directory import Run
 from securefed.verdict import Verdict
+from tests.tiny import tiny
 
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 8, "test_patients": 6}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 4, "max_slices": 2},
-    "privacy": {"dp": False},
-    "federation": {"clients": 3, "rounds": 2, "evaluate_every": 1},
-}
+TINY = tiny(
+    data={"phantom": {"patients": 8, "test_patients": 6}},
+    training={"batch_size": 4, "max_slices": 2},
+    privacy={"dp": False},
+    federation={"clients": 3, "rounds": 2, "evaluate_every": 1},
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,6 @@ def test_a_report_reads_each_file_of_a_run_once(
 ) -> None:
     audit_of(Run.open(path)).write(path)
     reads = Counter[str]()
-    read_bounded = json_file.read_bounded
 
     def counted(file: Path, limit: int) -> bytes:
         reads[file.relative_to(path).as_posix()] += 1

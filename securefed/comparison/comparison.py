@@ -88,23 +88,23 @@ def work_left(plan: Plan, folder: Path, effort: Effort | None) -> dict[str, floa
         RunError: it holds a run of other settings; nothing was changed.
     """
     before = _audited_before(folder)
-    left = dict.fromkeys(("run", "audit", "baselines", "share"), 0.0)
+    work = dict.fromkeys(("run", "audit", "baselines", "share"), 0.0)
     for seed in plan.seeds:
         for case in plan.cases:
             path = run_path(folder, seed, case.folder)
-            left["run"] += state_of(path, plan.settings(case, seed)) is not State.FINISHED
-            left["audit"] += bool(effort) and not is_audited(path, folder, effort, before)
+            work["run"] += state_of(path, plan.settings(case, seed)) is not State.FINISHED
+            work["audit"] += bool(effort) and not is_audited(path, folder, effort, before)
         place = folder / f"seed-{seed}"
-        left["baselines"] += sum(
+        work["baselines"] += sum(
             not baselines_path(place, level).exists() for level in plan.baselines
         )
         plain = plan.settings(Case("plain", None), seed)
-        left["share"] += sum(
+        work["share"] += sum(
             share
             for share, name in _shares(plan)
             if state_of(place / name, plain) is not State.FINISHED
         )
-    return left
+    return work
 
 
 def compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None = None) -> CompareFile:

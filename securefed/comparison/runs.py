@@ -149,11 +149,11 @@ def on_a_share(data: FederatedData, share: float, seed: int) -> FederatedData:
     hospitals = []
     for index, hospital in enumerate(data.hospitals):
         order = np.random.default_rng([seed, index]).permutation(len(hospital.train))
-        kept: set[int] = set()
+        rows: set[int] = set()
         for label in (0, 1):
             mine = [int(row) for row in order if hospital.train[row].label == label]
-            kept |= set(mine[: max(1, round(share * len(mine)))] if mine else [])
-        train = [patient for row, patient in enumerate(hospital.train) if row in kept]
+            rows |= set(mine[: max(1, round(share * len(mine)))] if mine else [])
+        train = [patient for row, patient in enumerate(hospital.train) if row in rows]
         hospitals.append(replace(hospital, train=train))
     everyone = (p for each in hospitals for side in (each.train, each.test) for p in side)
     return FederatedData(hospitals, fingerprint(everyone), data.warnings)

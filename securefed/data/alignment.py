@@ -167,19 +167,19 @@ def _register(sitk: Any, fixed: Any, moving: Any) -> Alignment:
     method.SetSmoothingSigmasPerLevel([1.0, 0.0])
     method.SetInitialTransform(start, inPlace=False)
     before = method.MetricEvaluate(fixed, moving)
-    found = sitk.Euler3DTransform(
+    transform = sitk.Euler3DTransform(
         sitk.CompositeTransform(method.Execute(fixed, moving)).GetBackTransform()
     )
-    return _judge(found, -float(before), -float(method.GetMetricValue()))
+    return _judge(transform, -float(before), -float(method.GetMetricValue()))
 
 
-def _judge(found: Any, before: float, after: float) -> Alignment:
+def _judge(transform: Any, before: float, after: float) -> Alignment:
     """Accept a transform that improved the metric and is small enough to be a repositioning."""
-    rotation = np.array(found.GetMatrix()).reshape(3, 3)
-    centre = np.array(found.GetCenter())
-    shift = np.array(found.GetTranslation()) + centre - rotation @ centre
+    rotation = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    shift = np.array(transform.GetTranslation()) + centre - rotation @ centre
     angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-    at_centre = float(np.linalg.norm(found.GetTranslation()))
+    at_centre = float(np.linalg.norm(transform.GetTranslation()))
     if after <= before or at_centre > LARGEST_SHIFT_MM or angle > LARGEST_ROTATION_DEGREES:
         return Alignment("failed", metric=after)
     return Alignment("registered", after, rotation, shift)

@@ -81,13 +81,13 @@ def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
     slices: list[Slice] = []
     problems: list[Problem] = []
     skipped: Counter[str] = Counter()
-    seen: set[str] = set()
+    instances: set[str] = set()
     for path in _files(root):
         try:
             item = _read_header(path, allow_burned_in)
-            if item.instance in seen:
+            if item.instance in instances:
                 raise _UnwantedError("the same object again (SOPInstanceUID)")
-            seen.add(item.instance)
+            instances.add(item.instance)
             slices.append(item)
         except _UnwantedError as reason:
             skipped[str(reason)] += 1

@@ -186,11 +186,11 @@ def _decode(item: Slice) -> tuple[Volume, bool]:
 def _modality_values(dataset: Dataset, stored: NDArray[np.int64]) -> Volume | None:
     """Values after the modality transform (PS3.3, C.11.1); None where it cannot be used."""
     if not dataset.get("ModalityLUTSequence"):
-        given = [dataset.get(keyword) for keyword in ("RescaleSlope", "RescaleIntercept")]
-        if given == [None, None]:
+        scale = [dataset.get(keyword) for keyword in ("RescaleSlope", "RescaleIntercept")]
+        if scale == [None, None]:
             return stored.astype(np.float32)
         # pydicom passes over one without the other.
-        if None in given or not np.isfinite([float(each) for each in given]).all() or not given[0]:
+        if None in scale or not np.isfinite([float(each) for each in scale]).all() or not scale[0]:
             return None
     return np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
 

@@ -57,22 +57,22 @@ def find_duplicates(patients: Sequence[Patient]) -> list[Duplicate]:
     Blank slices are ignored. An image that occurs n times gives n - 1 identical pairs, each with
     its first occurrence. Time grows with the square of the number of images: 10,000 take seconds.
     """
-    found: list[Duplicate] = []
+    pairs: list[Duplicate] = []
     for modality in ("ct", "mri"):
         gallery = _gallery(patients, modality)
         if not gallery.owners:
             continue
         identical = _identical(gallery)
-        found += [
+        pairs += [
             Duplicate(modality, True, gallery.owners[a], gallery.owners[b]) for a, b in identical
         ]
         copies = {second for _, second in identical}
-        found += [
+        pairs += [
             Duplicate(modality, False, gallery.owners[a], gallery.owners[b])
             for a, b in _near(gallery)
             if a not in copies and b not in copies
         ]
-    return found
+    return pairs
 
 
 def difference_hash(images: Images) -> NDArray[np.uint64]:

@@ -146,9 +146,9 @@ def _classes(ct: Path, mri: Path) -> Folder:
         pair = []
         for modality in (ct, mri):
             folder = next(path for path in modality.iterdir() if path.name.lower() == name)
-            found, repeated = _by_stem(folder)
+            images, repeated = _by_stem(folder)
             problems += repeated
-            pair.append([found[stem] for stem in sorted(found)])
+            pair.append([images[stem] for stem in sorted(images)])
         for index in range(max(map(len, pair))):
             ct_path, mri_path = (side[index] if index < len(side) else None for side in pair)
             rows.append(
@@ -171,7 +171,7 @@ def _classes(ct: Path, mri: Path) -> Folder:
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     """Images of a folder by stem; other files and repeated stems are problems."""
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     problems: list[Problem] = []
     for path in _visible(folder.iterdir()):
         place = f"{folder.name}/{path.name}"
@@ -179,11 +179,11 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
             problems.append(Problem(place, "is not a PNG, JPEG, TIFF or BMP image"))
         elif not path.resolve().is_relative_to(folder.resolve()):
             problems.append(Problem(place, "is a link that leads outside its folder"))
-        elif path.stem in found:
-            problems.append(Problem(place, f"has the same name as {found[path.stem].name}"))
+        elif path.stem in images:
+            problems.append(Problem(place, f"has the same name as {images[path.stem].name}"))
         else:
-            found[path.stem] = path
-    return found, problems
+            images[path.stem] = path
+    return images, problems
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:

@@ -108,18 +108,18 @@ def phantom_hospitals(
             raise ConfigurationError(
                 f"{name} must be at least {least}, got {value}", hint="see docs/phantom.md"
             )
-    made = []
+    data = []
     for index in range(hospitals):
         site = SiteProfile.draw(spec, index, seed)
         count = patients_per_hospital + test_patients_per_hospital
         patients = [each.patient for each in generate(spec, site, count, seed)]
-        made.append(
+        data.append(
             HospitalData(
                 site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
             )
         )
     note = "phantom patients: synthetic, no result on them says anything about people"
-    return _federated(made, [note])
+    return _federated(data, [note])
 
 
 def manifest_hospitals(
@@ -146,11 +146,11 @@ def manifest_hospitals(
     if by == "iid":
         return _held_out_first(loaded.patients, hospitals, test_share, seed, warnings)
     groups = partition.divide(loaded.patients, by=by, hospitals=hospitals, alpha=alpha, seed=seed)
-    made = []
+    data = []
     for index, (name, patients) in enumerate(groups.items()):
         sides = partition.split(patients, test_share, seed=seed + index)
-        made.append(HospitalData(name, sides.train, sides.test))
-    return _federated(made, warnings)
+        data.append(HospitalData(name, sides.train, sides.test))
+    return _federated(data, warnings)
 
 
 def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
@@ -175,11 +175,11 @@ def _held_out_first(
         )
     train = partition.iid(sides.train, hospitals, seed=seed)
     test = partition.deal(sides.test, hospitals, seed=seed)
-    made = [
+    data = [
         HospitalData(f"hospital-{index + 1}", *both)
         for index, both in enumerate(zip(train, test, strict=True))
     ]
-    return _federated(made, warnings)
+    return _federated(data, warnings)
 
 
 def fingerprint(patients: Iterable[Patient]) -> str:

@@ -67,10 +67,10 @@ def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
             rows.append(reader.row(line, cells))
         except DataError as error:
             problems.append(Problem(path.name, str(error), line))
-    rows, repeated = _without_repeats(path.name, rows)
-    rows, contradicted = _without_contradictions(path.name, rows)
-    found = sorted(problems + repeated + contradicted, key=lambda problem: problem.line or 0)
-    return Manifest(rows, found)
+    rows, repeats = _without_repeats(path.name, rows)
+    rows, contradictions = _without_contradictions(path.name, rows)
+    problems += [*repeats, *contradictions]
+    return Manifest(rows, sorted(problems, key=lambda problem: problem.line or 0))
 
 
 class _Reader:
@@ -128,7 +128,7 @@ def _slice(text: str) -> float | None:
 
 def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
     """Refuse images listed a second time, and slices numbered twice within a patient."""
-    kept: list[Row] = []
+    unique: list[Row] = []
     problems: list[Problem] = []
     images: dict[Path, Row] = {}
     slices: dict[tuple[str, float], int] = {}
@@ -144,25 +144,25 @@ def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Proble
         elif number is not None and number in slices:
             reason = f"slice {row.slice:g} is already on line {slices[number]}"
         else:
-            kept.append(row)
+            unique.append(row)
             images |= dict.fromkeys(paths, row)
             if number is not None:
                 slices[number] = row.line
             continue
         problems.append(Problem(name, reason, row.line))
-    return kept, problems
+    return unique, problems
 
 
 def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
     """Leave out whole patients with two labels or two sites; one problem per deviating line."""
-    first: dict[str, Row] = {}
+    rows_by_patient: dict[str, Row] = {}
     bad: set[str] = set()
     problems: list[Problem] = []
     for row in rows:
-        known = first.setdefault(row.patient_id, row)
-        for what, old, new in (("label", known.label, row.label), ("site", known.site, row.site)):
+        first = rows_by_patient.setdefault(row.patient_id, row)
+        for what, old, new in (("label", first.label, row.label), ("site", first.site, row.site)):
             if old != new:
                 bad.add(row.patient_id)
-                reason = f"{what} {new} contradicts {old} on line {known.line}; patient left out"
+                reason = f"{what} {new} contradicts {old} on line {first.line}; patient left out"
                 problems.append(Problem(name, reason, row.line))
     return [row for row in rows if row.patient_id not in bad], problems

@@ -134,15 +134,15 @@ def require_disjoint(groups: Iterable[Sequence[Patient]]) -> None:
     Raises:
         DataError: an id occurs twice; the id itself is not shown.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for index, group in enumerate(groups):
         for patient in group:
-            if patient.patient_id in seen:
+            if patient.patient_id in ids:
                 raise DataError(
                     f"a patient of site {patient.site} occurs twice (again in group {index + 1})",
                     hint="ids must be unique over all sites, and no patient on two sides",
                 )
-            seen.add(patient.patient_id)
+            ids.add(patient.patient_id)
 
 
 def _check_counts(patients: Sequence[Patient], hospitals: int) -> None:

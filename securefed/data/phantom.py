@@ -235,18 +235,18 @@ def _acquire_mri(mri: Field, frame: Frame, site: SiteProfile, rng: np.random.Gen
 
 
 def _with_truth(patient: Patient, case: _Case, frame: Frame) -> PhantomPatient:
-    seen: dict[str, Mask] = {}
+    masks: dict[str, Mask] = {}
     centres: dict[str, tuple[int, float, float] | None] = {}
     for modality, place in (("ct", case.ct_place), ("mri", case.mri_place)):
         nothing = np.zeros(patient.slices, dtype=np.bool_)
-        seen[modality] = anatomy.visible_slices(frame.z, place, case.shape) if place else nothing
+        masks[modality] = anatomy.visible_slices(frame.z, place, case.shape) if place else nothing
         centres[modality] = anatomy.centre_pixel(frame, place) if place else None
     return PhantomPatient(
         patient=patient,
         kind=case.kind,
-        ct_evidence=seen["ct"],
-        mri_evidence=seen["mri"],
-        tumour=seen["ct"] & seen["mri"] & bool(case.label),
+        ct_evidence=masks["ct"],
+        mri_evidence=masks["mri"],
+        tumour=masks["ct"] & masks["mri"] & bool(case.label),
         ct_centre=centres["ct"],
         mri_centre=centres["mri"],
     )

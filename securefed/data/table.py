@@ -71,10 +71,10 @@ def read_labels(path: Path) -> Labels:
         except DataError as error:
             problems.append(Problem(path.name, str(error), line))
             continue
-        known, known_line = first.setdefault(cells["patient_id"], (label, line))
-        if known != label:
+        earlier, its_line = first.setdefault(cells["patient_id"], (label, line))
+        if earlier != label:
             contradicted.add(cells["patient_id"])
-            reason = f"label {label} contradicts {known} on line {known_line}; patient left out"
+            reason = f"label {label} contradicts {earlier} on line {its_line}; patient left out"
             problems.append(Problem(path.name, reason, line))
     labels = {key: label for key, (label, _) in first.items() if key not in contradicted}
     return Labels(labels, problems)
@@ -140,11 +140,11 @@ def read_table(
 
 def _header(name: str, line: str, required: Sequence[tuple[str, ...]]) -> tuple[str, list[str]]:
     """Find the delimiter, and the canonical name of each column ("" for an unknown one)."""
-    known = {alias: column for column, aliases in ALIASES.items() for alias in aliases}
+    columns = {alias: column for column, aliases in ALIASES.items() for alias in aliases}
     best: tuple[str, list[str]] = (",", [])
     for delimiter in _DELIMITERS:
         cells = next(csv.reader([line], delimiter=delimiter), [])
-        names = [known.get(re.sub(r"[\s-]+", "_", cell.strip().lower()), "") for cell in cells]
+        names = [columns.get(re.sub(r"[\s-]+", "_", cell.strip().lower()), "") for cell in cells]
         if sum(map(bool, names)) > sum(map(bool, best[1])):
             best = (delimiter, names)
     counts = Counter(column for column in best[1] if column)

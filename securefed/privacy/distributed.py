@@ -211,9 +211,9 @@ def _largest_word(noise: RingNoise, rounds: int, hospitals: int, expected_batch:
     log_rounds = math.log(3 * rounds / WRAP_PROBABILITY)
     log_words = math.log(2 * noise.dimension) + log_rounds
     # Bernstein's inequality for a sum of independent draws.
-    drawn = expected_batch + log_rounds / 3
-    drawn += math.sqrt(log_rounds**2 / 9 + 2 * log_rounds * expected_batch)
+    batch = expected_batch + log_rounds / 3
+    batch += math.sqrt(log_rounds**2 / 9 + 2 * log_rounds * expected_batch)
     # After random signs and Walsh-Hadamard a word is subgaussian with parameter norm / sqrt(d).
     flat = min(1.0, math.sqrt(2 * log_words / noise.dimension))
-    signal = drawn * (noise.clip_steps * flat + 1)  # rounding moves a word by less than one
+    signal = batch * (noise.clip_steps * flat + 1)  # rounding moves a word by less than one
     return signal + noise.share_sigma * math.sqrt(2 * hospitals * log_words)

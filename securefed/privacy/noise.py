@@ -103,13 +103,13 @@ class KeystreamSource:
         if not (math.isfinite(std) and std >= 0):
             raise ValueError(f"std must be finite and not negative, got {std}")
         count = math.prod(shape)
-        drawn = torch.empty(count, dtype=dtype)
+        values = torch.empty(count, dtype=dtype)
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
             block = self._standard_normal((stop - start + 1) // 2)
             block *= std
-            drawn[start:stop] = torch.from_numpy(block)[: stop - start]
-        return drawn.reshape(tuple(shape))
+            values[start:stop] = torch.from_numpy(block)[: stop - start]
+        return values.reshape(tuple(shape))
 
     def _standard_normal(self, pairs: int) -> npt.NDArray[np.float64]:
         words = self._words(2 * pairs)

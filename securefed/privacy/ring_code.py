@@ -98,14 +98,14 @@ class RingCode:
         floor = np.floor(rotated)
         fraction = rotated - floor
         result = np.zeros(rotated.shape, np.int64)
-        left = np.arange(len(rows))
+        pending = np.arange(len(rows))
         for _ in range(ATTEMPTS):
-            up = source.uniform(left.size * floor.shape[1]).reshape(-1, floor.shape[1])
-            drawn = (floor[left] + (up < fraction[left])).astype(np.int64)
-            fits = np.square(drawn).sum(axis=1) <= self.noise.norm_bound_squared
-            result[left[fits]] = drawn[fits]
-            left = left[~fits]
-            if not left.size:
+            up = source.uniform(pending.size * floor.shape[1]).reshape(-1, floor.shape[1])
+            words = (floor[pending] + (up < fraction[pending])).astype(np.int64)
+            fits = np.square(words).sum(axis=1) <= self.noise.norm_bound_squared
+            result[pending[fits]] = words[fits]
+            pending = pending[~fits]
+            if not pending.size:
                 break
         # A row that never fitted stays zero, which hides that patient and breaks no bound.
         return result
@@ -141,9 +141,9 @@ def signs(round_number: int, size: int) -> NDArray[np.float64]:
     """(size,) of +-1 from SHAKE-256 of the round's number; read-only."""
     label = b"securefed rotation v1" + round_number.to_bytes(8)
     bits = np.unpackbits(np.frombuffer(hashlib.shake_256(label).digest(-(-size // 8)), np.uint8))
-    drawn = np.where(bits[:size], -1.0, 1.0)
-    drawn.flags.writeable = False
-    return drawn
+    diagonal = np.where(bits[:size], -1.0, 1.0)
+    diagonal.flags.writeable = False
+    return diagonal
 
 
 @lru_cache(maxsize=8)

@@ -52,7 +52,7 @@ def page(report: Report, directory: Path, *, fingerprint: str, signer: str, open
         fingerprint=fingerprint,
         signer=signer,
         opened=opened,
-        drawn=[_drawn(run) for run in report.runs],
+        charts=[_charts(run) for run in report.runs],
         pictures=[_pictures(run, report, directory) for run in report.runs],
         stages=STAGES,
         shown_risks=SHOWN_RISKS,
@@ -104,7 +104,7 @@ def term(word: str, shown: str | None = None) -> Markup:
     )
 
 
-def _drawn(run: RunFacts) -> dict[str, Any]:
+def _charts(run: RunFacts) -> dict[str, Any]:
     budget = max((ledger.budget or 0.0 for ledger in run.ledgers), default=0.0) or None
     return {
         "training": charts.training(run.curve, budget),

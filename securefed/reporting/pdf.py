@@ -57,7 +57,7 @@ def _print_with_browser(browser: str, html: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="securefed-pdf-") as scratch:
         folder = Path(scratch)
         (folder / "report.html").write_text(html, encoding="utf-8")
-        made = folder / "report.pdf"
+        printout = folder / "report.pdf"
         # Chromium refuses its sandbox to root; the page is our own and runs one known script.
         root = ("--no-sandbox",) if os.geteuid() == 0 else ()
         command = [
@@ -66,11 +66,11 @@ def _print_with_browser(browser: str, html: str, path: Path) -> None:
             *root,
             f"--user-data-dir={folder / 'profile'}",
             "--no-pdf-header-footer",
-            f"--print-to-pdf={made}",
+            f"--print-to-pdf={printout}",
             (folder / "report.html").as_uri(),
         ]
         try:
-            done = subprocess.run(  # noqa: S603  # a fixed program with our own arguments
+            process = subprocess.run(  # noqa: S603  # a fixed program with our own arguments
                 command, capture_output=True, timeout=TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -78,12 +78,12 @@ def _print_with_browser(browser: str, html: str, path: Path) -> None:
                 f"{browser} could not print the page: {error}",
                 hint="the HTML page is there; print it from a browser by hand",
             ) from None
-        if not made.is_file():
+        if not printout.is_file():
             raise RunError(
-                f"{browser} printed nothing (exit code {done.returncode})",
+                f"{browser} printed nothing (exit code {process.returncode})",
                 hint="the HTML page is there; print it from a browser by hand",
             )
-        path.write_bytes(made.read_bytes())
+        path.write_bytes(printout.read_bytes())
 
 
 def _print_with_weasyprint(html: str, path: Path) -> None:

@@ -36,9 +36,9 @@ def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
 
 def _evenly_spaced(patient: Patient, max_slices: int) -> NDArray[np.int64]:
     count = len(patient.has_ct)
-    kept = min(count, max_slices)
+    slices = min(count, max_slices)
     # The middles of equal parts: of one slice the middle of the head, not its lowest edge.
-    middles: NDArray[np.int64] = (2 * np.arange(kept) + 1) * count // (2 * kept)
+    middles: NDArray[np.int64] = (2 * np.arange(slices) + 1) * count // (2 * slices)
     return middles
 
 

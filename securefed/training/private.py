@@ -277,9 +277,9 @@ def require_declared_public(model: nn.Module, public: Collection[str]) -> None:
         PrivacyError: naming the first frozen parameter that is not declared.
         ConfigurationError: a declared name that the model does not have.
     """
-    known = {name for name, _ in model.named_parameters()} | {n for n, _ in model.named_modules()}
+    parts = {name for name, _ in model.named_parameters()} | {n for n, _ in model.named_modules()}
     for name in public:
-        if name not in known:
+        if name not in parts:
             raise ConfigurationError(f"{name!r} is declared public, but the model has no such part")
     for name, parameter in model.named_parameters():
         declared = any(name == part or name.startswith(f"{part}.") for part in public)

@@ -144,7 +144,7 @@ def test_the_number_of_guesses_is_the_plans_even_where_scores_tie():
 
 def test_a_plan_cannot_be_changed_after_the_scores_are_seen():
     with pytest.raises(AttributeError):
-        PLAN.guesses_in = 5
+        PLAN.guesses_in = 5  # type: ignore[misc]  # what is refused
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,16 @@ def test_an_audit_reports_both_bounds_and_certifies_the_planned_one():
     assert claimed.certified == claimed.f_dp_bound
     # One release: the composed bound is the Gaussian one, but for the grid of noises.
     assert claimed.f_dp_bound == pytest.approx(audit.f_dp_bound, rel=0.01)
+    assert claimed.power_halved_noise is not None
     assert claimed.power_halved_noise > 0
 
 
 def test_a_claim_is_not_tested_without_its_mechanism_nor_a_mechanism_without_claim():
     view = CanaryView(SubsampledGaussian(1.0, 1), claimed_noise=1.0, rounds=1)
     for plan, claim in ((PLAN, 1.0), (CanaryPlan(200, 20, 20, 1e-5, view=view), None)):
+        scores, coins = leaky()
         with pytest.raises(InvalidScores, match="go together"):
-            audit_epsilon(plan, *leaky(), claimed_epsilon=claim)
+            audit_epsilon(plan, scores, coins, claimed_epsilon=claim)
 
 
 def test_scores_upside_down_certify_nothing():
@@ -212,8 +214,9 @@ def test_too_few_canaries_give_no_point_estimate_and_still_a_bound():
 
 @pytest.mark.parametrize("claimed", [0.0, -1.0, math.inf, math.nan])
 def test_a_claim_that_is_none_is_refused(claimed):
+    scores, coins = leaky()
     with pytest.raises(InvalidScores, match="claimed epsilon"):
-        audit_epsilon(PLAN, *leaky(), claimed_epsilon=claimed)
+        audit_epsilon(PLAN, scores, coins, claimed_epsilon=claimed)
 
 
 def test_scores_and_coins_of_the_wrong_size_or_kind_are_refused():

@@ -100,7 +100,9 @@ def refuted_by_full_recursion(m, r, v, mu, level):
 
 @settings(max_examples=60, deadline=None)
 @given(counts, st.floats(0, 6), st.sampled_from([0.01, 0.05, 0.2]))
-def test_f_dp_test_equals_the_recursion_written_out(sizes, mu, level):
+def test_f_dp_test_equals_the_recursion_written_out(
+    sizes: tuple[int, int, int], mu: float, level: float
+):
     assert f_dp_refutes(*sizes, gaussian_curve(mu), level) == refuted_by_full_recursion(
         *sizes, mu, level
     )
@@ -108,7 +110,7 @@ def test_f_dp_test_equals_the_recursion_written_out(sizes, mu, level):
 
 @settings(max_examples=60, deadline=None)
 @given(counts)
-def test_f_dp_refutes_every_mu_below_its_bound_and_none_above(sizes):
+def test_f_dp_refutes_every_mu_below_its_bound_and_none_above(sizes: tuple[int, int, int]):
     bound = f_dp_mu_bound(*sizes)
     grid = np.linspace(0, (bound or 0) + 4, 80)
     for mu in grid[np.abs(grid - (bound or 0)) > 1e-6]:

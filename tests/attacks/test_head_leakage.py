@@ -101,7 +101,7 @@ def _exposure(
             network, subject.shared, batch, mechanism, rng, encoded=True
         )
     counts = dict.fromkeys(updates, 20)
-    mean = np.mean(list(updates.values()), axis=0, dtype=np.float32)
+    mean = np.stack(list(updates.values())).mean(axis=0, dtype=np.float32)
     views = tuple(RoundView(n, shared, updates, counts, mean, tuple(updates)) for n in (1, 2))
     return Exposure(observer, (), subject.configuration, views, shared)  # type: ignore[arg-type]
 

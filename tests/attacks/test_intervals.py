@@ -94,7 +94,7 @@ def test_repeating_each_patients_records_does_not_narrow_the_interval():
     scores, member, owner = patients_with_slices(rng, 60, 2, 0.7)
     once = auc_by_patient(ScoredTargets.of(scores, member, owner), np.random.default_rng(5))
     five = auc_by_patient(
-        ScoredTargets.of(np.tile(scores, 5), np.tile(member, 5), np.tile(owner, 5)),
+        ScoredTargets.of(np.tile(scores, 5), np.tile(member, 5), np.tile(owner, 5).tolist()),
         np.random.default_rng(5),
     )
     assert five.interval(0.95).lower == pytest.approx(once.interval(0.95).lower, abs=0.01)
@@ -128,6 +128,7 @@ def test_bootstrap_equals_a_naive_one_that_copies_patients_into_lists():
         naive.append((inside[:, None] > outside[None, :]).mean())
     # Two independent bootstraps of one sample: quantiles differ by their own noise, sd up to .004.
     wanted = np.quantile(naive, [0.025, 0.25, 0.5, 0.75, 0.975])
+    assert isinstance(ours, Resampled)
     assert np.quantile(ours.replicates, [0.025, 0.25, 0.5, 0.75, 0.975]) == pytest.approx(
         wanted, abs=0.016
     )

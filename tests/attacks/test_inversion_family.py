@@ -1,6 +1,7 @@
 """The family: what each observer can be attacked with, what is said where it cannot, and how."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def patients(count: int, seed: int) -> PatientTensors:
     return PatientTensors(ct, mri, yes, has_mri, (torch.arange(count) % 2).float())
 
 
-def subject(held_out: int = 70, clip_norm: float | None = None, **changes: object) -> Subject:
+def subject(held_out: int = 70, clip_norm: float | None = None, **changes: Any) -> Subject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = DualEncoderNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
@@ -143,7 +144,7 @@ def test_an_update_of_an_empty_batch_is_passed_over() -> None:
     ],
 )
 def test_what_cannot_be_attacked_is_said_in_both_scenes(
-    observer: Observer, mean: bool, changes: dict[str, object], said: str
+    observer: Observer, mean: bool, changes: dict[str, Any], said: str
 ) -> None:
     of = subject(**changes)
     result = run(of, exposure(of, observer, updates=False, mean=mean))

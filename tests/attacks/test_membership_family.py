@@ -18,7 +18,7 @@ from attacks.membership.shadow_models import (
     replay_plan,
     train,
 )
-from attacks.result import AttackResult, Effort
+from attacks.result import AttackResult, Effort, RocChart
 from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
@@ -69,10 +69,10 @@ class Overfit:
         released = replay(plan, pool, pool.is_member[None], [99], lambda: None)[0].numpy()
         short = replace(plan, training=replace(plan.training, rounds=1, strategy=FedAvg()))
         first = replay(short, pool, pool.is_member[None], [99], lambda: None)[0]
-        start = plan.initial.numpy()
+        initial = plan.initial.numpy()
         mean = (first - plan.initial).numpy()
         self.released = released
-        self.rounds = (RoundView(1, start, {}, {}, mean, ("fixture-0", "fixture-1")),)
+        self.rounds = (RoundView(1, initial, {}, {}, mean, ("fixture-0", "fixture-1")),)
         self.update_rounds = tuple(
             replace(view, updates={"fixture-1": mean}, mean=None) for view in self.rounds
         )
@@ -122,6 +122,7 @@ def test_the_mean_of_updates_gives_members_away(overfit: Overfit) -> None:
     result = overfit.attack(observer="server", rounds=overfit.rounds)
     assert figures(result)["gradient cosine"] > 0.6
     (chart,) = result.charts
+    assert isinstance(chart, RocChart)
     assert chart.curves["gradient cosine"].shape[1] == 4
 
 
@@ -141,6 +142,7 @@ def test_outliers_are_a_scene_of_their_own(overfit: Overfit) -> None:
 
 def test_curves_start_and_end_in_the_corners_with_limits_around(overfit: Overfit) -> None:
     (chart,) = overfit.attack().charts
+    assert isinstance(chart, RocChart)
     curve = chart.curves["lira"]
     assert curve[0, :2].tolist() == [0, 0]
     assert curve[-1, :2].tolist() == [1, 1]

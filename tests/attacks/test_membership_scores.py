@@ -188,8 +188,9 @@ def test_rmia_from_probabilities_equals_the_papers_division(seed):
     p = rng.uniform(0.01, 1, (5, 30))  # rows: the target model and four references
     z = rng.uniform(0.01, 1, (5, 40))
     for a in (None, 0.0, 0.3, 1.0):
-        blend = (lambda m: m) if a is None else (lambda m, a=a: ((1 + a) * m + (1 - a)) / 2)
-        ratio_x, ratio_z = p[0] / blend(p[1:].mean(axis=0)), z[0] / blend(z[1:].mean(axis=0))
+        scale, offset = (1.0, 0.0) if a is None else ((1 + a) / 2, (1 - a) / 2)
+        ratio_x = p[0] / (scale * p[1:].mean(axis=0) + offset)
+        ratio_z = z[0] / (scale * z[1:].mean(axis=0) + offset)
         wanted = (ratio_x[:, None] / ratio_z[None, :] >= 2).mean(axis=1)
         ours = rmia_scores(
             rmia_log_ratio(np.log(p[0]), np.log(p[1:]), offline_a=a),

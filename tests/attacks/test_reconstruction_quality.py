@@ -69,7 +69,8 @@ def test_psnr_of_a_constant_error_is_known(error: float) -> None:
 
 def test_equal_images_have_the_largest_figures() -> None:
     a = picture(0)
-    assert (mse(a, a), psnr(a, a), ssim(a, a)) == (0.0, LARGEST_PSNR_DB, pytest.approx(1.0))
+    assert (mse(a, a), psnr(a, a)) == (0.0, LARGEST_PSNR_DB)
+    assert ssim(a, a) == pytest.approx(1.0)
 
 
 def test_the_mean_colour_image_knows_one_number_per_channel() -> None:

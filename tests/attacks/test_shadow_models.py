@@ -36,6 +36,7 @@ from securefed.model.strategies.fedadam import FedAdam
 from securefed.model.strategies.fedavg import FedAvg
 from securefed.model.strategies.fedprox import FedProx
 from securefed.model.strategies.strategy import State
+from securefed.privacy.noise import SourceKind
 from securefed.training.mechanism import NoNoise
 from securefed.training.patients import one_slice_records
 from securefed.training.private import private_gradients
@@ -101,7 +102,7 @@ def subject_of(
     )
 
 
-def loss_of_patient(forward, patient):  # type: ignore[no-untyped-def]
+def loss_of_patient(forward, patient):
     inputs = (patient[name] for name in ("ct", "mri", "has_ct", "has_mri"))
     return F.binary_cross_entropy_with_logits(forward(*inputs, encoded=True), patient["label"])
 
@@ -127,12 +128,12 @@ def product_gradients(
 class _Silence:
     """A source of noise that is asked for standard deviation 0 only."""
 
-    kind = "seeded"
+    kind: SourceKind = "seeded"
 
-    def uniform(self, count):  # type: ignore[no-untyped-def]
+    def uniform(self, count):
         raise AssertionError("nothing is sampled here")
 
-    def normal(self, shape, std, dtype=torch.float32):  # type: ignore[no-untyped-def]
+    def normal(self, shape, std, dtype=torch.float32):
         assert std == 0
         return torch.zeros(tuple(shape), dtype=dtype)
 
@@ -314,7 +315,7 @@ def test_a_run_without_held_out_patients_is_refused() -> None:
 
 
 def test_pieces_of_work_end_when_one_fails() -> None:
-    def work(item: int, told):  # type: ignore[no-untyped-def]
+    def work(item: int, told):
         for _ in range(1000):
             if item == 1:
                 raise ValueError("broken")

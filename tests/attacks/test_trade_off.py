@@ -148,7 +148,7 @@ def test_the_bound_grows_with_right_guesses_and_stays_under_the_whole_of_them(co
         lambda: SubsampledGaussian(0.0, 10),
         lambda: SubsampledGaussian(1.5, 10),
         lambda: SubsampledGaussian(0.1, 0),
-        lambda: SubsampledGaussian(0.1, 2.0),
+        lambda: SubsampledGaussian(0.1, 2.0),  # type: ignore[arg-type]  # what is refused
         lambda: RUN.curve(0.0),
         lambda: RUN.curve(math.inf),
         lambda: RUN.curve(1.0).epsilon(0.0),

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from attacks.policy import Policy
 from attacks.statistics.intervals import Interval, Proportion, Resampled
 from attacks.verdicts import judge
 from securefed.auditing.policy import read_policy
+from securefed.exposure import Observer
 from securefed.verdict import Verdict
 
 POLICY = read_policy()
@@ -332,7 +334,7 @@ def epsilon_audit(bound_over_claim, canaries=1000):
 
 
 def claims(**audits):
-    return [finding(observer, audit) for observer, audit in audits.items()]
+    return [finding(cast(Observer, observer), audit) for observer, audit in audits.items()]
 
 
 def epsilon_line(audit):
@@ -402,7 +404,7 @@ def test_a_threshold_on_a_lower_bound_can_fail_a_run_and_never_pass_it():
     content["primary"]["epsilon"] = "canaries"
     audit = epsilon_audit(0.9)
     for most, verdict in ((audit.certified / 2, Verdict.FAIL), (1e9, Verdict.INCONCLUSIVE)):
-        limit = {"attack": "epsilon", "metric": "epsilon", "scene": "as configured"}
+        limit: dict[str, Any] = {"attack": "epsilon", "metric": "epsilon", "scene": "as configured"}
         limit |= {"at_most": most, "reason": "a test", "required": True}
         policy = Policy.model_validate(content | {"thresholds": [*content["thresholds"], limit]})
         line = judge([finding("server", audit)], controls_in_order(), policy).judgements[0]
@@ -458,13 +460,13 @@ def test_the_gravest_line_is_the_verdict_in_any_order():
 
 
 def test_a_finding_has_a_figure_or_a_reason_and_not_both():
-    place = ("membership", "lira", "auc", "server", "as configured")
-    for case in (
+    cases: tuple[dict[str, Any], ...] = (
         {},
         {"absent": ""},
         {"estimate": Proportion(1, 2), "absent": "withheld"},
         {"estimate": Proportion(1, 2), "applies": False},
         {"estimate": Resampled(math.nan, np.zeros(3))},
-    ):
+    )
+    for case in cases:
         with pytest.raises(InvalidScores, match="membership, lira, auc"):
-            Finding(*place, **case)
+            Finding("membership", "lira", "auc", "server", "as configured", **case)

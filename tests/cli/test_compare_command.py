@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import torch
 import yaml
 from click.testing import CliRunner
 from rich.console import Console
@@ -25,30 +24,21 @@ from securefed.errors import ConfigurationError, Interrupted, RunError
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import CompareFile
 from securefed.run_directory import Run
+from tests.tiny import changed, tiny
 
-SETTINGS = {
-    "data": {"phantom": {"patients": 8, "test_patients": 6}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 4, "max_slices": 2},
-    "privacy": {"delta": 1e-3},
-    "federation": {"clients": 3, "rounds": 2, "evaluate_every": 1},
-}
+TINY = tiny(
+    data={"phantom": {"patients": 8, "test_patients": 6}},
+    training={"batch_size": 4, "max_slices": 2},
+    federation={"clients": 3, "rounds": 2, "evaluate_every": 1},
+)
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS))
+    path.write_text(yaml.safe_dump(TINY))
     return path
 
 
@@ -208,7 +198,7 @@ def test_wrong_input_is_refused_with_a_way_out(
 def test_a_directory_of_other_settings_is_refused(config: Path, tmp_path: Path) -> None:
     arguments = plain(config, tmp_path / "out", "--no-audit", "--baselines", "none")
     compare(*arguments)
-    config.write_text(yaml.safe_dump({**SETTINGS, "training": {"batch_size": 5}}))
+    config.write_text(yaml.safe_dump({**TINY, "training": {"batch_size": 5}}))
     with pytest.raises(RunError, match="other settings"):
         compare(*arguments)
 
@@ -228,18 +218,18 @@ def test_a_figure_that_is_missing_is_a_dash(config: Path, tmp_path: Path) -> Non
         "target": None,
         "smallest_tried_share_that_reaches_it": None,
     }
-    screen = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    screen = Console(file=text, width=120)
     for table in tables(msgspec.convert(content, CompareFile)):
         screen.print(table)
-    text = screen.file.getvalue()
-    assert "cannot be told" in text
-    assert "None" not in text
-    assert "nan" not in text
+    assert "cannot be told" in text.getvalue()
+    assert "None" not in text.getvalue()
+    assert "nan" not in text.getvalue()
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path: Path) -> None:
     path, out = tmp_path / "long.yaml", tmp_path / "out"
-    many = {**SETTINGS, "federation": {**SETTINGS["federation"], "rounds": 400}}
+    many = changed(TINY, federation={"rounds": 400})
     path.write_text(yaml.safe_dump(many))
     words = plain(path, out, "--no-audit", "--baselines", "none")
     process = subprocess.Popen(

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-SETTINGS = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 3},
-    "privacy": {"delta": 1e-3},
-    "federation": {"clients": 3, "shared": "classifier", "rounds": 2, "evaluate_every": 1},
-}
+from tests.tiny import tiny
+
+TINY = tiny(
+    training={"max_slices": 3},
+    federation={"clients": 3, "shared": "classifier", "rounds": 2, "evaluate_every": 1},
+)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -35,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reported(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real run with its report."""
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     trained = run("run", "--config", folder / "tiny.yaml", "--out", folder / "run", home=home)
     assert trained.returncode == 0, trained.stderr
     made = run("report", folder / "run", "--out", folder / "page.html", home=home)

@@ -12,20 +12,18 @@ import pytest
 import yaml
 
 from securefed.privacy.ledger import Ledger
+from tests.tiny import changed, tiny
 
-SETTINGS = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 3},
-    "privacy": {"delta": 1e-3},
-    "federation": {"shared": "classifier", "rounds": 3, "evaluate_every": 1},
-}
+TINY = tiny(
+    training={"max_slices": 3},
+    federation={"shared": "classifier", "rounds": 3, "evaluate_every": 1},
+)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS))
+    path.write_text(yaml.safe_dump(TINY))
     return path
 
 
@@ -160,7 +158,7 @@ def wait_for_round(directory: Path, number: int, process: "subprocess.Popen[str]
 def test_a_stopped_run_resumes_and_never_forgets_spent_budget(
     how: signal.Signals, tmp_path: Path
 ) -> None:
-    many = {**SETTINGS, "federation": {"rounds": 300, "evaluate_every": 300}}
+    many = changed(TINY, federation={"rounds": 300, "evaluate_every": 300})
     path, out = tmp_path / "long.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(many))
     process = subprocess.Popen(

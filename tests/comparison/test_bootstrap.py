@@ -67,8 +67,10 @@ def test_intervals_hold_the_figure_they_are_of() -> None:
     groups = [histogram(*scores(60, seed)) for seed in range(3)]
     found, limits = figures(groups), intervals(replicates(groups, np.random.default_rng(0)))
     for name in FIGURES:
-        low, high = limits[name]
-        assert low < found[name] < high
+        limit, figure = limits[name], found[name]
+        assert limit is not None
+        assert figure is not None
+        assert limit[0] < figure < limit[1]
 
 
 def test_the_auc_interval_is_that_of_a_bootstrap_over_single_scores() -> None:
@@ -93,9 +95,10 @@ def test_of_many_patients_the_bootstrap_and_newcombe_agree() -> None:
 def test_of_a_perfect_ranking_the_bootstrap_knows_no_doubt_and_newcombe_does() -> None:
     counts = histogram(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0.0, 0.0, 1.0, 1.0]))
     assert intervals(replicates([counts], np.random.default_rng(0)))["auc"] == (1.0, 1.0)
-    low, high = metrics(counts).auc_ci95
-    assert high == 1.0
-    assert low < 0.5
+    newcombe = metrics(counts).auc_ci95
+    assert newcombe is not None
+    assert newcombe[1] == 1.0
+    assert newcombe[0] < 0.5
 
 
 def test_the_interval_of_a_proportion_covers_as_often_as_it_says() -> None:
@@ -106,15 +109,19 @@ def test_the_interval_of_a_proportion_covers_as_often_as_it_says() -> None:
         labels = np.repeat([0.0, 1.0], 50)
         logits = np.where(rng.random(100) < 0.7, 1.0, -1.0) * np.where(labels == 1, 1.0, -1.0)
         drawn = replicates([histogram(logits, labels)], rng, 300)
-        low, high = intervals(drawn)["accuracy"]
-        covered += low <= 0.7 <= high
+        interval = intervals(drawn)["accuracy"]
+        assert interval is not None
+        covered += interval[0] <= 0.7 <= interval[1]
     assert covered >= 170
 
 
 def test_a_hospital_with_one_label_counts_in_sums_and_not_in_the_mean_auc() -> None:
     both, healthy = histogram(*scores(40, 0)), histogram(np.array([-3.0]), np.array([0.0]))
     assert figures([both, healthy])["mean_auc"] == figures([both])["auc"]
-    assert figures([both, healthy])["accuracy"] > figures([both])["accuracy"]
+    more, fewer = figures([both, healthy])["accuracy"], figures([both])["accuracy"]
+    assert more is not None
+    assert fewer is not None
+    assert more > fewer
 
 
 def test_what_is_undefined_is_none_with_and_without_draws() -> None:

@@ -7,20 +7,20 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
 from securefed.auditing.choices import Effort
 from securefed.comparison import comparison, runs
 from securefed.comparison.audits import make_audit
 from securefed.comparison.comparison import compare, work_left
+from securefed.comparison.held_out import HeldOut
 from securefed.comparison.leakage import leakage
 from securefed.comparison.plan import (
     MAY_DIFFER,
@@ -39,18 +39,19 @@ from securefed.record.audit import AuditFile, Judgement, Policy
 from securefed.record.run_file import RunFile
 from securefed.run_directory import Run
 from securefed.settings_file import dotted
+from securefed.simulation import execution
 from securefed.simulation.patients import load_data
 from securefed.verdict import Verdict
 from securefed.wire import messages
+from tests.tiny import settings_with, tiny
 
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 8}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 3},
-    "privacy": {"delta": 1e-3, "seeded_noise": True},
-    "federation": {"clients": 3, "rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
-}
-BASE = Settings.model_validate(TINY)
+settings = settings_with(
+    data={"phantom": {"patients": 10, "test_patients": 8}},
+    training={"max_slices": 3},
+    privacy={"seeded_noise": True},
+    federation={"clients": 3, "rounds": 4, "evaluate_every": 2},
+)
+BASE = settings()
 ALL = ["plain", "dp", "secure", "dp+secure"]
 
 
@@ -73,14 +74,6 @@ def compared_plainly(*arguments: Any) -> dict[str, Any]:
     """What compare.json holds, as plain values."""
     plain: dict[str, Any] = json.loads(compare(*arguments).encode())
     return plain
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +118,10 @@ def test_private_configurations_run_once_per_epsilon_and_the_others_once() -> No
 
 
 def test_settings_of_all_cases_differ_in_nothing_but_what_must() -> None:
-    base = Settings.model_validate(
-        {
-            **TINY,
-            "privacy": {**TINY["privacy"], "placement": "distributed"},
-            "federation": {**TINY["federation"], "shared": "fusion+classifier"},
-            "evaluation": {"baselines": True},
-        }
+    base = settings(
+        privacy={"placement": "distributed"},
+        federation={"shared": "fusion+classifier"},
+        evaluation={"baselines": True},
     )
     found = plan(base, ALL, [1.0, 8.0], 1)
     all_settings = [dotted(found.settings(c, 5).model_dump(mode="json")) for c in found.cases]
@@ -173,13 +163,7 @@ def test_an_impossible_plan_is_refused(changed: dict[str, Any], message: str) ->
 
 
 def test_a_case_that_contradicts_the_settings_is_refused_before_any_run(tmp_path: Path) -> None:
-    two = Settings.model_validate(
-        {
-            **TINY,
-            "federation": {**TINY["federation"], "clients": 2},
-            "secure_aggregation": {"enabled": False},
-        }
-    )
+    two = settings(federation={"clients": 2}, secure_aggregation={"enabled": False})
     with pytest.raises(ConfigurationError, match="secure does not go with") as refused:
         compare(plan(two, ["plain", "secure"], [8.0], 1), tmp_path / "out", Quiet())
     assert "--configurations" in str(refused.value.hint)
@@ -187,7 +171,7 @@ def test_a_case_that_contradicts_the_settings_is_refused_before_any_run(tmp_path
 
 
 def test_baselines_on_real_scans_are_refused_where_any_run_is_private() -> None:
-    real = Settings.model_validate({**TINY, "data": {"manifest": "scans.csv"}})
+    real = Settings.model_validate({**tiny(), "data": {"manifest": "scans.csv"}})
     private = plan(real, ["plain", "dp"], [8.0], 1, baselines="all", data_shares=[0.5])
     assert private.baselines == ()
     assert private.data_shares == ()
@@ -199,7 +183,7 @@ def test_baselines_on_real_scans_are_refused_where_any_run_is_private() -> None:
 
 
 def test_an_audit_without_recorded_messages_is_refused(tmp_path: Path) -> None:
-    silent = Settings.model_validate({**TINY, "exposures": {"record": False}})
+    silent = settings(exposures={"record": False})
     with pytest.raises(ConfigurationError, match=r"exposures\.record"):
         compare(plan(silent, ["plain"], [], 1), tmp_path, Quiet(), "quick")
 
@@ -320,7 +304,7 @@ def test_a_second_comparison_trains_nothing_and_finds_the_same(
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(runs.execution, "execute", refuse)
+    monkeypatch.setattr(execution, "execute", refuse)
     assert work_left(four, copied, None)["run"] == 0
     watch = Quiet()
     again = compared_plainly(four, copied, watch)
@@ -353,7 +337,7 @@ def test_a_comparison_that_was_stopped_continues_and_repeats_no_round(tmp_path: 
 def test_a_run_of_other_settings_is_refused_before_anything_is_trained(
     copied: Path, four: Plan
 ) -> None:
-    other = Settings.model_validate({**TINY, "training": {**TINY["training"], "batch_size": 4}})
+    other = settings(training={"batch_size": 4})
     before = sorted(copied.rglob("*"))
     with pytest.raises(RunError, match="other settings") as refused:
         compare(plan(other, ["plain"], [], 2), copied, Quiet())
@@ -408,7 +392,7 @@ def test_baselines_and_shares_are_trained_once_and_read_again(
     assert efficiency["shares"][1]["figures"]["auc"]["value"] == final
     assert efficiency["target"] == pytest.approx(0.95 * final)
 
-    monkeypatch.setattr(runs.execution, "execute", None)
+    monkeypatch.setattr(execution, "execute", None)
     monkeypatch.setattr(runs, "alone", None)
     again = compared_plainly(more, copied, Quiet())
     assert again["baselines"] == first["baselines"]
@@ -545,7 +529,7 @@ def test_the_model_scored_again_gives_each_hospitals_own_summary(
     compared: tuple[Path, dict[str, Any]], four: Plan
 ) -> None:
     settings = four.settings(four.cases[0], 0)
-    held_out = comparison.HeldOut(settings, load_data(settings))
+    held_out = HeldOut(settings, load_data(settings))
     run = Run.open(compared[0] / "seed-0" / "plain")
     own = {each.name: each.auc for each in run.hospital_results}
     for name, counts in held_out.counts(run).items():

@@ -80,7 +80,7 @@ class Moments:
         self.victim = clients[MEMBERS[0]]
         server = SecureSumServer(roster, rules, 1, MEMBERS)
         following = SecureSumServer(roster, rules, 2, MEMBERS)
-        self.before: dict[str, tuple[int, dict[int, object]]] = {}
+        self.before: dict[str, tuple[int, dict[int, participation.Participation]]] = {}
         self.servers: dict[str, SecureSumServer] = {}
         self.requests: dict[str, bytes] = {}
         self.replies: dict[str, bytes] = {}
@@ -97,8 +97,8 @@ class Moments:
             getattr(server, f"receive_{step}")(replies)
             self.requests[step], self.replies[step] = requests[MEMBERS[0]], replies[MEMBERS[0]]
 
-    def _state(self) -> tuple[int, dict[int, object]]:
-        rounds = {}
+    def _state(self) -> tuple[int, dict[int, participation.Participation]]:
+        rounds: dict[int, participation.Participation] = {}
         for number, state in self.victim._rounds.items():
             rounds[number] = copy.copy(state)
             for field in ("adverts", "pair_keys", "own_seeds", "their_seeds", "held"):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 with atheris.instrument_imports(include=["protocols"]):
-    import decoders
-from structure import mutated
+    from tests.fuzz import decoders
+from tests.fuzz.structure import mutated
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:

@@ -1,6 +1,5 @@
 """Replays the fuzzing corpus, mutates it at random, and runs the real fuzzer for a moment."""
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -9,19 +8,9 @@ from pathlib import Path
 import pytest
 
 from protocols.errors import ProtocolError
+from tests.fuzz import decoders, structure
 
 HERE = Path(__file__).parent
-
-
-def load(name: str):
-    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-decoders, structure = load("decoders"), load("structure")
-
 CORPUS = sorted(p for p in (HERE / "corpus").iterdir() if p.is_file())
 
 

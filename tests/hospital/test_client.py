@@ -61,7 +61,7 @@ def test_work_trains_from_what_was_sent_and_returns_update_and_patients(
     twin.trainer.receive(sent)
     contribution = _contribution(reply)
     assert (reply.round, reply.stage) == (1, "work")
-    assert contribution.update == messages.vector_to_bytes(twin.trainer.contribute(1))
+    assert contribution.update == twin.trainer.contribute(1).astype("<f4").tobytes()
     assert np.frombuffer(contribution.update, "<f4").any()
     assert contribution.patients == 9
     assert contribution.counts == [0] * COUNTS  # not asked to evaluate

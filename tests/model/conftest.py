@@ -1,6 +1,7 @@
 """Tiny patients and networks: 32-pixel phantoms, so that each test takes milliseconds."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,6 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.training.patients import stack
-
-torch.set_num_threads(1)  # the tensors are too small to share
 
 MakeNetwork = Callable[..., DualEncoderNetwork]
 
@@ -23,7 +22,7 @@ def make_network() -> MakeNetwork:
     masking or attention would not show.
     """
 
-    def make(seed: int = 0, **shape: str | int) -> DualEncoderNetwork:
+    def make(seed: int = 0, **shape: Any) -> DualEncoderNetwork:
         torch.manual_seed(seed)
         network = DualEncoderNetwork(NetworkShape(**{"image_size": 32, **shape}))
         with torch.no_grad():

@@ -70,6 +70,7 @@ def test_vmapped_gradients_are_those_of_each_image_by_plain_autograd(encoder: nn
         encoder.zero_grad()
         encoder(images[row : row + 1]).square().mean().backward()
         for key, parameter in encoder.named_parameters():
+            assert parameter.grad is not None, key
             scale = float(parameter.grad.abs().max()) + 1e-6
             torch.testing.assert_close(
                 each[key][row], parameter.grad, atol=2e-4 * scale, rtol=1e-3, msg=key

@@ -1,11 +1,14 @@
 """Public pretraining: learns, repeats bit for bit, and standardises without changing its logits."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from securefed.model import pretraining
@@ -27,12 +30,14 @@ def _slices() -> Slices:
     return images, evidence
 
 
-def _train(seed: int = 1, epochs: int = 6, progress=lambda share: None):
+def _train(
+    seed: int = 1, epochs: int = 6, progress: Callable[[float], None] = lambda share: None
+) -> tuple[nn.Module, Readout]:
     schedule = Schedule(epochs=epochs, batch_size=16, learning_rate=3e-3)
     return pretrain("compact", 4, *_slices(), seed, schedule, progress)
 
 
-def _logits(network, readout, images) -> torch.Tensor:
+def _logits(network: nn.Module, readout: Readout, images: NDArray[np.uint8]) -> torch.Tensor:
     with torch.no_grad():
         return readout(encode(network, torch.from_numpy(images).float() / 255))
 
@@ -88,7 +93,7 @@ def test_standardising_leaves_the_readouts_logits_as_they_were(monkeypatch: pyte
 def test_a_feature_that_never_varies_stays_finite():
     network, readout = _train(epochs=1)
     constant = np.full((4, 32, 32), 128, np.uint8)
-    bottleneck = network.layers[-1]
+    bottleneck = cast(nn.Conv2d, cast(nn.Sequential, network.layers)[-1])
     with torch.no_grad():
         bottleneck.weight.zero_()
     pretraining._standardise(network, readout, constant)

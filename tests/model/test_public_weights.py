@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,12 +59,11 @@ def test_the_shipped_file_is_small_and_says_where_it_is_from():
     about = _metadata(path)
     assert (about["encoder"], about["width"], about["image_size"]) == ("compact", "8", "64")
     assert "no pairs" in about["source"]
-    assert PhantomSpec(
-        **{
-            k: tuple(v) if isinstance(v, list) else v
-            for k, v in json.loads(about["phantom"]).items()
-        }
-    )
+    phantom: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in json.loads(about["phantom"]).items()
+    }
+    assert PhantomSpec(**phantom)
     assert Schedule(**json.loads(about["schedule"])).epochs >= 1
     assert int(about["patients"]) > 0
     assert int(about["seed"]) >= 0
@@ -134,7 +134,7 @@ def test_making_weights_again_gives_the_same_file_and_it_fits_such_a_network(
     public_weights.load(network, first)
     stored = load_file(first)["encoder_mri.layers.0.weight"]
     assert stored.dtype == torch.float16
-    assert torch.equal(network.encoder_mri.layers[0].weight, stored.float())
+    assert torch.equal(network.state_dict()["encoder_mri.layers.0.weight"], stored.float())
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from securefed.wire.shared_noise import SharedNoiseLayout
 
 Vector = NDArray[np.float32]
 NAMES = tuple(f"hospital-{index}" for index in range(1, 5))
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "data": {"phantom": {"patients": 10, "test_patients": 4}},
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 2},
@@ -42,7 +43,7 @@ TINY = {
 }
 
 
-def settings(**sections: dict[str, object]) -> Settings:
+def settings(**sections: dict[str, Any]) -> Settings:
     merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
     return Settings.model_validate(merged)
 
@@ -114,14 +115,14 @@ def _watch(
 ) -> None:
     contribute = trainer.contribute
 
-    def watched(number: int) -> Values:
-        if (name, number) in fails:
+    def watched(round_number: int) -> Values:
+        if (name, round_number) in fails:
             raise RunError("no")
-        values = contribute(number)
+        values = contribute(round_number)
         if values.dtype == np.uint32:
-            truth.words[name, number] = values.astype(np.uint32)
+            truth.words[name, round_number] = values.astype(np.uint32)
         else:
-            truth.updates[name, number] = values.astype(np.float32)
+            truth.updates[name, round_number] = values.astype(np.float32)
         return values
 
     trainer.contribute = watched  # type: ignore[method-assign]
@@ -194,6 +195,7 @@ def test_without_masks_the_server_sees_every_update_exactly(plain: Truth) -> Non
         assert view.patients == dict.fromkeys(there, 10)
         for name in there:
             assert np.array_equal(view.updates[name], plain.updates[name, view.number])
+        assert view.mean is not None
         assert np.allclose(view.mean, plain.mean(view.number, there), rtol=1e-6, atol=1e-9)
     assert seen.missing == ""
 
@@ -370,7 +372,8 @@ def test_under_shared_noise_the_mean_is_the_noised_step_and_a_victim_has_one_sha
     assert len(seen.rounds) == 2
     for view in seen.rounds:
         words = {name: truth.words[name, view.number] for name in NAMES}
-        total = np.sum(list(words.values()), axis=0, dtype=np.uint32)
+        total = np.stack(list(words.values())).sum(axis=0, dtype=np.uint32)
+        assert view.mean is not None
         step = -0.3 / 20 * layout.code.decode(total, view.number)
         assert np.allclose(view.mean, step, rtol=1e-5, atol=1e-8)
         own = -0.3 / 5 * layout.code.decode(words[NAMES[0]], view.number)
@@ -426,7 +429,7 @@ def test_a_round_cut_short_by_a_stop_is_left_out(tmp_path: Path, patients: Feder
     inner = first.simulation.transport._inner
     stage = inner.stage
 
-    def stop(requests: dict[str, bytes], deadline_s: float) -> dict[str, bytes]:
+    def stop(requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:
         if first.simulation.server.finished == 1 and b"ask unmask" in next(iter(requests.values())):
             raise KeyboardInterrupt
         return stage(requests, deadline_s)
@@ -443,12 +446,12 @@ def test_a_round_cut_short_by_a_stop_is_left_out(tmp_path: Path, patients: Feder
 # ---- recordings that are not whole -------------------------------------------------------------
 
 
-def index(path: Path) -> list[dict[str, object]]:
+def index(path: Path) -> list[dict[str, Any]]:
     text = (path / "exposures" / "index.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
-def forget(path: Path, lost: Callable[[dict[str, object]], bool]) -> None:
+def forget(path: Path, lost: Callable[[dict[str, Any]], bool]) -> None:
     """Leave only the sizes of some messages, as the size bound does."""
     lines = [{**seen, "offset": None} if lost(seen) else seen for seen in index(path)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -504,7 +507,7 @@ def damage(path: Path, round_number: int, stage: str, direction: str, place: flo
     for seen in index(path):
         if (seen["round"], seen["stage"], seen["direction"]) == (round_number, stage, direction):
             with (path / "exposures" / "messages.bin").open("r+b") as store:
-                offset = int(seen["offset"]) + int(place * int(seen["size"]))  # type: ignore[call-overload]
+                offset = int(seen["offset"]) + int(place * int(seen["size"]))
                 store.seek(offset)
                 (byte,) = store.read(1)
                 store.seek(offset)
@@ -557,7 +560,12 @@ def test_whatever_is_damaged_ends_in_an_answer_or_a_named_error(
         else:
             del bad[place:]
         file.write_bytes(bad)
-        for observer, member in (("server", ""), ("coalition", NAMES[0]), ("peer", NAMES[2])):
+        seats: tuple[tuple[Observer, str], ...] = (
+            ("server", ""),
+            ("coalition", NAMES[0]),
+            ("peer", NAMES[2]),
+        )
+        for observer, member in seats:
             try:
                 exposure(copies[kind], observer, member)
             except (RunError, ConfigurationError):  # the latter: of a hospital whose name changed

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from securefed.wire.messages import decode_reply
 Vector = NDArray[np.float32]
 Words = NDArray[np.uint32]
 Sent = dict[tuple[str, int], Vector]
+ENDIANNESS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 ROUNDS, PATIENTS, DROPPED = 3, 10, ("hospital-2", 2)
 Z = 5.0  # two-sided tail of a normal: 5.7e-7
@@ -81,11 +83,11 @@ def record(path: Path, *, masked: bool) -> Federation:
     for name, hospital in simulation.hospitals.items():
         train = hospital.trainer.contribute
 
-        def watched(number: int, name: str = name, train: object = train) -> Vector:
-            if (name, number) == DROPPED:
+        def watched(round_number: int, name: str = name, train: Any = train) -> Vector:
+            if (name, round_number) == DROPPED:
                 raise RunError("away")
-            updates[name, number] = train(number)  # type: ignore[operator]
-            return updates[name, number]
+            updates[name, round_number] = train(round_number)
+            return updates[name, round_number]
 
         hospital.trainer.contribute = watched  # type: ignore[method-assign]
     for _ in simulation.rounds():
@@ -143,8 +145,8 @@ def forms(update: Vector, ring: Words) -> dict[str, bytes]:
     }
     found = {}
     for name, each in values.items():
-        for order, sign in (("little", "<"), ("big", ">")):
-            found[f"{name}, {order}-endian"] = each.astype(each.dtype.newbyteorder(sign)).tobytes()
+        for order in ENDIANNESS:
+            found[f"{name}, {order}-endian"] = each.astype(each.dtype.newbyteorder(order)).tobytes()
     return found
 
 
@@ -199,7 +201,8 @@ def combinations_of(
         names = sorted(name for name, each in masked if each == number)
         for size in range(1, len(names) + 1):
             for chosen in combinations(names, size):
-                words = np.sum([masked[name, number] for name in chosen], axis=0, dtype=np.uint32)
+                parts = np.stack([masked[name, number] for name in chosen])
+                words = parts.sum(axis=0, dtype=np.uint32)
                 yield f"sum of {chosen} in round {number}", words
                 yield f"round {number} less {chosen}", total - words
     for (a, first), (b, second) in combinations(sorted(masked), 2):
@@ -221,7 +224,8 @@ def found_by_arithmetic(
         names = sorted(name for name, each in rings if each == number)
         for size in range(2, len(names)):  # all together is what the server may know
             for chosen in combinations(names, size):
-                needles.append(np.sum([rings[n, number] for n in chosen], axis=0, dtype=np.uint32))
+                parts = np.stack([rings[n, number] for n in chosen])
+                needles.append(parts.sum(axis=0, dtype=np.uint32))
     wanted = np.unique(np.concatenate([pieces(each.tobytes(), 4) for each in needles]))
     assert len(wanted) > 1000
     return {

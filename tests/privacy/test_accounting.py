@@ -12,6 +12,7 @@ from scipy import optimize, stats
 
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import composition
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, Guarantee, epsilon, solve_noise_multiplier
 
 DELTA = 1e-5
@@ -130,7 +131,7 @@ def test_prv_agrees_with_plain_convolution_and_covers_both_directions(
 
 
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
-def test_edge_cases_are_as_tabled(accountant: str) -> None:
+def test_edge_cases_are_as_tabled(accountant: Accountant) -> None:
     assert epsilon([], DELTA, accountant) == 0.0
     assert epsilon([Event(1.0, 0.5, 0), Event(0.0, 0.5, 0)], DELTA, accountant) == 0.0
     assert epsilon([Event(0.0, 0.5, 1)], DELTA, accountant) == math.inf
@@ -147,7 +148,7 @@ def test_too_large_a_grid_falls_back_to_the_rdp_bound() -> None:
 
 
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
-def test_equal_events_add_up_and_order_does_not_matter(accountant: str) -> None:
+def test_equal_events_add_up_and_order_does_not_matter(accountant: Accountant) -> None:
     one, other = Event(2.0, 0.25, 3), Event(3.0, 0.1, 5)
     merged = epsilon([Event(2.0, 0.25, 9), other], DELTA, accountant)
     assert epsilon([one, other, one, one], DELTA, accountant) == merged
@@ -183,7 +184,7 @@ def test_epsilon_grows_with_steps_and_rate_and_shrinks_with_noise(
 )
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
 def test_solved_noise_keeps_the_target_and_wastes_nothing(
-    target: float, rate: float, steps: int, accountant: str
+    target: float, rate: float, steps: int, accountant: Accountant
 ) -> None:
     sigma = solve_noise_multiplier(target, DELTA, rate, steps, accountant)
     assert epsilon([Event(sigma, rate, steps)], DELTA, accountant) <= target

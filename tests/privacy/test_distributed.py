@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import composition
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, epsilon
 from securefed.privacy.distributed import (
     LARGEST_NORM_GROWTH,
@@ -168,16 +169,18 @@ def test_renyi_divergence_of_a_sampled_sum_is_below_that_of_the_continuous_step(
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-7])
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
-def test_epsilon_of_two_steps_covers_the_exact_privacy_loss(delta: float, accountant: str) -> None:
+def test_epsilon_of_two_steps_covers_the_exact_privacy_loss(
+    delta: float, accountant: Accountant
+) -> None:
     without, drawn = step(60)
-    both = np.outer(without, without), np.outer(drawn, drawn)
+    there, back = np.outer(without, without), np.outer(drawn, drawn)
     event = Event(NOISE.noise_multiplier, RATE, 2, noise_from=2)
-    claimed = epsilon([event], delta, accountant)  # type: ignore[arg-type]
-    worst = max(hockey_stick(*both, claimed), hockey_stick(*reversed(both), claimed))
+    claimed = epsilon([event], delta, accountant)
+    worst = max(hockey_stick(there, back, claimed), hockey_stick(back, there, claimed))
     assert worst <= delta
     if accountant == "prv":
         lower = claimed - 0.05
-        assert max(hockey_stick(*both, lower), hockey_stick(*reversed(both), lower)) > delta
+        assert max(hockey_stick(there, back, lower), hockey_stick(back, there, lower)) > delta
 
 
 def test_survivors_beyond_the_fewest_only_lower_the_privacy_loss() -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,9 +30,9 @@ DELTA = 1e-5
 STEP = Event(2.0, 0.25, 1)
 
 
-def _create(path: Path, budget: float | None = None, **changes: object) -> Ledger:
-    fields = {"client": "hospital-1", "unit": "patient", "delta": DELTA, "accountant": "prv"}
-    return Ledger.create(path, budget_epsilon=budget, **{**fields, **changes})
+def _create(path: Path, budget: float | None = None, **changes: Any) -> Ledger:
+    fields: dict[str, Any] = {"client": "hospital-1", "unit": "patient", "delta": DELTA}
+    return Ledger.create(path, budget_epsilon=budget, **{**fields, "accountant": "prv", **changes})
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_repetition_is_free_even_where_the_budget_is_used_up(path: Path) -> None
 )
 def test_anything_else_than_the_identical_release_counts_again(path: Path, changed: dict) -> None:
     ledger = _create(path)
-    asked = {"round_number": 4, "event": STEP, "run": "a", "replay_key": "k"}
+    asked: dict[str, Any] = {"round_number": 4, "event": STEP, "run": "a", "replay_key": "k"}
     ledger.reserve(**asked)
     assert not ledger.reserve(**{**asked, **changed}).replayed
     assert len(ledger.history()) == 2

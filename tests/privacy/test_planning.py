@@ -1,12 +1,14 @@
 """Plans are what a run would do: same noise, same epsilon, and never a round too many."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securefed.errors import ConfigurationError, PrivacyError
+from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, epsilon, sample_rate, solve_noise_multiplier
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.planning import (
@@ -19,9 +21,9 @@ from securefed.privacy.planning import (
 )
 
 
-def training(records: int = 300, batch: int = 100, **changes: object) -> Training:
-    values: dict[str, object] = {"local_steps": 1, "delta": 1e-5, "accountant": "rdp", **changes}
-    return Training("a", records, batch, **values)  # type: ignore[arg-type]  # test input
+def training(records: int = 300, batch: int = 100, **changes: Any) -> Training:
+    values: dict[str, Any] = {"local_steps": 1, "delta": 1e-5, "accountant": "rdp", **changes}
+    return Training("a", records, batch, **values)
 
 
 @pytest.mark.parametrize(("records", "batch"), [(300, 100), (7, 100), (100, 100), (3, 1)])
@@ -30,10 +32,10 @@ def test_the_sampling_rate_is_that_of_training(records: int, batch: int) -> None
 
 
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
-def test_noise_is_what_the_run_solves_and_keeps_to_the_target(accountant: str) -> None:
+def test_noise_is_what_the_run_solves_and_keeps_to_the_target(accountant: Accountant) -> None:
     plan = training(local_steps=2, accountant=accountant)
     noise = noise_for(plan, 40, 8.0)
-    assert noise == solve_noise_multiplier(8.0, 1e-5, 1 / 3, 80, accountant)  # type: ignore[arg-type]
+    assert noise == solve_noise_multiplier(8.0, 1e-5, 1 / 3, 80, accountant)
     assert 7.9 < HospitalPlan(plan, 40, noise).guarantee.epsilon <= 8.0
 
 
@@ -136,7 +138,7 @@ def test_shared_noise_is_smaller_per_hospital_and_enough_together() -> None:
 @pytest.mark.parametrize(
     "changes", [{"local_steps": 0}, {"local_steps": 1.5}, {"local_steps": True}]
 )
-def test_a_training_without_whole_steps_is_refused(changes: dict[str, object]) -> None:
+def test_a_training_without_whole_steps_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="local steps of a"):
         training(**changes)
 

@@ -4,12 +4,12 @@ import hashlib
 from collections import Counter
 
 import pytest
-from rounds_driver import Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.cohorts import CohortPlan
 from protocols.errors import InvalidRules, RoundsSkipped, UnplannedCohort
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import Federation, names, plain_sum, random_vectors
 
 SEED = bytes(range(32))
 PLAN = CohortPlan(SEED, 4)

@@ -73,6 +73,8 @@ class Round:
         self.z, self.b = client.draw(32), client.draw(32)
         own = self.party(self.place)
         self.mask = X25519PrivateKey.from_private_bytes(self.key(self.z, "mask key", *own))
+        self.adverts: dict[int, list] = {}  # by place, from the share step on
+        self.binding = b""  # B, from the mask step on
         self.held: dict[int, tuple[bytes, bytes]] = {}
         self.seeds: dict[int, bytes] = {}
 
@@ -130,7 +132,7 @@ class PageClient:
         now = self.rounds[round_number]
         now.adverts = {advert[1]: advert for advert in adverts}
         holders = sorted({now.place, *now.adverts})
-        shares = {place: [] for place in holders}
+        shares: dict[int, list[bytes]] = {place: [] for place in holders}
         for secret in (now.b, now.z):
             drawn = self.draw(48 * (now.threshold - 1))
             coefficients = [
@@ -141,8 +143,9 @@ class PageClient:
                 for coefficient in (*coefficients, int.from_bytes(secret, "big")):
                     value = (value * (place + 1) + coefficient) % PRIME
                 shares[place].append(value.to_bytes(33, "big"))
-        now.held[now.place] = tuple(shares.pop(now.place))
-        boxes = [self._box(now, place, *both) for place, both in shares.items()]
+        of_b, of_z = shares.pop(now.place)
+        now.held[now.place] = of_b, of_z
+        boxes = [self._box(now, place, of_b, of_z) for place, (of_b, of_z) in shares.items()]
         return ["shares", now.place, round_number, boxes]
 
     def _box(self, now: Round, place: int, of_b: bytes, of_z: bytes) -> list:

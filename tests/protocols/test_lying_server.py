@@ -6,11 +6,11 @@ all three.
 
 import gc
 import struct
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, answer, names, random_vectors, requests_of
 
 from protocols import messages as m
 from protocols.attestations import advert_transcript, offered
@@ -45,6 +45,14 @@ from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    Federation,
+    answer,
+    names,
+    random_vectors,
+    requests_of,
+)
 
 LENGTH = 7
 VECTORS = random_vectors(names(9), LENGTH)
@@ -73,7 +81,7 @@ class Scene:
         self.requests = requests_of(self.server, step)
 
     @property
-    def request(self) -> m.Message:
+    def request(self) -> Any:  # a message of the step's kind
         return msgspec.msgpack.decode(self.requests[self.victim], type=KINDS[self.step])
 
     def ask(self, request: m.Message | bytes) -> bytes:
@@ -154,7 +162,8 @@ def test_a_low_order_point_is_refused_by_clients_and_dropped_by_the_server(which
     signature = scene.job.clients[name]._identity.sign(
         advert_transcript(advert.round_digest, name, *keys)
     )
-    bad = m.Advert(advert.sender, 1, advert.round_digest, *keys, signature)
+    channel, kem, mask, commitment = keys
+    bad = m.Advert(advert.sender, 1, advert.round_digest, channel, kem, mask, commitment, signature)
     scene.refused(LowOrderPoint, replace(scene.request, adverts=[bad, *scene.request.adverts[1:]]))
     scene.over()
     honest = SecureSumServer(scene.job.roster, scene.job.rules, 1, scene.job.members)
@@ -637,7 +646,8 @@ def test_the_mask_key_is_forgotten_once_it_is_shared_and_the_channel_key_once_it
 
 def gc_reachable(client: SecureSumClient) -> set[bytes]:
     """Every byte string that can be reached from a client's rounds."""
-    found, left, seen = set(), list(client._rounds.values()), set()
+    found, seen = set[bytes](), set[int]()
+    left: list[object] = list(client._rounds.values())
     while left:
         each = left.pop()
         if id(each) in seen or isinstance(each, type):

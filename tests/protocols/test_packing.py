@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.errors import InvalidRules, WouldOverflow
 from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from protocols.packing import pack, packed_words, unpack
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 
 def naive(words: list[int], bits: int) -> list[int]:
@@ -87,7 +87,7 @@ def test_numbers_survive_a_narrow_ring(bits, summands, seed):
     codec = FixedPoint(3.0, summands, modulus_bits=bits)
     values = np.random.default_rng(seed).uniform(-3, 3, (summands, 20))
     values[:, 0], values[:, 1] = 3.0, -3.0  # the extremes, all at once
-    total = np.sum([codec.encode(each) for each in values], axis=0, dtype=np.uint32)
+    total = np.stack([codec.encode(each) for each in values]).sum(axis=0, dtype=np.uint32)
     opened = codec.decode(total % np.uint64(2**bits))
     assert np.abs(opened - values.sum(axis=0)).max() <= codec.error_bound(summands)
 

@@ -5,12 +5,13 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import client as client_module
 from protocols import messages as m
 from protocols.errors import ThresholdMissed, WrongRound, WrongStage
+from protocols.mask_stream import apply_masks
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 LENGTH = 9
 ROUNDS = 6
@@ -25,7 +26,8 @@ def run_pipelined(job: Federation, vectors, rounds: int, drops=None):
         if following:
             server.pipeline(following)
         yield job.run(server, vectors, drops.get(number, {}), first="mask")
-        server = following
+        if following:
+            server = following
 
 
 @pytest.mark.parametrize(("server", "exchanges"), [("malicious", 3), ("curious", 2)])
@@ -49,12 +51,11 @@ def secrets_of(job: Federation, name: str) -> list[bytes]:
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_no_key_seed_share_or_stream_is_ever_used_twice(pipelined, monkeypatch):
-    streams = []
-    original = client_module.apply_masks
+    streams: list[bytes] = []
 
     def spy(words, masks, *, threads):
         streams.extend(mask.key for mask in masks)
-        original(words, masks, threads=threads)
+        apply_masks(words, masks, threads=threads)
 
     monkeypatch.setattr(client_module, "apply_masks", spy)
     job = Federation(JobRules("job", LENGTH), names(4))
@@ -71,7 +72,7 @@ def test_no_key_seed_share_or_stream_is_ever_used_twice(pipelined, monkeypatch):
     uses = Counter(streams)
     pairs, alone = 4 * 3 // 2 * ROUNDS, 4 * ROUNDS
     assert Counter(uses.values()) == {2: pairs, 1: alone}
-    seen = Counter()
+    seen = Counter[bytes]()
     for _, step, direction, _, data in job.log:
         if direction == "from" and step == "unmask":
             opening = msgspec.msgpack.decode(data, type=m.Opening)
@@ -83,7 +84,7 @@ def test_no_key_seed_share_or_stream_is_ever_used_twice(pipelined, monkeypatch):
     assert len(seen) == ROUNDS * (4 * 4 + 4 * 3)  # shares opened, boxes sealed
 
 
-def boxes_in(data: bytes, kind: type[m.Message]) -> list[m.Box]:
+def boxes_in(data: bytes, kind: type[m.Shares | m.Opening]) -> list[m.Box]:
     try:
         message = msgspec.msgpack.decode(data, type=kind)
     except msgspec.ValidationError:

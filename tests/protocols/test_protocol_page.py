@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rounds_driver import Federation, names, random_vectors
 
 from protocols import messages as m
 from protocols.parameters import JobRules
 from protocols.shamir import PRIME, SHARE_BYTES
 from protocols.transcript import PROTOCOL
+from tests.protocols.rounds_driver import Federation, names, random_vectors
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE = (DOCS / "protocol.md").read_text()

@@ -1,21 +1,30 @@
 """Whole rounds: the opened sum is the plain sum of the survivors, whoever drops and when."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds_driver import STATEMENT, STEPS, Federation, names, plain_sum, random_vectors
 
 from protocols.errors import ThresholdMissed
 from protocols.graph import SparseGraph
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    STEPS,
+    Federation,
+    names,
+    plain_sum,
+    random_vectors,
+)
 
 SERVERS = ("malicious", "curious")
 NO_SUCH_STEP = ("curious", "confirm")
 
 
 def federation(count: int, length: int = 37, **rules) -> Federation:
-    two = {"allow_two_party": True} if count == 2 else {}
+    two: dict[str, Any] = {"allow_two_party": True} if count == 2 else {}
     return Federation(JobRules("job", length, **two, **rules), names(count))
 
 

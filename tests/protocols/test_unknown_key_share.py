@@ -16,7 +16,6 @@ from itertools import product
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols import opening, participation
@@ -29,6 +28,7 @@ from protocols.parameters import JobRules
 from protocols.sealing import End, box_key, seal
 from protocols.server import SecureSumServer
 from protocols.shamir import combine
+from tests.protocols.rounds_driver import Federation, names, plain_sum, random_vectors
 
 LENGTH = 40
 KEYS = ("channel_key", "mask_key")

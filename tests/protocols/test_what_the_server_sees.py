@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 import pytest
-from rounds_driver import Federation, names
 
 from protocols.messages import decode_masked
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import Federation, names
 
 LENGTH = 50_000
 ROUNDS = 8

@@ -3,16 +3,6 @@
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import (
-    STATEMENT,
-    STEPS,
-    Federation,
-    answer,
-    names,
-    plain_sum,
-    random_vectors,
-    requests_of,
-)
 
 from protocols import messages as m
 from protocols.errors import (
@@ -26,6 +16,16 @@ from protocols.errors import (
 from protocols.graph import SparseGraph
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
+from tests.protocols.rounds_driver import (
+    STATEMENT,
+    STEPS,
+    Federation,
+    answer,
+    names,
+    plain_sum,
+    random_vectors,
+    requests_of,
+)
 
 LENGTH = 9
 VECTORS = random_vectors(names(9), LENGTH)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 from protocols import messages as m
 from protocols.complaints import Complaints
@@ -17,6 +16,7 @@ from protocols.errors import BadCiphertext, BadShare, ThresholdMissed
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from protocols.shamir import PRIME
+from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 LENGTH = 9
 MEMBERS = names(9)
@@ -116,7 +116,7 @@ def dealing(change: Callable[[bytes], bytes], job: Federation, only: int | None 
             boxes.append(state._seal(box.place, made_up, state.own_seeds[box.place]))
         return m.encode(msgspec.structs.replace(reply, boxes=boxes))
 
-    client.share = share
+    client.share = share  # type: ignore[method-assign]  # the liar's own
 
 
 def test_shares_of_nothing_end_the_round_and_name_who_dealt_them_not_who_held_them():
@@ -161,7 +161,7 @@ def garbage_for(*places: int) -> Callable[[bytes], bytes]:
 
 def as_far_as_masks(
     job: Federation, server: SecureSumServer, *places: int
-) -> tuple[dict[str, bytes], list[tuple[str, int]]]:
+) -> tuple[dict[str, bytes], list[tuple[str, int | None]]]:
     """The vectors of those whose boxes all open, and the complaints of the others."""
     job.run(server, VECTORS, last="advertise")
     shares = {n: job.clients[n].share(r) for n, r in server.request_share().items()}
@@ -171,8 +171,9 @@ def as_far_as_masks(
     return answers(job, server.request_mask(STATEMENT))
 
 
-def answers(job, requests) -> tuple[dict[str, bytes], list[tuple[str, int]]]:
-    replies, complaints = {}, []
+def answers(job, requests) -> tuple[dict[str, bytes], list[tuple[str, int | None]]]:
+    replies: dict[str, bytes] = {}
+    complaints: list[tuple[str, int | None]] = []
     for name, request in requests.items():
         try:
             job.clients[name].check_mask(request)

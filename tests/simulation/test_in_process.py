@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +13,10 @@ PATIENCE_S = 10.0  # for what must happen; only a broken transport waits that lo
 
 
 def test_each_client_gets_its_own_request_and_answers_in_its_own_name():
-    transport = InProcessTransport({n: lambda data, n=n: data + n.encode() for n in "abc"})
+    def answering(name: str) -> Callable[[bytes], bytes]:
+        return lambda data: data + name.encode()
+
+    transport = InProcessTransport({name: answering(name) for name in "abc"})
     assert sorted(transport.clients()) == ["a", "b", "c"]
     replies = transport.stage({"a": b"1", "c": b"3"}, PATIENCE_S)
     assert replies == {"a": b"1a", "c": b"3c"}

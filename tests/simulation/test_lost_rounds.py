@@ -344,7 +344,7 @@ def test_a_run_that_cannot_ask_the_same_hospitals_again_stops_by_name_and_goes_o
     assert stopped.value.hint == "resume the run when they are back"
     third = resume(tmp_path, patients)
     assert [len(record.survivors) for record in finish(third)[:-1]] == [4, 4, 4]
-    seen = Observers(third.directory.path).server()
+    seen = Run.open(third.directory.path).observers().server()
     assert [view.number for view in seen.rounds] == [1, 2, 3, 4]
 
 
@@ -366,7 +366,10 @@ def test_rounds_that_move_nothing_are_over_the_same_hospitals_or_lost(
         monkeypatch.setattr(hospital.trainer, "contribute", nothing)
     rounds = finish(run)[:-1]
     assert [len(record.survivors) for record in rounds] == [4, 0, 0, 4]
-    assert [view.number for view in Observers(run.directory.path).server().rounds] == [1, 4]
+    assert [view.number for view in Run.open(run.directory.path).observers().server().rounds] == [
+        1,
+        4,
+    ]
     assert f"asks the same as one before, and {LIAR} did not answer" in rounds[1].aborted
 
 

@@ -7,6 +7,7 @@ check points, masks, the ledger, the replay of the recording, a hospital's view,
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from securefed.wire.description import JobDescription
 
 torch.set_num_threads(1)
 
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "data": {"phantom": {"patients": 10, "test_patients": 4}},
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 4},
@@ -39,7 +40,7 @@ TINY = {
 }
 
 
-def settings(**sections: dict[str, object]) -> Settings:
+def settings(**sections: dict[str, Any]) -> Settings:
     merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
     return Settings.model_validate(merged)
 

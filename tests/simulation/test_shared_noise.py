@@ -220,7 +220,9 @@ def test_fewer_survivors_than_were_calibrated_for_are_never_unmasked(
     seen = adversary.sightings(tmp_path / "run" / "exposures")
     assert "unmask" not in {each.stage for each in seen if each.round == 2}
     # The round counts for those who sent their part, all the same.
-    assert len(simulation.hospitals["hospital-3"].ledger.history()) == 2
+    ledger = simulation.hospitals["hospital-3"].ledger
+    assert ledger is not None
+    assert len(ledger.history()) == 2
 
 
 def test_resume_continues_bit_for_bit_where_the_noise_is_seeded(

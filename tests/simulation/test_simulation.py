@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,12 @@ from securefed.server.rounds import RoundRecord
 from securefed.simulation import opening
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
+from securefed.training.mechanism import Values
 from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
-from securefed.wire.contribution import Contribution
+from securefed.wire.contribution import Contribution, ContributionLayout
 
-TINY = {
+TINY: dict[str, dict[str, Any]] = {
     "data": {"phantom": {"patients": 10, "test_patients": 4}},
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 4},
@@ -37,7 +39,7 @@ TINY = {
 }
 
 
-def settings(**sections: dict[str, object]) -> Settings:
+def settings(**sections: dict[str, Any]) -> Settings:
     merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
     return Settings.model_validate(merged)
 
@@ -92,6 +94,7 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
     records = finish(masked)
     assert all(len(record.survivors) == 4 for record in records)
     layout = masked.hospitals["hospital-1"].trainer.layout
+    assert isinstance(layout, ContributionLayout)
     bound = 4 * layout.error_bound(clients=4, patients=40)
     if strategy == "fedadam":
         bound *= 1000  # Adam divides a coordinate's first small updates by their own size
@@ -188,7 +191,7 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
 def fail_in_round(trainer: LocalTrainer, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train = trainer.contribute
 
-    def maybe(round_number: int) -> Vector:
+    def maybe(round_number: int) -> Values:
         if round_number == bad:
             raise RunError("the scanner is on fire")
         return train(round_number)
@@ -226,6 +229,7 @@ def test_a_round_below_the_threshold_aborts_and_changes_nothing(
             assert record.aborted
             assert line.aborted
             assert record.survivors == ()
+            assert before is not None
             assert np.array_equal(simulation.server.shared, before)
         if record.round == 3:
             assert not record.aborted
@@ -245,7 +249,7 @@ def test_a_slow_hospital_misses_the_deadline_and_the_round_goes_on(
     released = threading.Event()
     train = trainer.contribute
 
-    def slow(round_number: int) -> Vector:
+    def slow(round_number: int) -> Values:
         if round_number == 1:
             released.wait(20)
         return train(round_number)
@@ -275,8 +279,8 @@ def captured_updates(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) ->
     for client in simulation.hospitals.values():
         train = client.trainer.contribute
 
-        def keep(round_number: int, train: object = train) -> Vector:
-            update: Vector = train(round_number)  # type: ignore[operator]
+        def keep(round_number: int, train: Any = train) -> Vector:
+            update: Vector = train(round_number)
             updates.append(update)
             return update
 

@@ -17,8 +17,6 @@ from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire.contribution import ContributionLayout
 
-torch.set_num_threads(1)  # the tensors are too small to share
-
 MakeTrainer = Callable[..., LocalTrainer]
 
 # No contribution is encoded by a trainer: which layout its mechanism has makes no difference.

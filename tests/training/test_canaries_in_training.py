@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError, RunError
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.ring_code import RingCode, padded
-from securefed.record.directory import RunDirectory
-from securefed.run_directory import Run
-from securefed.simulation import opening
 from securefed.simulation.patients import load_data
-from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import FILE, LENGTH, CanarySecret, draw, read, save
 from securefed.training.mechanism import NoNoise, OwnNoise, SharedNoise
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.contribution import ContributionLayout
+from tests.tiny import resume, settings_with, start
 
 MakeTrainer = Callable[..., LocalTrainer]
 
@@ -240,31 +236,17 @@ def test_a_missing_or_endless_file_is_refused(tmp_path: Path):
 
 # --- a whole run --------------------------------------------------------------------------------
 
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4},
-    "privacy": {"delta": 1e-3, "seeded_noise": True},
-    "secure_aggregation": {"enabled": False},
-    "federation": {"rounds": 2, "clients": 2, "timeout_s": 60.0},
-    "canaries": {"count": 6, "hospital": 2},
-}
-
-
-def settings(**sections: Any) -> Settings:
-    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
-    return Settings.model_validate(merged)
+settings = settings_with(
+    privacy={"seeded_noise": True},
+    secure_aggregation={"enabled": False},
+    federation={"rounds": 2, "clients": 2},
+    canaries={"count": 6, "hospital": 2},
+)
 
 
 @pytest.fixture(scope="module")
 def patients() -> FederatedData:
     return load_data(settings())
-
-
-def start(wanted: Settings, path: Path, data: FederatedData, *, resume: bool = False) -> Simulation:
-    if resume:
-        return opening.resume(Run.open(path), lambda text: None, data=data)
-    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=data)
 
 
 def test_a_run_keeps_its_canaries_with_their_hospital_and_says_what_it_is(
@@ -289,12 +271,12 @@ def test_a_resumed_run_continues_with_the_same_canaries_or_not_at_all(
     folder = tmp_path / "run" / "hospitals" / simulation.data.hospitals[1].name
     before = (folder / FILE).read_bytes()
     torch.manual_seed(0)
-    resumed = start(settings(), tmp_path / "run", patients, resume=True)
+    resumed = resume(tmp_path / "run", patients)
     assert [record.round for record, _ in resumed.rounds()] == [2]
     assert (folder / FILE).read_bytes() == before
     (folder / FILE).unlink()
     with pytest.raises(RunError, match=FILE):
-        start(settings(), tmp_path / "run", patients, resume=True)
+        resume(tmp_path / "run", patients)
 
 
 @pytest.mark.parametrize(

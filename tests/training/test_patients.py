@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securefed.data.samples import Patient
+from securefed.model.patients import PatientTensors
 from securefed.training.patients import (
-    PatientTensors,
     one_slice_records,
     stack,
     without_ct,

@@ -100,7 +100,7 @@ def _plain_step(
 ) -> dict[str, Tensor]:
     """Mean gradient of the Poisson batch of a step, by plain autograd over single patients."""
     rows = poisson_sample(len(group), rate, SeededSource(seed, "training", "clinic", 1, step))
-    network, total = trainer.network, {}
+    network, total = trainer.network, dict[str, Tensor]()
     for row in rows:
         network.zero_grad()
         one = group[int(row) : int(row) + 1]
@@ -124,7 +124,7 @@ def test_a_plain_round_is_sgd_on_poisson_batches_over_the_expected_batch_size(
         with torch.no_grad():
             for name, parameter in oracle.network.named_parameters():
                 if name in gradients:
-                    parameter -= 0.5 * gradients[name]
+                    parameter.sub_(0.5 * gradients[name])
     expected = _parameters(oracle)
     for name, value in _parameters(trainer).items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-4, msg=name)
@@ -225,7 +225,7 @@ def test_a_restored_hospital_continues_bit_for_bit(
 ):
     settings: dict[str, Any] = {"optimizer": optimizer, "mechanism": private, "proximal": 0.1}
     whole, stopped = make_trainer(**settings), make_trainer(**settings)
-    shared = np.zeros(0, np.float32)
+    shared: np.ndarray = np.zeros(0, np.float32)
     for number in (1, 2, 3):
         if number == 3:
             state = {name: tensor.clone() for name, tensor in stopped.state().items()}
@@ -342,7 +342,7 @@ def test_the_sample_rate_is_the_expected_batch_over_the_records_and_never_above_
 
 
 def test_unit_image_draws_slices_but_the_weight_stays_patients(
-    make_trainer: MakeTrainer, phantoms: PatientTensors
+    make_trainer: MakeTrainer, phantoms: PatientTensors, monkeypatch: pytest.MonkeyPatch
 ):
     slices = int((phantoms.has_ct | phantoms.has_mri).sum())
     assert slices > len(phantoms)
@@ -357,7 +357,7 @@ def test_unit_image_draws_slices_but_the_weight_stays_patients(
         drawn.append(sample.patients)
         return sample, source
 
-    trainer.draw = observed  # type: ignore[method-assign]
+    monkeypatch.setattr(trainer, "draw", observed)
     trainer.contribute(1)
     assert all((batch.has_ct | batch.has_mri).all() for batch in drawn)
     assert all(batch.ct.shape[1] == 1 for batch in drawn)
@@ -406,7 +406,7 @@ def test_batch_statistics_and_undeclared_frozen_parts_are_refused(
     network.fusion.locality.requires_grad_(False)
     with pytest.raises(PrivacyError, match=r"fusion\.locality"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
-    network.encoder_ct.layers[1] = nn.BatchNorm2d(16)
+    network.encoder_ct.get_submodule("layers").register_module("1", nn.BatchNorm2d(16))
     with pytest.raises(ConfigurationError, match=r"encoder_ct\.layers\.1"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
 

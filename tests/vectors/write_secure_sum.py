@@ -9,22 +9,24 @@ purpose (then `PROTOCOL` in protocols/transcript.py must change too).
 import json
 import sys
 from pathlib import Path
+from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "protocols"))
-from rounds_driver import STATEMENT, Federation, identity_seed, names
-
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from protocols import participation
 from protocols.encapsulation import Encapsulation, encapsulate
 from protocols.parameters import JobRules
+from tests.protocols.rounds_driver import STATEMENT, Federation, identity_seed, names
 
 LENGTH = 6
-CASES = (
+CASES: tuple[dict[str, Any], ...] = (
     {"name": "four clients, one lost before its vector", "clients": 4, "server": "malicious"},
     {"name": "three clients, curious server", "clients": 3, "server": "curious"},
 )
+
+ServerModel = Literal["malicious", "curious"]
 
 
 def build(recorded: dict | None = None) -> dict:
@@ -59,13 +61,25 @@ class Encapsulations:
         return made
 
 
-def _case(number: int, name: str, clients: int, server: str, again: dict | None) -> dict:
+def _case(
+    number: int,
+    name: str,
+    clients: int,
+    server: ServerModel,
+    again: dict | None,
+) -> dict:
     made = Encapsulations(again)
     with patch.object(participation, "encapsulate", made):
         return _played(number, name, clients, server, made)
 
 
-def _played(number: int, name: str, clients: int, server: str, made: Encapsulations) -> dict:
+def _played(
+    number: int,
+    name: str,
+    clients: int,
+    server: ServerModel,
+    made: Encapsulations,
+) -> dict:
     job = Federation(JobRules("vectors", LENGTH, server=server), names(clients), seed=f"v{number}")
     vectors = {
         member: np.arange(i, i + LENGTH, dtype=np.uint32) * np.uint32(0x01000193)

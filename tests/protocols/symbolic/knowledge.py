@@ -61,9 +61,11 @@ class Knowledge:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Note from what each key is made, while hospitals make them."""
-        pair_key, mask_key = participation.pair_key, participation.mask_key
-        self_mask_key, seal = participation.self_mask_key, participation.seal
-        pair_seed = participation.pair_seed
+        used = vars(participation)  # what a test put in their place included
+        pair_key, mask_key, self_mask_key = (
+            used[name] for name in ("pair_key", "mask_key", "self_mask_key")
+        )
+        pair_seed, seal = used["pair_seed"], used["seal"]
         agreed: dict[bytes, tuple[bytes, bytes]] = {}
         met: dict[bytes, tuple[str, str]] = {}
 
@@ -152,7 +154,7 @@ class Knowledge:
             threshold: shares that recover a secret.
             x25519: as in `unknown`.
         """
-        rows, circuits = self.unknown(threshold, x25519=x25519), []
+        rows, circuits = self.unknown(threshold, x25519=x25519), list[set[Row]]()
         for size in range(1, len(rows) + 1):
             for chosen in combinations(sorted(rows), size):
                 if any(circuit <= set(chosen) for circuit in circuits):

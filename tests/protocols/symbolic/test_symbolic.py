@@ -6,15 +6,15 @@ as mutations: the oracle must find each of them again.
 """
 
 import pytest
-from coalition import Coalition
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from knowledge import Knowledge
 
 from protocols import participation
 from protocols.attestations import OfferedKeys
-from protocols.key_agreement import derive_key
+from protocols.key_agreement import derive_key, mask_key
 from protocols.parameters import JobRules
+from tests.protocols.symbolic.coalition import Coalition
+from tests.protocols.symbolic.knowledge import Knowledge
 
 COHORTS = [
     (count, corrupt)
@@ -81,15 +81,13 @@ def test_the_oracle_finds_the_copied_mask_key_under_the_old_derivation(monkeypat
     """Also without the seeds of pairs, which name their ends themselves."""
     monkeypatch.setattr(OfferedKeys, "take", lambda *_: None)
     monkeypatch.setattr(participation, "pair_key", old_pair_key)
-    derive = participation.mask_key
-    without = lambda pair, _, rules, bound: derive(pair, bytes(32), rules, bound)  # noqa: E731
+    without = lambda pair, _, rules, bound: mask_key(pair, bytes(32), rules, bound)  # noqa: E731
     monkeypatch.setattr(participation, "mask_key", without)
     finds("hospitals and the server open")
 
 
 def test_the_oracle_finds_what_a_quantum_computer_opens_without_the_seeds(monkeypatch):
-    derive = participation.mask_key
-    without = lambda pair, _, rules, bound: derive(pair, bytes(32), rules, bound)  # noqa: E731
+    without = lambda pair, _, rules, bound: mask_key(pair, bytes(32), rules, bound)  # noqa: E731
     monkeypatch.setattr(participation, "mask_key", without)
     finds("hospitals and the server open")
 
@@ -109,8 +107,7 @@ def test_names_in_the_derivation_are_enough_where_nobody_looks_for_copies(data):
 
 
 def test_the_oracle_finds_the_sum_of_answers_to_two_questions_without_the_binding(monkeypatch):
-    derive = participation.mask_key
-    unbound = lambda pair, seed, rules, _: derive(pair, seed, rules, b"")  # noqa: E731
+    unbound = lambda pair, seed, rules, _: mask_key(pair, seed, rules, b"")  # noqa: E731
     monkeypatch.setattr(participation, "mask_key", unbound)
     monkeypatch.setattr(participation.Participation, "check_confirmations", lambda *_: None)
     finds("hospitals and the server open")
