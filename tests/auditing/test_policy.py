@@ -156,7 +156,9 @@ def test_a_missing_or_huge_file_is_refused(tmp_path):
 def test_a_threshold_is_a_number_however_it_is_written(tmp_path, text, value):
     path = tmp_path / "policy.yaml"
     path.write_text(re.sub("at_most: 0.60", f"at_most: {text}", DEFAULT_FILE.read_text()))
-    assert read_policy(path).threshold("membership", "auc", "as configured").at_most == value
+    threshold = read_policy(path).threshold("membership", "auc", "as configured")
+    assert threshold is not None
+    assert threshold.at_most == value
 
 
 def test_what_the_policy_does_not_name_has_no_threshold():

@@ -1,6 +1,5 @@
 """Small hospitals behind real clients: 32-pixel phantoms, real ledgers, real masks."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from securefed.training.mechanism import NoNoise, OwnNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire.contribution import ContributionLayout
-
-sys.path.insert(0, str(Path(__file__).parent))  # for lying_server
 
 NAMES = ("north", "south", "west")
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)

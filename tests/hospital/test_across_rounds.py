@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lying_server import LyingServer, Refused, Shared
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
@@ -19,6 +18,7 @@ from securefed.run_directory import Run
 from securefed.simulation.opening import resume, start
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
+from tests.hospital.lying_server import LyingServer, Refused, Shared
 
 torch.set_num_threads(1)
 
