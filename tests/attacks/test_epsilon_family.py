@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from attacks.epsilon.attack import attack
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
@@ -29,7 +28,6 @@ from attacks.result import AttackResult, Effort
 from attacks.subject import Canaries, Hospital, Subject, Training
 from attacks.verdicts import gate_complaint, judge
 from securefed.auditing.policy import read_policy
-from securefed.config import Settings
 from securefed.exposure import Exposure, RoundView
 from securefed.model.strategies.fedadam import FedAdam
 from securefed.model.strategies.strategy import State
@@ -39,6 +37,7 @@ from securefed.training import canaries, step
 from securefed.training.patients import stack
 from securefed.training.private import private_gradients
 from securefed.verdict import Verdict
+from tests.tiny import settings_with
 
 RUN = SubsampledGaussian(1 / 3, 80)
 
@@ -162,23 +161,22 @@ def test_a_view_that_cannot_be_is_refused():
 
 # --- a real federation, honest and not ----------------------------------------------------------
 
-SETTINGS: dict[str, Any] = {
-    "data": {"phantom": {"patients": 24, "test_patients": 2}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 12, "max_slices": 1},
-    "privacy": {"delta": 1e-3, "epsilon": 4.0, "seeded_noise": True},
-    "secure_aggregation": {"enabled": False},
-    "federation": {"rounds": 24, "clients": 2, "evaluate_every": 100, "timeout_s": 100.0},
-    "canaries": {"count": 350},
-    "seed": 5,
-}
+settings_of = settings_with(
+    data={"phantom": {"patients": 24, "test_patients": 2}},
+    training={"batch_size": 12, "max_slices": 1},
+    privacy={"epsilon": 4.0, "seeded_noise": True},
+    secure_aggregation={"enabled": False},
+    federation={"rounds": 24, "clients": 2, "evaluate_every": 100, "timeout_s": 100.0},
+    canaries={"count": 350},
+    seed=5,
+)
 
 
 class Run:
     """A finished run: subject, the server's view and the canaries."""
 
     def __init__(self, path: Path, factor: float, **sections: Any) -> None:
-        settings = Settings.model_validate({**SETTINGS, **sections})
+        settings = settings_of(**sections)
         coins = np.random.default_rng(7).random(350) < 0.5
 
         def drawn(hospital: str, count: int, parameters: int) -> canaries.CanarySecret:
@@ -255,14 +253,6 @@ def bound_of(result: AttackResult) -> LowerBound:
     (finding,) = result.findings
     assert isinstance(finding.estimate, LowerBound)
     return finding.estimate
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +358,7 @@ def test_canaries_of_another_run_are_refused(honest):
 
 
 def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
-    privacy = {**SETTINGS["privacy"], "dp": False}
+    privacy = {"dp": False}
     result = Run(tmp_path / "run", 1.0, privacy=privacy).audit()
     bound = bound_of(result)
     assert bound.claim is None

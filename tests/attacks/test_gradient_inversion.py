@@ -25,7 +25,6 @@ from securefed.auditing.policy import read_policy
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.sharing import shared_names
 
-torch.set_num_threads(1)
 SIDE = 32
 SHARED = "fusion+classifier"
 

@@ -36,7 +36,6 @@ from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedavg import FedAvg
 from securefed.training.patients import stack
 
-torch.set_num_threads(1)
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)
 TRAINING = Training(
     rounds=2,

@@ -27,7 +27,6 @@ from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedavg import FedAvg
 
-torch.set_num_threads(1)
 SIDE = 32
 TINY = Plan(updates=2, trials=2, dummies=2, single=2, everything=1, recipe=Recipe(2))
 

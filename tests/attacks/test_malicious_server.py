@@ -32,7 +32,6 @@ from securefed.model.sharing import LARGEST_PARAMETER, load_vector, shared_names
 from securefed.training.patients import stack
 from securefed.wire import messages
 
-torch.set_num_threads(1)
 DIVIDED = "a secure sum over different parameters (secure)"
 
 

@@ -321,10 +321,11 @@ def test_pieces_of_work_end_when_one_fails() -> None:
                 raise ValueError("broken")
             told()
 
-    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # the work sets one
     with pytest.raises(ValueError, match="broken"):
         side_by_side(work, [1, 2], steps=1000, progress=lambda _: None)
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def test_plan_takes_every_parameter_of_the_head() -> None:

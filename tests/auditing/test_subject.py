@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,46 +14,25 @@ from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.sharing import flatten
 from securefed.model.strategies.fedadam import FedAdam
-from securefed.record.directory import RunDirectory
 from securefed.run_directory import Run
-from securefed.simulation.opening import start
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training import canaries
+from tests.tiny import finish, settings_with, start
 
-TINY = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 2},
-    "privacy": {"delta": 1e-3},
-    "federation": {"rounds": 2, "timeout_s": 30.0},
-    "secure_aggregation": {"max_patients": 16},
-    "seed": 4,
-}
-
-
-def settings(**sections: object) -> Settings:
-    merged = dict(TINY)
-    for name, value in sections.items():
-        before = TINY.get(name, {})
-        merged[name] = {**before, **value} if isinstance(before, dict) else value  # type: ignore[dict-item]
-    return Settings.model_validate(merged)
+settings = settings_with(
+    training={"max_slices": 2},
+    federation={"rounds": 2},
+    secure_aggregation={"max_patients": 16},
+    seed=4,
+)
 
 
 def run(wanted: Settings, path: Path) -> Simulation:
-    simulation = start(wanted, RunDirectory.create(path), lambda text: None)
-    for _ in simulation.rounds():
-        pass
+    simulation = start(wanted, path)
+    finish(simulation)
     write_results(simulation, simulation.evaluate(), None)
     return simulation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

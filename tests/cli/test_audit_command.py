@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 from rich.console import Console
 
 from attacks.inversion import family as inversion
@@ -25,27 +24,19 @@ from securefed.exposure import OBSERVERS
 from securefed.record.audit import AuditFile
 from securefed.run_directory import Run
 from securefed.simulation.execution import execute
+from tests.tiny import changed, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATIONS = ("plain", "dp", "secure", "dp+secure")
 # 56 held-out patients a hospital: a target needs 50 decoys.
-TINY: dict[str, Any] = {
-    "data": {"phantom": {"patients": 12, "test_patients": 56, "missing_ct": 0, "missing_mri": 0}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 6, "max_slices": 1},
-    "federation": {"clients": 3, "rounds": 2, "timeout_s": 60.0},
-    "canaries": {"count": 100},
-    "seed": 5,
-}
+TINY = tiny(
+    data={"phantom": {"patients": 12, "test_patients": 56, "missing_ct": 0, "missing_mri": 0}},
+    training={"batch_size": 6, "max_slices": 1},
+    federation={"clients": 3, "rounds": 2},
+    canaries={"count": 100},
+    seed=5,
+)
 Audited = Callable[[str], dict[str, Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def audit_of(path: Path, **options: Any) -> dict[str, Any]:
@@ -56,10 +47,8 @@ def audit_of(path: Path, **options: Any) -> dict[str, Any]:
 
 def made(path: Path, name: str, **changes: Any) -> Path:
     """A finished run of that configuration."""
-    privacy = {"dp": "dp" in name, "delta": 1e-3}
-    secure = {"enabled": "secure" in name}
-    settings = TINY | {"privacy": privacy, "secure_aggregation": secure} | changes
-    execute(Settings.model_validate(settings), path)
+    kind = {"privacy": {"dp": "dp" in name}, "secure_aggregation": {"enabled": "secure" in name}}
+    execute(Settings.model_validate(changed(TINY, **kind) | changes), path)
     return path
 
 

@@ -9,38 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.record.directory import RunDirectory
-from securefed.run_directory import Run
-from securefed.simulation.opening import resume, start
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from tests.hospital.lying_server import LyingServer, Refused, Shared
-
-torch.set_num_threads(1)
+from tests.tiny import resume, settings_with, start
 
 VICTIM = "hospital-3"
 ROUNDS = 4
-TINY = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
+settings = settings_with(
     # Everybody in every step: a hospital's update follows from the parameters alone.
-    "training": {"batch_size": 10, "max_slices": 4},
-    "privacy": {"dp": False, "delta": 1e-3},
-    "secure_aggregation": {"enabled": True, "max_patients": 16},
-    "federation": {"shared": "classifier", "rounds": ROUNDS, "evaluate_every": 2},
-    "exposures": {"record": False},
-}
+    training={"batch_size": 10},
+    privacy={"dp": False},
+    secure_aggregation={"enabled": True, "max_patients": 16},
+    federation={"shared": "classifier", "rounds": ROUNDS, "evaluate_every": 2},
+    exposures={"record": False},
+)
 
 Make = Callable[..., Simulation]
 
 
 @pytest.fixture(scope="module")
 def patients() -> FederatedData:
-    return load_data(Settings.model_validate(TINY))
+    return load_data(settings())
 
 
 @pytest.fixture
@@ -49,11 +41,8 @@ def make(tmp_path: Path, patients: FederatedData) -> Make:
 
     def run(*, again: bool = False, **federation: object) -> Simulation:
         if again:
-            return resume(Run.open(tmp_path / "run"), lambda text: None, data=patients)
-        changed = {**TINY, "federation": {**TINY["federation"], **federation}}  # type: ignore[dict-item]
-        wanted = Settings.model_validate(changed)
-        directory = RunDirectory.create(tmp_path / "run")
-        return start(wanted, directory, lambda text: None, data=patients)
+            return resume(tmp_path / "run", patients)
+        return start(settings(federation=federation), tmp_path / "run", patients)
 
     return run
 
@@ -207,9 +196,7 @@ def test_a_hospital_works_in_no_other_cohort_than_the_plans(make: Make) -> None:
 
 
 def test_what_a_hospital_refuses_costs_it_nothing(tmp_path: Path, patients: FederatedData) -> None:
-    private = {**TINY, "privacy": {"dp": True, "delta": 1e-3}}
-    directory = RunDirectory.create(tmp_path / "private")
-    run = start(Settings.model_validate(private), directory, lambda text: None, data=patients)
+    run = start(settings(privacy={"dp": True}), tmp_path / "private", patients)
     server = LyingServer(run)
     for number in (0, ROUNDS + 1, 2 * ROUNDS + 1):
         with pytest.raises(Refused):

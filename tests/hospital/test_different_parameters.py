@@ -12,34 +12,26 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from protocols import messages as protocol
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RoundAborted
-from securefed.record.directory import RunDirectory
 from securefed.server.summation import SecureSummation
-from securefed.simulation.opening import start
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total
 from securefed.wire.messages import Reply, Request
 from securefed.wire.transport import Transport
+from tests.tiny import settings_with, start
 
-torch.set_num_threads(1)
-
-TINY = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4},
-    "privacy": {"dp": False, "delta": 1e-3},
-    "secure_aggregation": {"enabled": True, "max_patients": 16},
-    "federation": {"shared": "classifier", "rounds": 2, "timeout_s": 30.0},
-    "exposures": {"record": False},
-}
+settings = settings_with(
+    privacy={"dp": False},
+    secure_aggregation={"enabled": True, "max_patients": 16},
+    federation={"shared": "classifier", "rounds": 2},
+    exposures={"record": False},
+)
 ONE = frozenset({"hospital-2"})
 TWO = frozenset({"hospital-2", "hospital-4"})
 
@@ -89,14 +81,12 @@ def _claiming(data: bytes, binding: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def patients() -> FederatedData:
-    return load_data(Settings.model_validate(TINY))
+    return load_data(settings())
 
 
 @pytest.fixture
 def run(tmp_path: Path, patients: FederatedData) -> Simulation:
-    directory = RunDirectory.create(tmp_path / "run")
-    wanted = Settings.model_validate(TINY)
-    return start(wanted, directory, lambda text: None, data=patients)
+    return start(settings(), tmp_path / "run", patients)
 
 
 def meddle(run: Simulation, swapped: frozenset[str], *, pretend: bool = False) -> SecureSummation:

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from securefed.config import Settings
@@ -18,11 +17,9 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.exposure import OBSERVERS, Exposure, Observer
 from securefed.playback import server
 from securefed.playback.recorded import RecordedRun
-from securefed.record.directory import RunDirectory, read_tensors, save_tensors
+from securefed.record.directory import read_tensors, save_tensors
 from securefed.reporting.sights import sights
 from securefed.run_directory import Run
-from securefed.simulation import opening
-from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training.mechanism import Values
@@ -30,39 +27,20 @@ from securefed.training.trainer import LocalTrainer
 from securefed.wire.contribution import ContributionLayout
 from securefed.wire.plain import plain_total
 from securefed.wire.shared_noise import SharedNoiseLayout
+from tests.tiny import resume, settings_with, start
 
 Vector = NDArray[np.float32]
 NAMES = tuple(f"hospital-{index}" for index in range(1, 5))
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 2},
-    "privacy": {"dp": False, "delta": 1e-3},
-    "federation": {"shared": "classifier", "rounds": 4, "strategy": "fedavg", "timeout_s": 30.0},
-    "secure_aggregation": {"max_patients": 16},
-}
-
-
-def settings(**sections: dict[str, Any]) -> Settings:
-    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
-    return Settings.model_validate(merged)
+settings = settings_with(
+    training={"max_slices": 2},
+    privacy={"dp": False},
+    federation={"shared": "classifier", "rounds": 4, "strategy": "fedavg"},
+    secure_aggregation={"max_patients": 16},
+)
 
 
 def masked(enabled: bool, **federation: object) -> Settings:
     return settings(secure_aggregation={"enabled": enabled}, federation=federation)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def patients() -> FederatedData:
-    return load_data(settings())
 
 
 @dataclass
@@ -97,11 +75,7 @@ def open_truth(
     before: Truth | None = None,
 ) -> Truth:
     """A federation that remembers what its hospitals send; `fails` are (name, round)."""
-    if before:
-        simulation = opening.resume(Run.open(path), lambda text: None, data=patients)
-    else:
-        directory = RunDirectory.create(path)
-        simulation = opening.start(wanted, directory, lambda text: None, data=patients)
+    simulation = resume(path, patients) if before else start(wanted, path, patients)
     truth = Truth(
         path, before.updates if before else {}, before.words if before else {}, simulation
     )

@@ -21,22 +21,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from protocols.messages import decode_masked
-from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
 from securefed.playback.recorded import RecordedRun
 from securefed.playback.server import replay
-from securefed.record.directory import RunDirectory
 from securefed.record.recording import content, sightings
 from securefed.run_directory import Run
-from securefed.simulation.opening import start
 from securefed.simulation.results import write_results
 from securefed.wire.contribution import Contribution, ContributionLayout
 from securefed.wire.messages import decode_reply
+from tests.tiny import finish, settings_with, start
 
 Vector = NDArray[np.float32]
 Words = NDArray[np.uint32]
@@ -68,17 +65,14 @@ class Federation:
 
 
 def record(path: Path, *, masked: bool) -> Federation:
-    wanted = Settings.model_validate(
-        {
-            "data": {"phantom": {"patients": PATIENTS, "test_patients": 4}},
-            "model": {"image_size": 32},
-            "training": {"batch_size": 5, "max_slices": 2},
-            "privacy": {"dp": False, "delta": 1e-3},
-            "federation": {"rounds": ROUNDS, "strategy": "fedavg", "timeout_s": 30.0},
-            "secure_aggregation": {"max_patients": 16, "enabled": masked},
-        }
+    settings = settings_with(
+        data={"phantom": {"patients": PATIENTS, "test_patients": 4}},
+        training={"max_slices": 2},
+        privacy={"dp": False},
+        federation={"rounds": ROUNDS, "strategy": "fedavg"},
+        secure_aggregation={"max_patients": 16, "enabled": masked},
     )
-    simulation = start(wanted, RunDirectory.create(path), lambda text: None)
+    simulation = start(settings(), path)
     updates: Sent = {}
     for name, hospital in simulation.hospitals.items():
         train = hospital.trainer.contribute
@@ -90,20 +84,11 @@ def record(path: Path, *, masked: bool) -> Federation:
             return updates[name, round_number]
 
         hospital.trainer.contribute = watched  # type: ignore[method-assign]
-    for _ in simulation.rounds():
-        pass
+    finish(simulation)
     write_results(simulation, simulation.evaluate(), None)
     layout = simulation.hospitals["hospital-1"].trainer.layout
     assert isinstance(layout, ContributionLayout)
     return Federation(path, layout, updates)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

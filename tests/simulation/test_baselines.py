@@ -1,42 +1,29 @@
 """What the federation is compared with is trained as told, on the patients told."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.model.scores import COUNTS, Counts, count_scores, metrics
 from securefed.record.directory import RunDirectory
 from securefed.simulation import baselines
-from securefed.simulation.opening import start
 from securefed.simulation.patients import load_data
 from securefed.training.patients import stack
 from securefed.wire.description import initial_network
+from tests.tiny import finish, settings_with, start
 
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 8, "missing_ct": 0.3}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 10, "max_slices": 3},
-    "privacy": {"dp": False, "delta": 1e-3, "seeded_noise": True},
-    "federation": {"clients": 3, "rounds": 3, "evaluate_every": 1, "strategy": "fedavg"},
-    "secure_aggregation": {"enabled": False},
-}
-PLAIN = Settings.model_validate(TINY)
-PRIVATE = Settings.model_validate({**TINY, "privacy": {**TINY["privacy"], "dp": True}})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+settings = settings_with(
+    data={"phantom": {"patients": 10, "test_patients": 8, "missing_ct": 0.3}},
+    training={"batch_size": 10, "max_slices": 3},
+    privacy={"dp": False, "seeded_noise": True},
+    federation={"clients": 3, "rounds": 3, "evaluate_every": 1, "strategy": "fedavg"},
+    secure_aggregation={"enabled": False},
+)
+PLAIN, PRIVATE = settings(), settings(privacy={"dp": True})
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +39,7 @@ def test_pooled_training_is_what_full_batches_of_equal_hospitals_add_up_to(
     tmp_path: Path, patients: FederatedData
 ) -> None:
     """With everybody in every step, the mean of the hospitals' gradients is the pooled one."""
-    federated = start(
-        PLAIN, RunDirectory.create(tmp_path / "run"), lambda text: None, data=patients
-    )
+    federated = start(PLAIN, tmp_path / "run", patients)
     aucs = [record.metrics.auc for record, _ in federated.rounds() if record.metrics]
     final, initial = federated.evaluate().metrics, metrics(_initial_counts(patients))
     assert final is not None
@@ -134,14 +119,8 @@ def test_late_fusion_is_the_mean_logit_of_both_models_or_the_one_there_is(
 def test_private_baselines_spend_in_ledgers_of_their_own(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    run = start(
-        PRIVATE,
-        RunDirectory.create(tmp_path / "run"),
-        lambda text: None,
-        data=patients,
-    )
-    for _ in run.rounds():
-        pass
+    run = start(PRIVATE, tmp_path / "run", patients)
+    finish(run)
     spent = run.spent()
     found = baselines.train_baselines(run)
     assert run.spent() == spent

@@ -7,12 +7,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -20,40 +18,28 @@ from hypothesis import strategies as st
 from protocols import messages as protocol
 from protocols import participation
 from protocols.shamir import split
-from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import AskedBefore, RoundAborted
 from securefed.model.scores import COUNTS, metrics
-from securefed.record.directory import RunDirectory
 from securefed.run_directory import Run
 from securefed.server.honest_sums import require_sum
 from securefed.server.rounds import RoundRecord, stepped_aside
-from securefed.simulation import opening
-from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, ContributionLayout, Total
 from securefed.wire.messages import PlainContribution, Reply, Request
 from securefed.wire.openings import Openings
-
-torch.set_num_threads(1)
+from tests import tiny
+from tests.tiny import settings_with
 
 LIAR = "hospital-2"
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4},
-    "privacy": {"dp": False, "delta": 1e-3},
-    "secure_aggregation": {"enabled": True, "max_patients": 16},
-    "federation": {"shared": "classifier", "rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
-}
+settings = settings_with(
+    privacy={"dp": False},
+    secure_aggregation={"enabled": True, "max_patients": 16},
+    federation={"shared": "classifier", "rounds": 4, "evaluate_every": 2},
+)
 Lie = Callable[[Request, Reply], Reply]
-
-
-@pytest.fixture(scope="module")
-def patients() -> FederatedData:
-    return load_data(Settings.model_validate(TINY))
 
 
 @pytest.fixture
@@ -64,16 +50,14 @@ def run(tmp_path: Path, patients: FederatedData) -> Simulation:
 def begin(
     path: Path, patients: FederatedData, *, masks: bool = True, evaluate_every: int = 2
 ) -> Simulation:
-    federation = {**TINY["federation"], "evaluate_every": evaluate_every}
-    secure = {"enabled": masks, "max_patients": 16}
-    changed = {**TINY, "federation": federation, "secure_aggregation": secure}
-    wanted = Settings.model_validate(changed)
-    directory = RunDirectory.create(path / "run")
-    return opening.start(wanted, directory, lambda text: None, data=patients)
+    wanted = settings(
+        federation={"evaluate_every": evaluate_every}, secure_aggregation={"enabled": masks}
+    )
+    return tiny.start(wanted, path / "run", patients)
 
 
 def resume(path: Path, patients: FederatedData) -> Simulation:
-    return opening.resume(Run.open(path / "run"), lambda text: None, data=patients)
+    return tiny.resume(path / "run", patients)
 
 
 def lies(run: Simulation, lie: Lie, name: str = LIAR) -> None:
@@ -226,9 +210,7 @@ def test_an_honest_sum_at_its_extremes_passes() -> None:
 def test_garbage_in_sealed_boxes_costs_the_liar_its_place_and_honest_ones_nothing(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    wanted = Settings.model_validate({**TINY, "privacy": {"dp": True, "delta": 1e-3}})
-    directory = RunDirectory.create(tmp_path / "run")
-    run = opening.start(wanted, directory, lambda text: None, data=patients)
+    run = tiny.start(settings(privacy={"dp": True}), tmp_path / "run", patients)
 
     def lie(request: Request, reply: Reply) -> Reply:
         if request.stage != "share":
@@ -352,10 +334,7 @@ def test_rounds_that_move_nothing_are_over_the_same_hospitals_or_lost(
     tmp_path: Path, patients: FederatedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everybody drew nobody: the next round's question is the same, and its sum is known."""
-    changed = {**TINY, "federation": {**TINY["federation"], "strategy": "fedavg"}}
-    directory = RunDirectory.create(tmp_path / "run")
-    wanted = Settings.model_validate(changed)
-    run = opening.start(wanted, directory, lambda text: None, data=patients)
+    run = tiny.start(settings(federation={"strategy": "fedavg"}), tmp_path / "run", patients)
     for name, hospital in run.hospitals.items():
 
         def nothing(number: int, name: str = name) -> np.ndarray:

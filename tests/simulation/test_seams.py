@@ -7,42 +7,25 @@ check points, masks, the ledger, the replay of the recording, a hospital's view,
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from attacks.membership.federation_replay import replay
 from attacks.membership.shadow_models import pool_of, replay_plan
 from securefed.auditing.subject import subject_of
-from securefed.config import Settings
 from securefed.model.strategies import STRATEGIES
 from securefed.model.strategies.strategy import Hyperparameters, MeanEstimate, State, Values
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
-from securefed.record.directory import RunDirectory
 from securefed.run_directory import Run
-from securefed.simulation import opening
 from securefed.simulation.execution import execute
 from securefed.training.mechanism import MECHANISMS, OwnNoise
 from securefed.wire.description import JobDescription
+from tests.tiny import resume, settings_with, start
 
-torch.set_num_threads(1)
-
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4},
-    "privacy": {"dp": False, "delta": 1e-3},
-    "federation": {"rounds": 4, "evaluate_every": 2, "timeout_s": 60.0},
-}
-
-
-def settings(**sections: dict[str, Any]) -> Settings:
-    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
-    return Settings.model_validate(merged)
+settings = settings_with(privacy={"dp": False}, federation={"rounds": 4, "evaluate_every": 2})
 
 
 @dataclass(frozen=True)
@@ -79,9 +62,9 @@ def momentum(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_new_strategy_runs_resumes_and_is_understood_by_every_observer(tmp_path: Path) -> None:
     wanted = settings(federation={"strategy": "momentum"})
     execute(wanted, tmp_path / "whole")
-    first = opening.start(wanted, RunDirectory.create(tmp_path / "run"), lambda text: None)
+    first = start(wanted, tmp_path / "run")
     next(iter(first.rounds()))
-    second = opening.resume(Run.open(tmp_path / "run"), lambda text: None)
+    second = resume(tmp_path / "run")
     assert [record.round for record, _ in second.rounds()] == [2, 3, 4]
     observers = Run.open(tmp_path / "whole").observers()
     server, peer = observers.server(), observers.peer("hospital-2")

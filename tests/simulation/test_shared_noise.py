@@ -1,7 +1,6 @@
 """Rounds whose noise is shared out: one DP-SGD step over the union of hospitals."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,8 @@ from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
 from securefed.record import recording as adversary
-from securefed.record.directory import RunDirectory
-from securefed.run_directory import Run
 from securefed.server.opening import open_server
-from securefed.simulation import opening
 from securefed.simulation.in_process import InProcessTransport
-from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.patients import stack
 from securefed.training.private import poisson_sample
@@ -38,46 +33,18 @@ from securefed.wire.contribution import Contribution
 from securefed.wire.description import JobDescription, secure_rules
 from securefed.wire.plain import plain_message
 from securefed.wire.shared_noise import SharedNoiseLayout
+from tests.tiny import resume, settings_with, start
 
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4, "learning_rate": 0.5},
-    "privacy": {"placement": "distributed", "delta": 1e-3, "seeded_noise": True},
-    "federation": {
+settings = settings_with(
+    training={"learning_rate": 0.5},
+    privacy={"placement": "distributed", "seeded_noise": True},
+    federation={
         "rounds": 3,
         "evaluate_every": 2,
-        "timeout_s": 30.0,
         "strategy": "fedavg",
         "shared": "fusion+classifier",
     },
-}
-
-
-def settings(**sections: dict[str, Any]) -> Settings:
-    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
-    return Settings.model_validate(merged)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def patients() -> FederatedData:
-    return load_data(settings())
-
-
-def start(
-    wanted: Settings, path: Path, patients: FederatedData, *, resume: bool = False
-) -> Simulation:
-    if resume:
-        return opening.resume(Run.open(path), lambda text: None, data=patients)
-    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
+)
 
 
 def ledgers(simulation: Simulation) -> list[Ledger]:
@@ -233,7 +200,7 @@ def test_resume_continues_bit_for_bit_where_the_noise_is_seeded(
         pass
     first = start(settings(), tmp_path / "parts", patients)
     next(first.rounds())
-    second = start(settings(), tmp_path / "parts", patients, resume=True)
+    second = resume(tmp_path / "parts", patients)
     for _ in second.rounds():
         pass
     assert np.array_equal(whole.server.shared, second.server.shared)

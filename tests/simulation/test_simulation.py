@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,22 @@ from securefed.model.sharing import Vector
 from securefed.privacy.ledger import Ledger
 from securefed.record import metrics
 from securefed.record import recording as adversary
-from securefed.record.directory import RunDirectory
-from securefed.run_directory import Run
-from securefed.server.rounds import RoundRecord
-from securefed.simulation import opening
-from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.mechanism import Values
 from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, ContributionLayout
+from tests.tiny import finish, resume, settings_with, start
 
-TINY: dict[str, dict[str, Any]] = {
-    "data": {"phantom": {"patients": 10, "test_patients": 4}},
-    "model": {"image_size": 32},
-    "training": {"batch_size": 5, "max_slices": 4},
-    "privacy": {"dp": False, "delta": 1e-3, "seeded_noise": True},
-    "federation": {"shared": "classifier", "rounds": 4, "evaluate_every": 2, "timeout_s": 30.0},
-}
-
-
-def settings(**sections: dict[str, Any]) -> Settings:
-    merged = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
-    return Settings.model_validate(merged)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def patients() -> FederatedData:
-    return load_data(settings())
-
-
-def start(
-    wanted: Settings, path: Path, patients: FederatedData | None, *, resume: bool = False
-) -> Simulation:
-    if resume:
-        return opening.resume(Run.open(path), lambda text: None, data=patients)
-    return opening.start(wanted, RunDirectory.create(path), lambda text: None, data=patients)
+settings = settings_with(
+    privacy={"dp": False, "seeded_noise": True},
+    federation={"shared": "classifier", "rounds": 4, "evaluate_every": 2},
+)
 
 
 def ledgers(simulation: Simulation) -> list[Ledger]:
     each = [hospital.ledger for hospital in simulation.hospitals.values()]
     return [ledger for ledger in each if ledger]
-
-
-def finish(simulation: Simulation) -> list[RoundRecord]:
-    return [record for record, _ in simulation.rounds()]
 
 
 def parameters(network: DualEncoderNetwork) -> dict[str, torch.Tensor]:
@@ -151,7 +113,7 @@ def test_resume_continues_bit_for_bit(
     for record, _ in first.rounds():
         if record.round == 2:
             break
-    second = start(wanted, tmp_path / "parts", patients, resume=True)
+    second = resume(tmp_path / "parts", patients)
     assert second.server.finished == 2
     finish(second)
 
@@ -167,7 +129,7 @@ def test_resume_refuses_other_patients(tmp_path: Path, patients: FederatedData) 
     finish(start(secure(False, rounds=1), tmp_path / "run", patients))
     changed = FederatedData(patients.hospitals, "0" * 64, patients.warnings)
     with pytest.raises(RunError, match="patients differ"):
-        start(secure(False, rounds=1), tmp_path / "run", changed, resume=True)
+        resume(tmp_path / "run", changed)
 
 
 def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
@@ -180,7 +142,7 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
     # The crash: round 2 was reserved and trained, and its check point never came.
     for client in first.hospitals.values():
         client.trainer.contribute(2)
-    second = start(wanted, tmp_path / "run", patients, resume=True)
+    second = resume(tmp_path / "run", patients)
     assert second.server.rounds == 3
     assert any("crash" in note for note in second.notes)
     finish(second)
