@@ -202,8 +202,8 @@ class SecureAggregationSettings(Section):
     )
     graph: Literal["complete", "sparse"] = Field(
         "complete",
-        description="Who masks with whom: everybody, or from 64 hospitals on a few neighbours, "
-        "which protects only while the server does not choose who drops out.",
+        description="Who masks with whom: everybody with everybody, or from 64 hospitals on each "
+        "with a few. Sparse needs every hospital in every round.",
     )
 
 
@@ -279,6 +279,12 @@ class Settings(Section):
                 "secure_aggregation.allow_two_party: with two hospitals each can subtract its own "
                 "update from the sum and sees the other's; set it to true to accept that, add a "
                 "third hospital, or use --no-secure"
+            )
+        if self.secure_aggregation.graph == "sparse" and federation.clients_per_round:
+            # Whoever chooses the cohort chooses who masks with whom.
+            raise ValueError(
+                "secure_aggregation.graph: sparse needs every hospital in every round; leave out "
+                "federation.clients_per_round, or use complete"
             )
         real = self.data.manifest is not None
         if self.evaluation.baselines and self.privacy.dp and real:

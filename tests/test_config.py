@@ -104,6 +104,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     if values["federation.clients_per_round"]:
         asked = values["federation.clients_per_round"]
         values["federation.clients"] = max(asked, values["federation.clients"])
+    if values["federation.clients_per_round"]:
+        values["secure_aggregation.graph"] = "complete"
     cohort = values["federation.clients_per_round"] or values["federation.clients"]
     values["federation.minimum_clients"] = min(cohort, values["federation.minimum_clients"])
     values["secure_aggregation.allow_two_party"] |= cohort == 2
@@ -266,6 +268,13 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
         (
             {"data": {"manifest": "m.csv"}, "evaluation": {"baselines": True}},
             "evaluation.baselines",
+        ),
+        (
+            {
+                "federation": {"clients": 80, "clients_per_round": 70},
+                "secure_aggregation": {"graph": "sparse"},
+            },
+            "secure_aggregation.graph",
         ),
         ({"model": {"encoder": "resnet18"}}, "model.initialisation"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),

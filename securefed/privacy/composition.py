@@ -7,6 +7,7 @@ records never does. Results are kept for the life of the process.
 """
 
 import math
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,6 +31,10 @@ GRID_ORDERS = (1.2, 1.5, *range(2, 12), 16, 24, 32, 48, 64, 128)
 Composed = tuple[tuple[float, float, int], ...]
 
 
+# catch_warnings swaps a list of the whole process, and hospitals of a simulation are threads.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 @lru_cache(maxsize=1024)
 def rdp_divergence(
     noise_multiplier: float, sample_rate: float, orders: tuple[float, ...]
@@ -49,7 +54,7 @@ def rdp_epsilon(
 ) -> float:
     """Upper bound by Renyi divergences at `orders`; every set of orders gives a valid one."""
     divergence = sum(n * rdp_divergence(sigma, rate, orders) for sigma, rate, n in composed)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with _ONE_AT_A_TIME, warnings.catch_warnings(), np.errstate(all="ignore"):
         # "Optimal order is the largest alpha": the bound holds, a wider range would be tighter.
         warnings.filterwarnings("ignore", message="Optimal order is the")
         bound, _ = renyi.get_privacy_spent(orders=orders, rdp=divergence, delta=delta)
