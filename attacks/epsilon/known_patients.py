@@ -1,5 +1,6 @@
 """What an observer who knows every patient can say of a hospital's sum of gradients in advance.
 
+
 Differential privacy is promised against whoever knows all records but one. A canary audit may
 therefore know the patients: the sum that they are expected to contribute to a round, at the
 parameters it started from, hides a canary behind nothing but a name. Of each round a fresh sample
@@ -28,8 +29,8 @@ from attacks.membership.head_gradients import (
 )
 from attacks.result import Progress
 from attacks.subject import Subject
+from securefed.exposure import Vector
 
-Vector = npt.NDArray[np.float32]
 ROUNDS_AT_ONCE = 8
 
 

@@ -25,14 +25,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from attacks.head.features import Floats, HeadGradient, Signatures
+from securefed.exposure import Vector
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten
 
-Vector = NDArray[np.float32]
 GAIN = 3.0  # of unit 0 per standard deviation of the measurement: sharper pooling saturates logits
 BIN_WEIGHT = 0.1  # output weight of a bin: small beside unit 0's, large beside float32 rounding
 LEAST_SHARE = 0.02  # of a patient's pooling weight in a bin, to be looked for there

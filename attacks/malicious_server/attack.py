@@ -13,15 +13,13 @@ is the defence there.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attacks.errors import AuditError
 from attacks.findings import Check
 from attacks.malicious_server import NAME
 from attacks.subject import Client
+from securefed.exposure import Vector
 from securefed.model.sharing import LARGEST_PARAMETER
-
-Vector = NDArray[np.float32]
 
 
 def checks(client: Client) -> tuple[Check, ...]:

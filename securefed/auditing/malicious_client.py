@@ -37,7 +37,7 @@ from securefed.hospital.client import Client as HospitalClient
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
-from securefed.model.sharing import shared_names
+from securefed.model.sharing import Vector, shared_names
 from securefed.training.mechanism import NoNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
@@ -49,7 +49,6 @@ NAMES = ("victim", "second", "third", "fourth")
 SHAPE = NetworkShape(image_size=32)
 SHARED = "fusion+classifier"
 PATIENTS = 8
-Vector = NDArray[np.float32]
 # Cosine from which a sum tells of one hospital. Of noise in the 136 dimensions of the hidden layer
 # it has a deviation of .09 and is over this with a probability below 1e-12.
 LEAKS = 0.6

@@ -9,10 +9,10 @@ import numpy as np
 
 from protocols.errors import ProtocolError
 from securefed.errors import RunError
+from securefed.model.sharing import Vector
 from securefed.playback.recorded import RecordedRun
 from securefed.record.recording import Sighting, content, sightings
 from securefed.wire.contribution import Layout, Words
-from securefed.wire.messages import Vector
 
 
 class SentContributions:

@@ -15,6 +15,7 @@ from protocols import messages as protocol
 from protocols.complaints import Complaints
 from protocols.errors import ProtocolError
 from securefed.errors import AskedBefore, RoundAborted, RunError
+from securefed.model.sharing import Vector
 from securefed.playback.attempts import (
     Attempt,
     Exchange,
@@ -30,7 +31,7 @@ from securefed.record.jobs import Job
 from securefed.record.recording import Sighting
 from securefed.server.summation import PlainSummation, SecureSummation, Summed
 from securefed.wire.contribution import Layout
-from securefed.wire.messages import Request, Vector, decode_reply, decode_request
+from securefed.wire.messages import Request, decode_reply, decode_request
 from securefed.wire.openings import Openings
 from securefed.wire.plain import plain_contribution
 from securefed.wire.plan import Step

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RunError
+from securefed.model.sharing import Vector
 from securefed.model.strategies.strategy import State, Strategy
 from securefed.server.rounds import stepped_aside
-from securefed.wire.messages import Vector
 
 TOLERANCE = 4 * float(np.finfo(np.float32).eps)  # of a value: it travels as float32
 

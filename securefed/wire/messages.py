@@ -14,10 +14,10 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from protocols.attestations import statement
 from securefed.errors import RunError
+from securefed.model.sharing import Vector
 
 LARGEST_MESSAGE = 2**30  # bytes; a ResNet-18 pair with everything shared is about 90 MB
 # Far above the histogram's length, which the summation asks for exactly: a message of a gigabyte of
@@ -31,7 +31,6 @@ Round = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 ErrorName = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Message = TypeVar("Message")
-Vector = NDArray[np.float32]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
