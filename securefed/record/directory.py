@@ -5,6 +5,7 @@
     summary.json             flat and stable, for scripts
     model.safetensors        the network with the final shared parameters
     checkpoint.json          the round to resume from; checkpoint-N.safetensors beside it
+    openings.jsonl           the questions whose sums were opened; each hospital has its own
     hospitals/NAME/          that hospital's own: ledger.sqlite, personal.safetensors, check point
     exposures/               what crossed the wire (securefed.record.recording)
 

@@ -1,4 +1,4 @@
-"""Opening the server: from the public job description and a transport, and nothing else."""
+"""Opening the server: from the public job description, a transport and its own folder."""
 
 from pathlib import Path
 
