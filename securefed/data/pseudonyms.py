@@ -8,13 +8,13 @@ give other names. A pseudonym is not anonymity: the images themselves may identi
 
 import hashlib
 import hmac
-import os
 import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.errors import DataError
+from securefed.files import create_private
 
 KEY_BYTES = 32
 _PSEUDONYM_HEX = 24  # 96 bits: no collision among a billion patients, with 2^-36 to spare
@@ -48,8 +48,9 @@ def load_or_create_key(path: Path) -> SiteKey:
         DataError: the file is not a key, can be read by others, or cannot be written.
     """
     try:
-        # O_EXCL: two imports that start together cannot both believe they made the key.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Exclusive: two imports that start together cannot both believe they made the key.
+        secret = secrets.token_bytes(KEY_BYTES)
+        create_private(path, f"{secret.hex()}\n".encode())
     except FileExistsError:
         return _read_key(path)
     except OSError as error:
@@ -57,9 +58,6 @@ def load_or_create_key(path: Path) -> SiteKey:
             f"site key {path.name}: cannot be created ({error.strerror})",
             hint="give --site-key a place that this account can write to",
         ) from None
-    secret = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(handle, "w") as file:
-        file.write(secret.hex() + "\n")
     return SiteKey(secret)
 
 

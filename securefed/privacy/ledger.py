@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
+from securefed.files import create_private
 from securefed.privacy import ledger_file
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
@@ -122,7 +123,7 @@ class Ledger:
         epsilon([], delta, accountant)  # refuses a delta or an accountant out of range
         draft = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
         try:
-            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            create_private(draft, b"")
             with ledger_file.connection(draft) as database:
                 ledger_file.build(database)
                 fixed = (client, unit, delta, accountant, ledger_file.now())

@@ -17,7 +17,6 @@ audit needs both; nobody else should have either before the run is over.
 """
 
 import math
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from securefed.errors import ConfigurationError, RunError
+from securefed.files import create_private
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import SeededSource
 
@@ -124,11 +124,8 @@ def save(secret: CanarySecret, folder: Path) -> None:
     stored = _Stored(1, secret.hospital, secret.parameters, secret.seed, coins)
     try:
         # Exclusive, so that canaries of a run that has begun are never replaced.
-        handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as out:
-            out.write(msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
-            out.flush()
-            os.fsync(out.fileno())
+        content = msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
+        create_private(folder / FILE, content)
     except OSError as error:
         raise RunError(f"cannot write {folder / FILE}: {error.strerror}") from None
 
