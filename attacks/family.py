@@ -75,3 +75,17 @@ class Family:
     prepare: Callable[[Case, Progress], Any] | None = None
     attack: Callable[..., AttackResult] | None = None
     weights: tuple[float, float, float] = (1, 1, 1)
+
+
+def on_updates(
+    attack: Callable[..., AttackResult], absent: Callable[[Observer, str, bool], AttackResult]
+) -> Callable[[Case, Exposure, Progress], AttackResult]:
+    """A family's `attack` on the updates that an observer saw, its worst case once an audit."""
+
+    def of_case(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
+        alone = exposure.observer == case.closest
+        if reason := case.covered(exposure.observer):
+            return absent(exposure.observer, reason, alone)
+        return attack(case.subject, exposure, case.effort, progress, with_worst_case=alone)
+
+    return of_case

@@ -1,23 +1,13 @@
 """Gradient inversion as a family."""
 
-from attacks.family import Case, Family
+from attacks.family import Family, on_updates
 from attacks.inversion import NAME
 from attacks.inversion.attack import absent, attack
 from attacks.inversion.controls import controls
-from attacks.result import AttackResult, Progress
-from securefed.exposure import Exposure
-
-
-def _attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
-    alone = exposure.observer == case.closest
-    if reason := case.covered(exposure.observer):
-        return absent(exposure.observer, reason, alone)
-    return attack(case.subject, exposure, case.effort, progress, with_worst_case=alone)
-
 
 FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(case.effort, case.subject.seed, progress),
-    attack=_attack,
+    attack=on_updates(attack, absent),
     weights=(5, 0, 10),
 )
