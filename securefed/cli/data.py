@@ -159,13 +159,14 @@ def import_scans(
         "slices": writer.slices,
         "problems": list(map(str, report.problems)),
         "notes": list(map(str, report.notes)),
-        "skipped": dict(report.skipped),
+        "skipped": report.skipped.counts,
+        "skipped_first": report.skipped.first,
     }
     if not as_json:
         _listing("problems", report.problems)
         _listing("notes", report.notes)
-        for reason, count in report.skipped.most_common():
-            click.echo(f"skipped {count} files: {reason}")
+        for line in report.skipped.lines():
+            click.echo(line)
         click.echo(f"site key: {key_path} (keep it at the site)")
     _tell(facts, as_json, f"{writer.patients} patients, {writer.slices} slices")
     sys.exit(1 if report.problems else 0)

@@ -1,34 +1,26 @@
 """Import of a DICOM tree: from a hospital's files to 8-bit slice pairs under pseudonyms.
 
-In order: find and refuse (dicom_files), group by series, build volumes (dicom_volume), pair the CT
-and MRI of a patient whose studies are closest in time, align (alignment), write PNGs and a
-manifest (export). A patient with one modality is kept. Nothing of a header is written but the
-label that the hospital gives, a keyed pseudonym, and how the pair was aligned. Faces can be
-reconstructed from head scans, so the result is still personal data; de-identifying DICOM files
+In order: find and refuse (dicom_files), group by series, build volumes (dicom_volume), choose CT
+and MRI of a patient whose studies are closest in time, align and resample them (pairing), write
+PNGs and a manifest (export). A patient with one modality is kept. Nothing of a header is written
+but the label that the hospital gives, a keyed pseudonym, and how the pair was aligned. Faces can
+be reconstructed from head scans, so the result is still personal data; de-identifying DICOM files
 themselves (PS3.15) is a task for other tools.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from securefed.data.alignment import align, onto_ct
 from securefed.data.dicom_files import Slice, scan_tree
-from securefed.data.dicom_volume import WINDOWS, Series, build_series, to_eight_bits
+from securefed.data.dicom_volume import WINDOWS, Series, build_series
 from securefed.data.export import DatasetWriter
-from securefed.data.images import fit_square
+from securefed.data.file_kinds import OTHER_SCANS
+from securefed.data.pairing import days_between, pair
 from securefed.data.pseudonyms import SiteKey
+from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
-
-LEAST_COVERAGE = 0.25  # a CT slice of which the MRI shows less has no MRI
-
-Images = NDArray[np.uint8]
-SlicePair = tuple[Images | None, Images | None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ class ImportReport:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)  # unusual, but used
-    skipped: Counter[str] = field(default_factory=Counter)  # reason -> files
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def import_dicom(
@@ -105,12 +97,19 @@ def import_dicom(
             report.problems.append(Problem(first, "its patient has no line in the label list"))
         progress(done + 1, len(by_patient))
     if not writer.patients:
-        raise DataError(
-            f"{root}: not one patient could be imported ({len(report.problems)} problems"
-            + (f", the first: {report.problems[0]})" if report.problems else ")"),
-            hint="is it a tree of CT and MR files, and does --labels name their PatientID?",
-        )
+        raise _nothing_imported(root, report)
     return report
+
+
+def _nothing_imported(root: Path, report: ImportReport) -> DataError:
+    why = [f"{len(report.problems)} problems"]
+    why += [f"the first: {problem}" for problem in report.problems[:1]]
+    why += report.skipped.lines()
+    scans = [kind for kind in OTHER_SCANS if f"{kind}, not DICOM" in report.skipped.counts]
+    hint = "is it a tree of CT and MR files, and does --labels name their PatientID?"
+    if scans:
+        hint = f"{' and '.join(scans)} files are not read; export the scans as DICOM"
+    return DataError(f"{root}: not one patient could be imported ({'; '.join(why)})", hint=hint)
 
 
 def _import_patient(
@@ -122,22 +121,30 @@ def _import_patient(
     report: ImportReport,
 ) -> None:
     built = _build_all(name, slices, report)
-    ct, mri, days = _choose(built)
+    ct, mri = _choose(built)
     if ct is None and mri is None:
         report.problems.append(Problem(name, "has no usable series"))
         return
     for series in built:
         if series is not ct and series is not mri:
-            report.skipped["another series of the patient was chosen"] += len(series.values)
+            reason = "another series of the patient was chosen"
+            report.skipped.add(reason, name, len(series.values))
         else:
             where = f"{name} {series.modality}"
             report.notes += [Problem(where, note) for note in series.notes]
     try:
-        pairs, status = _pair(name, ct, mri, days, rules, report)
+        pairing = pair(
+            ct,
+            mri,
+            window=rules.window,
+            size=rules.image_size,
+            max_gap_days=rules.max_gap_days,
+        )
     except DataError as error:
         report.problems.append(Problem(name, str(error)))
         return
-    writer.add(name, label, rules.site, pairs, status)
+    report.notes += [Problem(name, note) for note in pairing.notes]
+    writer.add(name, label, rules.site, pairing.slices, pairing.status)
 
 
 def _build_all(name: str, slices: Sequence[Slice], report: ImportReport) -> list[Series]:
@@ -155,80 +162,14 @@ def _build_all(name: str, slices: Sequence[Slice], report: ImportReport) -> list
     return built
 
 
-def _choose(series: Sequence[Series]) -> tuple[Series | None, Series | None, int | None]:
-    """The CT and the MRI closest in time, of those the ones with most slices; and the days between.
-
-    Days are None if a date is missing.
-    """
+def _choose(series: Sequence[Series]) -> tuple[Series | None, Series | None]:
+    """The CT and the MRI closest in time, of those the ones with most slices."""
     ranked = sorted(series, key=lambda each: -len(each.values))
     cts = [each for each in ranked if each.modality == "CT"]
     mris = [each for each in ranked if each.modality == "MR"]
     if not cts or not mris:
-        return next(iter(cts), None), next(iter(mris), None), None
-    pairs = [(ct, mri, _days_between(ct, mri)) for ct in cts for mri in mris]
+        return next(iter(cts), None), next(iter(mris), None)
+    pairs = [(ct, mri, days_between(ct, mri)) for ct in cts for mri in mris]
     # min keeps the first of equals, and the first have most slices. Unknown dates come last.
-    return min(pairs, key=lambda pair: (pair[2] is None, pair[2] or 0))
-
-
-def _days_between(ct: Series, mri: Series) -> int | None:
-    first, second = ct.first.study_date, mri.first.study_date
-    return abs((first - second).days) if first and second else None
-
-
-def _pair(
-    name: str,
-    ct: Series | None,
-    mri: Series | None,
-    days: int | None,
-    rules: ImportRules,
-    report: ImportReport,
-) -> tuple[list[SlicePair], str]:
-    """The slices to write and how they were aligned ("" for one modality)."""
-    ct_images = None if ct is None else to_eight_bits(ct, ct.values, rules.window)
-    mri_images = None if mri is None else to_eight_bits(mri, mri.values, rules.window)
-    if ct is None or mri is None or ct_images is None or mri_images is None:
-        return _side_by_side(ct_images, mri_images, rules.image_size), ""
-    reason = _why_not_paired(ct, mri, days, rules.max_gap_days)
-    if reason:
-        report.notes.append(Problem(name, f"CT and MRI kept as separate slices: {reason}"))
-        return _side_by_side(ct_images, mri_images, rules.image_size), "unpaired"
-    if days is None:
-        report.notes.append(Problem(name, "a study date is missing; the gap is unknown"))
-    alignment = align(ct, mri)
-    if alignment.status in ("failed", "unregistered"):
-        report.notes.append(Problem(name, _doubt(alignment.status)))
-    elif alignment.metric is not None:
-        report.notes.append(Problem(name, f"registered, mutual information {alignment.metric:.3f}"))
-    resampled, covered = onto_ct(mri_images, mri, ct, alignment)
-    size = rules.image_size
-    pairs: list[SlicePair] = [
-        (fit_square(a, size), fit_square(b, size) if share >= LEAST_COVERAGE else None)
-        for a, b, share in zip(ct_images, resampled, covered, strict=True)
-    ]
-    if all(image is None for _, image in pairs):
-        report.notes.append(Problem(name, "CT and MRI kept as separate slices: no overlap"))
-        return _side_by_side(ct_images, mri_images, size), "unpaired"
-    return pairs, alignment.status
-
-
-def _doubt(status: str) -> str:
-    if status == "failed":
-        return "registration failed; paired in scanner coordinates, look at it"
-    return (
-        "SimpleITK is not installed; paired in scanner coordinates (pip install securefed[dicom])"
-    )
-
-
-def _why_not_paired(ct: Series, mri: Series, days: int | None, max_gap_days: int) -> str | None:
-    if days is not None and days > max_gap_days:
-        return f"{days} days lie between them, more than {max_gap_days}"
-    if ct.positions is None or mri.positions is None:
-        return "a series has no geometry"
-    return None
-
-
-def _side_by_side(ct: Images | None, mri: Images | None, size: int) -> list[SlicePair]:
-    pairs: list[SlicePair] = [
-        (fit_square(image, size), None) for image in (ct if ct is not None else ())
-    ]
-    return pairs + [(None, fit_square(image, size)) for image in (mri if mri is not None else ())]
+    ct, mri, _ = min(pairs, key=lambda pair: (pair[2] is None, pair[2] or 0))
+    return ct, mri

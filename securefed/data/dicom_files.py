@@ -13,7 +13,6 @@ hospital paths may contain names.
 import os
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,6 +24,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from securefed.data.file_kinds import kind_of
+from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
 from securefed.errors import DataError
 
@@ -61,7 +62,7 @@ class Scan:
 
     slices: list[Slice]
     problems: list[Problem]
-    skipped: Counter[str]  # reason -> files
+    skipped: Skipped
 
 
 class _UnwantedError(Exception):
@@ -80,7 +81,7 @@ def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
         raise DataError(f"{root}: no such folder", hint="give the top of the DICOM tree")
     slices: list[Slice] = []
     problems: list[Problem] = []
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     instances: set[str] = set()
     for path in _files(root):
         try:
@@ -90,7 +91,7 @@ def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
             instances.add(item.instance)
             slices.append(item)
         except _UnwantedError as reason:
-            skipped[str(reason)] += 1
+            skipped.add(str(reason), str(path.relative_to(root)))
         except DataError as error:
             problems.append(Problem(str(path.relative_to(root)), str(error)))
     return Scan(slices, problems, skipped)
@@ -116,14 +117,13 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _read_header(path: Path, allow_burned_in: bool) -> Slice:
     try:
-        with path.open("rb") as file:
-            is_dicom = file.read(132)[128:] == b"DICM"
+        kind = kind_of(path)
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror})") from None
-    if not is_dicom:
+    if kind != "DICOM":
         if path.suffix.lower() in (".dcm", ".dicom"):
             raise DataError("is not DICOM inside")
-        raise _UnwantedError("not a DICOM file")
+        raise _UnwantedError(f"{kind}, not DICOM" if kind else "not a DICOM file")
     dataset = read_dataset(path, pixels=False)
     try:
         _refuse(dataset, allow_burned_in)

@@ -191,7 +191,7 @@ def test_the_closest_study_is_chosen(tmp_path: Path, write_series: WriteSeries) 
     report = run(tmp_path / "t", tmp_path / "out")
     (patient,) = load_manifest(tmp_path / "out", 20).patients
     assert patient.has_mri.sum() == 3
-    assert report.skipped["another series of the patient was chosen"] == 6
+    assert report.skipped.counts["another series of the patient was chosen"] == 6
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_localisers_are_dropped(
     write_series(tmp_path / "t/scout", ramp(9), **header)
     write_series(tmp_path / "t/head", ramp(3))
     report = run(tmp_path / "t", tmp_path / "out")
-    assert report.skipped["localiser or projection"] == 9
+    assert report.skipped.counts["localiser or projection"] == 9
     assert load_manifest(tmp_path / "out", 20).patients[0].slices == 3
 
 
@@ -288,8 +288,8 @@ def test_pydicoms_own_mixed_tree_gives_patients_and_named_problems(
     report = run(pydicom_files / "dicomdirtests", tmp_path / "out", labels, image_size=16)
     patients = load_manifest(tmp_path / "out", 16).patients
     assert {(p.label, p.slices) for p in patients} == {(1, 5), (0, 4)}
-    assert report.skipped["localiser or projection"] == 13
-    assert report.skipped["modality CR"] == 3
+    assert report.skipped.counts["localiser or projection"] == 13
+    assert report.skipped.counts["modality CR"] == 3
     assert any("mixes" in problem.reason for problem in report.problems)
 
 

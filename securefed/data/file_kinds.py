@@ -1,0 +1,68 @@
+"""What a file is, from its first bytes: names for what an import meets and does not read.
+
+Only names for a message: nothing here is opened further than its first bytes, or trusted. NIfTI has
+its mark at byte 344; NIfTI inside gzip goes by its name, as looking needs unpacking.
+"""
+
+from pathlib import Path
+
+_HEAD_BYTES = 352  # a NIfTI-1 header with its mark
+_MARKS = (
+    (128, b"DICM", "DICOM"),
+    (344, b"n+1\0", "NIfTI"),
+    (344, b"ni1\0", "NIfTI"),
+    (4, b"n+2\0", "NIfTI"),
+    (4, b"ni2\0", "NIfTI"),
+    (0, b"NRRD0", "NRRD"),
+    (0, b"ObjectType", "MetaImage"),
+    (0, b"NDims", "MetaImage"),
+    (0, b"PK\x03\x04", "zip archive"),
+    (0, b"PK\x05\x06", "zip archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z archive"),
+    (0, b"Rar!\x1a\x07", "rar archive"),
+    (257, b"ustar", "tar archive"),
+    (0, b"\x1f\x8b", "gzip archive"),
+    (0, b"BZh", "bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "xz archive"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard archive"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),  # BigTIFF
+    (0, b"MM\0+", "TIFF"),
+    (0, b"BM", "BMP"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),  # MINC 2 and MATLAB 7.3 too
+    (0, b"CDF\x01", "MINC or NetCDF"),
+    (0, b"MATLAB 5.0 MAT-file", "MATLAB"),
+    (0, b"\x93NUMPY", "NumPy"),
+    (0, b"%PDF", "PDF"),
+)
+_GZIP = "gzip archive"
+PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
+OTHER_SCANS = ("NIfTI", "NRRD", "MetaImage", "MINC or NetCDF")
+
+
+def kind_of(path: Path) -> str | None:
+    """The format of a file, "empty" for no bytes, None for one not known here.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return "empty"
+    kind = next((name for at, mark, name in _MARKS if head[at : at + len(mark)] == mark), None)
+    name = path.name.lower()
+    if kind == _GZIP and name.endswith((".nii.gz", ".hdr.gz", ".img.gz")):
+        return "NIfTI"
+    if kind == _GZIP and name.endswith((".tgz", ".tar.gz")):
+        return "tar archive"
+    return kind
