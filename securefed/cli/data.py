@@ -117,7 +117,7 @@ def import_scans(
     Files that cannot be used are listed with the reason, the rest is imported, and the exit code
     is 1. docs/data.md has the rules.
     """
-    from securefed.data.dicom import ImportReport, ImportRules, import_dicom
+    from securefed.data.dicom.tree import ImportReport, ImportRules, import_dicom
     from securefed.data.export import new_dataset
     from securefed.data.folders import import_folder
     from securefed.data.pseudonyms import load_or_create_key

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from securefed.data.dicom_files import Slice
-from securefed.data.dicom_volume import Series
+from securefed.data.dicom.volume import Series
 
 Points = NDArray[np.float64]  # (..., 3), millimetres in patient coordinates
 
@@ -45,7 +44,7 @@ class Alignment:
 
 def align(ct: Series, mri: Series) -> Alignment:
     """Find where the points of a CT lie in the MRI of the same patient; both need geometry."""
-    if ct.first.frame and ct.first.frame == mri.first.frame:
+    if ct.frame and ct.frame == mri.frame:
         return Alignment("same-frame")
     try:
         import SimpleITK as sitk  # noqa: N813 - the library's own idiom; an optional extra
@@ -78,12 +77,6 @@ def onto_ct(
     return resampled, covered
 
 
-def _axes(item: Slice) -> tuple[Points, Points]:
-    """Steps in mm from one column to the next, and from one row to the next."""
-    axes = np.zeros((2, 3)) if item.axes is None else item.axes
-    return axes[0] * item.spacing[1], axes[1] * item.spacing[0]
-
-
 def _positions(series: Series) -> Points:
     if series.positions is None:
         raise ValueError("the series has no geometry")
@@ -92,8 +85,8 @@ def _positions(series: Series) -> Points:
 
 def _pixels(series: Series, index: int) -> Points:
     """(rows, columns, 3) centres of the pixels of one slice."""
-    rows, columns = series.first.shape
-    across, down = _axes(series.first)
+    rows, columns = series.values.shape[1:]
+    across, down = series.steps
     grid = np.arange(rows)[:, None, None] * down + np.arange(columns)[None, :, None] * across
     return np.asarray(grid + _positions(series)[index])
 
@@ -113,11 +106,11 @@ def _sample(
     origin = np.stack(
         [np.interp(number, np.arange(len(heights)), positions[:, axis]) for axis in range(3)], -1
     )
-    across, down = _axes(series.first)
+    across, down = series.steps
     offset = points - origin
     column = offset @ across / (across @ across)
     row = offset @ down / (down @ down)
-    rows, columns = series.first.shape
+    rows, columns = series.values.shape[1:]
     inside = (number >= 0) & (row >= 0) & (row <= rows - 1) & (column >= 0)
     inside &= column <= columns - 1
     values = ndimage.map_coordinates(volume, [number, row, column], order=1, mode="nearest")
@@ -126,8 +119,8 @@ def _sample(
 
 def _as_image(sitk: Any, series: Series, limits: tuple[float, float]) -> Any:
     """The series on an axis-parallel grid of GRID_MM, clipped to limits, for registration."""
-    rows, columns = series.first.shape
-    across, down = _axes(series.first)
+    rows, columns = series.values.shape[1:]
+    across, down = series.steps
     corners = [
         position + step_across * across + step_down * down
         for position in _positions(series)

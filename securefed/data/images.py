@@ -3,7 +3,7 @@
 PNG, JPEG, TIFF and BMP are read by their content, never by their suffix. Colour becomes
 grey. An image of another size is padded to a square (black) and resized with anti-aliasing.
 Images of more than 8 bits are refused rather than guessed at: what maps 16 bits to grey is a
-window, and that decision belongs to the import (securefed/data/dicom.py).
+window, and that decision belongs to the import (securefed/data/dicom/volume.py).
 
 A picture file comes from outside: the decoder's own errors and oversized images become DataError.
 """

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.alignment import align, onto_ct
-from securefed.data.dicom_volume import Series, to_eight_bits
+from securefed.data.dicom.volume import Series, to_eight_bits
 from securefed.data.images import fit_square
 
 LEAST_COVERAGE = 0.25  # a CT slice of which the MRI shows less has no MRI

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from securefed.data import alignment
 from securefed.data.alignment import Alignment, align, onto_ct
-from securefed.data.dicom_files import scan_tree
-from securefed.data.dicom_volume import Series, build_series, scale_mri
+from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.volume import Series, build_series, scale_mri
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 
 WriteSeries = Callable[..., list[Path]]

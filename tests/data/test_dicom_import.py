@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from securefed.data.dicom import ImportReport, ImportRules, import_dicom
-from securefed.data.dicom_files import scan_tree
-from securefed.data.dicom_volume import build_series, scale_mri, window_ct
+from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.tree import ImportReport, ImportRules, import_dicom
+from securefed.data.dicom.volume import build_series, scale_mri, window_ct
 from securefed.data.export import new_dataset
 from securefed.data.load import load_manifest
 from securefed.data.pseudonyms import SiteKey

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from securefed.data.dicom import ImportRules, import_dicom
-from securefed.data.dicom_files import scan_tree
+from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.tree import ImportRules, import_dicom
 from securefed.data.export import new_dataset
 from securefed.data.file_kinds import kind_of
 from securefed.data.pseudonyms import SiteKey

@@ -1,6 +1,6 @@
 """Import of a DICOM tree: from a hospital's files to 8-bit slice pairs under pseudonyms.
 
-In order: find and refuse (dicom_files), group by series, build volumes (dicom_volume), choose CT
+In order: find and refuse (files), group by series, build volumes (volume), choose CT
 and MRI of a patient whose studies are closest in time, align and resample them (pairing), write
 PNGs and a manifest (export). A patient with one modality is kept. Nothing of a header is written
 but the label that the hospital gives, a keyed pseudonym, and how the pair was aligned. Faces can
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.data.dicom_files import Slice, scan_tree
-from securefed.data.dicom_volume import WINDOWS, Series, build_series
+from securefed.data.dicom.files import Slice, scan_tree
+from securefed.data.dicom.volume import WINDOWS, Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import OTHER_SCANS
 from securefed.data.pairing import days_between, pair

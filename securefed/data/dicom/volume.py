@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut
 
-from securefed.data.dicom_files import Slice, read_dataset
+from securefed.data.dicom.files import Slice, read_dataset
 from securefed.errors import DataError
 
 Volume = NDArray[np.float32]  # (slices, rows, columns)
@@ -43,6 +43,23 @@ class Series:
     inverted: bool  # MONOCHROME1: low values are to be shown bright
     positions: NDArray[np.float64] | None = field(repr=False)
     notes: tuple[str, ...]
+
+    @property
+    def frame(self) -> str:
+        """What its coordinates refer to: series of one frame share them; "" if unknown."""
+        return self.first.frame
+
+    @property
+    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(3,) steps in mm from one column to the next, and from one row to the next.
+
+        Raises:
+            DataError: the series has no orientation.
+        """
+        if self.first.axes is None:
+            raise DataError("has no ImageOrientationPatient")
+        across, down = self.first.axes
+        return across * self.first.spacing[1], down * self.first.spacing[0]
 
     @property
     def normal(self) -> NDArray[np.float64]:
