@@ -14,6 +14,7 @@ from securefed.errors import RunError
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
 from securefed.model.strategies import build_strategy
+from securefed.privacy import ledger_file
 from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
@@ -85,7 +86,7 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     rate = sample_rate(settings.training.batch_size, records)
     noise, claim = 0.0, None
     if settings.privacy.dp:
-        path = run.hospital(hospital.name) / "ledger.sqlite"
+        path = run.hospital(hospital.name) / ledger_file.NAME
         if not path.exists():
             raise RunError(f"{hospital.name} has no ledger at {path}")
         ledger = Ledger.open(path)

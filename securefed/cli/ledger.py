@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from securefed.errors import PrivacyError
+from securefed.privacy import ledger_file
 
 if TYPE_CHECKING:
     from securefed.privacy.accountant import Accountant
     from securefed.privacy.accounting import Guarantee
     from securefed.privacy.ledger import Ledger
 
-NAME = "ledger.sqlite"
 SHOWN_OF_RUN = 12  # characters of a run's identifier; JSON has the whole
 _EXISTING = click.Path(path_type=Path)
 
@@ -92,9 +92,9 @@ def _ledgers(where: Path) -> list[Path]:
     """The ledger files meant by a file, a hospital's folder or a run directory."""
     if not where.is_dir():
         return [where]
-    if (where / NAME).is_file():
-        return [where / NAME]
-    paths = sorted((where / "hospitals").glob(f"*/{NAME}"))
+    if (where / ledger_file.NAME).is_file():
+        return [where / ledger_file.NAME]
+    paths = sorted((where / "hospitals").glob(f"*/{ledger_file.NAME}"))
     if not paths:
         raise PrivacyError(
             f"there is no ledger in {where}",

@@ -5,6 +5,7 @@ against this one's patients, and the job is refused where it does not hold.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.hospital.client import Client
 from securefed.hospital.questions import Questions
 from securefed.model.patients import PatientTensors
+from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
+from securefed.record.agreement import Agreement, differing_setting
 from securefed.record.recording import Recording
 from securefed.training import canaries
 from securefed.training.canaries import CanarySecret
@@ -39,17 +42,24 @@ class Hospital:
 
     Attributes:
         folder: its own; nothing of it leaves.
+        run: identity of the run it is opened for.
         ledger: None without differential privacy.
     """
 
     name: str
     folder: Path
+    run: str
     client: Client
     ledger: Ledger | None
 
     @property
     def trainer(self) -> LocalTrainer:
         return self.client.trainer
+
+    @property
+    def reservations(self) -> int:
+        """How many this run has in the ledger; 0 without one."""
+        return sum(self.ledger.rounds(self.run).values()) if self.ledger else 0
 
     def affordable(self, rounds: int) -> int:
         """How many of `rounds` more rounds its ledger has a budget for."""
@@ -69,6 +79,9 @@ def open_hospital(
 ) -> Hospital:
     """Open a hospital for a job, new or to be continued: what `folder` holds is taken up.
 
+    Of a run that has begun here the agreement and the ledger must be there, and be that run's: a
+    ledger is made only where there is no trace of one that is lost.
+
     Args:
         folder: its own, made if it is not there.
         identity: its long-lived key, whose public half is in the job's roster; None without masks.
@@ -76,11 +89,12 @@ def open_hospital(
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
-        RunError: the memory or the canaries of a run that has begun are missing, damaged, or of
-            another.
+        RunError: the agreement, the memory or the canaries of a run that has begun are missing,
+            damaged, or of another.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name, settings = patients.name, job.settings
+    agreed = _agreed(job, folder, name)
     most = settings.secure_aggregation.max_patients
     if len(patients.train) > most:
         raise ConfigurationError(
@@ -93,21 +107,33 @@ def open_hospital(
     if settings.privacy.dp:
         _require_delta(settings, name, records)
     plan = _plan(job, records)
-    ledger = _ledger(settings, folder, name) if settings.privacy.dp else None
+    ledger = _ledger(settings, folder, name)
     network = copy.deepcopy(job.network).to(device)
     theirs = _canaries(job, folder) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
+    now = Agreement(
+        run=job.run,
+        hospital=name,
+        settings=settings.model_dump(mode="json"),
+        records=records,
+        parameters=job.parameters,
+        event=trainer.event,
+        canaries_sha256=_digest(folder / canaries.FILE) if theirs else None,
+    )
+    if agreed and (difference := agreed.difference(now)):
+        raise RunError(f"{folder / Agreement.NAME} is of another run: {difference}")
+    now.write(folder)
     masks, sent, openings = None, None, Openings()
     if job.roster and job.rules and identity:
         masks = SecureSumClient(name, identity, job.roster, job.rules)
-        openings = Openings(folder / openings_file.NAME, begun=_begun(folder))
+        openings = Openings(folder / openings_file.NAME, begun=_past_a_round(folder))
         if settings.exposures.record:
             limit = settings.exposures.limit_mb * 2**20
             sent = Recording(folder / "contributions", limit)
     elif job.layout.needs_masks:
         raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
     questions = Questions(name, job.plan, job.roster, openings)
-    return Hospital(name, folder, Client(name, trainer, masks, sent, questions), ledger)
+    return Hospital(name, folder, job.run, Client(name, trainer, masks, sent, questions), ledger)
 
 
 def _tensors(
@@ -148,10 +174,56 @@ def _require_delta(settings: Settings, name: str, records: int) -> None:
         )
 
 
-def _ledger(settings: Settings, folder: Path, name: str) -> Ledger:
-    path, privacy = folder / "ledger.sqlite", settings.privacy
+def _agreed(job: JobDescription, folder: Path, name: str) -> Agreement | None:
+    """What this hospital agreed to when the run began; None where it begins now.
+
+    Raises:
+        RunError: it agreed to something else, or what it agreed to is missing.
+    """
+    if not (folder / Agreement.NAME).exists():
+        if _begun(folder):
+            raise RunError(
+                f"{name} has taken part in this run, and what it agreed to is missing "
+                f"({folder / Agreement.NAME})",
+                hint="put the file back from a backup, or start a new run",
+            )
+        return None
+    agreed = Agreement.read(folder)
+    changed = differing_setting(agreed.settings, job.settings.model_dump(mode="json"))
+    if changed or (agreed.run, agreed.hospital) != (job.run, name):
+        told = changed or f"the run is {job.run}, not {agreed.run} of {agreed.hospital}"
+        raise RunError(
+            f"{name} did not agree to this job: {told} ({folder / Agreement.NAME})",
+            hint="a run keeps the settings it began with; start a new run for others",
+        )
+    return agreed
+
+
+def _ledger(settings: Settings, folder: Path, name: str) -> Ledger | None:
+    path, privacy = folder / ledger_file.NAME, settings.privacy
+    if not privacy.dp:
+        if path.exists():
+            raise PrivacyError(
+                f"{name} has a ledger ({path}), and the job says privacy.dp: false",
+                hint="the settings of a run that spends epsilon were changed",
+            )
+        return None
     if path.exists():
-        return Ledger.open(path)
+        return Ledger.open(
+            path,
+            client=name,
+            unit=privacy.unit,
+            delta=privacy.delta,
+            accountant=privacy.accountant,
+            first_budget=privacy.epsilon,
+        )
+    if _begun(folder):
+        raise PrivacyError(
+            f"{name} has no ledger ({path}), and its run has begun",
+            hint="put the ledger back from a copy that is newer than its last round "
+            "(securefed ledger export makes them); without it nobody knows what its patients "
+            "have spent",
+        )
     return Ledger.create(
         path,
         client=name,
@@ -163,6 +235,12 @@ def _ledger(settings: Settings, folder: Path, name: str) -> Ledger:
 
 
 def _begun(folder: Path) -> bool:
+    """Whether anything is left of a run that has begun here."""
+    traces = (Agreement.NAME, openings_file.NAME, "contributions")
+    return _past_a_round(folder) or any((folder / trace).exists() for trace in traces)
+
+
+def _past_a_round(folder: Path) -> bool:
     """Whether the run has come past its first round here."""
     return any(folder.glob("checkpoint-*.safetensors"))
 
@@ -170,9 +248,13 @@ def _begun(folder: Path) -> bool:
 def _canaries(job: JobDescription, folder: Path) -> CanarySecret:
     """The run's canaries: drawn when it starts, read again when it goes on."""
     count = job.settings.canaries.count
-    if not _begun(folder) and not (folder / canaries.FILE).exists():
+    if not _past_a_round(folder) and not (folder / canaries.FILE).exists():
         canaries.save(canaries.draw(folder.name, count, job.parameters), folder)
     secret = canaries.read(folder)
     if (secret.hospital, len(secret), secret.parameters) != (folder.name, count, job.parameters):
         raise RunError(f"{folder / canaries.FILE} holds the canaries of another run")
     return secret
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

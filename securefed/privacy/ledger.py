@@ -147,13 +147,24 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, path: Path, *, client: str | None = None, unit: PrivacyUnit | None = None
+        cls,
+        path: Path,
+        *,
+        client: str | None = None,
+        unit: PrivacyUnit | None = None,
+        delta: float | None = None,
+        accountant: Accountant | None = None,
+        first_budget: float | None = None,
     ) -> "Ledger":
         """Open an existing ledger, and make sure it is the one that is meant.
 
+        Args:
+            client, unit, delta, accountant: what it must be of; None for whatever it is of.
+            first_budget: the limit it must have been made with; it may have been amended since.
+
         Raises:
             PrivacyError: no such file, damaged, no ledger, written by a newer version, or of
-                another client or unit than asked for.
+                something else than asked for.
         """
         if not path.is_file():
             raise PrivacyError(f"there is no ledger at {path}")
@@ -161,12 +172,21 @@ class Ledger:
             ledger_file.check(database, path)
             ledger_file.add_shared_noise(database)
             ledger = cls(path, *ledger_file.settings(database, path))
-        for name, asked, found in (("client", client, ledger.client), ("unit", unit, ledger.unit)):
-            if asked is not None and asked != found:
+            (begun_with, _, _), *_ = ledger_file.budgets(database)
+        asked = {"client": client, "unit": unit, "delta": delta, "accountant": accountant}
+        for name, wanted in asked.items():
+            found = getattr(ledger, name)
+            if wanted is not None and wanted != found:
                 raise PrivacyError(
-                    f"the ledger {path} is of {name} {found!r}, not {asked!r}",
-                    hint="each client and privacy unit has a ledger of its own",
+                    f"the ledger {path} is of {name} {found!r}, not {wanted!r}",
+                    hint="each hospital has a ledger of its own for each unit and delta; put back "
+                    "the one that belongs here",
                 )
+        if first_budget is not None and begun_with != first_budget:
+            raise PrivacyError(
+                f"the ledger {path} was made with a budget of {begun_with}, not {first_budget}",
+                hint="put back the ledger that belongs here",
+            )
         return ledger
 
     def reserve(
@@ -245,6 +265,11 @@ class Ledger:
         """What each run has reserved, in the order the runs began."""
         with ledger_file.connection(self.path) as database:
             return [RunSpending(*row) for row in ledger_file.runs(database)]
+
+    def rounds(self, run: str) -> dict[int, int]:
+        """Round -> how often it was reserved, of one run."""
+        with ledger_file.connection(self.path) as database:
+            return ledger_file.rounds(database, run)
 
     def amend_budget(self, budget_epsilon: float, reason: str) -> None:
         """Set another limit from now on; the old one and the reason stay on record.

@@ -21,6 +21,7 @@ from securefed.errors import PrivacyError
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event
 
+NAME = "ledger.sqlite"
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0  # one reservation computes epsilon while it holds the write lock
@@ -187,6 +188,12 @@ def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, st
         " MAX(reserved_at) FROM reservation GROUP BY run ORDER BY MIN(id)"
     )
     return list(database.execute(query))
+
+
+def rounds(database: sqlite3.Connection, run: str) -> dict[int, int]:
+    """Round -> its reservations, of one run."""
+    query = "SELECT round, COUNT(*) FROM reservation WHERE run = ? GROUP BY round"
+    return dict(database.execute(query, (run,)).fetchall())
 
 
 def attempts(

@@ -15,11 +15,12 @@ Everything is written whole and then renamed, so a crash leaves the old or the n
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load_file as load_tensors
@@ -80,6 +81,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_tensors(path))
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What `save_tensors` was told about a file; RunError if missing or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+    if not isinstance(about, dict):
+        raise RunError(f"{path} is damaged: what it says about itself is no object")
+    return about
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64]]) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self, TypeVar
 
 import msgspec
 
-from securefed.errors import RunError
+from securefed.errors import ConfigurationError, RunError
 from securefed.files import read_bounded, write_atomically
 
 Schema = Literal[1]
@@ -71,5 +71,5 @@ def decode(content: bytes, kind: type[Shape], place: str) -> Shape:
     """JSON as a value; RunError that names the place where it is not one of that kind."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigurationError) as error:
         raise RunError(f"{place} is damaged: {error}") from None

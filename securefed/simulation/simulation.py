@@ -111,7 +111,7 @@ class Simulation:
         self.elapsed_before_s = current.elapsed_s
         server_check_point.restore(self.directory.path, current.round, self.server)
         for hospital in self.hospitals.values():
-            hospital_check_point.restore(hospital.folder, current.round, hospital.trainer)
+            hospital_check_point.restore(hospital, current.round)
             hospital.client.begin_after(current.round)
 
     def fit_to_budget(self) -> None:
@@ -164,8 +164,8 @@ class Simulation:
     def _check_point(self) -> None:
         finished = self.server.finished
         for hospital in self.hospitals.values():
-            hospital_check_point.save(hospital.folder, finished, hospital.trainer)
+            hospital_check_point.save(hospital, finished)
         server_check_point.save(self.directory.path, self.server)
         server_check_point.commit(self.directory.path, self.server, self.elapsed_s())
         for hospital in self.hospitals.values():
-            hospital_check_point.drop(hospital.folder, finished - 1)
+            hospital_check_point.drop(hospital, finished - 1)
