@@ -95,7 +95,14 @@ class DataSettings(Section):
         0.5, gt=0, le=1000, description="Label skew of the dirichlet partition; lower is more."
     )
     test_fraction: float = Field(
-        0.25, gt=0, lt=1, description="Share of each hospital's patients held out (manifest only)."
+        0.25, gt=0, lt=1, description="Chance of a patient to be held out (manifest only)."
+    )
+    site_key: Path | None = Field(
+        None,
+        strict=False,
+        description="File with the site's secret, which decides who is held out and who goes to "
+        "which simulated hospital; not set: beside the folder of the data, FOLDER.site-key, made "
+        "if it is not there (manifest only).",
     )
     phantom: PhantomSettings = PhantomSettings()
 

@@ -185,7 +185,8 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
     identical image under two patients is one; a nearly identical image is a warning.
     """
     from securefed.data.duplicates import find_duplicates
-    from securefed.data.load import load_manifest
+    from securefed.data.load import fingerprint, load_manifest
+    from securefed.data.pseudonyms import key_place, load_or_create_key
     from securefed.data.summary import summarise
 
     loaded = load_manifest(manifest, size, allow_outside=allow_outside)
@@ -194,6 +195,10 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
     problems = loaded.problems + [
         Problem(manifest.name, d.describe()) for d in duplicates if d.identical
     ]
+    place = key_place(manifest)
+    # Made by import or by the first run; a look at the data makes no secret.
+    key = load_or_create_key(place) if place.exists() else None
+    print_of_all = fingerprint(loaded.patients, key) if key else None
     near = [Problem(manifest.name, d.describe()) for d in duplicates if not d.identical]
     facts = {
         "patients": len(loaded.patients),
@@ -201,7 +206,7 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
         "problems": list(map(str, problems)),
         "near_duplicates": list(map(str, near)),
         "warnings": loaded.warnings,
-        "fingerprint": loaded.fingerprint,
+        "fingerprint": print_of_all,
     }
     if not as_json:
         _table(sites)
@@ -209,7 +214,8 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
         _listing("images that look the same", near)
         for warning in loaded.warnings:
             click.echo(f"note: {warning}")
-        click.echo(f"fingerprint: {loaded.fingerprint}")
+        if print_of_all:
+            click.echo(f"fingerprint under the site's key: {print_of_all}")
     _tell(facts, as_json, "problems found" if problems else "all usable")
     sys.exit(1 if problems else 0)
 

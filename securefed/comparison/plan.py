@@ -178,7 +178,7 @@ def splits_fingerprint(data: FederatedData) -> str:
     for hospital in data.hospitals:
         for side in (hospital.train, hospital.test):
             digest.update(f"{hospital.name}\0{len(side)}\0".encode())
-            digest.update(fingerprint(side).encode())
+            digest.update(fingerprint(side, data.key).encode())
     return digest.hexdigest()
 
 

@@ -156,7 +156,7 @@ def on_a_share(data: FederatedData, share: float, seed: int) -> FederatedData:
         train = [patient for row, patient in enumerate(hospital.train) if row in rows]
         hospitals.append(replace(hospital, train=train))
     everyone = (p for each in hospitals for side in (each.train, each.test) for p in side)
-    return FederatedData(hospitals, fingerprint(everyone), data.warnings)
+    return replace(data, hospitals=hospitals, fingerprint=fingerprint(everyone, data.key))
 
 
 def _unused(path: Path) -> Path:

@@ -3,8 +3,8 @@
 This is what training calls. It opens images, groups them into patients, warns about what limits
 any conclusion, and gives a fingerprint of what was loaded, so that two runs can be shown to have
 used the same data. Patients are divided before anything else happens to them, and every division
-is checked for overlap (securefed/data/partition.py). The fingerprint is an unkeyed SHA-256: it
-confirms a guess of the whole data set, and says nothing about a part of it.
+is checked for overlap (securefed/data/partition.py). The fingerprint travels in run.json, so it is
+keyed with the site's secret: without it nobody can confirm a guess of who or what was loaded.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from securefed.data.folders import read_folder
 from securefed.data.images import read_image
 from securefed.data.manifest import Manifest, Row, read_manifest
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
 from securefed.data.samples import Images, Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -33,7 +34,6 @@ class Loaded:
     patients: list[Patient]
     problems: list[Problem]
     warnings: list[str]
-    fingerprint: str  # SHA-256, hexadecimal
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,16 @@ class HospitalData:
 
 @dataclass(frozen=True)
 class FederatedData:
-    """All hospitals of a run, with the fingerprint over all of their patients."""
+    """All hospitals of a run, with the fingerprint over all of their patients.
+
+    Attributes:
+        key: the secret that divided the patients and keyed the fingerprint.
+    """
 
     hospitals: list[HospitalData]
     fingerprint: str
     warnings: list[str]
+    key: SiteKey = field(repr=False)
 
 
 def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
@@ -84,7 +89,7 @@ def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -
     warnings += _limits(patients)
     if problems:
         warnings.append(f"{len(problems)} rows or files could not be used")
-    return Loaded(patients, problems, warnings, fingerprint(patients))
+    return Loaded(patients, problems, warnings)
 
 
 def phantom_hospitals(
@@ -95,6 +100,9 @@ def phantom_hospitals(
     seed: int,
 ) -> FederatedData:
     """Make hospitals with `patients_per_hospital` to train on, and more of them to test on.
+
+    A phantom is its hospital and its number, so where it goes follows from these and from public
+    settings; there is nothing to hash.
 
     Raises:
         ConfigurationError: fewer than one hospital or patient, or a setting out of range.
@@ -119,11 +127,12 @@ def phantom_hospitals(
             )
         )
     note = "phantom patients: synthetic, no result on them says anything about people"
-    return _federated(data, [note])
+    return _federated(data, [note], PHANTOM_KEY)
 
 
 def manifest_hospitals(
     loaded: Loaded,
+    key: SiteKey,
     *,
     hospitals: int,
     test_share: float,
@@ -134,23 +143,34 @@ def manifest_hospitals(
     """Give loaded patients to hospitals and divide each hospital's into train and test.
 
     Args:
+        key: the site's secret, which decides who goes where (securefed/data/partition.py).
         by: "site" (the manifest's own, `hospitals` is then ignored), "iid" or "dirichlet".
         alpha: label skew of "dirichlet"; small is strong.
-        test_share: share of each hospital's patients held out, 0..1.
+        test_share: chance of a patient to be held out, 0..1.
 
     Raises:
         ConfigurationError: unknown `by`, or a value out of range.
-        DataError: too few patients for so many hospitals.
+        DataError: a hospital gets nobody to train on.
     """
     warnings = [*loaded.warnings, *_sites_ignored(loaded.patients, by)]
-    if by == "iid":
-        return _held_out_first(loaded.patients, hospitals, test_share, seed, warnings)
-    groups = partition.divide(loaded.patients, by=by, hospitals=hospitals, alpha=alpha, seed=seed)
-    data = []
-    for index, (name, patients) in enumerate(groups.items()):
-        sides = partition.split(patients, test_share, seed=seed + index)
-        data.append(HospitalData(name, sides.train, sides.test))
-    return _federated(data, warnings)
+    groups = partition.divide(
+        loaded.patients,
+        key,
+        by=by,
+        hospitals=hospitals,
+        alpha=alpha,
+        test_share=test_share,
+        seed=seed,
+    )
+    empty = [name for name, sides in groups.items() if not sides.train]
+    if empty:
+        raise DataError(
+            f"{', '.join(empty)} of {len(groups)} hospitals got no patient to train on",
+            hint="where a patient goes does not depend on the others, so few patients may all miss "
+            "a hospital: use fewer hospitals, a smaller data.test_fraction, or another seed",
+        )
+    data = [HospitalData(name, sides.train, sides.test) for name, sides in groups.items()]
+    return _federated(data, warnings, key)
 
 
 def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
@@ -163,36 +183,20 @@ def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
     ]
 
 
-def _held_out_first(
-    patients: Sequence[Patient], hospitals: int, test_share: float, seed: int, warnings: list[str]
-) -> FederatedData:
-    # A hospital of three patients cannot hold out one of each label; all patients together can.
-    sides = partition.split(patients, test_share, seed=seed)
-    if len(sides.train) < hospitals:
-        raise DataError(
-            f"{len(sides.train)} patients are left to train on, for {hospitals} hospitals",
-            hint="use fewer hospitals or a smaller test share",
-        )
-    train = partition.iid(sides.train, hospitals, seed=seed)
-    test = partition.deal(sides.test, hospitals, seed=seed)
-    data = [
-        HospitalData(f"hospital-{index + 1}", *both)
-        for index, both in enumerate(zip(train, test, strict=True))
-    ]
-    return _federated(data, warnings)
+def fingerprint(patients: Iterable[Patient], key: SiteKey) -> str:
+    """HMAC over ids, sites, labels, masks and pixels, hex; the order of patients is nothing to it.
 
-
-def fingerprint(patients: Iterable[Patient]) -> str:
-    """SHA-256 over ids, sites, labels, masks and pixels; the order of patients does not matter."""
+    Guarantee: without the key a fingerprint neither confirms nor excludes a guess of the patients.
+    """
     digests = sorted(_digest(patient) for patient in patients)
-    return hashlib.sha256(b"securefed data 1" + b"".join(digests)).hexdigest()
+    return key.digest(b"securefed data 2\0" + b"".join(digests)).hex()
 
 
-def _federated(hospitals: list[HospitalData], warnings: list[str]) -> FederatedData:
+def _federated(hospitals: list[HospitalData], warnings: list[str], key: SiteKey) -> FederatedData:
     sides = [side for hospital in hospitals for side in (hospital.train, hospital.test)]
     partition.require_disjoint(sides)
     everyone = (patient for side in sides for patient in side)
-    return FederatedData(hospitals, fingerprint(everyone), warnings)
+    return FederatedData(hospitals, fingerprint(everyone, key), warnings, key)
 
 
 def _digest(patient: Patient) -> bytes:

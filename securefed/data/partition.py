@@ -1,21 +1,32 @@
 """Who holds which patient, and which patients are held out: always whole patients.
 
-Three ways to give patients to hospitals: by the site in the data, evenly at random (IID), or with
-label skew drawn from a Dirichlet distribution (Hsu, Qi and Brown 2019, arXiv:1909.06335: small
-alpha, strong skew). Every function works on patients, never on slices, and checks that ids are
-unique, so that no division can put one person on two sides. Two ids for one person defeat that;
-securefed/data/duplicates.py looks for the images that would give it away.
+Where a patient goes follows from a keyed hash of its own identifier, its own label and public
+settings, and from no other patient. Two data sets that differ in one patient therefore differ in
+one patient after the division too, which is what differential privacy speaks about; dealing
+patients out like cards would move others when one comes or goes. The price: sizes and label counts
+are not balanced but binomial (docs/data.md has them). The key is the site's own, so that nobody can
+compute from a guessed identifier whether that patient trained.
+
+Three ways to give patients to hospitals: by the site in the data, at random (IID), or with label
+skew, in shares drawn from a Dirichlet distribution (Hsu, Qi and Brown 2019, arXiv:1909.06335: small
+alpha, strong skew). Two ids for one person defeat all of them; securefed/data/identities.py looks
+for what would give it away.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from securefed.data.pseudonyms import SiteKey
 from securefed.data.samples import Patient
 from securefed.errors import ConfigurationError, DataError
 
 WAYS = ("site", "iid", "dirichlet")
+
+Place = Callable[[Patient], str]  # the name of a patient's hospital
 
 
 @dataclass(frozen=True)
@@ -27,87 +38,27 @@ class Split:
 
 
 def divide(
-    patients: Sequence[Patient], *, by: str, hospitals: int, alpha: float, seed: int
-) -> dict[str, list[Patient]]:
-    """Give patients to hospitals in one of WAYS; names in order, every patient exactly once.
+    patients: Sequence[Patient],
+    key: SiteKey,
+    *,
+    by: str,
+    hospitals: int,
+    alpha: float,
+    test_share: float,
+    seed: int,
+) -> dict[str, Split]:
+    """Give patients to hospitals in one of WAYS and hold some out; every patient exactly once.
+
+    Guarantee: with a patient more or less, nobody else changes hospital or side.
+    Not guaranteed: that a hospital or a side gets anybody.
+
+    Args:
+        alpha: of "dirichlet".
+        test_share: chance of a patient to be held out, whatever its label.
+        seed: another seed divides otherwise, under the same key.
 
     Raises:
         ConfigurationError: `by` is not one of WAYS, or a value is out of range.
-        DataError: an id occurs twice, or there are fewer patients than hospitals.
-    """
-    if by == "site":
-        return by_site(patients)
-    if by == "iid":
-        groups = iid(patients, hospitals, seed=seed)
-    elif by == "dirichlet":
-        groups = dirichlet(patients, hospitals, alpha=alpha, seed=seed)
-    else:
-        raise ConfigurationError(
-            f"unknown partition {by!r}", hint=f"choose one of {', '.join(WAYS)}"
-        )
-    return {f"hospital-{index + 1}": group for index, group in enumerate(groups)}
-
-
-def by_site(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
-    """One hospital per site, in alphabetical order."""
-    require_disjoint([patients])
-    groups: dict[str, list[Patient]] = {site: [] for site in sorted({p.site for p in patients})}
-    for patient in patients:
-        groups[patient.site].append(patient)
-    return groups
-
-
-def iid(patients: Sequence[Patient], hospitals: int, *, seed: int) -> list[list[Patient]]:
-    """Deal patients out like cards, each label on its own: sizes and label counts nearly equal."""
-    _check_counts(patients, hospitals)
-    return deal(patients, hospitals, seed=seed)
-
-
-def deal(patients: Sequence[Patient], hospitals: int, *, seed: int) -> list[list[Patient]]:
-    """As `iid`, but with fewer patients than hospitals some get none."""
-    rng = np.random.default_rng(seed)
-    dealt = [patient for label in (0, 1) for patient in _shuffled(patients, label, rng)]
-    return [dealt[start::hospitals] for start in range(hospitals)]
-
-
-def dirichlet(
-    patients: Sequence[Patient], hospitals: int, *, alpha: float, seed: int
-) -> list[list[Patient]]:
-    """Divide each label in proportions drawn from Dirichlet(alpha, ..., alpha).
-
-    Every hospital gets at least one patient: one left empty takes one from the largest.
-
-    Raises:
-        ConfigurationError: alpha is not in 0.001 to 1e6.
-    """
-    _check_counts(patients, hospitals)
-    if not 1e-3 <= alpha <= 1e6:
-        raise ConfigurationError(
-            f"Dirichlet alpha must be between 0.001 and 1e6, got {alpha:g}",
-            hint="0.1 is strong label skew, 100 nearly none",
-        )
-    rng = np.random.default_rng(seed)
-    groups: list[list[Patient]] = [[] for _ in range(hospitals)]
-    for label in (0, 1):
-        members = _shuffled(patients, label, rng)
-        shares = rng.dirichlet(np.full(hospitals, alpha))
-        cuts = np.round(np.cumsum(shares)[:-1] * len(members)).astype(int).tolist()
-        for group, start, stop in zip(groups, [0, *cuts], [*cuts, len(members)], strict=True):
-            group.extend(members[start:stop])
-    for group in groups:
-        if not group:
-            group.append(max(groups, key=len).pop())
-    return groups
-
-
-def split(patients: Sequence[Patient], test_share: float, *, seed: int) -> Split:
-    """Hold out a share of the patients of each label, rounded to whole patients.
-
-    A label with two or more patients keeps at least one to train on, and holds at least one out
-    if `test_share` is above 0.
-
-    Raises:
-        ConfigurationError: test_share is outside 0..1, or is 1.
         DataError: an id occurs twice.
     """
     if not 0 <= test_share < 1:
@@ -115,17 +66,52 @@ def split(patients: Sequence[Patient], test_share: float, *, seed: int) -> Split
             f"test_share must be at least 0 and below 1, got {test_share:g}", hint="0.25 is common"
         )
     require_disjoint([patients])
-    rng = np.random.default_rng(seed)
-    train: list[Patient] = []
-    test: list[Patient] = []
-    for label in (0, 1):
-        members = _shuffled(patients, label, rng)
-        held_out = round(test_share * len(members))
-        if test_share > 0 and len(members) > 1:
-            held_out = min(max(held_out, 1), len(members) - 1)
-        test += members[:held_out]
-        train += members[held_out:]
-    return Split(train, test)
+    names, place = _sites(patients) if by == "site" else _simulated(key, by, hospitals, alpha, seed)
+    sides = {name: Split([], []) for name in names}
+    for patient in patients:
+        split = sides[place(patient)]
+        held_out = key.uniform(f"side {seed}", patient.patient_id) < test_share
+        (split.test if held_out else split.train).append(patient)
+    return sides
+
+
+def _sites(patients: Sequence[Patient]) -> tuple[list[str], Place]:
+    return sorted({patient.site for patient in patients}), lambda patient: patient.site
+
+
+def _simulated(
+    key: SiteKey, by: str, hospitals: int, alpha: float, seed: int
+) -> tuple[list[str], Place]:
+    """Names of simulated hospitals, and whose a patient is."""
+    if hospitals < 1:
+        raise ConfigurationError(
+            f"hospitals must be at least 1, got {hospitals}", hint="set the number of hospitals"
+        )
+    names = [f"hospital-{index + 1}" for index in range(hospitals)]
+    # Shares are drawn before anybody is looked at: they are public, as settings are.
+    cuts = np.cumsum(_shares(by, hospitals, alpha, seed), axis=1)[:, :-1].tolist()
+
+    def place(patient: Patient) -> str:
+        where = key.uniform(f"hospital {seed}", patient.patient_id)
+        return names[bisect_right(cuts[patient.label], where)]
+
+    return names, place
+
+
+def _shares(by: str, hospitals: int, alpha: float, seed: int) -> NDArray[np.float64]:
+    """(2, hospitals) what part of each label's patients a hospital gets, in expectation."""
+    if by == "iid":
+        return np.full((2, hospitals), 1 / hospitals)
+    if by != "dirichlet":
+        raise ConfigurationError(
+            f"unknown partition {by!r}", hint=f"choose one of {', '.join(WAYS)}"
+        )
+    if not 1e-3 <= alpha <= 1e6:
+        raise ConfigurationError(
+            f"Dirichlet alpha must be between 0.001 and 1e6, got {alpha:g}",
+            hint="0.1 is strong label skew, 100 nearly none",
+        )
+    return np.random.default_rng(seed).dirichlet(np.full(hospitals, alpha), size=2)
 
 
 def require_disjoint(groups: Iterable[Sequence[Patient]]) -> None:
@@ -143,22 +129,3 @@ def require_disjoint(groups: Iterable[Sequence[Patient]]) -> None:
                     hint="ids must be unique over all sites, and no patient on two sides",
                 )
             ids.add(patient.patient_id)
-
-
-def _check_counts(patients: Sequence[Patient], hospitals: int) -> None:
-    if hospitals < 1:
-        raise ConfigurationError(
-            f"hospitals must be at least 1, got {hospitals}", hint="set the number of hospitals"
-        )
-    require_disjoint([patients])
-    if len(patients) < hospitals:
-        raise DataError(
-            f"{len(patients)} patients cannot be divided among {hospitals}",
-            hint="use fewer hospitals",
-        )
-
-
-def _shuffled(patients: Sequence[Patient], label: int, rng: np.random.Generator) -> list[Patient]:
-    # Sorted first, so that the order of the file cannot change the division.
-    members = sorted((p for p in patients if p.label == label), key=lambda p: p.patient_id)
-    return [members[index] for index in rng.permutation(len(members))]

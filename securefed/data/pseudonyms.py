@@ -1,9 +1,11 @@
-"""Keyed pseudonyms: the same patient gets the same name at one site, and no one else can tell who.
+"""The secret of a site, and what follows from it: pseudonyms, sides of a split, fingerprints.
 
-HMAC-SHA256 (RFC 2104) of the hospital's patient id under a 256-bit key that is made at the site
-and stays there. An unkeyed hash would not do: patient ids are short, and anyone could hash all of
-them. Whoever has the key and a list of ids can link every pseudonym; losing it makes a later import
-give other names. A pseudonym is not anonymity: the images themselves may identify a person.
+HMAC-SHA256 (RFC 2104) under a 256-bit key that is made at the site and stays there, so that the
+same patient gets the same name and the same side each time, and no one else can tell who or which.
+An unkeyed hash would not do: patient ids are short, and anyone could hash all of them. Whoever has
+the key and a list of ids can link every pseudonym; losing it makes a later import give other names
+and a later run another split. A pseudonym is not anonymity: the images themselves may identify a
+person.
 """
 
 import hashlib
@@ -38,7 +40,35 @@ class SiteKey:
                 "the patient id is empty", hint="scans without PatientID cannot be grouped"
             )
         message = b"securefed patient pseudonym 1\0" + identity.encode()
-        return "p" + hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:_PSEUDONYM_HEX]
+        return "p" + self.digest(message).hex()[:_PSEUDONYM_HEX]
+
+    def uniform(self, purpose: str, identity: str) -> float:
+        """A number in [0, 1) that depends on the key, a purpose and an identity, on nothing else.
+
+        Args:
+            purpose: sets independent numbers of one identity apart; holds no zero byte.
+        """
+        message = f"securefed uniform 1\0{purpose}\0{identity}".encode()
+        # 53 bits: all that a float holds.
+        return (int.from_bytes(self.digest(message)[:8]) >> 11) / 2**53
+
+    def digest(self, message: bytes) -> bytes:
+        """HMAC-SHA256 of a message, 32 bytes; each use begins with words of its own."""
+        return hmac.digest(self.secret, message, hashlib.sha256)
+
+
+# Nobody is behind a phantom, so what follows from this key is the same everywhere.
+PHANTOM_KEY = SiteKey(bytes(KEY_BYTES))
+
+
+def key_place(data: Path) -> Path:
+    """Where the key of a data set lies: beside its folder, never in it, as import puts it there.
+
+    Args:
+        data: the folder, or a manifest in it.
+    """
+    folder = (data if data.is_dir() else data.parent).resolve()
+    return folder.with_name(folder.name + ".site-key")
 
 
 def load_or_create_key(path: Path) -> SiteKey:
@@ -56,7 +86,8 @@ def load_or_create_key(path: Path) -> SiteKey:
     except OSError as error:
         raise DataError(
             f"site key {path.name}: cannot be created ({error.strerror})",
-            hint="give --site-key a place that this account can write to",
+            hint="name a place that this account can write to: --site-key of data import, "
+            "data.site_key of a run",
         ) from None
     return SiteKey(secret)
 

@@ -8,6 +8,7 @@ from securefed.data.load import (
     phantom_hospitals,
 )
 from securefed.data.phantom import PhantomSpec
+from securefed.data.pseudonyms import key_place, load_or_create_key
 from securefed.errors import ConfigurationError
 
 
@@ -23,8 +24,10 @@ def load_data(settings: Settings) -> FederatedData:
             settings.seed,
         )
     loaded = load_manifest(data.manifest, settings.model.image_size)
+    key = load_or_create_key(data.site_key or key_place(data.manifest))
     divided = manifest_hospitals(
         loaded,
+        key,
         hospitals=federation.clients,
         test_share=data.test_fraction,
         seed=settings.seed,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from securefed.cli.data import command
+from securefed.config import Settings
 from securefed.data.images import write_png
 from securefed.errors import ConfigurationError, SecureFedError
+from securefed.simulation.patients import load_data
+
+TWO = {"federation": {"clients": 2}, "secure_aggregation": {"enabled": False}}
 
 
 def run(*arguments: object) -> Result:
@@ -51,7 +56,23 @@ def test_json_is_one_object_with_the_same_facts(tmp_path: Path) -> None:
     assert checked["problems"] == []
     assert [site["site"] for site in checked["sites"]] == ["hospital-1", "hospital-2", "all"]
     assert checked["sites"][2]["slices"] == made["slices"]
-    assert len(checked["fingerprint"]) == 64
+    assert checked["fingerprint"] is None  # nobody has made the site's key yet
+
+
+def test_the_fingerprint_of_a_check_is_that_of_a_run_under_the_same_key(tmp_path: Path) -> None:
+    phantoms(tmp_path / "p", "--patients", 12)
+    chosen = {"data": {"manifest": tmp_path / "p", "partition": "site"}}
+    settings = Settings.model_validate({**chosen, "model": {"image_size": 32}, **TWO})
+    data = load_data(settings)
+    assert stat.S_IMODE((tmp_path / "p.site-key").stat().st_mode) == 0o600
+    checked = json.loads(run("check", tmp_path / "p", "--size", 32, "--json").output)
+    assert checked["fingerprint"] == data.fingerprint
+    assert load_data(settings).fingerprint == data.fingerprint
+    own = Settings.model_validate(
+        {"data": {**chosen["data"], "site_key": tmp_path / "own"}, **TWO}
+        | {"model": {"image_size": 32}}
+    )
+    assert load_data(own).fingerprint != data.fingerprint
 
 
 def test_check_names_bad_lines_and_exits_1(tmp_path: Path) -> None:

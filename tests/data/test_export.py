@@ -10,6 +10,7 @@ from securefed.data.export import new_dataset
 from securefed.data.load import fingerprint, load_manifest
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.phantom_files import write_phantoms
+from securefed.data.pseudonyms import PHANTOM_KEY
 from securefed.errors import ConfigurationError
 
 SPEC = PhantomSpec(image_size=24, slices=(2, 4), missing_ct=0.3, missing_mri=0.3)
@@ -26,7 +27,7 @@ def test_written_phantoms_load_as_the_phantoms_in_memory(tmp_path: Path) -> None
     loaded = load_manifest(tmp_path / "out", 24)
     assert loaded.problems == []
     assert slices == sum(p.slices for p in made) == sum(p.slices for p in loaded.patients)
-    assert loaded.fingerprint == fingerprint(made)
+    assert fingerprint(loaded.patients, PHANTOM_KEY) == fingerprint(made, PHANTOM_KEY)
 
 
 def test_truth_stands_beside_the_manifest_slice_by_slice(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
-"""No division ever puts one patient on two sides."""
+"""No division puts one patient on two sides, or moves a patient because another came or went."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
 
 from securefed.config import PhantomSettings
 from securefed.data import partition
 from securefed.data.load import Loaded, fingerprint, manifest_hospitals, phantom_hospitals
 from securefed.data.phantom import PhantomSpec
+from securefed.data.pseudonyms import SiteKey
 from securefed.data.samples import Patient
 from securefed.errors import ConfigurationError, DataError
 
@@ -23,6 +27,40 @@ def cohort(labels: list[int], sites: int = 3) -> list[Patient]:
     return [patient(i, label, f"site{i % sites}") for i, label in enumerate(labels)]
 
 
+KEY = SiteKey(b"k" * 32)
+
+
+def divide(
+    patients: list[Patient],
+    key: SiteKey = KEY,
+    *,
+    by: str = "iid",
+    hospitals: int = 4,
+    alpha: float = 1.0,
+    test_share: float = 0.25,
+    seed: int = 0,
+) -> dict[str, partition.Split]:
+    return partition.divide(
+        patients,
+        key,
+        by=by,
+        hospitals=hospitals,
+        alpha=alpha,
+        test_share=test_share,
+        seed=seed,
+    )
+
+
+def places(sides: dict[str, partition.Split]) -> dict[str, tuple[str, str]]:
+    """Patient -> hospital and side."""
+    return {
+        patient: (name, side)
+        for name, split in sides.items()
+        for side in ("train", "test")
+        for patient in ids(getattr(split, side))
+    }
+
+
 def ids(patients: list[Patient]) -> list[str]:
     return [p.patient_id for p in patients]
 
@@ -31,94 +69,121 @@ LABELS = st.lists(st.integers(0, 1), min_size=6, max_size=60)
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(deadline=None)
+WAYS = st.sampled_from(partition.WAYS)
+ALPHAS = st.sampled_from([1e-3, 0.1, 1.0, 100.0])
+SHARES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9])
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels=LABELS, seed=SEEDS, by=WAYS, hospitals=st.integers(1, 6), alpha=ALPHAS, share=SHARES)
+def test_every_patient_is_on_exactly_one_side_of_every_division(
+    labels: list[int], seed: int, by: str, hospitals: int, alpha: float, share: float
+) -> None:
+    patients = cohort(labels)
+    sides = divide(patients, by=by, hospitals=hospitals, alpha=alpha, test_share=share, seed=seed)
+    everywhere = [p for split in sides.values() for p in ids(split.train) + ids(split.test)]
+    assert sorted(everywhere) == sorted(ids(patients))
+    assert len(sides) == (3 if by == "site" else hospitals)
+
+
+@settings(deadline=None, max_examples=50)
 @given(
     labels=LABELS,
     seed=SEEDS,
-    by=st.sampled_from(partition.WAYS),
+    by=WAYS,
     hospitals=st.integers(1, 6),
-    alpha=st.sampled_from([1e-3, 0.1, 1.0, 100.0]),
-    test_share=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]),
+    alpha=ALPHAS,
+    share=SHARES,
+    where=st.integers(0, 59),
+    label=st.integers(0, 1),
+    newcomer=st.text(min_size=1, max_size=9).map(lambda text: "new " + text),
 )
-def test_every_patient_is_on_exactly_one_side_of_every_division(
-    labels: list[int], seed: int, by: str, hospitals: int, alpha: float, test_share: float
+def test_a_patient_who_comes_or_goes_moves_nobody_else(
+    labels: list[int],
+    seed: int,
+    by: str,
+    hospitals: int,
+    alpha: float,
+    share: float,
+    where: int,
+    label: int,
+    newcomer: str,
 ) -> None:
-    loaded = Loaded(cohort(labels), [], [], "")
-    left = len(partition.split(loaded.patients, test_share, seed=seed).train)
-    if by == "iid" and left < hospitals:
-        with pytest.raises(DataError, match=f"{left} patients are left to train on"):
-            manifest_hospitals(loaded, hospitals=hospitals, test_share=test_share, seed=seed, by=by)
-        return
-    data = manifest_hospitals(
-        loaded, hospitals=hospitals, test_share=test_share, seed=seed, by=by, alpha=alpha
-    )
-    everywhere = [p for h in data.hospitals for side in (h.train, h.test) for p in ids(side)]
-    assert sorted(everywhere) == sorted(ids(loaded.patients))
-    assert len(data.hospitals) == (3 if by == "site" else hospitals)
-    assert data.fingerprint == fingerprint(loaded.patients)
+    """What differential privacy is about: neighbours before the division are neighbours after."""
+    patients = cohort(labels)
 
+    def where_all_are(patients: list[Patient]) -> dict[str, tuple[str, str]]:
+        return places(
+            divide(patients, by=by, hospitals=hospitals, alpha=alpha, test_share=share, seed=seed)
+        )
 
-@given(labels=LABELS, seed=SEEDS, share=st.floats(0.01, 0.99))
-def test_splits_are_stratified(labels: list[int], seed: int, share: float) -> None:
-    split = partition.split(cohort(labels), share, seed=seed)
-    for label in (0, 1):
-        total = labels.count(label)
-        held_out = sum(p.label == label for p in split.test)
-        assert abs(held_out - share * total) <= 1
-        if total > 1:
-            assert 0 < held_out < total
+    before = where_all_are(patients)
+    where %= len(patients)
+    fewer = where_all_are(patients[:where] + patients[where + 1 :])
+    gone = patients[where].patient_id
+    assert fewer == {who: place for who, place in before.items() if who != gone}
+    stranger = patient(0, label, f"site{where % 3}")
+    stranger = dataclasses.replace(stranger, patient_id=newcomer)
+    more = where_all_are([*patients[:where], stranger, *patients[where:]])
+    assert {who: place for who, place in more.items() if who != newcomer} == before
 
 
 @given(labels=LABELS, seed=SEEDS)
 def test_a_division_does_not_depend_on_the_order_of_the_file(labels: list[int], seed: int) -> None:
     patients = cohort(labels)
-    forward = partition.split(patients, 0.3, seed=seed)
-    backward = partition.split(patients[::-1], 0.3, seed=seed)
-    assert ids(forward.test) == ids(backward.test)
+    assert places(divide(patients, seed=seed)) == places(divide(patients[::-1], seed=seed))
 
 
-@given(labels=LABELS, hospitals=st.integers(1, 6))
-def test_iid_hospitals_differ_by_one_patient_at_most(labels: list[int], hospitals: int) -> None:
-    groups = partition.iid(cohort(labels), hospitals, seed=0)
-    for counts in (list(map(len, groups)), [sum(p.label for p in g) for g in groups]):
-        assert max(counts) - min(counts) <= 1
+def test_sides_and_hospitals_are_as_large_as_asked_up_to_chance() -> None:
+    """Within 4 standard deviations of a binomial: 10 counts, false alarm below 1e-3."""
+    patients = cohort([0, 1] * 1000)
+    sides = divide(patients, hospitals=4, test_share=0.25)
+    for label in (0, 1):
+        held_out = sum(p.label == label for split in sides.values() for p in split.test)
+        assert abs(held_out - 250) < 4 * np.sqrt(1000 * 0.25 * 0.75)
+        for split in sides.values():
+            here = sum(p.label == label for p in split.train + split.test)
+            assert abs(here - 250) < 4 * np.sqrt(1000 * 0.25 * 0.75)
+
+
+def test_side_and_hospital_of_a_patient_are_independent() -> None:
+    """Else a simulated hospital would hold out other shares; chi-square of a 4 x 2 table, 1e-3."""
+    sides = divide(cohort([0, 1] * 2000), hospitals=4, test_share=0.25)
+    table = [[len(split.train), len(split.test)] for split in sides.values()]
+    assert chi2_contingency(table).pvalue > 1e-3
 
 
 def test_small_alpha_skews_labels_and_large_alpha_does_not() -> None:
-    """Mean spread of the tumour share over these 20 seeds: .41 and .009."""
+    """Mean spread of the tumour share over these 20 seeds: .41 and .06, of which .05 is chance."""
     patients = cohort([0, 1] * 200)
 
     def spread(alpha: float) -> float:
-        shares = [
-            np.std([np.mean([p.label for p in group]) for group in groups])
-            for groups in (
-                partition.dirichlet(patients, 4, alpha=alpha, seed=seed) for seed in range(20)
-            )
-        ]
+        shares = []
+        for seed in range(20):
+            sides = divide(patients, by="dirichlet", alpha=alpha, seed=seed).values()
+            groups = [split.train + split.test for split in sides]
+            shares.append(np.std([np.mean([p.label for p in group]) for group in groups if group]))
         return float(np.mean(shares))
 
     assert spread(0.1) > 0.2
-    assert spread(1000.0) < 0.05
+    assert spread(1000.0) < 0.08
 
 
-def test_other_seeds_divide_otherwise() -> None:
+def test_other_seeds_and_other_keys_divide_otherwise() -> None:
     patients = cohort([0, 1] * 30)
-    tests = {tuple(ids(partition.split(patients, 0.3, seed=seed).test)) for seed in range(5)}
-    assert len(tests) == 5
+    sides = [places(divide(patients, seed=seed)) for seed in range(5)]
+    sides += [places(divide(patients, SiteKey(bytes([k]) * 32))) for k in range(5)]
+    assert len({tuple(sorted(each.items())) for each in sides}) == 10
 
 
 def test_an_id_that_occurs_twice_is_refused_without_showing_it() -> None:
     twice = [patient(77, 0), patient(1, 1), patient(77, 1)]
-    for divide in (
-        lambda: partition.split(twice, 0.5, seed=0),
-        lambda: partition.iid(twice, 2, seed=0),
-        lambda: partition.dirichlet(twice, 2, alpha=1.0, seed=0),
-        lambda: partition.by_site(twice),
-        lambda: partition.require_disjoint([twice[:2], twice[2:]]),
-    ):
+    for by in partition.WAYS:
         with pytest.raises(DataError, match="occurs twice") as caught:
-            divide()
+            divide(twice, by=by)
         assert "p77" not in str(caught.value)
+    with pytest.raises(DataError, match="occurs twice"):
+        partition.require_disjoint([twice[:2], twice[2:]])
 
 
 @pytest.mark.parametrize(
@@ -135,12 +200,28 @@ def test_an_id_that_occurs_twice_is_refused_without_showing_it() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, object], reason: str) -> None:
     arguments = {"hospitals": 2, "test_share": 0.3, "seed": 0, "by": "iid"} | settings
     with pytest.raises(ConfigurationError, match=reason):
-        manifest_hospitals(Loaded(cohort([0, 1] * 5), [], [], ""), **arguments)  # type: ignore[arg-type]
+        manifest_hospitals(Loaded(cohort([0, 1] * 5), [], []), KEY, **arguments)  # type: ignore[arg-type]
 
 
-def test_more_hospitals_than_patients_are_refused() -> None:
-    with pytest.raises(DataError, match="2 patients cannot be divided among 3"):
-        partition.iid(cohort([0, 1]), 3, seed=0)
+def test_a_hospital_without_a_patient_to_train_on_is_refused_by_name() -> None:
+    loaded = Loaded(cohort([0, 1]), [], [])
+    with pytest.raises(DataError, match=r"hospital-\d.* of 3 hospitals got no patient") as caught:
+        manifest_hospitals(loaded, KEY, hospitals=3, test_share=0.25, seed=0, by="iid")
+    assert "another seed" in str(caught.value.hint)
+
+
+def test_the_fingerprint_needs_the_key() -> None:
+    patients = cohort([0, 1])
+    assert fingerprint(patients, KEY) == fingerprint(patients[::-1], KEY)
+    assert fingerprint(patients, KEY) != fingerprint(patients, SiteKey(b"j" * 32))
+
+
+def test_a_phantom_has_the_same_side_whatever_other_hospitals_there_are() -> None:
+    spec = PhantomSpec(image_size=16, slices=(1, 2))
+    few, many = (phantom_hospitals(spec, n, 5, 2, seed=4).hospitals for n in (2, 3))
+    assert [ids(h.train) + ids(h.test) for h in few] == [
+        ids(h.train) + ids(h.test) for h in many[:2]
+    ]
 
 
 def test_phantom_hospitals_hold_whole_distinct_patients() -> None:
@@ -161,8 +242,8 @@ def test_phantom_hospitals_hold_whole_distinct_patients() -> None:
 
 @pytest.mark.parametrize("by", ["iid", "dirichlet"])
 def test_dealing_patients_without_regard_to_their_sites_is_said(by: str) -> None:
-    loaded = Loaded(cohort([0, 1] * 6, sites=3), [], ["a warning of the files"], "")
-    data = manifest_hospitals(loaded, hospitals=2, test_share=0.25, seed=0, by=by)
+    loaded = Loaded(cohort([0, 1] * 6, sites=3), [], ["a warning of the files"])
+    data = manifest_hospitals(loaded, KEY, hospitals=2, test_share=0.25, seed=0, by=by)
     assert data.warnings[0] == "a warning of the files"
     assert f"name 3 sites, which partition {by} does not look at" in data.warnings[1]
     assert loaded.warnings == ["a warning of the files"]
@@ -170,8 +251,10 @@ def test_dealing_patients_without_regard_to_their_sites_is_said(by: str) -> None
 
 @pytest.mark.parametrize(("by", "sites"), [("site", 3), ("iid", 1), ("dirichlet", 1)])
 def test_where_no_site_is_ignored_nothing_is_said(by: str, sites: int) -> None:
-    loaded = Loaded(cohort([0, 1] * 6, sites=sites), [], [], "")
-    assert manifest_hospitals(loaded, hospitals=2, test_share=0.25, seed=0, by=by).warnings == []
+    loaded = Loaded(cohort([0, 1] * 6, sites=sites), [], [])
+    data = manifest_hospitals(loaded, KEY, hospitals=2, test_share=0.25, seed=0, by=by)
+    assert data.warnings == []
+    assert data.key is KEY
 
 
 def test_phantoms_from_the_command_and_from_a_run_lack_modalities_alike() -> None:

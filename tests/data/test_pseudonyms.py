@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securefed.data.pseudonyms import SiteKey, load_or_create_key
+from securefed.data.pseudonyms import SiteKey, key_place, load_or_create_key
 from securefed.errors import DataError
 
 
@@ -39,6 +39,24 @@ def test_a_pseudonym_is_the_hmac_of_the_stripped_id(secret: bytes, patient: str)
 def test_other_keys_and_other_ids_give_other_names() -> None:
     names = {SiteKey(bytes([k]) * 32).pseudonym(p) for k in range(5) for p in ("1", "2", "01")}
     assert len(names) == 15
+
+
+@given(secret=st.binary(min_size=32, max_size=32), purpose=st.text("abc 01"), identity=st.text())
+def test_a_number_is_the_first_53_bits_of_the_hmac(
+    secret: bytes, purpose: str, identity: str
+) -> None:
+    number = SiteKey(secret).uniform(purpose, identity)
+    message = b"securefed uniform 1\0" + purpose.encode() + b"\0" + identity.encode()
+    bits = int.from_bytes(hmac.digest(secret, message, hashlib.sha256)) >> 203
+    assert number == bits / 2**53
+    assert 0 <= number < 1
+
+
+def test_the_key_lies_beside_the_folder_and_never_in_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert key_place(tmp_path / "mine") == tmp_path / "mine.site-key"
+    assert key_place(tmp_path / "mine" / "manifest.csv") == tmp_path / "mine.site-key"
+    assert key_place(tmp_path / "mine" / ".." / "mine") == tmp_path / "mine.site-key"
 
 
 @pytest.mark.parametrize(

@@ -220,18 +220,9 @@ def test_evaluation_counts_are_exact_beside_the_noise(
 def test_noise_is_solved_at_the_largest_sampling_rate(patients: FederatedData) -> None:
     sizes = []
     for count in (10, 6):
-        smaller = FederatedData(
-            [
-                *patients.hospitals[:3],
-                type(patients.hospitals[3])(
-                    patients.hospitals[3].name,
-                    patients.hospitals[3].train[:count],
-                    patients.hospitals[3].test,
-                ),
-            ],
-            patients.fingerprint,
-            patients.warnings,
-        )
+        last = patients.hospitals[3]
+        fewer = [*patients.hospitals[:3], replace(last, train=last.train[:count])]
+        smaller = replace(patients, hospitals=fewer)
         noise = described(settings(), smaller).shared_noise
         assert noise is not None
         sizes.append(noise.noise_multiplier)

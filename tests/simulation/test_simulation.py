@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_resume_continues_bit_for_bit(
 
 def test_resume_refuses_other_patients(tmp_path: Path, patients: FederatedData) -> None:
     finish(start(secure(False, rounds=1), tmp_path / "run", patients))
-    changed = FederatedData(patients.hospitals, "0" * 64, patients.warnings)
+    changed = replace(patients, fingerprint="0" * 64)
     with pytest.raises(RunError, match="patients differ"):
         resume(tmp_path / "run", changed)
 
