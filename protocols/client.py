@@ -141,7 +141,8 @@ class SecureSumClient:
         otherwise the masks do not cancel. That holds in both variants, whatever the server does.
 
         Args:
-            vector: (vector_length,) uint32, taken modulo 2^modulus_bits; left unchanged.
+            vector: (vector_length,) uint32 of this round, taken modulo 2^modulus_bits; left
+                unchanged.
             statement: `attestations.statement` of what the vector is an answer to.
 
         Raises:
@@ -149,13 +150,14 @@ class SecureSumClient:
                 round can go on.
             BadCiphertext, BadShare and others: as in `check_mask`; the round can go on.
         """
-        if vector.dtype != np.uint32 or vector.shape != (self._rules.vector_length,):
-            raise BadVector(
-                f"the vector must be {self._rules.vector_length} words of uint32,"
-                f" got {vector.dtype} of shape {vector.shape}"
-            )
         check_statement(statement)
         message = self._check_mask(request)
+        length = self._rounds[message.round_number].rules.vector_length
+        if vector.dtype != np.uint32 or vector.shape != (length,):
+            raise BadVector(
+                f"the vector must be {length} words of uint32,"
+                f" got {vector.dtype} of shape {vector.shape}"
+            )
         with self._step(message.round_number, Stage.SHARED, Stage.MASKED) as state:
             upcoming = self._advertise(message.upcoming) if message.upcoming else None
             state.binding = binding(state.rules, statement)
@@ -296,7 +298,9 @@ class SecureSumClient:
         self._rules.check_gap(self._newest, announced.round_number)
         names = self._roster.names
         cohort = [names[place] for place in sorted(m.places(announced.cohort, len(names)))]
-        rules = self._rules.for_round(self._roster, announced.round_number, cohort)
+        rules = self._rules.for_round(
+            self._roster, announced.round_number, cohort, announced.vector_length
+        )
         if self.name not in rules.cohort:
             raise UnknownSender(f"{self.name} is not in the cohort of round {rules.round_number}")
         for what in ("share_threshold", "minimum_survivors"):
@@ -306,7 +310,7 @@ class SecureSumClient:
         if announced != m.announcement(rules, names):
             raise RulesMismatch(
                 f"round {rules.round_number} was announced with other settings than agreed",
-                hint="compare vector_length, server and sparse of all clients and the server",
+                hint="compare server and sparse of all clients and the server",
             )
         return rules
 

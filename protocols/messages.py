@@ -54,7 +54,7 @@ class Message(
 
 
 class Announcement(Message, frozen=True, tag="announce"):
-    """Server -> client: a round begins. Everything but round and cohort is only a cross-check."""
+    """Server -> client: a round begins. Round, cohort and length are chosen, the rest a check."""
 
     version: Number
     job: Annotated[str, Meta(min_length=1, max_length=64)]

@@ -1,8 +1,8 @@
 """The rules of a job, agreed in advance, and the rules of one round that follow from them.
 
 Every client holds the same `JobRules` and roster before the job begins. The server chooses
-only the round number and the cohort; the threshold, the neighbours and the vector's length
-follow, and each client works them out for itself. That is how a server cannot lower a
+only the round number, the cohort and which of the job's vectors it asks for; the threshold and the
+neighbours follow, and each client works them out for itself. That is how a server cannot lower a
 threshold: nobody asks it. The digest of a round covers all of this, and every signature, key
 and sealed share of the round is bound to it.
 
@@ -20,6 +20,7 @@ from protocols.errors import (
     DuplicateSender,
     InvalidRules,
     RoundsSkipped,
+    RulesMismatch,
     ThresholdTooLow,
     UnknownSender,
     UnplannedCohort,
@@ -40,7 +41,7 @@ class JobRules:
     Attributes:
         job: a name for the job, 1 to 64 letters, digits, '.', '_' or '-'. Never use one name
             for two jobs.
-        vector_length: words in every vector of the job.
+        vector_length: words in the vectors of a sum.
         server: "malicious" (it may lie: consistency round, threshold above two thirds) or
             "curious" (it follows the protocol: no consistency round, above one half).
         allow_two_party: permit sums over two clients, which protect against the server only:
@@ -55,6 +56,9 @@ class JobRules:
             many bits on the wire. `fixed_point.bits_needed` says how many a sum needs.
         sparse: permit the k-regular neighbour graph; None means complete. Against a lying server
             it needs a `plan`, or rounds of the whole roster.
+        other_lengths: what the vectors of a sum may have instead, where a job has sums of several
+            kinds. The server announces which; all clients of a sum see the same length or none, but
+            whether it is that of the question is for whoever answers it to check.
 
     Raises:
         InvalidRules: for a value outside these ranges.
@@ -70,14 +74,14 @@ class JobRules:
     plan: CohortPlan | None = None
     modulus_bits: int = 32
     sparse: SparseGraph | None = None
+    other_lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.job):
             raise InvalidRules(f"job name {self.job!r} is not allowed")
-        if not 1 <= self.vector_length <= MAX_VECTOR_LENGTH:
-            raise InvalidRules(
-                f"vector_length must be 1 to {MAX_VECTOR_LENGTH}, got {self.vector_length}"
-            )
+        for length in self.vector_lengths:
+            if not 1 <= length <= MAX_VECTOR_LENGTH:
+                raise InvalidRules(f"vector_length must be 1 to {MAX_VECTOR_LENGTH}, got {length}")
         if self.server not in ("malicious", "curious"):
             raise InvalidRules(f"server must be 'malicious' or 'curious', got {self.server!r}")
         if self.minimum_cohort < 2:
@@ -102,6 +106,11 @@ class JobRules:
                 f" {self.max_gap}",
                 hint="after a long absence, join with first_round set to the job's present round",
             )
+
+    @property
+    def vector_lengths(self) -> tuple[int, ...]:
+        """Every length that the vectors of a sum may have."""
+        return (self.vector_length, *self.other_lengths)
 
     @property
     def consistency(self) -> bool:
@@ -132,15 +141,25 @@ class JobRules:
         """Degree and threshold of the sparse graph; None for the complete one."""
         if self.sparse is None:
             return None
-        # Each number that may come next, with the plan's cohort or the whole roster.
-        tries = 2 * (self.max_gap + 1)
+        # Each number that may come next, with the plan's cohort or the whole roster, each length.
+        tries = 2 * (self.max_gap + 1) * len(self.vector_lengths)
         return plan(cohort_size, self.sparse, malicious_server=self.consistency, tries=tries)
 
-    def for_round(self, roster: Roster, round_number: int, cohort: Sequence[str]) -> "RoundRules":
+    def for_round(
+        self,
+        roster: Roster,
+        round_number: int,
+        cohort: Sequence[str],
+        vector_length: int | None = None,
+    ) -> "RoundRules":
         """Everything that follows for one round with this cohort, in any order.
+
+        Args:
+            vector_length: one of `vector_lengths`; None is the first.
 
         Raises:
             WrongRound: unless 1 <= round_number <= max_rounds.
+            RulesMismatch: for another length than the job has.
             UnknownSender: for a client outside the roster.
             DuplicateSender: for a client named twice.
             InvalidRules: for a cohort too small to hide anybody.
@@ -149,6 +168,13 @@ class JobRules:
         """
         if not 1 <= round_number <= self.max_rounds:
             raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
+        length = self.vector_length if vector_length is None else vector_length
+        if length not in self.vector_lengths:
+            raise RulesMismatch(
+                f"round {round_number} is of vectors of {length} words, this job's have"
+                f" {' or '.join(map(str, self.vector_lengths))}",
+                hint="compare the settings of all hospitals and the server",
+            )
         members = tuple(sorted(cohort))
         for name in members:
             if name not in roster.keys:
@@ -181,7 +207,7 @@ class JobRules:
             job=self.job,
             round_number=round_number,
             cohort=members,
-            vector_length=self.vector_length,
+            vector_length=length,
             modulus_bits=self.modulus_bits,
             degree=degree,
             share_threshold=share_threshold,
@@ -191,7 +217,7 @@ class JobRules:
                 "round",
                 self.job.encode(),
                 bytes.fromhex(roster.fingerprint),
-                *map(number, (round_number, self.vector_length, self.modulus_bits)),
+                *map(number, (round_number, length, self.modulus_bits)),
                 *map(number, (degree, share_threshold, minimum_survivors, self.consistency)),
                 *(name.encode() for name in members),
             ),

@@ -77,21 +77,23 @@ class SecureSumServer:
         round_number: int,
         cohort: Sequence[str],
         *,
+        vector_length: int | None = None,
         threads: int = 1,
         complaints: Complaints | None = None,
     ) -> None:
         """Open a round for a cohort.
 
         Args:
+            vector_length: one of the job's `vector_lengths`; None is the first.
             complaints: of the rounds before; hospitals that are out are not asked, and what this
                 round shows is added. Without it, the round begins with none.
             threads: for adding vectors and opening masks.
 
         Raises:
-            UnknownSender, DuplicateSender, InvalidRules, WrongRound: if the rules of the job
-                do not allow such a round.
+            UnknownSender, DuplicateSender, InvalidRules, WrongRound, RulesMismatch: if the rules of
+                the job do not allow such a round.
         """
-        self.rules = rules.for_round(roster, round_number, cohort)
+        self.rules = rules.for_round(roster, round_number, cohort, vector_length)
         self._roster = roster
         self._threads = threads
         self._neighbours = [self.rules.neighbours(p) for p in range(len(self.rules.cohort))]

@@ -19,20 +19,18 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
-
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
 from securefed.hospital.questions import Questions
-from securefed.model.scores import COUNTS
+from securefed.model.scores import Counts
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
 from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, Words
 from securefed.wire.messages import Reply, Request
-from securefed.wire.plain import plain_message
+from securefed.wire.plain import plain_scores, plain_update
 from securefed.wire.plan import Step
 
 Result = TypeVar("Result")
@@ -142,20 +140,28 @@ class Client:
     def _work(self, request: Request) -> bytes:
         if self._questions and self._secure is not None:
             self._questions.ask(request)
+        if request.train == request.evaluate:
+            raise RunError("asked to train and to score at once, or for neither")
         shared = messages.vector_from_bytes(request.shared)
-        part = self._timed("train", lambda: self._contribute(request, shared))
+        layout = self.trainer.layout
+        if request.train:
+            part = self._timed("train", lambda: self._contribute(request.round, shared))
+            if self._secure is None:
+                return plain_update(part, len(shared))
+            return self._mask(request, layout.encode(part), self._secure)
+        counts = self._timed("train", lambda: self._score(shared))
         if self._secure is None:
-            return plain_message(part, len(shared))
-        return self._mask(request, self.trainer.layout.encode(part), self._secure)
+            return plain_scores(counts)
+        return self._mask(request, layout.scores.encode(counts), self._secure)
 
-    def _contribute(self, request: Request, shared: Vector) -> Contribution:
-        trainer = self.trainer
-        trainer.receive(shared)
-        counts = trainer.evaluate() if request.evaluate else np.zeros(COUNTS, np.int64)
-        if not request.train:
-            return Contribution(None, 0, 0, counts)
-        values = trainer.contribute(request.round)
-        return Contribution(values, trainer.patients, trainer.expected_batch, counts)
+    def _contribute(self, number: int, shared: Vector) -> Contribution:
+        self.trainer.receive(shared)
+        values = self.trainer.contribute(number)
+        return Contribution(values, self.trainer.patients, self.trainer.expected_batch)
+
+    def _score(self, shared: Vector) -> Counts:
+        self.trainer.receive(shared)
+        return self.trainer.evaluate()
 
     def _mask(self, request: Request, words: Words, secure: SecureSumClient) -> bytes:
         if self._sent and request.train:

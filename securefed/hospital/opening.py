@@ -132,7 +132,7 @@ def open_hospital(
             sent = Recording(folder / "contributions", limit)
     elif job.layout.needs_masks:
         raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
-    questions = Questions(name, job.plan, job.roster, openings)
+    questions = Questions(name, job.plan, job.roster, openings, job.layout)
     return Hospital(name, folder, job.run, Client(name, trainer, masks, sent, questions), ledger)
 
 

@@ -1,6 +1,6 @@
 """What a hospital lets itself be asked: the plan's steps, and no question in two companies.
 
-    Unplanned      a step, a cohort or flags that are not the public plan's
+    Unplanned      a step, a cohort, flags or a length that are not the public plan's
     NotEverybody   exact counts, and somebody is missing from the sum
     AskedBefore    the same question in a sum of other hospitals than one that may be open
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from protocols import messages as protocol
 from protocols.identity import Roster
 from securefed.errors import AskedBefore, NotEverybody, RunError, Unplanned
+from securefed.wire.contribution import Layout, vector_length
 from securefed.wire.messages import Request
 from securefed.wire.openings import Openings, question_of
 from securefed.wire.plan import Plan, Step
@@ -27,9 +28,10 @@ from securefed.wire.plan import Plan, Step
 
 @dataclass
 class _Sum:
-    """One sum of the protocol: who was announced, and what this hospital gave to it."""
+    """One sum of the protocol: what was announced, and what this hospital gave to it."""
 
     cohort: tuple[str, ...]
+    words: int
     step: Step | None = None
     question: str = ""
 
@@ -40,11 +42,15 @@ class Questions:
     Args:
         roster: of the secure sum; None where nothing is masked. Then each contribution is a sum
             of its own, always over the same hospital, and only the plan matters.
+        layout: how long an answer is, to each kind of step.
     """
 
-    def __init__(self, name: str, plan: Plan, roster: Roster | None, openings: Openings) -> None:
+    def __init__(
+        self, name: str, plan: Plan, roster: Roster | None, openings: Openings, layout: Layout
+    ) -> None:
         self._name = name
         self._plan = plan
+        self._layout = layout
         self._roster = roster
         self._openings = openings
         self._sums: dict[int, _Sum] = {}
@@ -76,13 +82,18 @@ class Questions:
         """Take a mask request that the protocol's client would accept; before any work is done.
 
         Raises:
-            Unplanned: a sum over another cohort than the step's.
+            Unplanned: a sum over another cohort than the step's, or of longer or shorter vectors.
             AskedBefore: no sum of this cohort can be over the same hospitals as before.
         """
         step, message = self.step(request), self._read(protocol.MaskRequest, request.body)
         found = self._sums.get(message.round_number)
         if found is None or found.cohort != tuple(sorted(step.cohort)):
             raise Unplanned(f"step {step.number} asked in a sum over another cohort than planned")
+        words = vector_length(self._layout, train=step.train)
+        if found.words != words:
+            raise Unplanned(
+                f"step {step.number} asked in a sum of {found.words} words, its answer has {words}"
+            )
         question = question_of(request)
         before = self._openings.over(question)
         if before is not None and not before <= set(step.cohort):
@@ -134,7 +145,7 @@ class Questions:
         names = self._require_roster().names
         cohort = sorted(names[place] for place in protocol.places(announced.cohort, len(names)))
         # The protocol's client accepts a number once: the last announcement is the one that counts.
-        self._sums[announced.round_number] = _Sum(tuple(cohort))
+        self._sums[announced.round_number] = _Sum(tuple(cohort), announced.vector_length)
 
     def _read(self, kind: type[protocol.M], body: bytes) -> protocol.M:
         members = len(self._require_roster().names)

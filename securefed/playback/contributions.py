@@ -62,8 +62,7 @@ def decoded(words: Words, layout: Layout, number: int, name: str) -> tuple[Vecto
         total = layout.decode(words, number)
     except ProtocolError as error:
         raise RunError(f"round {number}: no contribution of {name}: {error}") from None
-    largest = layout.max_patients
-    if total.patients > largest or (total.counts > largest).any():
+    if total.patients > layout.max_patients:
         raise RunError(
             f"round {number}: what is left of the sum is no contribution of {name}",
             hint="the record of what another hospital sent is damaged; make the run again",

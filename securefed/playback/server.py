@@ -8,7 +8,7 @@ What cannot be had is left out and told: rounds of which only sizes were kept, m
 keys travelled in such a round, first attempts of rounds that a resumed run repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from protocols import messages as protocol
@@ -197,7 +197,10 @@ class _Plain:
                 reply = decode_reply(data)
                 if (reply.round, reply.stage) == (attempt.number, "work") and not reply.refusal:
                     update, patients, _ = plain_contribution(
-                        reply.body, self._run.job.parameters, self.layout.max_patients
+                        reply.body,
+                        self._run.job.parameters,
+                        self.layout.max_patients,
+                        train=True,
                     )
                     found[name] = (update, patients)
             except RunError:
@@ -259,15 +262,15 @@ class _Masked:
             sums=announced.round_number - 1,
         )
 
-    def _following(self, attempt: Attempt, step: Step) -> Sequence[str] | None:
-        """The next step's cohort, if its keys ride along."""
+    def _following(self, attempt: Attempt, step: Step) -> Step | None:
+        """The next step, if its keys ride along."""
         work, following = attempt.stage("work"), self._run.job.plan.after(step)
         if work is None or following is None:
             return None
         # The keys are asked of the next cohort, of which not all that work now need be.
         asked = {name: seen for name, seen in work.requests.items() if name in following.cohort}
         rides = asked and self._read(protocol.MaskRequest, asked).upcoming
-        return following.cohort if rides else None
+        return following if rides else None
 
     def _read(self, kind: type[protocol.M], requests: Mapping[str, Sighting]) -> protocol.M:
         """The protocol's message in the first of some requests."""

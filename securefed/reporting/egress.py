@@ -17,7 +17,7 @@ from securefed.run_directory import Run
 STAGES = {
     "advertise": "fresh public keys for this round, signed",
     "share": "secret shares for the other hospitals, encrypted to each",
-    "work": "the update and the held-out counts (masked, if secure)",
+    "work": "the update, or held-out counts (masked, if secure)",
     "confirm": "a signature over who is still in the round",
     "unmask": "shares that open what is left of the masks",
     "all stages": "whole messages; this run recorded no stages",

@@ -179,8 +179,7 @@ class Server:
             shared=vector_to_bytes(self.shared.astype(np.float32)),
         )
         try:
-            cohort = following.cohort if following else None
-            return self._summation.sum(work, step.cohort, cohort), None
+            return self._summation.sum(work, step.cohort, following), None
         except RoundAborted as error:
             return None, error
 

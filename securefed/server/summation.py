@@ -22,10 +22,11 @@ from securefed.errors import AskedBefore, RoundAborted, RunError
 from securefed.server.answers import Answers, ask
 from securefed.server.honest_sums import require_sum
 from securefed.wire import messages
-from securefed.wire.contribution import Layout, Total, Words
+from securefed.wire.contribution import Layout, Total, Words, vector_length
 from securefed.wire.messages import Request, Stage
 from securefed.wire.openings import Openings, question_of
 from securefed.wire.plain import plain_contribution, plain_total
+from securefed.wire.plan import Step
 from securefed.wire.transport import Transport
 
 
@@ -51,8 +52,8 @@ class Summed:
 class Summation(Protocol):
     """Asks a cohort for contributions and returns their total."""
 
-    def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
-        """Run one round; `following` is the next round's cohort, if there will be one.
+    def sum(self, work: Request, cohort: Sequence[str], following: Step | None) -> Summed:
+        """Sum the answers to one step; `following` is the next one, if there will be one.
 
         Raises:
             RoundAborted: too few clients answered.
@@ -77,7 +78,7 @@ class PlainSummation:
         self._minimum = minimum
         self._deadline_s = deadline_s
 
-    def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
+    def sum(self, work: Request, cohort: Sequence[str], following: Step | None) -> Summed:
         answers = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
         dropped = answers.dropped
         for name in answers.accusations:
@@ -86,7 +87,9 @@ class PlainSummation:
         contributions = {}
         for name, body in answers.bodies.items():
             try:
-                contributions[name] = plain_contribution(body, self._parameters, self._max_patients)
+                contributions[name] = plain_contribution(
+                    body, self._parameters, self._max_patients, train=work.train
+                )
             except RunError as error:
                 dropped[name] = str(error)
         _require(len(contributions), self._minimum, work, dropped)
@@ -131,7 +134,7 @@ class SecureSummation:
         self._pipelined: SecureSumServer | None = None
         self._opened: set[str] = set()  # questions, by this process
 
-    def sum(self, work: Request, cohort: Sequence[str], following: Sequence[str] | None) -> Summed:
+    def sum(self, work: Request, cohort: Sequence[str], following: Step | None) -> Summed:
         """As in `Summation`; exact counts are summed over the whole cohort or not at all.
 
         Raises:
@@ -146,7 +149,7 @@ class SecureSummation:
         opened = False
         try:
             if server is None:
-                server = self._open(cohort)
+                server = self._open(cohort, train=work.train)
                 adverts = self._exchange(
                     work, "advertise", server.request_advertise(), dropped, watch
                 )
@@ -154,9 +157,9 @@ class SecureSummation:
                 shares = self._exchange(work, "share", server.request_share(), dropped, watch)
                 server.receive_share(shares)
             # Only who takes part now can be asked for the next round's keys on the way.
-            ride = following is not None and set(following) <= set(cohort)
-            upcoming = self._open(following) if following and ride else None
-            if upcoming:
+            upcoming = None
+            if following and set(following.cohort) <= set(cohort):
+                upcoming = self._open(following.cohort, train=following.train)
                 server.pipeline(upcoming)
             vectors = self._vectors(work, server, before, dropped, watch)
             server.receive_mask(vectors)
@@ -183,7 +186,8 @@ class SecureSummation:
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
-        total = self._layout.decode(words, work.round)
+        scores = self._layout.scores
+        total = self._layout.decode(words, work.round) if work.train else scores.decode(words)
         require_sum(total, work, len(survivors), self._layout)
         return Summed(total, survivors, dropped, watch.stop(), words)
 
@@ -227,10 +231,15 @@ class SecureSummation:
             )
         return vectors
 
-    def _open(self, cohort: Sequence[str]) -> SecureSumServer:
+    def _open(self, cohort: Sequence[str], *, train: bool) -> SecureSumServer:
         self._sums += 1
         return SecureSumServer(
-            self._roster, self._rules, self._sums, cohort, complaints=self._complaints
+            self._roster,
+            self._rules,
+            self._sums,
+            cohort,
+            vector_length=vector_length(self._layout, train=train),
+            complaints=self._complaints,
         )
 
     def _exchange(

@@ -1,12 +1,12 @@
-"""A client's contribution as one vector: weighted update, number of patients, evaluation counts.
+"""A client's answer to a step of the plan as one vector, of a length for each kind of step.
 
-    word 0 .. P-1      patients / max_patients * update, fixed point
-    word P             patients
-    word P+1 ..        histogram of held-out scores (model.scores), zeros when not asked
+    training   word 0 .. P-1   patients / max_patients * update, fixed point
+               word P          patients
+    scoring    word 0 ..       histogram of held-out scores (model.scores)
 
 All of it is inside the mask, so the server learns totals only. FedAvg (McMahan et al. 2017) is the
-first part divided by the second. Nothing can wrap: `ContributionLayout` refuses to exist where the
-largest possible sum does not fit the ring. `shared_noise` has the layout of the other mechanism.
+weighted update divided by the patients. Nothing can wrap: a layout refuses to exist where the
+largest possible sum does not fit the ring. `shared_noise` has the other mechanism's training.
 """
 
 from dataclasses import dataclass, field
@@ -25,35 +25,74 @@ Words = NDArray[np.uint32]
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
-    """What one hospital gives to a round, before it is encoded.
+    """What one hospital gives to a training round, before it is encoded.
 
     Attributes:
         values: what its mechanism makes of the round: the update (P,), or under shared noise ring
-            words; None from a hospital that only evaluates.
-        patients: training patients, 0 from a hospital that only evaluates.
-        expected_batch: records that enter its step on average, 0 likewise.
-        counts: histogram of held-out scores, (COUNTS,); zeros where nobody asked.
+            words.
+        patients: training patients.
+        expected_batch: records that enter its step on average.
     """
 
-    values: Vector | Words | None = field(repr=False)
+    values: Vector | Words = field(repr=False)
     patients: int
     expected_batch: int
-    counts: Counts = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Total:
-    """What the server may know of a round.
+    """What the server may know of a step.
 
     Attributes:
         mean_update: (P,) FedAvg mean, or None when nobody trained.
         patients: training patients of the survivors together.
-        counts: summed histogram of held-out scores, (COUNTS,).
+        counts: summed histogram of held-out scores, (COUNTS,); zeros of a step that trains.
     """
 
-    mean_update: NDArray[np.float64] | None
-    patients: int
-    counts: NDArray[np.int64]
+    mean_update: NDArray[np.float64] | None = None
+    patients: int = 0
+    counts: Counts = field(default_factory=lambda: np.zeros(COUNTS, np.int64))
+
+
+@dataclass(frozen=True)
+class ScoreLayout:
+    """How held-out scores are encoded, whatever the mechanism; public and the same for everybody.
+
+    Attributes:
+        clients: the largest number of histograms in one sum.
+        max_patients: largest number of patients one hospital may have.
+    """
+
+    clients: int
+    max_patients: int
+
+    def __post_init__(self) -> None:
+        self._code()
+
+    @property
+    def words(self) -> int:
+        """Length of the encoded vector."""
+        return COUNTS
+
+    def encode(self, counts: Counts) -> Words:
+        """One hospital's histogram, (COUNTS,) -> (words,).
+
+        Raises:
+            RunError: a wrong shape; nothing may be sent.
+            protocols.errors.ValueOutOfRange: a count that is out of its range.
+        """
+        if counts.shape != (COUNTS,):
+            raise RunError(
+                f"counts have shape {counts.shape}, expected ({COUNTS},); nothing was sent"
+            )
+        return self._code().encode(counts)
+
+    def decode(self, total: Words) -> Total:
+        """A sum of histograms, (words,). Any words decode; the server judges what they say."""
+        return Total(counts=self._code().decode(total))
+
+    def _code(self) -> CountSlot:
+        return CountSlot(maximum=self.max_patients, summands=self.clients)
 
 
 class Layout(Protocol):
@@ -62,6 +101,11 @@ class Layout(Protocol):
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
+        ...
+
+    @property
+    def scores(self) -> ScoreLayout:
+        """How the scores of the same hospitals are encoded."""
         ...
 
     @property
@@ -93,6 +137,11 @@ class Layout(Protocol):
         ...
 
 
+def vector_length(layout: Layout, *, train: bool) -> int:
+    """Words of the vector that answers a step of the plan."""
+    return layout.words if train else layout.scores.words
+
+
 @dataclass(frozen=True)
 class ContributionLayout:
     """How contributions are encoded; public and the same for everybody.
@@ -116,7 +165,11 @@ class ContributionLayout:
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
-        return self.parameters + 1 + COUNTS
+        return self.parameters + 1
+
+    @property
+    def scores(self) -> ScoreLayout:
+        return ScoreLayout(self.clients, self.max_patients)
 
     @property
     def largest_update(self) -> float:
@@ -128,27 +181,24 @@ class ContributionLayout:
         return False
 
     def encode(self, part: Contribution) -> Words:
-        update = np.zeros(self.parameters, np.float32) if part.values is None else part.values
-        if update.shape != (self.parameters,) or part.counts.shape != (COUNTS,):
+        update = part.values
+        if update.shape != (self.parameters,):
             raise RunError(
-                f"update and counts have shape {update.shape} and {part.counts.shape}, expected "
-                f"({self.parameters},) and ({COUNTS},); nothing was sent"
+                f"the update has shape {update.shape}, expected ({self.parameters},); "
+                "nothing was sent"
             )
         if not np.isfinite(update).all():
             raise RunError("the update holds non-finite values; nothing was sent")
         clipped = np.clip(update.astype(np.float64), -self.value_range, self.value_range)
         weighted = clipped * (part.patients / self.max_patients)
-        tail = np.concatenate([[part.patients], part.counts])
-        return np.concatenate(
-            [self._update_code().encode(weighted), self._count_code().encode(tail)]
-        )
+        patients = self._count_code().encode([part.patients])
+        return np.concatenate([self._update_code().encode(weighted), patients])
 
     def decode(self, total: Words, round_number: int) -> Total:
         weighted = self._update_code().decode(total[: self.parameters])
-        tail = self._count_code().decode(total[self.parameters :])
-        patients = int(tail[0])
+        patients = int(self._count_code().decode(total[self.parameters :])[0])
         mean = weighted * (self.max_patients / patients) if patients else None
-        return Total(mean_update=mean, patients=patients, counts=tail[1:])
+        return Total(mean_update=mean, patients=patients)
 
     def error_bound(self, clients: int, patients: int) -> float:
         """Largest error of one entry of the mean update, against FedAvg in the clear."""

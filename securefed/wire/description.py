@@ -169,12 +169,12 @@ class JobDescription:
         settings = self.settings
         if not settings.secure_aggregation.enabled:
             return self
-        rules = secure_rules(settings, self.layout.words)
+        rules = secure_rules(settings, self.layout.words, self.layout.scores.words)
         return replace(self, roster=Roster(dict(keys)), rules=rules)
 
 
-def secure_rules(settings: Settings, vector_length: int) -> JobRules:
-    """The rules of a new job that every client enforces."""
+def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRules:
+    """The rules of a new job that every client enforces; its sums are of vectors so long."""
     secure = settings.secure_aggregation
     return JobRules(
         job=uuid.uuid4().hex,
@@ -184,6 +184,7 @@ def secure_rules(settings: Settings, vector_length: int) -> JobRules:
         minimum_cohort=_cohort_size(settings),
         max_rounds=2**31,  # sums are numbered apart from training rounds
         sparse=SparseGraph() if secure.graph == "sparse" else None,
+        other_lengths=tuple(others),
     )
 
 

@@ -40,8 +40,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
         round: a step of the public plan (wire.plan).
         stage: which stage of it.
         body: the message of `protocols` for this stage; empty without secure aggregation.
-        train: at stage work: train and contribute an update (else the update is zero).
-        evaluate: at stage work: score held-out patients with the received parameters.
+        train: at stage work: train from the received parameters and contribute an update.
+        evaluate: at stage work, instead: score held-out patients with them.
         shared: at stage work: the shared parameters, float32 little-endian.
     """
 
@@ -75,9 +75,9 @@ class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """A client's contribution where nothing is masked.
 
     Attributes:
-        update: difference of the shared parameters, float32 little-endian.
-        patients: training patients, the FedAvg weight.
-        counts: histogram of held-out scores (see model.scores), or empty.
+        update: difference of the shared parameters, float32 little-endian; empty from scoring.
+        patients: training patients, the FedAvg weight; 0 from scoring.
+        counts: histogram of held-out scores (see model.scores); empty from training.
     """
 
     update: bytes

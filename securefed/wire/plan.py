@@ -6,9 +6,9 @@ Everything that may be asked is a step with a number of its own, which travels i
     R + r         scoring of the parameters that round r starts from, by everybody; r = R + 1 are
                   the final ones
 
-A step trains or scores, never both: the two are sums of their own, so that a hospital that is
-missing from one does not cost the other. Scores are always everybody's, since two totals over
-different hospitals could be subtracted.
+A step trains or scores, never both: the two are sums of their own, of vectors as long as they need
+(`contribution.vector_length`), so that a hospital that is missing from one does not cost the other.
+Scores are always everybody's, since two totals over different hospitals could be subtracted.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,6 @@
     word 0 .. D-1      sum of the drawn patients' clipped gradients and a share of noise (ring_code)
     word D             patients
     word D+1           expected batch: patients that are drawn on average
-    word D+2 ..        histogram of held-out scores, zeros when not asked
 
 The server sees totals only. It divides the gradients by the expected batch of the survivors, which
 depends on nobody's draw, and hands the strategy the step of plain SGD. Weights are not needed: a
@@ -16,10 +15,9 @@ import numpy as np
 
 from protocols.fixed_point import CountSlot
 from securefed.errors import RunError
-from securefed.model.scores import COUNTS
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.privacy.ring_code import RingCode
-from securefed.wire.contribution import Contribution, Total, Words
+from securefed.wire.contribution import Contribution, ScoreLayout, Total, Words
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,11 @@ class SharedNoiseLayout:
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
-        return self._dimension + 2 + COUNTS
+        return self._dimension + 2
+
+    @property
+    def scores(self) -> ScoreLayout:
+        return ScoreLayout(self.clients, self.max_patients)
 
     @property
     def largest_update(self) -> float:
@@ -60,34 +62,25 @@ class SharedNoiseLayout:
         return True
 
     def encode(self, part: Contribution) -> Words:
-        gradients = np.zeros(self._dimension, np.uint32) if part.values is None else part.values
+        gradients = part.values
         if gradients.dtype != np.uint32 or gradients.shape != (self._dimension,):
             raise RunError(
                 f"gradients are {gradients.dtype} of shape {gradients.shape}, expected uint32 of "
                 f"({self._dimension},); nothing was sent"
             )
-        if part.counts.shape != (COUNTS,):
-            raise RunError(
-                f"counts have shape {part.counts.shape}, expected ({COUNTS},); nothing was sent"
-            )
         patients = self._count_code().encode([part.patients])
         batch = self._batch_code().encode([part.expected_batch])
-        counts = self._count_code().encode(part.counts)
-        return np.concatenate([gradients.astype(np.uint32), patients, batch, counts])
+        return np.concatenate([gradients.astype(np.uint32), patients, batch])
 
     def decode(self, total: Words, round_number: int) -> Total:
         """A sum of contributions; the update is the SGD step that the noised sum makes."""
         gradients, tail = total[: self._dimension], total[self._dimension :]
-        batch = int(self._batch_code().decode(tail[1:2])[0])
+        batch = int(self._batch_code().decode(tail[1:])[0])
         update = None  # also where no hospitals have that batch together
         if 0 < batch <= self.clients * self.batch_size:
             step = self.learning_rate / batch
             update = -step * self.code.decode(gradients, round_number)
-        return Total(
-            mean_update=update,
-            patients=int(self._count_code().decode(tail[:1])[0]),
-            counts=self._count_code().decode(tail[2:]),
-        )
+        return Total(mean_update=update, patients=int(self._count_code().decode(tail[:1])[0]))
 
     @property
     def _dimension(self) -> int:

@@ -66,7 +66,7 @@ def roster_and_keys() -> tuple[Roster, dict[str, IdentityKey]]:
 
 @pytest.fixture
 def rules(layout: ContributionLayout) -> JobRules:
-    return JobRules(job="job-1", vector_length=layout.words)
+    return JobRules("job-1", layout.words, other_lengths=(layout.scores.words,))
 
 
 @pytest.fixture

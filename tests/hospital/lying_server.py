@@ -1,8 +1,8 @@
 """A server that lies as it likes, before real hospitals behind real clients.
 
 `LyingServer` drives the protocol's own server code and chooses everything that code leaves open:
-the number of a step, its flags, its parameters, whom it asks to work, whom it asks to open, and in
-which step a message of a sum is delivered.
+the number of a step, its flags, its parameters, the length of the vectors, whom it asks to work,
+whom it asks to open, and in which step a message of a sum is delivered.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,7 +16,7 @@ from protocols.server import SecureSumServer
 from securefed.hospital.opening import Hospital
 from securefed.simulation.simulation import Simulation
 from securefed.wire import messages
-from securefed.wire.contribution import Total
+from securefed.wire.contribution import Total, vector_length
 from securefed.wire.messages import Reply, Request, Stage
 
 Shared = NDArray[np.float64]
@@ -64,12 +64,14 @@ class LyingServer:
         lose: Collection[str] = (),
         cohort: Iterable[str] | None = None,
         openers: int | None = None,
+        length: int | None = None,
     ) -> Total:
         """Open a sum, as step `number`, without the vectors of `lose`.
 
         Args:
             openers: how many hospitals are asked for shares; fewer than the threshold lose the sum
                 after it may have been opened.
+            length: words of the vectors that it announces; None for those of the step.
 
         Raises:
             Refused: it does not open.
@@ -80,7 +82,9 @@ class LyingServer:
         assert job.roster is not None
         assert job.rules is not None
         self.sums += 1
-        server = SecureSumServer(job.roster, job.rules, self.sums, asked)
+        if length is None:
+            length = vector_length(job.layout, train=train)
+        server = SecureSumServer(job.roster, job.rules, self.sums, asked, vector_length=length)
         parameters = messages.vector_to_bytes(shared.astype(np.float32))
         work = Request(number, "work", b"", train, evaluate, parameters)
         try:
@@ -95,7 +99,7 @@ class LyingServer:
             words, _ = server.result()
         except ThresholdMissed:
             raise Refused({each for kinds in self.refusals.values() for each in kinds}) from None
-        return job.layout.decode(words, number)
+        return job.layout.decode(words, number) if train else job.layout.scores.decode(words)
 
     def _all(
         self, number: int, stage: Stage, bodies: dict[str, bytes], work: Request | None = None

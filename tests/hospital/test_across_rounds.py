@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from securefed.data.load import FederatedData
+from securefed.model.scores import COUNTS
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
+from securefed.wire.contribution import vector_length
 from tests.hospital.lying_server import LyingServer, Refused, Shared
 from tests.tiny import resume, settings_with, start
 
@@ -195,11 +197,30 @@ def test_a_hospital_works_in_no_other_cohort_than_the_plans(make: Make) -> None:
     assert server.sum(3, shared, train=True, evaluate=False, cohort=cohort).patients == 30
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_a_question_is_answered_in_a_sum_of_vectors_as_long_as_its_answer(
+    make: Make, train: bool
+) -> None:
+    """Refused before anything is trained: the other kind of step has another length."""
+    run = make()
+    server, shared = LyingServer(run), start_of(run)
+    layout, number = run.job.layout, 1 if train else ROUNDS + 1
+    assert vector_length(layout, train=True) != vector_length(layout, train=False)
+    other = vector_length(layout, train=not train)
+    with pytest.raises(Refused) as refused:
+        server.sum(number, shared, train=train, evaluate=not train, length=other)
+    assert refused.value.names == {"Unplanned"}
+    total = server.sum(number + 2, shared, train=train, evaluate=not train)
+    assert (total.patients, total.counts.sum()) == ((40, 0) if train else (0, 16))
+
+
 def test_what_a_hospital_refuses_costs_it_nothing(tmp_path: Path, patients: FederatedData) -> None:
     run = start(settings(privacy={"dp": True}), tmp_path / "private", patients)
     server = LyingServer(run)
     for number in (0, ROUNDS + 1, 2 * ROUNDS + 1):
         with pytest.raises(Refused):
             server.sum(number, start_of(run), train=True, evaluate=False)
+    with pytest.raises(Refused):
+        server.sum(1, start_of(run), train=True, evaluate=False, length=COUNTS)
     ledgers = [hospital.ledger for hospital in run.hospitals.values()]
     assert all(ledger is not None and not ledger.history() for ledger in ledgers)

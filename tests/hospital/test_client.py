@@ -30,7 +30,9 @@ def _ask(client: Client, request: Request) -> Reply:
 
 
 def _work(vector: Vector, round_number: int = 1, **changes: Any) -> Request:
-    fields = {"train": True, "shared": messages.vector_to_bytes(vector), **changes}
+    train = changes.get("train", True)
+    fields = {"train": train, "evaluate": not train, **changes}
+    fields.setdefault("shared", messages.vector_to_bytes(vector))
     return Request(round=round_number, stage="work", **fields)
 
 
@@ -64,7 +66,7 @@ def test_work_trains_from_what_was_sent_and_returns_update_and_patients(
     assert contribution.update == twin.trainer.contribute(1).astype("<f4").tobytes()
     assert np.frombuffer(contribution.update, "<f4").any()
     assert contribution.patients == 9
-    assert contribution.counts == [0] * COUNTS  # not asked to evaluate
+    assert contribution.counts == []  # not asked to score
 
 
 def test_evaluation_describes_the_parameters_that_were_sent_not_those_before_or_after(
@@ -78,7 +80,7 @@ def test_evaluation_describes_the_parameters_that_were_sent_not_those_before_or_
     twin.trainer.contribute(1)
     for others in (at_first, twin.trainer.evaluate()):
         assert not np.array_equal(others, received)
-    reply = _ask(client, _work(sent, evaluate=True))
+    reply = _ask(client, _work(sent, train=False))
     assert _contribution(reply).counts == received.tolist()
 
 
@@ -87,12 +89,19 @@ def test_evaluation_without_training_spends_nothing_moves_nothing_and_weighs_not
 ):
     client = make_client()
     before = _parameters(client)
-    contribution = _contribution(_ask(client, _work(shared_vector, train=False, evaluate=True)))
+    contribution = _contribution(_ask(client, _work(shared_vector, train=False)))
     assert contribution.patients == 0
-    assert not any(contribution.update)
+    assert contribution.update == b""
     assert sum(contribution.counts) == 8
     assert _rounds_spent(client) == 0
     assert _parameters(client) == before
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_request_trains_or_scores(both: bool, make_client: MakeClient, shared_vector: Vector):
+    client = make_client()
+    assert _ask(client, _work(shared_vector, train=both, evaluate=both)).refusal == "RunError"
+    assert _rounds_spent(client) == 0
 
 
 def test_an_identical_request_gets_the_identical_reply_and_is_paid_once(
@@ -268,7 +277,7 @@ class _SecureRound:
         for name, body in bodies.items():
             request = Request(round=1, stage=stage, body=body)
             if stage == "work":
-                request = _work(self.shared, body=body, evaluate=True)
+                request = _work(self.shared, body=body)
                 self.work[name] = request
             reply = _ask(self.clients[name], request)
             assert reply.refusal == "", (name, stage)
@@ -279,7 +288,7 @@ class _SecureRound:
         server = self.server
         server.receive_advertise(self.stage("advertise", server.request_advertise()))
         server.receive_share(self.stage("share", server.request_share()))
-        asked = messages.statement_of(_work(self.shared, evaluate=True))
+        asked = messages.statement_of(_work(self.shared))
         return self.stage("work", server.request_mask(asked))
 
     def finish(self, masked: dict[str, bytes]) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
@@ -309,18 +318,16 @@ def test_a_secure_round_gives_the_plain_total_and_no_reply_holds_an_update(
 
     contributions = []
     for name, twin in twins.items():
-        plain = _contribution(_ask(twin, _work(shared_vector, evaluate=True)))
+        plain = _contribution(_ask(twin, _work(shared_vector)))
         update = messages.vector_from_bytes(plain.update)
-        contributions.append((update, plain.patients, np.array(plain.counts)))
-        encoded = layout.encode(Contribution(update, plain.patients, 0, contributions[-1][2]))
+        contributions.append((update, plain.patients, np.zeros(COUNTS, np.int64)))
+        encoded = layout.encode(Contribution(update, plain.patients, 0))
         assert plain.update not in masked[name]
         sent = np.frombuffer(masked[name][-4 * layout.words :], "<u4")
-        # Three of these thousand words agree by accident with a probability below 1e-20.
+        # Three of these words agree by accident with a probability below 1e-20.
         assert (sent == encoded).sum() < 3
     expected, total = plain_total(contributions), layout.decode(words, 1)
     assert total.patients == 8 + 9 + 10
-    assert np.array_equal(total.counts, expected.counts)
-    assert total.counts.sum() == 27
     assert total.mean_update is not None
     assert expected.mean_update is not None
     bound = layout.error_bound(3, 27)
@@ -341,7 +348,7 @@ def test_a_masked_contribution_is_made_once_whatever_the_server_asks_again(
         again = client.handle(messages.encode(secure.work[name]))
         assert messages.decode_reply(again).body == masked[name]
         # The same masks over another vector would give away the difference of the two.
-        other = _work(shared_vector + 1, body=secure.work[name].body, evaluate=True)
+        other = _work(shared_vector + 1, body=secure.work[name].body)
         refused = _ask(client, other)
         assert (refused.refusal, refused.body) == ("RunError", b"")
         assert _rounds_spent(client) == 1

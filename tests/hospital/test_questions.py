@@ -1,8 +1,9 @@
 """Whatever a server asks of whom, in whatever order, two sums of one question leave no difference.
 
-The server here chooses every message: which sum of which cohort it announces, as which step and
-with which flags and parameters it asks, whom it shows as survivors and to whom. The protocol itself
-is taken to accept everything. Of four hospitals one may work with the server and answers always.
+The server here chooses every message: which sum of which cohort and length it announces, as which
+step and with which flags and parameters it asks, whom it shows as survivors and to whom. The
+protocol itself is taken to accept everything. Of four hospitals one may work with the server and
+answers always.
 """
 
 from itertools import combinations
@@ -18,13 +19,16 @@ from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from securefed.errors import SecureFedError
 from securefed.hospital.questions import Questions
+from securefed.wire.contribution import ContributionLayout, vector_length
 from securefed.wire.messages import Request, vector_to_bytes
 from securefed.wire.openings import Openings, question_of
 from securefed.wire.plan import Plan, Step
 
 NAMES = ("a", "b", "c", "d")
 ROSTER = Roster({name: IdentityKey.generate().public for name in NAMES})
-RULES = JobRules("job", 4)
+LAYOUT = ContributionLayout(4, clients=4, value_range=1.0, max_patients=9)
+RULES = JobRules("job", LAYOUT.words, other_lengths=(LAYOUT.scores.words,))
+LENGTHS = RULES.vector_lengths
 THRESHOLD = RULES.threshold(len(NAMES))  # 3
 PLAN = Plan(NAMES, rounds=3, clients_per_round=None, evaluate_every=2, seed=0)
 SAMPLED = Plan(NAMES, rounds=3, clients_per_round=3, evaluate_every=2, seed=0)
@@ -33,7 +37,7 @@ _companies = st.sets(st.sampled_from(NAMES), min_size=3).map(lambda names: tuple
 _whom = st.sets(st.sampled_from(NAMES), min_size=1)
 _sums = st.integers(1, 3)
 _moves = st.one_of(
-    st.tuples(st.just("announce"), _whom, _sums, _companies),
+    st.tuples(st.just("announce"), _whom, _sums, _companies, st.sampled_from(LENGTHS)),
     st.tuples(
         st.just("ask"), _whom, _sums, st.integers(0, 8), st.booleans(), st.booleans(), st.booleans()
     ),
@@ -48,18 +52,20 @@ class _Server:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.hospitals = {name: Questions(name, plan, ROSTER, Openings()) for name in NAMES}
+        self.hospitals = {name: Questions(name, plan, ROSTER, Openings(), LAYOUT) for name in NAMES}
         self.cohorts: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.lengths: dict[tuple[str, int], int] = {}
+        self.answers: list[tuple[bool, int]] = []
         self.asked: dict[tuple[str, int], str] = {}
         self.given: dict[tuple[int, str, frozenset[str]], set[str]] = {}
 
-    def announce(self, whom: set[str], number: int, cohort: tuple[str, ...]) -> None:
-        rules = RULES.for_round(ROSTER, number, cohort)
+    def announce(self, whom: set[str], number: int, cohort: tuple[str, ...], length: int) -> None:
+        rules = RULES.for_round(ROSTER, number, cohort, length)
         for name in whom & set(cohort):
             self.hospitals[name].announced(
                 protocol.encode(protocol.announcement(rules, ROSTER.names))
             )
-            self.cohorts[name, number] = cohort
+            self.cohorts[name, number], self.lengths[name, number] = cohort, length
 
     def ask(
         self, whom: set[str], number: int, step: int, train: bool, evaluate: bool, other: bool
@@ -70,6 +76,7 @@ class _Server:
         for name in whom:
             self.hospitals[name].ask(request)
             self.asked[name, number] = question_of(request)
+            self.answers.append((train, self.lengths[name, number]))
 
     def confirm(self, whom: set[str], number: int, over: tuple[str, ...]) -> None:
         for name in whom:
@@ -89,7 +96,8 @@ class _Server:
     ) -> None:
         planned = self.plan.step(step)
         if planned:
-            self.announce(set(planned.cohort), number, planned.cohort)
+            length = vector_length(LAYOUT, train=planned.train)
+            self.announce(set(planned.cohort), number, planned.cohort, length)
             self.ask(set(whom), number, step, planned.train, not planned.train, other)
             self.unmask(set(whom), number, over)
 
@@ -133,6 +141,15 @@ def test_scores_open_over_everybody_whoever_is_sampled(
     scored = {question_of(Request(1, "work", shared=vector_to_bytes(each))) for each in vectors}
     for question, over in _play(SAMPLED, moves).opened(corrupt):
         assert question not in scored or over == set(NAMES)
+
+
+@given(moves=st.lists(_moves, max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_no_question_is_answered_with_a_vector_of_another_length(
+    moves: list[tuple[object, ...]],
+) -> None:
+    for train, length in _play(PLAN, moves).answers:
+        assert length == vector_length(LAYOUT, train=train)
 
 
 def test_the_server_of_these_tests_opens_what_may_be_opened() -> None:

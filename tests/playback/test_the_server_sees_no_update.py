@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from protocols.messages import decode_masked
 from securefed.errors import RunError
-from securefed.model.scores import COUNTS
 from securefed.playback.recorded import RecordedRun
 from securefed.playback.server import replay
 from securefed.record.recording import content, sightings
@@ -54,8 +53,7 @@ class Federation:
 
     def ring(self, name: str, number: int) -> Words:
         """An update as it enters the ring, (P,)."""
-        counts = np.zeros(COUNTS, np.int64)
-        part = Contribution(self.updates[name, number], PATIENTS, 5, counts)
+        part = Contribution(self.updates[name, number], PATIENTS, 5)
         return self.layout.encode(part)[: self.layout.parameters]
 
     def wire(self) -> list[bytes]:

@@ -265,6 +265,21 @@ def test_an_announcement_that_differs_from_the_agreed_rules_is_refused(change):
     scene.refused(RulesMismatch, replace(scene.request, **change))
 
 
+def test_a_server_that_shows_two_lengths_opens_nothing():
+    """Of a job's lengths the server chooses; every key of a round is bound to the one it chose."""
+    job = Federation(JobRules("job", LENGTH, other_lengths=(8,)), names(5))
+    short = SecureSumServer(job.roster, job.rules, 1, job.members, vector_length=8)
+    server = job.server()
+    adverts = {
+        name: job.clients[name].advertise(each.request_advertise()[name])
+        for each, name in zip([short, *[server] * 4], job.members, strict=True)
+    }
+    decoded = {n: msgspec.msgpack.decode(each, type=m.Advert) for n, each in adverts.items()}
+    request = m.encode(m.ShareRequest(1, [decoded[n] for n in job.members[:4]]))
+    with pytest.raises(CohortEquivocation):
+        job.clients[job.members[4]].share(request)
+
+
 @pytest.mark.parametrize("cohort", [[0], [0, 1]])
 def test_a_cohort_too_small_to_hide_anybody_is_refused(cohort):
     scene = Scene("advertise")

@@ -8,9 +8,10 @@ import pytest
 
 from protocols import client as client_module
 from protocols import messages as m
-from protocols.errors import ThresholdMissed, WrongRound, WrongStage
+from protocols.errors import BadVector, RulesMismatch, ThresholdMissed, WrongRound, WrongStage
 from protocols.mask_stream import apply_masks
 from protocols.parameters import JobRules
+from protocols.server import SecureSumServer
 from tests.protocols.rounds_driver import STATEMENT, Federation, names, plain_sum, random_vectors
 
 LENGTH = 9
@@ -164,3 +165,40 @@ def test_pipelining_is_set_up_in_time_and_forwards():
     job.run(server, vectors, last="share")
     with pytest.raises(WrongRound, match="round 2 cannot follow 2"):
         server.pipeline(job.server(2))
+
+
+def test_rounds_of_different_lengths_follow_each_other():
+    """Each vector is as long as its own round says, whichever round it was announced in."""
+    job = Federation(JobRules("job", 9, other_lengths=(4,)), names(4))
+    servers = [
+        SecureSumServer(job.roster, job.rules, number, job.members, vector_length=length)
+        for number, length in enumerate((9, 4, 9), start=1)
+    ]
+    job.run(servers[0], {}, last="share")
+    for server, following in zip(servers, [*servers[1:], None], strict=True):
+        vectors = random_vectors(job.members, server.rules.vector_length)
+        if following:
+            server.pipeline(following)
+        total, _ = job.run(server, vectors, first="mask").result()
+        np.testing.assert_array_equal(total, plain_sum(vectors, job.members))
+
+
+def test_a_vector_of_another_rounds_length_is_refused_and_the_round_goes_on():
+    job = Federation(JobRules("job", 9, other_lengths=(4,)), names(3))
+    server = job.run(job.server(), {}, last="share")
+    long, short = (random_vectors(job.members, length) for length in (9, 4))
+    name, request = next(iter(server.request_mask(STATEMENT).items()))
+    with pytest.raises(BadVector, match="must be 9 words"):
+        job.clients[name].mask(request, short[name], STATEMENT)
+    assert job.clients[name].mask(request, long[name], STATEMENT)
+
+
+def test_a_length_that_is_none_of_the_jobs_is_refused_by_both_sides():
+    job = Federation(JobRules("job", 9, other_lengths=(4,)), names(3))
+    with pytest.raises(RulesMismatch, match="7 words, this job's have 9 or 4"):
+        SecureSumServer(job.roster, job.rules, 1, job.members, vector_length=7)
+    request = next(iter(job.server().request_advertise().values()))
+    announced = msgspec.msgpack.decode(request, type=m.Announcement)
+    body = m.encode(msgspec.structs.replace(announced, vector_length=7))
+    with pytest.raises(RulesMismatch, match="7 words"):
+        job.clients[job.members[0]].advertise(body)

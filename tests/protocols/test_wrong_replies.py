@@ -244,6 +244,7 @@ def test_a_round_the_rules_forbid_is_not_opened():
         {"job": "a/b"},
         {"vector_length": 0},
         {"vector_length": 2**31 + 1},
+        {"other_lengths": (0,)},
         {"max_rounds": 0},
         {"minimum_cohort": 1},
         {"server": "friendly"},

@@ -65,7 +65,7 @@ class Hospitals:
     def __init__(self, liar: type[SecureSumClient]) -> None:
         keys = {name: IdentityKey.generate() for name in NAMES}
         roster = Roster({name: key.public for name, key in keys.items()})
-        rules = JobRules("job", LAYOUT.words)
+        rules = JobRules("job", LAYOUT.words, other_lengths=(LAYOUT.scores.words,))
         self.trainers = {name: StubTrainer() for name in NAMES}
         clients: dict[str, Any] = {}
         for name in NAMES:

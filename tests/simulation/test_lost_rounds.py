@@ -101,7 +101,7 @@ def test_a_histogram_that_is_none_costs_the_scores_and_nothing_else(
 ) -> None:
     def change(request: Request, words: np.ndarray) -> np.ndarray:
         if request.evaluate:
-            words[-COUNTS:] = value
+            words[:] = value
         return words
 
     contributes(run, change)
@@ -120,7 +120,7 @@ def test_a_total_of_patients_that_nobody_can_have_costs_the_round(
 
     def change(request: Request, words: np.ndarray) -> np.ndarray:
         if request.round == 2:
-            words[-COUNTS - 1] = (total - 30) % 2**32
+            words[-1] = (total - 30) % 2**32
         return words
 
     contributes(run, change)
@@ -160,6 +160,8 @@ def test_a_plain_update_that_no_parameters_explain_is_dropped(
 
     def lie(request: Request, reply: Reply) -> Reply:
         honest = messages.decode_contribution(reply.body)
+        if not request.train:
+            return reply
         absurd = np.full(run.job.parameters, 3e4, np.float32)
         body = PlainContribution(messages.vector_to_bytes(absurd), honest.patients, honest.counts)
         return msgspec.structs.replace(reply, body=messages.encode(body))
@@ -175,7 +177,9 @@ LAYOUT = ContributionLayout(parameters=3, clients=4, value_range=4.0, max_patien
 @given(words=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40), train=st.booleans())
 @hypothesis_settings(max_examples=300, deadline=None)
 def test_whatever_a_sum_holds_is_refused_by_name_or_is_one(words: list[int], train: bool) -> None:
-    total = LAYOUT.decode(np.resize(np.array(words, np.uint32), LAYOUT.words), 1)
+    few = np.array(words, np.uint32)
+    trained, scored = np.resize(few, LAYOUT.words), np.resize(few, LAYOUT.scores.words)
+    total = LAYOUT.decode(trained, 1) if train else LAYOUT.scores.decode(scored)
     with suppress(RoundAborted):
         require_sum(total, Request(1, "work", train=train, evaluate=not train), 4, LAYOUT)
         if train:
@@ -199,7 +203,7 @@ def test_every_histogram_that_is_let_through_has_metrics(counts: np.ndarray) -> 
 
 def test_an_honest_sum_at_its_extremes_passes() -> None:
     update = np.array([4.0, -4.0, 0.0], np.float32)
-    parts = [Contribution(update, n, 1, np.zeros(COUNTS, np.int64)) for n in (1, 1, 1, 16)]
+    parts = [Contribution(update, n, 1) for n in (1, 1, 1, 16)]
     total = np.stack([LAYOUT.encode(part) for part in parts]).sum(axis=0, dtype=np.uint32)
     require_sum(LAYOUT.decode(total, 1), Request(1, "work", train=True), 4, LAYOUT)
 

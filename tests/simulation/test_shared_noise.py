@@ -31,7 +31,7 @@ from securefed.training.private import poisson_sample
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.contribution import Contribution
 from securefed.wire.description import JobDescription, secure_rules
-from securefed.wire.plain import plain_message
+from securefed.wire.plain import plain_update
 from securefed.wire.shared_noise import SharedNoiseLayout
 from tests.tiny import resume, settings_with, start
 
@@ -122,7 +122,8 @@ def test_round_rules_of_the_run_are_those_that_were_calibrated_for(
     summation: Any = simulation.server._summation
     rules = summation._rules.for_round(summation._roster, 1, list(simulation.hospitals))
     assert rules.minimum_survivors == code_of(simulation).noise.counted + 1
-    assert rules.vector_length == 512 + 2 + COUNTS
+    assert rules.vector_length == 512 + 2
+    assert summation._rules.vector_lengths == (512 + 2, COUNTS)
 
 
 def test_ledger_records_the_rounds_and_on_whose_noise_they_relied(
@@ -287,9 +288,9 @@ def test_shared_noise_never_leaves_without_masks(tmp_path: Path, patients: Feder
         open_hospital(job, tmp_path, patients.hospitals[0], None, torch.device("cpu"))
     with pytest.raises(ConfigurationError, match="needs secure aggregation"):
         open_server(job, InProcessTransport({}), tmp_path)
-    words = encoded(None, 0, 0, ZEROS)
+    words = encoded(NOTHING, 0, 0)
     with pytest.raises(RunError, match="needs secure aggregation"):
-        plain_message(Contribution(words, 1, 1, ZEROS), len(words))
+        plain_update(Contribution(words, 1, 1), len(words))
 
 
 @pytest.mark.parametrize("changes", [{"shared": "classifier"}, {"local_steps": 2}])
@@ -314,43 +315,38 @@ LAYOUT = SharedNoiseLayout(
     batch_size=8,
     learning_rate=0.5,
 )
-ZEROS = np.zeros(COUNTS, np.int64)
+NOTHING = np.zeros(4, np.uint32)
 
 
-def encoded(
-    values: NDArray[np.uint32] | None, patients: int, batch: int, counts: NDArray[np.int64]
-) -> NDArray[np.uint32]:
-    return LAYOUT.encode(Contribution(values, patients, batch, counts))
+def encoded(values: NDArray[np.uint32], patients: int, batch: int) -> NDArray[np.uint32]:
+    return LAYOUT.encode(Contribution(values, patients, batch))
 
 
 def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
-    counts = np.arange(COUNTS, dtype=np.int64) % 7
     source = SeededSource(1, "layout")
     rows = np.array([[0.6, 0.0, -0.8], [0.1, 0.2, 0.3]])
     words = [
         LAYOUT.code.quantise(rows[i : i + 1], 4, source)[0].astype(np.uint32) for i in range(2)
     ]
-    total = encoded(words[0], 50, 8, counts) + encoded(words[1], 7, 5, counts)
+    total = encoded(words[0], 50, 8) + encoded(words[1], 7, 5)
     assert total.shape == (LAYOUT.words,)
     decoded = LAYOUT.decode(total, 4)
     assert decoded.patients == 57
-    assert np.array_equal(decoded.counts, 2 * counts)
     assert decoded.mean_update is not None
     assert np.allclose(decoded.mean_update, -0.5 / 13 * rows.sum(axis=0), atol=1e-4)
+    counts = np.arange(COUNTS, dtype=np.int64) % 7
+    scored = LAYOUT.scores.encode(counts)
+    assert np.array_equal(LAYOUT.scores.decode(scored + scored).counts, 2 * counts)
 
 
-def test_a_round_that_only_evaluates_has_no_update_and_no_noise() -> None:
-    words = encoded(None, 0, 0, ZEROS)
-    assert not words.any()
-    assert LAYOUT.decode(words, 1).mean_update is None
+def test_a_round_in_which_nobody_trained_has_no_update() -> None:
+    assert LAYOUT.decode(encoded(NOTHING, 0, 0), 1).mean_update is None
 
 
 def test_layout_refuses_what_does_not_belong() -> None:
     with pytest.raises(RunError, match="nothing was sent"):
-        encoded(np.zeros(3, np.uint32), 1, 1, ZEROS)
-    with pytest.raises(RunError, match="nothing was sent"):
-        encoded(None, 1, 1, ZEROS[1:])
+        encoded(NOTHING[1:], 1, 1)
     with pytest.raises(ValueOutOfRange):
-        encoded(None, 51, 1, ZEROS)
+        encoded(NOTHING, 51, 1)
     with pytest.raises(ValueOutOfRange):
-        encoded(None, 1, 9, ZEROS)
+        encoded(NOTHING, 1, 9)

@@ -14,7 +14,6 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
 from securefed.model.network import DualEncoderNetwork
-from securefed.model.scores import COUNTS
 from securefed.model.sharing import Vector
 from securefed.privacy.ledger import Ledger
 from securefed.record import metrics
@@ -264,7 +263,7 @@ def test_the_recorded_messages_show_updates_only_without_secure_aggregation(
         for update in updates:
             assert (messages.vector_to_bytes(update) in wire) is not enabled
             layout = simulation.hospitals["hospital-1"].trainer.layout
-            encoded = layout.encode(Contribution(update, 10, 5, np.zeros(COUNTS, np.int64)))
+            encoded = layout.encode(Contribution(update, 10, 5))
             assert encoded[: len(update)].tobytes() not in wire
 
 

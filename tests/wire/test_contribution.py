@@ -12,19 +12,26 @@ from numpy.typing import NDArray
 from protocols.errors import BadVector, InvalidRules, ValueOutOfRange, WouldOverflow
 from securefed.errors import RunError
 from securefed.model.scores import COUNTS
-from securefed.wire.contribution import Contribution, ContributionLayout
-from securefed.wire.plain import plain_total
+from securefed.wire.contribution import (
+    Contribution,
+    ContributionLayout,
+    Total,
+    vector_length,
+)
+from securefed.wire.plain import plain_contribution, plain_scores, plain_total, plain_update
 
-Plain = tuple[NDArray[np.float32], int, NDArray[np.int64]]
+Trained = tuple[NDArray[np.float32], int]
+ZEROS = np.zeros(COUNTS, np.int64)
 
 
 def encoded(
-    layout: ContributionLayout,
-    update: NDArray[np.float32],
-    patients: int,
-    counts: NDArray[np.int64],
+    layout: ContributionLayout, update: NDArray[np.float32], patients: int
 ) -> NDArray[np.uint32]:
-    return layout.encode(Contribution(update, patients, 0, counts))
+    return layout.encode(Contribution(update, patients, 0))
+
+
+def in_the_clear(contributions: list[Trained]) -> Total:
+    return plain_total([(*each, ZEROS) for each in contributions])
 
 
 @dataclass
@@ -32,7 +39,7 @@ class Case:
     """A federation's layout, everybody's contributions, and who survives."""
 
     layout: ContributionLayout
-    contributions: list[Plain]
+    contributions: list[Trained]
     survivors: list[int]
 
 
@@ -49,15 +56,13 @@ def _cases(draw: st.DrawFn) -> Case:
     entries = st.floats(-limit, limit, width=32)
     contributions = []
     for _ in range(clients):
-        counts = np.zeros(COUNTS, np.int64)
-        counts[draw(st.integers(0, COUNTS - 1))] = draw(st.integers(0, layout.max_patients))
         update = draw(arrays.arrays(np.float32, layout.parameters, elements=entries))
-        contributions.append((update, draw(st.integers(1, layout.max_patients)), counts))
+        contributions.append((update, draw(st.integers(1, layout.max_patients))))
     everybody = st.lists(st.integers(0, clients - 1), min_size=1, unique=True)
     return Case(layout, contributions, draw(everybody))
 
 
-def _summed(layout: ContributionLayout, contributions: list[Plain]) -> NDArray[np.uint32]:
+def _summed(layout: ContributionLayout, contributions: list[Trained]) -> NDArray[np.uint32]:
     """The oracle of the masked sum: Python integers modulo 2^32."""
     vectors = [encoded(layout, *contribution).tolist() for contribution in contributions]
     return np.array([sum(column) % 2**32 for column in zip(*vectors, strict=True)], np.uint32)
@@ -67,18 +72,18 @@ def _summed(layout: ContributionLayout, contributions: list[Plain]) -> NDArray[n
 @settings(max_examples=60, deadline=None)
 def test_the_decoded_mean_is_plain_fedavg_of_whoever_survives_within_the_bound(case: Case):
     kept = [case.contributions[index] for index in case.survivors]
-    plain = plain_total(kept)
+    plain = in_the_clear(kept)
     secure = case.layout.decode(_summed(case.layout, kept), 1)
-    assert secure.patients == plain.patients == sum(weight for _, weight, _ in kept)
-    assert np.array_equal(secure.counts, plain.counts)
+    assert secure.patients == plain.patients == sum(weight for _, weight in kept)
+    assert not secure.counts.any()
     assert secure.mean_update is not None
     assert plain.mean_update is not None
     bound = case.layout.error_bound(len(kept), plain.patients)
     assert np.abs(secure.mean_update - plain.mean_update).max() <= bound
 
 
-def _ones(layout: ContributionLayout, value: float, patients: int) -> Plain:
-    return np.full(layout.parameters, value, np.float32), patients, np.zeros(COUNTS, np.int64)
+def _ones(layout: ContributionLayout, value: float, patients: int) -> Trained:
+    return np.full(layout.parameters, value, np.float32), patients
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -104,7 +109,7 @@ def test_the_bound_grows_as_patients_get_fewer_than_the_layout_allows():
 def test_an_update_beyond_the_range_is_clipped_to_it():
     layout = ContributionLayout(3, clients=2, value_range=0.5, max_patients=10)
     update = np.array([7.0, -0.25, -1e30], np.float32)
-    total = layout.decode(encoded(layout, update, 10, np.zeros(COUNTS, np.int64)), 1)
+    total = layout.decode(encoded(layout, update, 10), 1)
     assert total.mean_update is not None
     np.testing.assert_allclose(total.mean_update, np.array([0.5, -0.25, -0.5]), atol=1e-8)
 
@@ -116,24 +121,46 @@ def test_weights_are_patients():
     assert total.mean_update == pytest.approx((0.9 * 30 - 0.3 * 90) / 120, abs=1e-7)
 
 
-def test_a_round_in_which_nobody_trained_has_counts_and_no_mean():
+def test_a_round_in_which_nobody_trained_has_no_mean():
     layout = ContributionLayout(2, clients=2, value_range=1.0, max_patients=100)
-    counts = np.zeros(COUNTS, np.int64)
-    counts[[0, COUNTS - 1]] = [100, 3]
-    contributions = [(np.zeros(2, np.float32), 0, counts)] * 2
-    for total in (layout.decode(_summed(layout, contributions), 1), plain_total(contributions)):
+    contributions = [_ones(layout, 0.0, 0)] * 2
+    for total in (layout.decode(_summed(layout, contributions), 1), in_the_clear(contributions)):
         assert total.mean_update is None
         assert total.patients == 0
-        assert np.array_equal(total.counts, 2 * counts)
 
 
-def test_one_vector_holds_update_patients_and_counts():
+def test_a_training_vector_holds_update_and_patients_and_nothing_else():
     layout = ContributionLayout(5, clients=2, value_range=1.0, max_patients=100)
     words = encoded(layout, *_ones(layout, 0.0, 42))
     assert words.dtype == np.uint32
-    assert words.shape == (layout.words,) == (5 + 1 + COUNTS,)
+    assert words.shape == (layout.words,) == (5 + 1,) == (vector_length(layout, train=True),)
     assert np.flatnonzero(words).tolist() == [5]
     assert words[5] == 42
+
+
+def test_a_scoring_vector_holds_the_histogram_and_nothing_else():
+    layout = ContributionLayout(5, clients=2, value_range=1.0, max_patients=100)
+    counts = ZEROS.copy()
+    counts[[0, COUNTS - 1]] = [100, 3]
+    words = layout.scores.encode(counts)
+    assert words.shape == (COUNTS,) == (vector_length(layout, train=False),)
+    total = layout.scores.decode(words + words)
+    assert np.array_equal(total.counts, 2 * counts)
+    assert (total.mean_update, total.patients) == (None, 0)
+    message = plain_scores(counts)
+    assert (
+        plain_total([plain_contribution(message, 5, 100, train=False)] * 2).counts.tolist()
+        == (2 * counts).tolist()
+    )
+
+
+def test_an_answer_to_the_other_kind_of_step_is_refused_in_the_clear_too():
+    update = plain_update(Contribution(np.ones(5, np.float32), 7, 0), 5)
+    assert plain_contribution(update, 5, 100, train=True)[1] == 7
+    with pytest.raises(RunError, match="wrong length"):
+        plain_contribution(update, 5, 100, train=False)
+    with pytest.raises(RunError, match="wrong length"):
+        plain_contribution(plain_scores(ZEROS), 5, 100, train=True)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -141,31 +168,30 @@ def test_a_non_finite_update_is_refused(value: float):
     layout = ContributionLayout(3, clients=2, value_range=1.0, max_patients=100)
     update = np.array([0.0, value, 0.0], np.float32)
     with pytest.raises(RunError, match="non-finite"):
-        encoded(layout, update, 10, np.zeros(COUNTS, np.int64))
+        encoded(layout, update, 10)
 
 
 def test_a_weight_or_a_count_that_is_not_allowed_is_refused():
     layout = ContributionLayout(1, clients=2, value_range=1.0, max_patients=100)
-    zeros = np.zeros(COUNTS, np.int64)
-    too_many, negative = zeros.copy(), zeros.copy()
-    too_many[3], negative[3] = 101, -1
-    for patients, counts in ((101, zeros), (-1, zeros), (10, too_many), (10, negative)):
+    for patients in (101, -1):
         with pytest.raises(ValueOutOfRange):
-            encoded(layout, np.ones(1, np.float32), patients, counts)
+            encoded(layout, np.ones(1, np.float32), patients)
+    for count in (101, -1):
+        counts = ZEROS.copy()
+        counts[3] = count
+        with pytest.raises(ValueOutOfRange):
+            layout.scores.encode(counts)
     with pytest.raises(BadVector, match="integers"):
-        encoded(layout, np.ones(1, np.float32), 10, np.zeros(COUNTS))  # type: ignore[arg-type]  # what is refused
+        layout.scores.encode(np.zeros(COUNTS))  # type: ignore[arg-type]  # what is refused
 
 
 def test_lengths_that_are_not_the_layouts_are_refused():
     layout = ContributionLayout(3, clients=2, value_range=1.0, max_patients=100)
-    zeros = np.zeros(COUNTS, np.int64)
-    for update, counts in (
-        (np.zeros(2, np.float32), zeros),
-        (np.zeros((3, 1), np.float32), zeros),
-        (np.zeros(3, np.float32), zeros[1:]),
-    ):
+    for update in (np.zeros(2, np.float32), np.zeros((3, 1), np.float32)):
         with pytest.raises(RunError, match="shape"):
-            encoded(layout, update, 10, counts)
+            encoded(layout, update, 10)
+    with pytest.raises(RunError, match="shape"):
+        layout.scores.encode(ZEROS[1:])
 
 
 @pytest.mark.parametrize(

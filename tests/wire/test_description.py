@@ -28,7 +28,7 @@ def test_two_who_have_it_start_from_the_same_network_and_no_generator_moves() ->
     first, second = described(HOSPITALS[:4]), described(HOSPITALS[:4])
     assert torch.equal(torch.get_rng_state(), before)
     assert first.shared.tobytes() == second.shared.tobytes()
-    assert first.parameters == len(first.shared) == first.layout.words - 1 - 1024
+    assert first.parameters == len(first.shared) == first.layout.words - 1
     named = dict(first.network.named_parameters())
     assert np.array_equal(flatten(named, first.shared_names), first.shared.astype(np.float32))
 
@@ -49,7 +49,7 @@ def test_with_keys_it_has_a_roster_and_a_job_of_its_own_each_time() -> None:
         assert each.roster is not None
         assert each.rules is not None
         assert tuple(each.roster.keys) == names
-        assert each.rules.vector_length == job.layout.words
+        assert each.rules.vector_lengths == (job.layout.words, 1024)
         assert each.rules.minimum_cohort == 4
     assert first.rules != second.rules, "a job's name is never used twice"
     clear = described(names, secure_aggregation={"enabled": False}).with_keys(keys(names))
