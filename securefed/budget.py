@@ -51,7 +51,7 @@ class Budget:
     @property
     def dearest(self) -> HospitalPlan:
         """The hospital with the largest epsilon."""
-        return max(self.hospitals, key=lambda hospital: hospital.guarantee.epsilon)
+        return max(self.hospitals, key=lambda hospital: hospital.guarantee.counted)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values; every epsilon is an upper bound, None where there is none."""
@@ -91,7 +91,7 @@ def _as_json(hospital: HospitalPlan, *, own_noise: bool) -> dict[str, Any]:
         "steps": hospital.training.steps(hospital.rounds),
         "noise_multiplier": hospital.noise_multiplier,
         "noise_of_mean": hospital.noise_of_mean if own_noise else None,
-        "epsilon": hospital.guarantee.epsilon,
+        "epsilon": hospital.guarantee.counted,
         "epsilon_prv": curve[-1].prv,
         "epsilon_rdp": curve[-1].rdp,
         "affordable_rounds": hospital.affordable,
@@ -219,6 +219,8 @@ def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedN
 
 
 def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) -> Iterator[str]:
+    if settings.privacy.seeded_noise:
+        yield "privacy.seeded_noise: a run with it promises no epsilon, whatever is counted here"
     whole = [each.name for each in trainings if each.sample_rate == 1]
     if whole:
         yield (

@@ -28,6 +28,7 @@ from securefed import settings_file
 from securefed.errors import ConfigurationError
 from securefed.model.strategies import STRATEGIES, build_strategy
 from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Noise
 
 EVERY_KEY = "docs/configuration.md explains every key"
 
@@ -168,6 +169,13 @@ class PrivacySettings(Section):
     seeded_noise: bool = Field(
         False, description="Noise from the seed: reproducible, for research, no real protection."
     )
+
+    @property
+    def noise(self) -> Noise:
+        """Where the noise of a run with these settings comes from."""
+        if not self.dp:
+            return "none"
+        return "seeded" if self.seeded_noise else "cryptographic"
 
 
 class FederationSettings(Section):

@@ -19,7 +19,9 @@ import msgspec
 
 from securefed.config import Settings
 from securefed.errors import ConfigurationError, RunError
+from securefed.privacy import ledger_file, statement
 from securefed.privacy.accounting import Guarantee, at_most
+from securefed.privacy.statement import Statement
 from securefed.record import metrics
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import CompareFile
@@ -194,13 +196,30 @@ class Run:
         """What each observer saw, derived from the recorded messages once, when it is asked for."""
         return self._observers
 
-    @property
+    def ledger(self, hospital: str) -> Path:
+        """Where a hospital's ledger lies, in a run with DP."""
+        return self.hospital(hospital) / ledger_file.NAME
+
+    @cached_property
+    def ledgers(self) -> dict[str, Statement]:
+        """What the ledgers hold, by hospital; empty without DP.
+
+        Raises:
+            PrivacyError: one is missing or damaged.
+        """
+        if not self.settings.privacy.dp:
+            return {}
+        return {name: statement.read(self.ledger(name)) for name in self.hospitals}
+
+    @cached_property
     def guarantee(self) -> Guarantee | None:
-        """The largest epsilon of any hospital with all that it means; None without DP."""
-        one = self.summary
-        if one.epsilon is None or one.delta is None or not one.privacy_unit or not one.accountant:
-            return None
-        return Guarantee(one.epsilon, one.delta, one.privacy_unit, one.accountant)
+        """The weakest of any hospital, from the ledgers; None without DP.
+
+        Raises:
+            PrivacyError: a ledger is missing or damaged.
+        """
+        each = [ledger.guarantee() for ledger in self.ledgers.values()]
+        return max(each, key=lambda one: one.counted, default=None)
 
     def to_pandas(self, table: Literal["rounds", "hospitals"] = "rounds") -> Any:
         """One row per round, or per hospital, as a pandas.DataFrame.

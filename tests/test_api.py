@@ -155,7 +155,8 @@ def test_results_are_frozen(result: securefed.Run) -> None:
 
 def test_the_guarantee_has_all_that_epsilon_means(result: securefed.Run) -> None:
     assert result.guarantee is not None
-    assert 0 < result.guarantee.epsilon <= 8
+    assert result.guarantee.epsilon == result.summary.epsilon
+    assert 0 < result.guarantee.counted <= 8
     for part in ("delta 0.001", "per patient", "add/remove", "poisson", "PRV"):
         assert part in str(result.guarantee)
 
@@ -392,10 +393,10 @@ def test_names_in_a_notebook_are_text_and_never_markup(copied: Path) -> None:
 def test_noise_alone_gives_epsilon_and_both_give_rounds() -> None:
     given = securefed.plan(TINY, noise_multiplier=2.0)
     assert given.question == "epsilon"
-    assert given.dearest.guarantee.epsilon == epsilon([Event(2.0, 0.5, 3)], 1e-3)
+    assert given.dearest.guarantee.counted == epsilon([Event(2.0, 0.5, 3)], 1e-3)
     rounds = securefed.plan(TINY, noise_multiplier=2.0, epsilon=6.0)
     assert rounds.question == "rounds"
-    assert rounds.dearest.guarantee.epsilon <= 6.0
+    assert rounds.dearest.guarantee.counted <= 6.0
     more = epsilon([Event(2.0, 0.5, rounds.rounds + 1)], 1e-3)
     assert more > 6.0
 

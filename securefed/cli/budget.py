@@ -136,7 +136,7 @@ def _sizes(text: str, clients: int) -> dict[str, int]:
 def _draw(budget: "Budget", path: Path) -> None:
     from securefed.reporting.budget_figure import draw_budget
 
-    ordered = sorted(budget.hospitals, key=lambda each: each.guarantee.epsilon, reverse=True)
+    ordered = sorted(budget.hospitals, key=lambda each: each.guarantee.counted, reverse=True)
     # Many hospitals make no readable picture: the dearest and the cheapest bound the others.
     shown = ordered if len(ordered) <= MOST_DRAWN else [ordered[0], ordered[-1]]
     curves = {each.training.name: each.curve() for each in shown}

@@ -12,6 +12,7 @@ from securefed.exposure import OBSERVERS
 from securefed.privacy.accounting import at_least, at_most
 from securefed.record.comparison import (
     CompareFile,
+    ConfigurationRow,
     DataEfficiency,
     Figure,
     Interval,
@@ -53,7 +54,7 @@ def _configurations(compared: CompareFile) -> Group:
         cells = [
             _figure(row.figures.auc.value),
             _auc_interval(row),
-            at_most(row.epsilon_spent),
+            _spent(row),
             "/".join(_figure(each and each / 1000, 1) for each in traffic),
             f"{_figure(cost.client_seconds_per_round, 2)}"
             f"/{_figure(cost.aggregate_seconds_per_round, 3)}",
@@ -72,6 +73,11 @@ def _configurations(compared: CompareFile) -> Group:
         f"{compared.accountant.upper()}; kB (up/down) and seconds (client/"
         "server) per client and round, medians",
     )
+
+
+def _spent(row: ConfigurationRow) -> str:
+    """Epsilon, or why there is none."""
+    return "seeded noise" if row.noise == "seeded" else at_most(row.epsilon_spent)
 
 
 def _performance(compared: CompareFile) -> Group:

@@ -115,8 +115,9 @@ def _facts(path: Path) -> dict[str, Any]:
     ledger = _open(path)
     first: Accountant = ledger.accountant
     second: Accountant = "rdp" if first == "prv" else "prv"
-    limit, history = ledger.budgets()[-1], ledger.history()
-    spent = {name: _spent(ledger, name) for name in (first, second)}
+    limit = ledger.budgets()[-1]
+    own = ledger.guarantee()
+    spent = {first: own, second: _spent(ledger, second)}
     return {
         "path": str(path),
         "client": ledger.client,
@@ -126,23 +127,22 @@ def _facts(path: Path) -> dict[str, Any]:
         "budget": limit.epsilon,
         "budgets": [vars(each) for each in ledger.budgets()],
         "spent": {
-            name: each.epsilon if each and math.isfinite(each.epsilon) else None
+            name: each.epsilon if each and math.isfinite(each.counted) else None
             for name, each in spent.items()
         },
+        "noise": own.noise,
         "guarantees": [str(each) for each in spent.values() if each],
-        "reservations": len(history),
-        "noise_from": max((event.noise_from for event in history), default=1),
+        "reservations": len(ledger.history()),
+        "noise_from": own.noise_from,
         "runs": [vars(each) for each in ledger.runs()],
     }
 
 
 def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
-    """What is spent by one accountant; None where one that does not decide has no figure."""
+    """What is spent by the accountant that does not decide; None where it has no figure."""
     try:
         return ledger.guarantee(accountant)
     except PrivacyError:
-        if accountant == ledger.accountant:
-            raise
         return None
 
 

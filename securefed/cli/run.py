@@ -133,6 +133,8 @@ def _run(settings: Settings | None, path: Path, console: Console) -> Run:
         )
     done = Run.open(path).complete()
     console.print(_table(done))
+    if done.guarantee:
+        console.print(f"largest: {done.guarantee}", highlight=False, soft_wrap=True)
     console.print(f"results: {path} (summary.json, model.safetensors, progress.svg)")
     return done
 

@@ -181,6 +181,7 @@ def _measure(run: Run, held_out: HeldOut, seed: int) -> Measured:
         curve=run.metrics.curve,
         cost=msgspec.convert(run.summary, Cost, from_attributes=True),
         epsilon=run.summary.epsilon,
+        noise=run.summary.noise,
     )
 
 

@@ -92,6 +92,7 @@ def _configuration(case: Case, measured: list[Measured], evidence: Evidence) -> 
     return ConfigurationRow(
         **msgspec.structs.asdict(row(case.name, case.epsilon, measured)),
         configuration=case.configuration,
+        noise=measured[0].noise,  # a setting that all seeds share
         runs=tuple(f"seed-{each.seed}/{case.folder}" for each in measured),
         leakage=leakage(evidence.audits[case]) if case in evidence.audits else None,
     )

@@ -22,6 +22,7 @@ from scipy.special import stdtrit
 from securefed.comparison.bootstrap import FIGURES, Floats, figures, intervals, replicates
 from securefed.model.scores import Confusion as Counted
 from securefed.model.scores import Counts, confusion, metrics
+from securefed.privacy.accounting import Noise
 from securefed.record.comparison import Cost, Figure, Figures, Headline, Row
 from securefed.record.metrics import Curve
 from securefed.record.summary import Confusion
@@ -36,7 +37,8 @@ class Measured:
     Attributes:
         counts: hospital -> histogram of held-out scores.
         curve: (finished rounds, AUC), ascending, the final one last; empty if unknown.
-        epsilon: the largest that any hospital spent; None without DP.
+        epsilon: the largest that any hospital spent; None without DP, and with seeded noise.
+        noise: of a run; baselines release nothing.
     """
 
     seed: int
@@ -44,6 +46,7 @@ class Measured:
     curve: Curve
     cost: Cost
     epsilon: float | None
+    noise: Noise = "none"
 
     @cached_property
     def redraws(self) -> dict[str, Floats]:

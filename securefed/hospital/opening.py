@@ -59,7 +59,7 @@ class Hospital:
     @property
     def reservations(self) -> int:
         """How many this run has in the ledger; 0 without one."""
-        return sum(self.ledger.rounds(self.run).values()) if self.ledger else 0
+        return self.ledger.statement().attempts(self.run).total() if self.ledger else 0
 
     def affordable(self, rounds: int) -> int:
         """How many of `rounds` more rounds its ledger has a budget for."""

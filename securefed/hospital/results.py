@@ -14,6 +14,7 @@ def write_results(hospital: Hospital, local_auc: float | None) -> None:
     """
     trainer = hospital.trainer
     scored = metrics(trainer.evaluate())
+    guarantee = hospital.ledger.guarantee() if hospital.ledger else None
     personal = trainer.personal()
     if personal:
         save_tensors(hospital.folder / "personal.safetensors", personal, {"schema": str(SCHEMA)})
@@ -22,6 +23,7 @@ def write_results(hospital: Hospital, local_auc: float | None) -> None:
         training_patients=trainer.patients,
         held_out_patients=scored.patients,
         local_auc=local_auc,
-        epsilon=hospital.ledger.spent() if hospital.ledger else None,
+        noise=guarantee.noise if guarantee else "none",
+        epsilon=guarantee.epsilon if guarantee else None,
         **performance(scored),
     ).write(hospital.folder)

@@ -17,12 +17,15 @@ others); a test compares both directions with an independent computation.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
+
+#: Where the noise comes from: only the cryptographic one protects anybody.
+Noise = Literal["cryptographic", "seeded", "none"]
 
 NEGLIGIBLE_NOISE = 1e-6
 MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER = 0.05, 1e4
@@ -98,21 +101,44 @@ def _decimals(epsilon: float | None, whole: Callable[[float], int]) -> str:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """An epsilon with everything that it means nothing without; its text is how it is printed."""
+    """An epsilon with everything that it means nothing without; its text is how it is printed.
 
-    epsilon: float
+    Attributes:
+        counted: what the accountant comes to.
+        noise: seeded noise promises nothing, whatever the accountant counts.
+        noise_from: how many hospitals' noise together it takes; 1 is the hospital's own.
+    """
+
+    counted: float
     delta: float
     unit: str
     accountant: Accountant
+    noise: Noise = "cryptographic"
+    noise_from: int = 1
     adjacency: str = "add/remove"
     sampling: str = "poisson"
 
+    @property
+    def epsilon(self) -> float | None:
+        """What is promised; None where nothing is."""
+        return self.counted if self.noise == "cryptographic" else None
+
     def __str__(self) -> str:
-        return (
-            f"epsilon {at_most(self.epsilon)} at delta {self.delta:g} per {self.unit} "
+        told = f"epsilon {at_most(self.counted)} at delta {self.delta:g} per {self.unit} "
+        together = f", noise of {self.noise_from} hospitals together" if self.noise_from > 1 else ""
+        told += (
             f"({self.adjacency} adjacency, {self.sampling} sampling, "
-            f"{self.accountant.upper()} upper bound)"
+            f"{self.accountant.upper()} upper bound{together})"
         )
+        if self.epsilon is None:
+            return f"no epsilon: who has the seed removes the {self.noise} noise (counted: {told})"
+        return told
+
+
+def largest(guarantees: Iterable[Guarantee]) -> float | None:
+    """The largest epsilon that is promised; None where one promises nothing, or there is none."""
+    promised = [each.epsilon for each in guarantees]
+    return None if None in promised else max(promised, default=None)  # type: ignore[type-var]
 
 
 def steps_by_mechanism(history: Sequence[Event]) -> dict[tuple[float, float], int]:

@@ -29,7 +29,7 @@ from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
 from securefed.files import create_private
-from securefed.privacy import ledger_file
+from securefed.privacy import ledger_file, statement
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import (
     Event,
@@ -38,6 +38,7 @@ from securefed.privacy.accounting import (
     epsilon,
     steps_by_mechanism,
 )
+from securefed.privacy.statement import Statement
 
 PrivacyUnit = Literal["patient", "image"]
 
@@ -245,10 +246,14 @@ class Ledger:
         """Epsilon of the whole history; by the ledger's own accountant unless told."""
         return epsilon(self.history(), self.delta, accountant or self.accountant)
 
+    def statement(self) -> Statement:
+        """All that is in it now."""
+        with ledger_file.connection(self.path) as database:
+            return statement.of(database, self.path)
+
     def guarantee(self, accountant: Accountant | None = None) -> Guarantee:
         """`spent`, together with what it means."""
-        chosen = accountant or self.accountant
-        return Guarantee(self.spent(chosen), self.delta, self.unit, chosen)
+        return self.statement().guarantee(accountant)
 
     @property
     def budget(self) -> float | None:
@@ -265,11 +270,6 @@ class Ledger:
         """What each run has reserved, in the order the runs began."""
         with ledger_file.connection(self.path) as database:
             return [RunSpending(*row) for row in ledger_file.runs(database)]
-
-    def rounds(self, run: str) -> dict[int, int]:
-        """Round -> how often it was reserved, of one run."""
-        with ledger_file.connection(self.path) as database:
-            return ledger_file.rounds(database, run)
 
     def amend_budget(self, budget_epsilon: float, reason: str) -> None:
         """Set another limit from now on; the old one and the reason stay on record.
@@ -289,7 +289,7 @@ class Ledger:
                 spent = Guarantee(reached, self.delta, self.unit, self.accountant)
                 raise BudgetExceeded(
                     f"{self.client} cannot have a budget of {budget_epsilon:g}; spent: {spent}",
-                    hint=f"to refuse every further round, set it to {at_most(spent.epsilon)}",
+                    hint=f"to refuse every further round, set it to {at_most(reached)}",
                 )
             ledger_file.append_budget(database, budget_epsilon, reason)
 

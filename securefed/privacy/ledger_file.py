@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from securefed.errors import PrivacyError
@@ -103,7 +103,7 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.IntegrityError as error:
         raise PrivacyError(f"the ledger {path} refused a change: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     finally:
         database.close()
 
@@ -158,7 +158,7 @@ def check(database: sqlite3.Connection, path: Path) -> None:
         )
     (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise _damaged(path, verdict)
+        raise damaged(path, verdict)
 
 
 def settings(
@@ -171,7 +171,7 @@ def settings(
     """
     row = database.execute("SELECT client, unit, delta, accountant FROM ledger").fetchone()
     if row is None:
-        raise _damaged(path, "its settings are missing")
+        raise damaged(path, "its settings are missing")
     client, unit, delta, accountant = row
     return client, unit, delta, accountant
 
@@ -190,10 +190,10 @@ def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, st
     return list(database.execute(query))
 
 
-def rounds(database: sqlite3.Connection, run: str) -> dict[int, int]:
-    """Round -> its reservations, of one run."""
-    query = "SELECT round, COUNT(*) FROM reservation WHERE run = ? GROUP BY round"
-    return dict(database.execute(query, (run,)).fetchall())
+def reservations(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Run, round, attempt, whether its noise is seeded, and event of each, oldest first."""
+    query = f"SELECT run, round, attempt, replay_key IS NOT NULL, {_EVENT} ORDER BY id"
+    return list(database.execute(query))
 
 
 def attempts(
@@ -261,7 +261,8 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _damaged(path: Path, detail: str) -> PrivacyError:
+def damaged(path: Path, detail: str) -> PrivacyError:
+    """The error of a file that is not what was written."""
     return PrivacyError(
         f"the ledger {path} is damaged: {detail}",
         hint="restore it from a backup and add what was run since; without it nobody knows what "

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from securefed.config import Configuration
+from securefed.privacy.accounting import Noise
 from securefed.record.audit import Judgement
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import Curve
@@ -80,7 +81,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         auc_is: which figure is its AUC: "mean_auc" where every hospital has a model of its own, so
             that scores of different hospitals have no common scale.
-        epsilon_spent: the largest over hospitals and seeds; None without DP.
+        epsilon_spent: the largest over hospitals and seeds; None without DP, and with seeded
+            noise.
     """
 
     name: str
@@ -101,6 +103,7 @@ class ConfigurationRow(Row, frozen=True, kw_only=True):
     """A configuration; `leakage` is None where it was not audited."""
 
     configuration: Configuration
+    noise: Noise
     runs: tuple[str, ...]
     leakage: Leakage | None
 

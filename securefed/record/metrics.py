@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from securefed.files import read_bounded
+from securefed.privacy.accounting import Noise
 from securefed.record.json_file import decode
 
 NAME = "metrics.jsonl"
@@ -29,7 +30,8 @@ class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
         aborted: why nothing was aggregated, or "".
         patients: training patients of the survivors.
         loss, auc: of the parameters the round started from; None in rounds without evaluation.
-        epsilon: the largest spent so far, None without DP.
+        noise: only the cryptographic one protects anybody.
+        epsilon: the largest spent so far, None without DP and with seeded noise.
         bytes_up, bytes_down: over all hospitals.
         wall_s, server_s: seconds of the round, and of the server's own work in it.
     """
@@ -42,6 +44,7 @@ class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
     patients: int
     loss: float | None
     auc: float | None
+    noise: Noise
     epsilon: float | None
     bytes_up: int
     bytes_down: int
@@ -53,12 +56,13 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
     """One client's share of a round.
 
     Attributes:
-        epsilon: that its ledger holds so far, None without DP.
+        noise, epsilon: as its ledger has them so far; see RoundLine.
         train_s, protocol_s: seconds of training and of the protocol's work.
     """
 
     round: int
     client: str
+    noise: Noise
     epsilon: float | None
     bytes_up: int
     bytes_down: int

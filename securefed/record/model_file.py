@@ -8,18 +8,28 @@ from torch import Tensor
 
 from securefed.errors import RunError
 from securefed.model.network import DualEncoderNetwork
+from securefed.privacy.accounting import Guarantee
 from securefed.record.directory import SCHEMA, read_tensors, save_tensors
 
 NAME = "model.safetensors"
 
 
-def write(folder: Path, network: DualEncoderNetwork, shape: str) -> None:
+def write(
+    folder: Path, network: DualEncoderNetwork, shape: str, guarantee: Guarantee | None
+) -> None:
     """Write the released network.
 
     Args:
         shape: the model's settings as JSON, to build the network from.
+        guarantee: the weakest of any hospital; None without DP.
     """
-    save_tensors(folder / NAME, network.state_dict(), {"schema": str(SCHEMA), "shape": shape})
+    about = {
+        "schema": str(SCHEMA),
+        "shape": shape,
+        "noise": guarantee.noise if guarantee else "none",
+        "privacy": str(guarantee) if guarantee else "no differential privacy: no epsilon",
+    }
+    save_tensors(folder / NAME, network.state_dict(), about)
 
 
 def read(folder: Path) -> dict[str, Tensor]:

@@ -39,11 +39,7 @@ def about_run(job: JobDescription, data: FederatedData, device: torch.device) ->
         ),
         randomness=Randomness(
             seed=settings.seed,
-            dp_noise_and_sampling="none"
-            if not settings.privacy.dp
-            else "seeded"
-            if settings.privacy.seeded_noise
-            else "cryptographic",
+            dp_noise_and_sampling=settings.privacy.noise,
             secure_aggregation="operating system" if masked else "none",
         ),
         environment=Environment(

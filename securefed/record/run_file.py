@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from securefed.config import Configuration
+from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
 
@@ -48,7 +49,7 @@ class Randomness(msgspec.Struct, frozen=True, kw_only=True):
     """Where chance came from. Whoever has the seed can remove `seeded` noise."""
 
     seed: int
-    dp_noise_and_sampling: Literal["none", "seeded", "cryptographic"]
+    dp_noise_and_sampling: Noise
     secure_aggregation: Literal["none", "operating system"]
 
 

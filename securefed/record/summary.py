@@ -9,6 +9,7 @@ import msgspec
 
 from securefed.config import Configuration
 from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     Attributes:
         patients: training patients of all hospitals.
         local_auc: mean AUC of models trained alone, where the run had baselines.
+        noise: only the cryptographic one protects anybody.
         epsilon: the largest of any hospital, an upper bound; means nothing without delta, unit and
-            accountant: `Run.guarantee` has them together. None without DP.
+            accountant: `Run.guarantee` has them together. None without DP, and with seeded noise.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
         survivors_by_round: clients in each round's sum; 0 is an aborted round.
     """
@@ -62,6 +64,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     clients: int
     patients: int
     local_auc: float | None
+    noise: Noise
     epsilon: float | None
     epsilon_by_client: dict[str, float] | None
     delta: float | None
@@ -88,6 +91,7 @@ class HospitalSummary(JsonFile, Scores, frozen=True, kw_only=True):
     training_patients: int
     held_out_patients: int
     local_auc: float | None
+    noise: Noise
     epsilon: float | None
 
 

@@ -85,7 +85,7 @@ def _cost(rows: Sequence[ConfigurationRow]) -> ComparedTable:
     for row in rows:
         ways = (row.cost.bytes_up_per_client_round, row.cost.bytes_down_per_client_round)
         cells = [
-            NOTHING if row.epsilon_spent is None else at_most(row.epsilon_spent),
+            _spent(row),
             *(NOTHING if count is None else size(count) for count in ways),
             seconds(row.cost.client_seconds_per_round),
             seconds(row.cost.aggregate_seconds_per_round),
@@ -96,6 +96,12 @@ def _cost(rows: Sequence[ConfigurationRow]) -> ComparedTable:
         columns=["epsilon spent", "bytes up", "bytes down", "hospital seconds", "server seconds"],
         rows=compared,
     )
+
+
+def _spent(row: ConfigurationRow) -> str:
+    if row.noise == "seeded":
+        return "none: seeded noise"
+    return NOTHING if row.epsilon_spent is None else at_most(row.epsilon_spent)
 
 
 def _leakage(rows: Sequence[ConfigurationRow]) -> ComparedTable:

@@ -170,32 +170,39 @@ def _require_same_epsilon(run: Run, ledgers: list[LedgerFacts]) -> None:
 
 
 def _privacy(run: Run) -> Privacy:
-    summary, noise = run.summary, run.about.randomness.dp_noise_and_sampling
-    if summary.epsilon is None or summary.delta is None:
+    guarantee, settings = run.guarantee, run.settings.privacy
+    if guarantee is None:
         return Privacy(
             dp=False,
-            noise=noise,
+            noise="none",
             sentence="No differential privacy: nothing bounds what the updates and the model tell "
             "about a patient.",
         )
-    settings = run.settings.privacy
-    accountant = (summary.accountant or "").upper()
+    epsilon = guarantee.epsilon
+    sentence = (
+        f"Epsilon {at_most(epsilon)} at delta {guarantee.delta:g} per {guarantee.unit} of a "
+        f"hospital, under {guarantee.adjacency} adjacency and {guarantee.sampling.capitalize()} "
+        f"sampling, an upper bound by the {guarantee.accountant.upper()} accountant over all "
+        f"{run.summary.rounds} rounds."
+    )
+    if epsilon is None:
+        sentence = (
+            f"No epsilon: the noise is {guarantee.noise}, and whoever has the seed removes it."
+        )
     return Privacy(
         dp=True,
-        sentence=f"Epsilon {at_most(summary.epsilon)} at delta {summary.delta:g} per "
-        f"{summary.privacy_unit} of a hospital, under add/remove adjacency and Poisson sampling, "
-        f"an upper bound by the {accountant} accountant over all {summary.rounds} rounds.",
-        epsilon=summary.epsilon,
-        delta=summary.delta,
-        unit=summary.privacy_unit,
-        adjacency="add/remove",
-        sampling="Poisson",
-        accountant=summary.accountant,
+        sentence=sentence,
+        epsilon=epsilon,
+        delta=guarantee.delta,
+        unit=guarantee.unit,
+        adjacency=guarantee.adjacency,
+        sampling=guarantee.sampling.capitalize(),
+        accountant=guarantee.accountant,
         placement=settings.placement,
         clip_norm=settings.clip_norm,
-        noise=noise,
+        noise=guarantee.noise,
         # Beyond e^500 it is no number that anybody could use.
-        odds_factor=math.exp(summary.epsilon) if summary.epsilon < 500 else None,
+        odds_factor=math.exp(epsilon) if epsilon is not None and epsilon < 500 else None,
     )
 
 

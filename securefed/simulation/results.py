@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from securefed.hospital import results as hospital_results
+from securefed.privacy.accounting import largest
 from securefed.record import metrics, model_file
 from securefed.record.baselines import Baselines
 from securefed.record.summary import Summary, performance
@@ -22,7 +23,9 @@ def write_results(
     """
     folder = simulation.directory.path
     shape = simulation.settings.model.model_dump_json()
-    model_file.write(folder, simulation.global_network(), shape)
+    guarantees = simulation.guarantees().values()
+    weakest = max(guarantees, key=lambda each: each.counted, default=None)
+    model_file.write(folder, simulation.global_network(), shape, weakest)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     for name, hospital in simulation.hospitals.items():
@@ -39,15 +42,19 @@ def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | 
     lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
     rounds = [line for line in lines.rounds if line.round <= finished]
     clients = [line for line in lines.clients if line.round <= finished]
-    epsilon = simulation.spent()
+    guarantees = simulation.guarantees()
+    epsilon = largest(guarantees.values())
     return Summary(
         configuration=settings.configuration,
         rounds=finished,
         clients=len(simulation.hospitals),
         patients=sum(len(hospital.train) for hospital in simulation.data.hospitals),
         local_auc=baselines.mean_local if baselines else None,
-        epsilon=max(epsilon.values()) if epsilon else None,
-        epsilon_by_client=epsilon or None,
+        noise=privacy.noise,
+        epsilon=epsilon,
+        epsilon_by_client=None
+        if epsilon is None
+        else {name: each.counted for name, each in guarantees.items()},
         delta=privacy.delta if privacy.dp else None,
         privacy_unit=privacy.unit if privacy.dp else None,
         accountant=privacy.accountant if privacy.dp else None,

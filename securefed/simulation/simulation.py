@@ -19,6 +19,7 @@ from securefed.hospital import check_point as hospital_check_point
 from securefed.hospital.opening import Hospital
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import load_vector
+from securefed.privacy.accounting import Guarantee, largest
 from securefed.record import jobs, metrics
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import ClientLine, RoundLine
@@ -81,10 +82,10 @@ class Simulation:
         self._account(record)
         return record
 
-    def spent(self) -> dict[str, float]:
-        """Epsilon each hospital's ledger holds, by the headline accountant."""
+    def guarantees(self) -> dict[str, Guarantee]:
+        """What each hospital's ledger comes to, by the headline accountant; empty without DP."""
         return {
-            name: hospital.ledger.spent()
+            name: hospital.ledger.guarantee()
             for name, hospital in self.hospitals.items()
             if hospital.ledger
         }
@@ -128,7 +129,8 @@ class Simulation:
 
     def _account(self, record: RoundRecord) -> RoundLine:
         """Add a round's lines to metrics.jsonl; returns that of the round itself."""
-        scored, epsilon = record.metrics, self.spent()
+        scored, guarantees = record.metrics, self.guarantees()
+        noise = self.settings.privacy.noise
         sent, received = self.transport.bytes_up, self.transport.bytes_down
         line = RoundLine(
             round=record.round,
@@ -138,7 +140,8 @@ class Simulation:
             patients=record.patients,
             loss=scored.loss if scored else None,
             auc=scored.auc if scored else None,
-            epsilon=max(epsilon.values()) if epsilon else None,
+            noise=noise,
+            epsilon=largest(guarantees.values()),
             bytes_up=sum(sent.values()),
             bytes_down=sum(received.values()),
             wall_s=record.wall_s,
@@ -148,7 +151,8 @@ class Simulation:
             ClientLine(
                 round=record.round,
                 client=name,
-                epsilon=epsilon.get(name),
+                noise=noise,
+                epsilon=guarantees[name].epsilon if guarantees else None,
                 bytes_up=sent[name],
                 bytes_down=received[name],
                 train_s=self.hospitals[name].client.busy_s.get("train", 0.0),

@@ -204,7 +204,7 @@ class Run:
                 views.append(RoundView(number, shared, updates, {}, mean, tuple(updates)))
         released = simulation.server.shared.astype(np.float32)
         self.exposure = Exposure("server", (), settings.configuration, tuple(views), released)
-        spent = simulation.spent()
+        spent = simulation.guarantees()
         hospitals = []
         for each in simulation.data.hospitals:
             event = simulation.hospitals[each.name].trainer.event
@@ -216,7 +216,7 @@ class Run:
                     held_out=train[:0],
                     sample_rate=0.5,
                     noise_multiplier=event.noise_multiplier if event else 0.0,
-                    claimed_epsilon=spent.get(each.name),
+                    claimed_epsilon=spent[each.name].counted if spent else None,
                 )
             )
         self.subject = Subject(

@@ -208,14 +208,14 @@ def test_shared_noise_is_planned_as_the_run_calibrates_it() -> None:
     assert plan.shared_noise.noise_multiplier == noise.noise_multiplier
     assert plan.shared_noise.counted == noise.counted
     assert plan.shared_noise.share == noise.share_sigma / noise.clip_steps
-    assert plan.dearest.guarantee.epsilon <= 6.0
+    assert plan.dearest.guarantee.counted <= 6.0
 
 
 def test_shared_noise_is_that_of_the_smallest_hospital_and_costs_the_others_less() -> None:
     plan = plan_budget(shared(), sizes={"a": 20, "b": 40, "c": 30, "d": 20, "e": 90})
     assert len({each.noise_multiplier for each in plan.hospitals}) == 1
-    epsilons = {each.training.name: each.guarantee.epsilon for each in plan.hospitals}
-    assert epsilons["a"] == max(epsilons.values()) == plan.dearest.guarantee.epsilon
+    epsilons = {each.training.name: each.guarantee.counted for each in plan.hospitals}
+    assert epsilons["a"] == max(epsilons.values()) == plan.dearest.guarantee.counted
     assert epsilons["e"] < epsilons["b"] < epsilons["c"] < epsilons["a"] <= 6.0
 
 

@@ -36,13 +36,13 @@ def test_noise_is_what_the_run_solves_and_keeps_to_the_target(accountant: Accoun
     plan = training(local_steps=2, accountant=accountant)
     noise = noise_for(plan, 40, 8.0)
     assert noise == solve_noise_multiplier(8.0, 1e-5, 1 / 3, 80, accountant)
-    assert 7.9 < HospitalPlan(plan, 40, noise).guarantee.epsilon <= 8.0
+    assert 7.9 < HospitalPlan(plan, 40, noise).guarantee.counted <= 8.0
 
 
 def test_epsilon_is_that_of_all_steps_composed_as_one_history() -> None:
     plan = HospitalPlan(training(local_steps=3, accountant="prv"), 20, 1.5)
     expected = epsilon([Event(1.5, 1 / 3, 60)], 1e-5, "prv")
-    assert plan.guarantee.epsilon == expected
+    assert plan.guarantee.counted == expected
     assert plan.after(20).prv == expected
     assert plan.after(20).rdp == epsilon([Event(1.5, 1 / 3, 60)], 1e-5, "rdp")
 

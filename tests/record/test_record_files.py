@@ -62,6 +62,7 @@ SUMMARY = Summary(
     clients=1,
     patients=10,
     local_auc=None,
+    noise="cryptographic",
     epsilon=7.9991,
     epsilon_by_client={"north": 7.9991},
     delta=1e-5,
@@ -75,7 +76,13 @@ SUMMARY = Summary(
     survivors_by_round=(1, 0),
 )
 HOSPITAL = HospitalSummary(
-    **SCORES, name="north", training_patients=10, held_out_patients=4, local_auc=0.7, epsilon=1.0
+    **SCORES,
+    name="north",
+    training_patients=10,
+    held_out_patients=4,
+    local_auc=0.7,
+    noise="cryptographic",
+    epsilon=1.0,
 )
 HELD_OUT = HeldOut(
     patients=4,
@@ -256,6 +263,7 @@ def round_line(number: int, **changes: Any) -> RoundLine:
         patients=10,
         loss=0.5,
         auc=0.8,
+        noise="cryptographic",
         epsilon=1.0,
         bytes_up=10,
         bytes_down=20,
@@ -266,7 +274,14 @@ def round_line(number: int, **changes: Any) -> RoundLine:
 
 
 CLIENT = ClientLine(
-    round=1, client="north", epsilon=1.0, bytes_up=10, bytes_down=20, train_s=0.1, protocol_s=0.0
+    round=1,
+    client="north",
+    noise="cryptographic",
+    epsilon=1.0,
+    bytes_up=10,
+    bytes_down=20,
+    train_s=0.1,
+    protocol_s=0.0,
 )
 
 

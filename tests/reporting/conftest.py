@@ -122,6 +122,7 @@ def make_run(folder: Path, configuration: Configuration = "dp+secure", clients: 
             training_patients=20,
             held_out_patients=test,
             local_auc=None,
+            noise="cryptographic" if dp else "none",
             epsilon=spent.get(name),
         ).write(folder / "hospitals" / name)
     HeldOut(patients=40, confusion=COUNTS, roc=ROC).write(folder)
@@ -158,6 +159,7 @@ def _summary(configuration: Configuration, names: list[str], spent: dict[str, fl
         clients=len(names),
         patients=20 * len(names),
         local_auc=None,
+        noise="cryptographic" if spent else "none",
         epsilon=max(spent.values()) if spent else None,
         epsilon_by_client=spent or None,
         delta=1e-5 if spent else None,
@@ -183,6 +185,7 @@ def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[RoundLine | 
             patients=20 * len(names),
             loss=0.7 / number,
             auc=0.5 + 0.2 * number,
+            noise="cryptographic" if spent else "none",
             epsilon=max(spent.values()) if spent else None,
             bytes_up=100 * stages * len(names),
             bytes_down=5 * stages * len(names),
@@ -193,6 +196,7 @@ def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[RoundLine | 
             yield ClientLine(
                 round=number,
                 client=name,
+                noise="cryptographic" if spent else "none",
                 epsilon=spent.get(name),
                 bytes_up=500,
                 bytes_down=25,
@@ -402,11 +406,17 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         value=0.8,
     )
     plain = ConfigurationRow(
-        name="plain", configuration="plain", runs=("seed-0/plain",), leakage=None, **row
+        name="plain",
+        configuration="plain",
+        noise="none",
+        runs=("seed-0/plain",),
+        leakage=None,
+        **row,
     )
     private = ConfigurationRow(
         name="dp+secure epsilon 8",
         configuration="dp+secure",
+        noise="cryptographic",
         runs=("seed-0/dp-secure-epsilon-8",),
         leakage=Leakage(verdict=Verdict.FAIL, observers={"server": {"membership": leak}}),
         **{**row, "epsilon_spent": 7.9982},

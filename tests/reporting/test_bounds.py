@@ -87,6 +87,7 @@ def run(unaudited: Path) -> Run:
     opened = Run.open(unaudited)
     spent = {
         "summary": msgspec.structs.replace(opened.summary, epsilon=SPENT),
+        "guarantee": Guarantee(SPENT, 1e-5, "patient", "rdp"),
         "hospital_results": tuple(
             msgspec.structs.replace(each, epsilon=SPENT) for each in opened.hospital_results
         ),

@@ -122,7 +122,7 @@ def test_resume_continues_bit_for_bit(
         ours = parameters(whole.hospitals[name].trainer.network)
         theirs = parameters(second.hospitals[name].trainer.network)
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert whole.spent() == second.spent()
+    assert whole.guarantees() == second.guarantees()
 
 
 def test_resume_refuses_other_patients(tmp_path: Path, patients: FederatedData) -> None:
@@ -146,7 +146,7 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
     assert second.server.rounds == 3
     assert any("crash" in note for note in second.notes)
     finish(second)
-    assert all(epsilon <= wanted.privacy.epsilon for epsilon in second.spent().values())
+    assert all(each.counted <= wanted.privacy.epsilon for each in second.guarantees().values())
     assert all(len(ledger.history()) >= 1 for ledger in ledgers(second))
 
 

@@ -1,0 +1,117 @@
+"""A ledger's statement: all that is in it at one moment, as a value.
+
+Evidence is read, never opened for writing: `read` takes a statement from a copy of the file, with
+its log, because opening an SQLite database can change it.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from securefed.errors import ConfigurationError, PrivacyError
+from securefed.privacy import ledger_file
+from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Event, Guarantee, Noise, epsilon
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A round's steps, reserved for a run.
+
+    Attributes:
+        attempt: 1, or more where the round was trained again.
+        seeded: whether the noise came from a seed.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    seeded: bool
+    event: Event
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a ledger holds.
+
+    Attributes:
+        budgets: limits on epsilon, oldest first; the last one is in force, None is no limit.
+        reservations: oldest first.
+    """
+
+    client: str
+    unit: str
+    delta: float
+    accountant: Accountant
+    budgets: tuple[float | None, ...]
+    reservations: tuple[Entry, ...]
+
+    @property
+    def history(self) -> list[Event]:
+        """The events alone."""
+        return [each.event for each in self.reservations]
+
+    @property
+    def noise(self) -> Noise:
+        """Where the noise of its releases came from: one from a seed spoils all."""
+        return "seeded" if any(each.seeded for each in self.reservations) else "cryptographic"
+
+    def attempts(self, run: str) -> Counter[int]:
+        """Round -> how often a run reserved it."""
+        return Counter(each.round for each in self.reservations if each.run == run)
+
+    def guarantee(self, accountant: Accountant | None = None) -> Guarantee:
+        """What the whole history comes to; by the ledger's own accountant unless told."""
+        chosen = accountant or self.accountant
+        return Guarantee(
+            counted=epsilon(self.history, self.delta, chosen),
+            delta=self.delta,
+            unit=self.unit,
+            accountant=chosen,
+            noise=self.noise,
+            noise_from=max((event.noise_from for event in self.history), default=1),
+        )
+
+
+def read(path: Path) -> Statement:
+    """The statement of a ledger file, which stays as it is.
+
+    Raises:
+        PrivacyError: there is no ledger, or it is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="securefed-ledger-") as scratch:
+        copy = Path(scratch) / path.name
+        try:
+            for file in path.parent.glob(f"{path.name}*"):  # its log is part of it
+                shutil.copyfile(file, copy.with_name(file.name))
+        except OSError as error:
+            raise PrivacyError(f"cannot read the ledger {path}: {error.strerror}") from None
+        if not copy.is_file():
+            raise PrivacyError(f"there is no ledger at {path}")
+        try:
+            with ledger_file.connection(copy) as database:
+                ledger_file.check(database, copy)
+                ledger_file.add_shared_noise(database)
+                return of(database, copy)
+        except PrivacyError as error:
+            told = str(error).replace(str(copy), str(path))
+            raise PrivacyError(told, hint=error.hint) from None
+
+
+def of(database: sqlite3.Connection, path: Path) -> Statement:
+    """The statement of an open ledger; PrivacyError if it is damaged."""
+    client, unit, delta, accountant = ledger_file.settings(database, path)
+    budgets = tuple(limit for limit, _, _ in ledger_file.budgets(database))
+    if not budgets:
+        raise ledger_file.damaged(path, "it has no budget")
+    try:
+        entries = tuple(
+            Entry(run, number, attempt, bool(seeded), Event(*event))
+            for run, number, attempt, seeded, *event in ledger_file.reservations(database)
+        )
+    except ConfigurationError as error:
+        raise ledger_file.damaged(path, str(error)) from None
+    return Statement(client, unit, delta, accountant, budgets, entries)
