@@ -98,6 +98,18 @@ class DataSettings(Section):
     test_fraction: float = Field(
         0.25, gt=0, lt=1, description="Chance of a patient to be held out (manifest only)."
     )
+    max_unusable: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of a manifest's rows that may be unusable; a run goes on "
+        "without them.",
+    )
+    allow_duplicates: bool = Field(
+        False,
+        description="Train with differential privacy although some patient ids seem to be one "
+        "person's; epsilon is then per id, not per person (manifest only).",
+    )
     site_key: Path | None = Field(
         None,
         strict=False,

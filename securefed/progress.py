@@ -90,7 +90,7 @@ class Rounds:
 
     def open(self, simulation: "Simulation") -> None:
         """The rounds begin."""
-        for note in simulation.notes:
+        for note in (*simulation.data.named, *simulation.notes):
             self._bar.note(note)
         self._planned = simulation.server.rounds
         self._reach(simulation.server.finished)

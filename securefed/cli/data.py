@@ -15,7 +15,7 @@ from rich.console import Console
 
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, DataError
 from securefed.progress import Bar
 
 # Only light modules above: the imports that take time stand in the commands that need them.
@@ -120,9 +120,16 @@ def import_scans(
     from securefed.data.dicom.tree import ImportReport, ImportRules, import_dicom
     from securefed.data.export import new_dataset
     from securefed.data.folders import import_folder
+    from securefed.data.names import require_site
     from securefed.data.pseudonyms import load_or_create_key
     from securefed.data.table import read_labels
 
+    try:
+        require_site(site)
+    except DataError as error:
+        raise ConfigurationError(
+            f"--site: {error}", hint="a short name, such as north-hospital"
+        ) from None
     rules = ImportRules(site, window, size, max_gap_days, allow_burned_in)
     key_path = site_key or out.with_name(out.name + ".site-key")
     if key_path.resolve().is_relative_to(out.resolve()):
@@ -180,28 +187,32 @@ def import_scans(
 def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None:
     """Read a manifest (or a folder) as a run would, and say what is wrong with it.
 
-    Prints patients, slices, modalities and labels by site, every bad line with its reason, and
-    images that occur under two patients. Exit code 0: all usable. 1: there are problems, and an
-    identical image under two patients is one; a nearly identical image is a warning.
+    Prints what the data set is, its patients, slices, modalities and labels by site, every bad line
+    with its reason, and patient ids that seem to be one person's: identical images, one name in the
+    DICOM headers, or one spelling. Exit code 0: all usable. 1: there are problems; images that look
+    nearly the same are listed for you to look at and are none.
     """
-    from securefed.data.duplicates import find_duplicates
-    from securefed.data.load import fingerprint, load_manifest
+    from securefed.data.identities import find_doubles
+    from securefed.data.load import fingerprint, inspect_manifest
     from securefed.data.pseudonyms import key_place, load_or_create_key
+    from securefed.data.requirements import alike_sites, one_label
     from securefed.data.summary import summarise
 
-    loaded = load_manifest(manifest, size, allow_outside=allow_outside)
+    loaded = inspect_manifest(manifest, size, allow_outside=allow_outside)
+    doubles = find_doubles(loaded.patients, loaded.persons)
+    doubts = [*map(str, doubles.pairs), *alike_sites(loaded), *one_label(loaded.patients)]
+    if not loaded.patients:
+        doubts.append("no usable patient")
+    problems = loaded.problems + [Problem(manifest.name, doubt) for doubt in doubts]
+    near = [Problem(manifest.name, text) for text in doubles.similar]
     sites = summarise(loaded.patients)
-    duplicates = find_duplicates(loaded.patients)
-    problems = loaded.problems + [
-        Problem(manifest.name, d.describe()) for d in duplicates if d.identical
-    ]
     place = key_place(manifest)
     # Made by import or by the first run; a look at the data makes no secret.
     key = load_or_create_key(place) if place.exists() else None
     print_of_all = fingerprint(loaded.patients, key) if key else None
-    near = [Problem(manifest.name, d.describe()) for d in duplicates if not d.identical]
     facts = {
         "patients": len(loaded.patients),
+        "simulation": loaded.simulation or None,
         "sites": sites,
         "problems": list(map(str, problems)),
         "near_duplicates": list(map(str, near)),
@@ -246,6 +257,8 @@ def _listing(title: str, entries: Sequence[Problem]) -> None:
 
 def _table(sites: Sequence[dict[str, Any]]) -> None:
     """One line per site, columns as wide as their longest cell."""
+    if not sites:
+        return
     lines = [list(sites[0])] + [[str(value) for value in site.values()] for site in sites]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for cells in lines:

@@ -17,6 +17,7 @@ from pathlib import Path
 from securefed.data.export import DatasetWriter
 from securefed.data.images import read_image
 from securefed.data.manifest import DEFAULT_SITE, Row
+from securefed.data.names import shown, spelling
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
@@ -109,7 +110,10 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
         unnumbered += match is None
         label = labels.by_patient.get(patient_id)
         if label is None:
-            problems.append(Problem(stem, f"labels.csv has no label for patient {patient_id}"))
+            why = f"labels.csv has no label for patient {shown(patient_id)}"
+            written = [each for each in labels.by_patient if spelling(each) == spelling(patient_id)]
+            why += f", but one for {shown(written[0])}" if written else ""
+            problems.append(Problem(stem, why))
             continue
         rows.append(
             Row(
@@ -127,6 +131,19 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
         warnings.append(
             f"{unnumbered} images have no slice number (_s12) in their names and count as one "
             "patient each; if one person has several, name them so, or write a manifest"
+        )
+    if labels.unread:
+        warnings.append(
+            "columns of labels.csv that no rule reads: " + ", ".join(map(shown, labels.unread))
+        )
+    imaged = {row.patient_id for row in rows}
+    missing = [patient for patient in labels.by_patient if patient not in imaged]
+    if missing:
+        problems.append(
+            Problem(
+                "labels.csv",
+                f"{len(missing)} patients have no image, the first {shown(missing[0])}",
+            )
         )
     return Folder(rows, problems, warnings)
 

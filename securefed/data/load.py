@@ -8,7 +8,7 @@ keyed with the site's secret: without it nobody can confirm a guess of who or wh
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from securefed.data import partition
 from securefed.data.folders import read_folder
 from securefed.data.images import read_image
 from securefed.data.manifest import Manifest, Row, read_manifest
+from securefed.data.names import require_site
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
 from securefed.data.samples import Images, Patient
@@ -29,20 +30,42 @@ FEWEST_FOR_A_HEADLINE = 100  # patients: below this a 95% interval of AUC is wid
 
 @dataclass(frozen=True)
 class Loaded:
-    """Patients read from files, and everything that was wrong or limits their use."""
+    """Patients read from files, and everything that was wrong or limits their use.
+
+    Attributes:
+        rows: lines or images that were offered, usable or not.
+        persons: patient -> who it is under a keyed pseudonym, "" where the manifest does not say.
+        simulation: what the patients are if not people with scans of their own: keys of SIMULATIONS
+            joined by "+"; "" for real patients.
+    """
 
     patients: list[Patient]
     problems: list[Problem]
     warnings: list[str]
+    rows: int = 0
+    persons: Mapping[str, str] = field(default_factory=dict, repr=False)
+    simulation: str = ""
+
+    @property
+    def usable_rows(self) -> int:
+        """Rows that became a patient's slice."""
+        return sum(patient.slices for patient in self.patients)
 
 
 @dataclass(frozen=True)
 class HospitalData:
-    """One hospital's patients, divided once and for all; no patient is on both sides."""
+    """One hospital's patients, divided once and for all; no patient is on both sides.
+
+    Raises:
+        DataError: the name cannot be that of the hospital's folder.
+    """
 
     name: str
     train: list[Patient] = field(repr=False)
     test: list[Patient] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        require_site(self.name)
 
 
 @dataclass(frozen=True)
@@ -50,23 +73,45 @@ class FederatedData:
     """All hospitals of a run, with the fingerprint over all of their patients.
 
     Attributes:
+        warnings: what limits any conclusion; no patient and no file is named.
         key: the secret that divided the patients and keyed the fingerprint.
+        simulation: as in `Loaded`.
+        named: what the operator alone should know: it names patients, rows and files.
     """
 
     hospitals: list[HospitalData]
     fingerprint: str
     warnings: list[str]
     key: SiteKey = field(repr=False)
+    simulation: str
+    named: tuple[str, ...] = field(default=(), repr=False)
 
 
 def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
-    """Load a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
+    """As `inspect_manifest`, for use.
+
+    Raises:
+        DataError: also if there is no usable patient.
+    """
+    loaded = inspect_manifest(path, image_size, allow_outside=allow_outside)
+    if not loaded.patients:
+        problems = loaded.problems
+        raise DataError(
+            f"{path.name}: no usable patient ({len(problems)} problems"
+            + (f", the first: {problems[0]})" if problems else ")"),
+            hint="securefed data check lists every problem",
+        )
+    return loaded
+
+
+def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
+    """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
 
     Bad rows end up in `problems`; the rest is loaded. Patients come in order of first appearance,
     their slices by slice number, or in the order of the file where one has no number.
 
     Raises:
-        DataError: nothing there, not a manifest, an unknown layout, or no usable patient.
+        DataError: nothing there, not a manifest, or an unknown layout.
     """
     if not 8 <= image_size <= 1024:
         raise ConfigurationError(
@@ -74,22 +119,26 @@ def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -
         )
     if path.is_dir() and not (path / "manifest.csv").exists():
         folder = read_folder(path)
-        manifest, warnings = Manifest(folder.rows, folder.problems), list(folder.warnings)
+        manifest = Manifest(
+            folder.rows, folder.problems, folder.warnings, len(folder.rows) + len(folder.problems)
+        )
     else:
         file = path / "manifest.csv" if path.is_dir() else path
-        manifest, warnings = read_manifest(file, allow_outside=allow_outside), []
+        manifest = read_manifest(file, allow_outside=allow_outside)
+    warnings = list(manifest.notes)
     patients, unreadable = _read_patients(manifest.rows, image_size, path.name)
     problems = [*manifest.problems, *unreadable]
-    if not patients:
-        raise DataError(
-            f"{path.name}: no usable patient ({len(problems)} problems"
-            + (f", the first: {problems[0]})" if problems else ")"),
-            hint="securefed data check lists every problem",
-        )
     warnings += _limits(patients)
     if problems:
         warnings.append(f"{len(problems)} rows or files could not be used")
-    return Loaded(patients, problems, warnings)
+    return Loaded(
+        patients,
+        problems,
+        warnings,
+        rows=manifest.offered,
+        persons={row.patient_id: row.person for row in manifest.rows},
+        simulation="+".join(sorted({row.simulation for row in manifest.rows} - {""})),
+    )
 
 
 def phantom_hospitals(
@@ -127,7 +176,7 @@ def phantom_hospitals(
             )
         )
     note = "phantom patients: synthetic, no result on them says anything about people"
-    return _federated(data, [note], PHANTOM_KEY)
+    return _federated(data, [note], PHANTOM_KEY, "phantom")
 
 
 def manifest_hospitals(
@@ -170,7 +219,7 @@ def manifest_hospitals(
             "a hospital: use fewer hospitals, a smaller data.test_fraction, or another seed",
         )
     data = [HospitalData(name, sides.train, sides.test) for name, sides in groups.items()]
-    return _federated(data, warnings, key)
+    return _federated(data, warnings, key, loaded.simulation)
 
 
 def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
@@ -192,11 +241,13 @@ def fingerprint(patients: Iterable[Patient], key: SiteKey) -> str:
     return key.digest(b"securefed data 2\0" + b"".join(digests)).hex()
 
 
-def _federated(hospitals: list[HospitalData], warnings: list[str], key: SiteKey) -> FederatedData:
+def _federated(
+    hospitals: list[HospitalData], warnings: list[str], key: SiteKey, simulation: str
+) -> FederatedData:
     sides = [side for hospital in hospitals for side in (hospital.train, hospital.test)]
     partition.require_disjoint(sides)
     everyone = (patient for side in sides for patient in side)
-    return FederatedData(hospitals, fingerprint(everyone, key), warnings, key)
+    return FederatedData(hospitals, fingerprint(everyone, key), warnings, key, simulation)
 
 
 def _digest(patient: Patient) -> bytes:
@@ -267,16 +318,13 @@ def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
 
 
 def _limits(patients: list[Patient]) -> list[str]:
-    """Say what no analysis of these patients could support."""
+    """Say what no analysis of these patients could support; no count of a label leaves here."""
     warnings = []
-    tumours = sum(patient.label for patient in patients)
     if len(patients) < FEWEST_FOR_A_HEADLINE:
         warnings.append(
-            f"{len(patients)} patients ({tumours} with tumour) support no headline figure: "
+            f"fewer than {FEWEST_FOR_A_HEADLINE} patients support no headline figure: "
             "report the interval, and leave patients out rather than slices"
         )
-    if tumours in (0, len(patients)):
-        warnings.append(f"all patients have label {patients[0].label}: nothing can be learned")
     unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
     if unpaired:
         warnings.append(f"{unpaired} patients have no slice with both CT and MRI")

@@ -1,6 +1,6 @@
 """The manifest: a CSV with one line per slice pair, which names images and labels.
 
-Columns (any order, any case; others are ignored):
+Columns (any order, any case; others are named and not read):
   patient_id  pseudonym, unique over all sites   also: patient, case_id, subject_id
   label       1/0, tumour/healthy, yes/no        also: tumour, tumor, target
   ct_path     image, empty if there is none      also: ct, ct_image
@@ -8,22 +8,45 @@ Columns (any order, any case; others are ignored):
   slice       optional number, orders slices     also: slice_index, slice_number
   site        optional hospital                  also: hospital, centre, center
   pair_id     optional, for messages only        also: pair
+  person      optional, who is behind the id     a keyed pseudonym that import writes
+  simulation  empty for real patients; else what they are, see SIMULATIONS
 Paths are relative to the manifest's folder and must stay inside it. A bad line is named with its
 number and reason, and the others go on; a patient whose label or site contradicts itself is left
 out whole, because a wrong guess would put a person on two sides of a split. Header values are read
-as data, never evaluated. Real names in patient_id are not detected: pseudonymise before.
+as data, never evaluated. Identifiers that stand for nobody, and site names that cannot be folders,
+cost their lines (securefed/data/names.py). Real names in patient_id are not detected: pseudonymise
+before.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.data.table import Problem, parse_label, read_table
+from securefed.data.names import require_patient, require_site, shown
+from securefed.data.table import Problem, Table, parse_label, read_table
 from securefed.errors import DataError
 
-COLUMNS = ("patient_id", "label", "site", "slice", "ct_path", "mri_path", "pair_id")
+COLUMNS = (
+    "patient_id",
+    "label",
+    "site",
+    "slice",
+    "ct_path",
+    "mri_path",
+    "pair_id",
+    "person",
+    "simulation",
+)
 DEFAULT_SITE = "site-1"
+_TRIED = 20  # cells of a column that are tried as paths
 REQUIRED = (("patient_id",), ("label",), ("ct_path", "mri_path"))
+# What a data set is, where its patients are not real people with scans of their own.
+SIMULATIONS = {
+    "phantom": "drawings, made by a program",
+    "paired-by-class": "CT and MRI of different people, put together by their label",
+    "made-up-patients": "real images, grouped into patients that nobody is",
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +60,23 @@ class Row:
     ct_path: Path | None
     mri_path: Path | None
     slice: float | None = None
+    person: str = field(default="", repr=False)
+    simulation: str = ""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The usable rows, in the order of the file, and what was wrong with the others."""
+    """The usable rows, in the order of the file, and what was wrong with the others.
+
+    Attributes:
+        notes: what was not read, and may have been meant.
+        offered: lines of the file, usable or not.
+    """
 
     rows: list[Row]
     problems: list[Problem]
+    notes: list[str]
+    offered: int
 
 
 def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
@@ -56,10 +88,11 @@ def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
     Raises:
         DataError: the file cannot be read as a manifest at all.
     """
-    reader = _Reader(path, allow_outside)
-    problems: list[Problem] = []
+    table = read_table(path, REQUIRED)
+    reader = _Reader(path, allow_outside, table)
+    problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
-    for line, cells in read_table(path, REQUIRED):
+    for line, cells in table.lines:
         if isinstance(cells, str):
             problems.append(Problem(path.name, cells, line))
             continue
@@ -70,18 +103,43 @@ def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
     rows, repeats = _without_repeats(path.name, rows)
     rows, contradictions = _without_contradictions(path.name, rows)
     problems += [*repeats, *contradictions]
-    return Manifest(rows, sorted(problems, key=lambda problem: problem.line or 0))
+    problems.sort(key=lambda problem: problem.line or 0)
+    return Manifest(rows, problems, _unread(table.unread), len(table.lines))
+
+
+def _unread(columns: tuple[str, ...]) -> list[str]:
+    if not columns:
+        return []
+    named = ", ".join(map(shown, columns[:8])) + (", ..." if len(columns) > 8 else "")
+    return [f"columns that no rule reads: {named}"]
 
 
 class _Reader:
-    def __init__(self, path: Path, allow_outside: bool) -> None:
+    def __init__(self, path: Path, allow_outside: bool, table: Table) -> None:
         self.folder = path.parent.resolve()
         self.allow_outside = allow_outside
+        self.table = table
+        self.everybody = table.identifiers()
+
+    def unread_files(self) -> Iterator[str]:
+        """Where no line has a CT, or none an MRI: the unread columns that name files."""
+        cells = [row for _, row in self.table.lines if not isinstance(row, str)]
+        for lost in ("ct_path", "mri_path"):
+            if any(row.get(lost) for row in cells):
+                continue
+            for column in self.table.unread:
+                filled = [row[column] for row in cells if row[column]][:_TRIED]
+                if any(map(self._names_a_file, filled)):
+                    yield f"column {shown(column)} names files, and no rule reads it: is it {lost}?"
+
+    def _names_a_file(self, cell: str) -> bool:
+        try:
+            return self._image("", cell) is not None
+        except DataError:
+            return False
 
     def row(self, line: int, cells: dict[str, str]) -> Row:
-        patient_id = cells["patient_id"]
-        if not patient_id:
-            raise DataError("patient_id is empty")
+        patient_id = require_patient(cells["patient_id"], self.everybody)
         images = [self._image(column, cells.get(column, "")) for column in ("ct_path", "mri_path")]
         if images == [None, None]:
             raise DataError("neither ct_path nor mri_path is given")
@@ -89,10 +147,12 @@ class _Reader:
             line=line,
             patient_id=patient_id,
             label=parse_label(cells["label"]),
-            site=cells.get("site") or DEFAULT_SITE,
+            site=require_site(cells.get("site") or DEFAULT_SITE),
             ct_path=images[0],
             mri_path=images[1],
             slice=_slice(cells.get("slice", "")),
+            person=cells.get("person", ""),
+            simulation=_simulation(cells.get("simulation", "")),
         )
 
     def _image(self, column: str, text: str) -> Path | None:
@@ -112,6 +172,12 @@ class _Reader:
         if not exists:
             raise DataError(f"{column} {text!r}: no such file")
         return path
+
+
+def _simulation(text: str) -> str:
+    if text and text not in SIMULATIONS:
+        raise DataError(f"simulation {text!r} is none of {', '.join(SIMULATIONS)}")
+    return text
 
 
 def _slice(text: str) -> float | None:
@@ -154,13 +220,14 @@ def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Proble
 
 
 def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
-    """Leave out whole patients with two labels or two sites; one problem per deviating line."""
+    """Leave out whole patients who contradict themselves; one problem per deviating line."""
     rows_by_patient: dict[str, Row] = {}
     bad: set[str] = set()
     problems: list[Problem] = []
     for row in rows:
         first = rows_by_patient.setdefault(row.patient_id, row)
-        for what, old, new in (("label", first.label, row.label), ("site", first.site, row.site)):
+        for what in ("label", "site", "person", "simulation"):
+            old, new = getattr(first, what), getattr(row, what)
             if old != new:
                 bad.add(row.patient_id)
                 reason = f"{what} {new} contradicts {old} on line {first.line}; patient left out"

@@ -2,7 +2,9 @@
 
 The header is matched without regard to case, under the aliases below; commas, semicolons and tabs
 are all accepted as delimiters, since spreadsheets choose by locale. Cells are read as text and
-never evaluated. A fault in one line is reported with its number and does not stop the others.
+never evaluated. A fault in one line is reported with its number and does not stop the others: a
+quote that is never closed, or bytes that are no text, cost their own line. Columns that no rule
+reads are named, since one of them may be the one that was meant.
 """
 
 import csv
@@ -13,20 +15,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from securefed.data.names import require_patient, shown
 from securefed.errors import DataError
 
 ALIASES = {
     "patient_id": ("patient_id", "patient", "case_id", "subject_id"),
     "label": ("label", "tumour", "tumor", "target"),
-    "ct_path": ("ct_path", "ct", "ct_image"),
-    "mri_path": ("mri_path", "mri", "mr_path", "mri_image"),
+    "ct_path": ("ct_path", "ct", "ct_image", "ct_file"),
+    "mri_path": ("mri_path", "mri", "mr_path", "mri_image", "mri_file"),
     "slice": ("slice", "slice_index", "slice_number"),
     "site": ("site", "hospital", "centre", "center"),
     "pair_id": ("pair_id", "pair"),
+    "person": ("person",),
+    "simulation": ("simulation",),
+    "registration": ("registration",),
 }
 POSITIVE = ("1", "1.0", "tumour", "tumor", "yes", "true", "positive")
 NEGATIVE = ("0", "0.0", "healthy", "normal", "no", "false", "negative", "no tumour", "no tumor")
 _DELIMITERS = (",", ";", "\t")
+_LONGEST_RECORD = 100  # lines that one cell with line breaks may spread a record over
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,29 @@ class Problem:
 
 @dataclass(frozen=True)
 class Labels:
-    """Label of each patient, and the lines that could not be used."""
+    """Label of each patient, the lines that could not be used, and the columns not read."""
 
     by_patient: dict[str, int] = field(repr=False)
     problems: list[Problem]
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file's lines that are not blank: number, then cells by column, or the line's fault.
+
+    Attributes:
+        unread: columns that no rule reads, as the header writes them; cells have them by that name.
+    """
+
+    unread: tuple[str, ...]
+    lines: list[tuple[int, dict[str, str] | str]] = field(repr=False)
+
+    def identifiers(self) -> frozenset[str]:
+        """Everything in the column patient_id."""
+        return frozenset(
+            cells["patient_id"] for _, cells in self.lines if not isinstance(cells, str)
+        )
 
 
 def read_labels(path: Path) -> Labels:
@@ -61,13 +87,14 @@ def read_labels(path: Path) -> Labels:
     first: dict[str, tuple[int, int]] = {}  # patient -> label, line
     contradicted: set[str] = set()
     problems: list[Problem] = []
-    for line, cells in read_table(path, (("patient_id",), ("label",))):
+    table = read_table(path, (("patient_id",), ("label",)))
+    everybody = table.identifiers()
+    for line, cells in table.lines:
         try:
             if isinstance(cells, str):
                 raise DataError(cells)
+            require_patient(cells["patient_id"], everybody)
             label = parse_label(cells["label"])
-            if not cells["patient_id"]:
-                raise DataError("patient_id is empty")
         except DataError as error:
             problems.append(Problem(path.name, str(error), line))
             continue
@@ -77,7 +104,7 @@ def read_labels(path: Path) -> Labels:
             reason = f"label {label} contradicts {earlier} on line {its_line}; patient left out"
             problems.append(Problem(path.name, reason, line))
     labels = {key: label for key, (label, _) in first.items() if key not in contradicted}
-    return Labels(labels, problems)
+    return Labels(labels, problems, table.unread)
 
 
 def parse_label(text: str) -> int:
@@ -94,64 +121,86 @@ def parse_label(text: str) -> int:
     raise DataError(f"label {text!r} is neither 0 (no tumour) nor 1 (tumour)")
 
 
-def read_table(
-    path: Path, required: Sequence[tuple[str, ...]]
-) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """Yield each line that is not blank: its number, then its cells by column, or its fault.
+def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
+    """Read a CSV file.
 
     Args:
         required: groups of canonical columns; the header must name one of each group.
 
     Raises:
-        DataError: unreadable, not UTF-8, not CSV, or the header lacks or repeats a column.
+        DataError: unreadable, or the header is not UTF-8 text, lacks or repeats a column.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise DataError(
             f"{path.name}: cannot be read ({error.strerror})", hint="give the path of a CSV file"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.name}: is not UTF-8 text (byte {error.start})", hint="save the CSV as UTF-8"
-        ) from None
-    lines = io.StringIO(text, newline="")
-    delimiter, names = _header(path.name, lines.readline(), required)
-    lines.seek(0)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        next(reader)
-        start = reader.line_num + 1
-        for cells in reader:
-            line, start = start, reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
+    lines = list(io.StringIO(text, newline=""))
+    first = lines[0] if lines else ""
+    if not _is_text(first):
+        raise DataError(f"{path.name}: is not UTF-8 text", hint="save the CSV as UTF-8")
+    delimiter, names, unread = _header(path.name, first, required)
+    return Table(unread, list(_records(lines, delimiter, names)))
+
+
+def _records(
+    lines: Sequence[str], delimiter: str, names: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str] | str]]:
+    at = 1  # after the header
+    while at < len(lines):
+        number, few = at + 1, lines[at : at + _LONGEST_RECORD]
+        reader = csv.reader(few, delimiter=delimiter, strict=True)
+        fault, cells = None, []
+        try:
+            cells = next(reader)
+        except csv.Error as error:
+            fault = f"is not CSV ({error}); quote cells that contain quotes or delimiters"
+        # A record with a fault ends with its first line: what follows may be sound.
+        taken = max(reader.line_num, 1)
+        if fault is None and any(cell.strip() for cell in cells):
             if len(cells) != len(names):
-                yield line, f"has {len(cells)} cells where the header has {len(names)}"
-                continue
-            pairs = zip(names, cells, strict=True)
-            yield line, {name: cell.strip() for name, cell in pairs if name}
-    except csv.Error as error:
-        raise DataError(
-            f"{path.name}, line {reader.line_num}: is not CSV ({error})",
-            hint="quote cells that contain quotes or delimiters",
-        ) from None
+                fault = f"has {len(cells)} cells where the header has {len(names)}"
+            elif not all(map(_is_text, cells)):
+                fault = "is not UTF-8 text; save the CSV as UTF-8"
+            else:
+                pairs = zip(names, cells, strict=True)
+                yield number, {name: cell.strip() for name, cell in pairs if name}
+        if fault is not None:
+            yield number, fault
+            taken = 1
+        at += taken
 
 
-def _header(name: str, line: str, required: Sequence[tuple[str, ...]]) -> tuple[str, list[str]]:
-    """Find the delimiter, and the canonical name of each column ("" for an unknown one)."""
+def _is_text(text: str) -> bool:
+    """Whether all bytes were UTF-8: others were read as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _header(
+    name: str, line: str, required: Sequence[tuple[str, ...]]
+) -> tuple[str, list[str], tuple[str, ...]]:
+    """The delimiter, each column's canonical name or its own, and the own names by themselves."""
     columns = {alias: column for column, aliases in ALIASES.items() for alias in aliases}
-    best: tuple[str, list[str]] = (",", [])
+    best: tuple[str, list[str], tuple[str, ...]] = (",", [], ())
+    most = -1
     for delimiter in _DELIMITERS:
-        cells = next(csv.reader([line], delimiter=delimiter), [])
-        names = [columns.get(re.sub(r"[\s-]+", "_", cell.strip().lower()), "") for cell in cells]
-        if sum(map(bool, names)) > sum(map(bool, best[1])):
-            best = (delimiter, names)
-    counts = Counter(column for column in best[1] if column)
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        known = [columns.get(re.sub(r"[\s-]+", "_", cell.lower()), "") for cell in cells]
+        if sum(map(bool, known)) > most:
+            most = sum(map(bool, known))
+            names = [column or cell for column, cell in zip(known, cells, strict=True)]
+            unread = tuple(
+                cell for column, cell in zip(known, cells, strict=True) if cell and not column
+            )
+            best = (delimiter, names, unread)
+    counts = Counter(column for column in best[1] if column in ALIASES)
     twice = [column for column, count in counts.items() if count > 1]
     missing = [" or ".join(group) for group in required if not any(counts[c] for c in group)]
     if missing or twice:
         what = f"has no column {', '.join(missing)}" if missing else f"names {twice[0]} twice"
+        if missing and best[2]:
+            what += f" (it has {', '.join(map(shown, best[2][:8]))}, which no rule reads)"
         raise DataError(
             f"{name}: {what}", hint="the first line must name the columns; see docs/data.md"
         )

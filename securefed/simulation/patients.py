@@ -1,6 +1,9 @@
 """The patients that settings name: phantoms, or those of a manifest, divided among hospitals."""
 
+from dataclasses import replace
+
 from securefed.config import Settings
+from securefed.data.identities import find_doubles
 from securefed.data.load import (
     FederatedData,
     load_manifest,
@@ -9,11 +12,23 @@ from securefed.data.load import (
 )
 from securefed.data.phantom import PhantomSpec
 from securefed.data.pseudonyms import key_place, load_or_create_key
+from securefed.data.requirements import (
+    require_both_labels,
+    require_one_identifier_each,
+    require_one_name_per_site,
+    require_usable,
+    tell,
+)
 from securefed.errors import ConfigurationError
 
 
 def load_data(settings: Settings) -> FederatedData:
-    """The hospitals' patients: phantoms, or those of a manifest."""
+    """The hospitals' patients: phantoms, or those of a manifest.
+
+    Raises:
+        ConfigurationError: the sites are not as many as the hospitals.
+        DataError: the patients cannot be trained on as they are (securefed/data/requirements.py).
+    """
     data, federation = settings.data, settings.federation
     if data.manifest is None:
         return phantom_hospitals(
@@ -24,10 +39,15 @@ def load_data(settings: Settings) -> FederatedData:
             settings.seed,
         )
     loaded = load_manifest(data.manifest, settings.model.image_size)
-    key = load_or_create_key(data.site_key or key_place(data.manifest))
+    require_usable(loaded, data.max_unusable)
+    if data.partition == "site":
+        require_one_name_per_site(loaded)
+    doubles = find_doubles(loaded.patients, loaded.persons)
+    if settings.privacy.dp and not data.allow_duplicates:
+        require_one_identifier_each(doubles)
     divided = manifest_hospitals(
         loaded,
-        key,
+        load_or_create_key(data.site_key or key_place(data.manifest)),
         hospitals=federation.clients,
         test_share=data.test_fraction,
         seed=settings.seed,
@@ -40,7 +60,9 @@ def load_data(settings: Settings) -> FederatedData:
             f"{federation.clients}",
             hint=f"set --clients {len(divided.hospitals)}, or data.partition: iid",
         )
-    return divided
+    require_both_labels(divided.hospitals)
+    told = tell(loaded, doubles, divided.hospitals)
+    return replace(divided, warnings=[*divided.warnings, *told.warnings], named=tuple(told.named))
 
 
 def phantom_spec(settings: Settings) -> PhantomSpec:

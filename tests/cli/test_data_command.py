@@ -80,7 +80,7 @@ def test_check_names_bad_lines_and_exits_1(tmp_path: Path) -> None:
     manifest = tmp_path / "p" / "manifest.csv"
     lines = manifest.read_text().splitlines()
     lines[2] = lines[2].replace(",0,", ",7,", 1).replace(",1,", ",7,", 1)
-    manifest.write_text("\n".join([*lines, "stranger,1,a,0,../../x.png,,,"]) + "\n")
+    manifest.write_text("\n".join([*lines, "stranger,1,a,0,../../x.png,,,,,"]) + "\n")
     result = run("check", manifest, "--size", 24)
     assert result.exit_code == 1
     assert "manifest.csv, line 3: label '7' is neither" in result.output
@@ -96,7 +96,39 @@ def test_an_identical_image_under_two_patients_is_a_problem(tmp_path: Path) -> N
     shutil.copy(first, other)
     result = run("check", tmp_path / "p", "--size", 24)
     assert result.exit_code == 1
-    assert "is identical to slice" in result.output
+    assert "show identical images (1 CT slice, the first: CT " in result.output
+
+
+def test_check_says_what_would_stop_a_run(tmp_path: Path) -> None:
+    rows = ["patient_id,label,site,ct"]
+    for number, (patient, site) in enumerate(
+        (("Pat01", "Site A"), ("PAT01", "site a"), ("P-3", "Site B"))
+    ):
+        image = np.random.default_rng(number).integers(0, 255, (16, 16), dtype=np.uint8)
+        write_png(tmp_path / f"{number}.png", image)
+        rows.append(f"{patient},1,{site},{number}.png")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    result = run("check", tmp_path, "--json")
+    assert result.exit_code == 1
+    told = "\n".join(json.loads(result.output)["problems"])
+    assert "patients 'Pat01' and 'PAT01' are alike" in told
+    assert "sites 'Site A' and 'site a' look like one site" in told
+    assert "all 3 patients have label 1: nothing can be learned" in told
+
+
+def test_check_of_a_manifest_without_a_usable_row_still_lists_why(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("patient_id,label,ct\np,1,gone.png\nnan,1,x.png\n")
+    result = run("check", tmp_path, "--json")
+    assert result.exit_code == 1
+    facts = json.loads(result.output)
+    assert facts["patients"] == 0
+    assert [problem.split(": ")[0] for problem in facts["problems"]] == [
+        "manifest.csv, line 2",
+        "manifest.csv, line 3",
+        tmp_path.name,
+    ]
+    told = run("check", tmp_path)
+    assert (told.exit_code, "gone.png" in told.output) == (1, True)
 
 
 def test_import_of_dicom_writes_a_data_set_and_a_private_key(tmp_path: Path) -> None:
@@ -161,6 +193,8 @@ def test_import_of_paired_folders_replaces_names(tmp_path: Path) -> None:
     "arguments",
     [
         ("import", "IN", "--out", "OUT", "--site-key", "OUT/key"),
+        ("import", "IN", "--out", "OUT", "--site", "../up"),
+        ("import", "IN", "--out", "OUT", "--site", "=1+1"),
         ("import", "IN", "--out", "OUT", "--window", "liver"),
         ("import", "IN", "--out", "OUT", "--size", "4"),
         ("phantom", "--out", "OUT", "--rho", "2"),

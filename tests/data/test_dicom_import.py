@@ -280,6 +280,19 @@ def test_a_patient_without_label_is_a_problem(tmp_path: Path, write_series: Writ
     ]
 
 
+def test_labels_without_scans_and_other_spellings_are_named(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    write_series(tmp_path / "t/a", ramp())
+    write_series(tmp_path / "t/b", ramp(), PatientID="OTHER")
+    labels = {"ORIGINAL-ID": 1, "Other": 0, "GONE-7": 1}
+    report = run(tmp_path / "t", tmp_path / "out", labels)
+    (problem,) = report.problems
+    assert problem.reason.endswith("which has 'Other' where the scan has 'OTHER'")
+    told = [str(note) for note in report.notes if note.place == "label list"]
+    assert told == ["label list: 2 of 3 labelled patients have no scan here: 'Other', 'GONE-7'"]
+
+
 def test_pydicoms_own_mixed_tree_gives_patients_and_named_problems(
     tmp_path: Path, pydicom_files: Path
 ) -> None:

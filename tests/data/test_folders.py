@@ -54,8 +54,23 @@ def test_strange_files_and_missing_labels_are_named(tmp_path: Path) -> None:
         "CT/notes.txt": "is not a PNG, JPEG, TIFF or BMP image",
         "CT/berta.png": "has the same name as berta.bmp",
         "CT/out.png": "is a link that leads outside its folder",
-        "dora": "labels.csv has no label for patient dora",
+        "dora": "labels.csv has no label for patient 'dora'",
     }
+
+
+def test_labels_without_images_and_other_spellings_are_named(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    (root / "labels.csv").write_text(
+        "patient_id,label,age\nAnna,1,3\nberta,0,4\nclara,0,5\nemil,1,6\n"
+    )
+    folder = read_folder(root)
+    told = {(problem.place, problem.reason) for problem in folder.problems}
+    assert told == {
+        ("anna_s10", "labels.csv has no label for patient 'anna', but one for 'Anna'"),
+        ("anna_s2", "labels.csv has no label for patient 'anna', but one for 'Anna'"),
+        ("labels.csv", "2 patients have no image, the first 'Anna'"),
+    }
+    assert "columns of labels.csv that no rule reads: 'age'" in folder.warnings
 
 
 def test_paired_folders_without_labels_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from securefed.data.images import write_png
 from securefed.data.load import fingerprint, load_manifest
 from securefed.data.manifest import read_manifest
 from securefed.data.pseudonyms import SiteKey
@@ -85,6 +86,11 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         (line("q", "0"), "repeats an image of another patient, first on line 2"),
         (line("good", "0"), "repeats an image of this patient, first on line 2"),
         (line("good", "3", number="1"), "slice 1 is already on line 2"),
+        (line("nan", "1"), "patient_id 'nan' stands for no patient"),
+        (line("1.5E+11", "1"), "patient_id '1.5E+11' is a number that a spreadsheet"),
+        (line("q", "1", site="../x"), "site '../x' cannot be the name of a folder"),
+        (line("q", "1", site="#N/A"), "site '#N/A' stands for no site"),
+        (line("q\x1b[2J", "1"), r"patient_id 'q\x1b[2J' holds control characters"),
     ],
 )
 def test_a_bad_line_is_named_and_the_rest_goes_on(
@@ -99,6 +105,96 @@ def test_a_bad_line_is_named_and_the_rest_goes_on(
     assert reason in problem.reason
     assert str(problem).startswith("manifest.csv, line 3: ")
     assert "1 rows or files could not be used" in loaded.warnings
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b'q,1,a,,"ct/1.png,,', "is not CSV"),
+        (b'"q,1,a,,ct/1.png,mri/1.png,', "is not CSV"),
+        (b'"q"x,1,a,,ct/1.png,mri/1.png,', "is not CSV"),
+        (b"M\xfcller,1,a,,ct/1.png,mri/1.png,", "is not UTF-8 text"),
+        (b"q,1,a,,ct/1.png,mri/1.png,caf\xe9", "is not UTF-8 text"),
+        (b"q,1,a,,ct/1.png,mri/1.png," + 200_000 * b"x", "is not CSV (field larger than"),
+        (b"q\0,1,a,,ct/1.png,mri/1.png,", "holds control characters"),
+    ],
+)
+def test_bytes_that_are_no_line_cost_that_line_alone(
+    write_manifest: WriteManifest, bad: bytes, reason: str
+) -> None:
+    path = write_manifest([HEADER, line("good", "0")])
+    after = (
+        b"\r\nlast,1,a,,ct/5.png,mri/5.png,\r\n" + b'other,0,a,,ct/6.png,mri/6.png,"a ""b"""\r\n'
+    )
+    path.write_bytes(path.read_bytes() + bad + after)
+    loaded = load_manifest(path, 16)
+    assert [p.patient_id for p in loaded.patients] == ["good", "last", "other"]
+    (problem,) = loaded.problems
+    assert problem.line == 3
+    assert reason in problem.reason
+    assert (loaded.rows, loaded.usable_rows) == (4, 3)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(bad=st.binary(max_size=60))
+def test_no_bytes_between_two_lines_cost_either_of_them(
+    write_manifest_once: Path, bad: bytes
+) -> None:
+    """A quote, a comma, a zero byte, half a character: what stands after them is read."""
+    picture = write_manifest_once / "0.png"
+    if not picture.exists():
+        write_png(picture, np.arange(256, dtype=np.uint8).reshape(16, 16))
+        write_png(write_manifest_once / "1.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    path = write_manifest_once / "between.csv"
+    path.write_bytes(b"patient_id,label,ct\nfirst one,1,0.png\n" + bad + b"\nlast one,0,1.png\n")
+    manifest = read_manifest(path)
+    assert [row.patient_id for row in manifest.rows] == ["first one", "last one"]
+
+
+def test_columns_that_no_rule_reads_are_named(write_manifest: WriteManifest) -> None:
+    path = write_manifest([[*HEADER, "Scanner"], [*line("p", "0"), "a scanner"]])
+    loaded = load_manifest(path, 16)
+    assert loaded.problems == []
+    assert "columns that no rule reads: 'Scanner'" in loaded.warnings
+
+
+@pytest.mark.parametrize("name", ["ct_scan", "CT PNG", "image 1", "path"])
+@pytest.mark.parametrize("lost", ["ct_path", "mri_path"])
+def test_a_column_that_names_files_is_a_problem_where_a_modality_is_lost(
+    write_manifest: WriteManifest, name: str, lost: str
+) -> None:
+    header = [name if column == lost else column for column in HEADER]
+    loaded = load_manifest(write_manifest([header, line("p", "0"), line("q", "1")]), 16)
+    assert [str(problem) for problem in loaded.problems] == [
+        f"manifest.csv, line 1: column '{name}' names files, and no rule reads it: is it {lost}?"
+    ]
+    assert loaded.usable_rows == loaded.rows == 2
+    # Beside both modalities it is a column like any other: masks, for instance.
+    path = write_manifest([[*HEADER, name], [*line("p", "0"), "ct/3.png"]])
+    assert load_manifest(path, 16).problems == []
+
+
+def test_what_a_data_set_is_stands_in_its_manifest(write_manifest: WriteManifest) -> None:
+    header = [*HEADER, "simulation"]
+    rows = [[*line("p", "0"), "paired-by-class"], [*line("q", "1"), ""]]
+    assert load_manifest(write_manifest([header, *rows]), 16).simulation == "paired-by-class"
+    both = [*rows, [*line("r", "2"), "phantom"]]
+    loaded = load_manifest(write_manifest([header, *both]), 16)
+    assert loaded.simulation == "paired-by-class+phantom"
+    assert load_manifest(write_manifest([HEADER, line("q", "1")]), 16).simulation == ""
+    odd = load_manifest(write_manifest([header, *rows, [*line("r", "2"), "real"]]), 16)
+    assert "simulation 'real' is none of" in odd.problems[0].reason
+    torn = load_manifest(write_manifest([header, *rows, [*line("q", "2"), "phantom"]]), 16)
+    assert [p.patient_id for p in torn.patients] == ["p"]
+
+
+def test_two_people_under_one_id_are_left_out_whole(write_manifest: WriteManifest) -> None:
+    header = [*HEADER, "person"]
+    rows = [[*line("p", "0"), "k1"], [*line("p", "1"), "k2"], [*line("q", "2"), "k1"]]
+    loaded = load_manifest(write_manifest([header, *rows]), 16)
+    assert [p.patient_id for p in loaded.patients] == ["q"]
+    assert loaded.persons == {"q": "k1"}
+    assert "contradicts" in loaded.problems[0].reason
 
 
 def test_an_unreadable_image_is_named_by_line(write_manifest: WriteManifest) -> None:
@@ -130,7 +226,7 @@ def test_line_numbers_count_blank_lines_and_quoted_line_breaks(
 ) -> None:
     path = write_manifest([HEADER, line("p", "0")])
     with path.open("a") as file:
-        file.write('\n"two\nlines",1,a,,ct/1.png,,\nq,9,a,,ct/2.png,,\n')
+        file.write('\nr,1,a,,ct/1.png,,"two\nlines"\nq,9,a,,ct/2.png,,\n')
     manifest = read_manifest(path)
     assert [row.line for row in manifest.rows] == [2, 4]
     assert [problem.line for problem in manifest.problems] == [6]
@@ -163,8 +259,8 @@ def test_aliases_case_delimiters_and_byte_order_marks_are_understood(
         (b"patient_id,ct_path\n", "has no column label"),
         (b"patient_id,label\n", "has no column ct_path or mri_path"),
         (b"patient_id,case_id,label,ct\n", "names patient_id twice"),
-        (b"patient_id,label,ct\n\xff\xfe,1,x\n", "is not UTF-8"),
-        (b'patient_id,label,ct\np,1,"open\n', "is not CSV"),
+        ("patient_id,label,ct\n".encode("utf-16"), "is not UTF-8"),
+        (b"patient_id,label,scan\n", r"no column ct_path or mri_path \(it has 'scan'"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -251,4 +347,5 @@ def test_the_real_pairs_load_with_their_own_column_names(real_pairs: Path) -> No
     assert sum(p.label for p in loaded.patients) == 3
     assert all(p.has_ct.all() and p.has_mri.all() for p in loaded.patients)
     assert loaded.problems == []
-    assert "10 patients (3 with tumour) support no headline figure" in loaded.warnings[0]
+    assert "columns that no rule reads: 'diagnosis'" in loaded.warnings[0]
+    assert "fewer than 100 patients support no headline figure" in loaded.warnings[1]

@@ -8,7 +8,7 @@ be reconstructed from head scans, so the result is still personal data; de-ident
 themselves (PS3.15) is a task for other tools.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from securefed.data.dicom.files import Slice, scan_tree
 from securefed.data.dicom.volume import WINDOWS, Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import OTHER_SCANS
+from securefed.data.names import shown, spelling
 from securefed.data.pairing import days_between, pair
 from securefed.data.pseudonyms import SiteKey
-from securefed.data.skipped import Skipped
+from securefed.data.skipped import NAMED, Skipped
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 
@@ -94,11 +95,26 @@ def import_dicom(
             _import_patient(name, labels[patient_id], by_patient[patient_id], rules, writer, report)
         else:
             first = str(by_patient[patient_id][0].path.relative_to(root))
-            report.problems.append(Problem(first, "its patient has no line in the label list"))
+            why = "its patient has no line in the label list"
+            written = [each for each in labels if spelling(each) == spelling(patient_id)]
+            if written:
+                why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
+            report.problems.append(Problem(first, why))
         progress(done + 1, len(by_patient))
+    report.notes += _without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
+
+
+def _without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:
+    """Who is in the label list and not in the tree: a folder may be missing."""
+    missing = [patient for patient in labels if patient not in scanned]
+    if not missing:
+        return []
+    first = ", ".join(map(shown, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
+    what = f"{len(missing)} of {len(labels)} labelled patients have no scan here: {first}"
+    return [Problem("label list", what)]
 
 
 def _nothing_imported(root: Path, report: ImportReport) -> DataError:

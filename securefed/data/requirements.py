@@ -1,0 +1,137 @@
+"""What patients must be before anybody is trained on, refused by name or told to the operator.
+
+`data check` and `run` ask the same here, so that a run meets no fault that a check would not have
+found. What names a patient or a file is for the operator's own screen; what travels in run.json
+holds counts only.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from securefed.data.identities import Doubles
+from securefed.data.load import HospitalData, Loaded
+from securefed.data.names import alike, shown
+from securefed.data.samples import Patient
+from securefed.errors import DataError
+
+NAMED = 3  # named before "and n more"
+LOOK = "securefed data check lists all"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What limits a run on these patients.
+
+    Attributes:
+        warnings: for everybody who reads the run.
+        named: with names of rows, files and patients; for the operator alone.
+    """
+
+    warnings: list[str]
+    named: list[str]
+
+
+def require_usable(loaded: Loaded, most_unusable: float) -> None:
+    """Refuse a data set of which too much cannot be used.
+
+    Raises:
+        DataError: the share of unusable rows is above `most_unusable`; the first ones are named.
+    """
+    unusable = loaded.rows - loaded.usable_rows
+    if unusable <= most_unusable * loaded.rows:
+        return
+    raise DataError(
+        f"{unusable} of {loaded.rows} rows cannot be used: {first_of(loaded.problems)}",
+        hint=f"{LOOK}; data.max_unusable ({most_unusable:g}) is the share that a run goes on with",
+    )
+
+
+def require_one_identifier_each(doubles: Doubles) -> None:
+    """Refuse persons with two identifiers: epsilon would hold for one of the two only.
+
+    Raises:
+        DataError: there are some; the first ones are named.
+    """
+    if doubles.pairs:
+        raise DataError(
+            f"{_pairs(doubles)}, and epsilon is per patient: {first_of(doubles.pairs)}",
+            hint=f"give each person one patient_id ({LOOK}); data.allow_duplicates: true trains "
+            "all the same, and epsilon is then per identifier, not per person",
+        )
+
+
+def require_one_name_per_site(loaded: Loaded) -> None:
+    """Refuse sites that look like one: each would be a hospital with a budget of its own.
+
+    Raises:
+        DataError: two sites are alike in spelling.
+    """
+    for reason in alike_sites(loaded):
+        raise DataError(reason, hint="write one site's name in one way in the manifest")
+
+
+def alike_sites(loaded: Loaded) -> list[str]:
+    """Sites whose names are alike, a line for each group."""
+    groups = alike(patient.site for patient in loaded.patients)
+    return [f"sites {' and '.join(map(shown, group))} look like one site" for group in groups]
+
+
+def require_both_labels(hospitals: Iterable[HospitalData]) -> None:
+    """Refuse patients that can teach nothing.
+
+    Raises:
+        DataError: all patients to train on, of all hospitals together, have one label.
+    """
+    training = [patient for hospital in hospitals for patient in hospital.train]
+    for reason in one_label(training):
+        raise DataError(
+            f"to train on: {reason}",
+            hint="add patients of the other label; if there are some, they are all held out: take "
+            "another seed",
+        )
+
+
+def one_label(patients: Sequence[Patient]) -> list[str]:
+    """A line if all patients have one label."""
+    labels = {patient.label for patient in patients}
+    if len(labels) != 1:
+        return []
+    return [f"all {len(patients)} patients have label {labels.pop()}: nothing can be learned"]
+
+
+def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) -> Told:
+    """What a run says of patients that it accepts."""
+    warnings, named = [], []
+    if loaded.problems:
+        named.append(f"not used: {first_of(loaded.problems)}; {LOOK}")
+    if doubles.pairs:
+        side = {
+            patient.patient_id: name
+            for hospital in hospitals
+            for name, patients in (("train", hospital.train), ("test", hospital.test))
+            for patient in patients
+        }
+        across = sum(side[pair.first] != side[pair.second] for pair in doubles.pairs)
+        warnings.append(
+            f"{_pairs(doubles)}; {across} of them have one trained on and one held out, so "
+            "that held-out figures are too good, and epsilon is per identifier"
+        )
+        named.append(f"seem to be one person: {first_of(doubles.pairs)}; {LOOK}")
+    if doubles.similar:
+        named.append(f"images that look the same: {first_of(doubles.similar)}; {LOOK}")
+    sites = alike_sites(loaded)
+    if sites:
+        named.append(f"{first_of(sites)}")
+    return Told(warnings, named)
+
+
+def first_of(things: Sequence[object]) -> str:
+    """The first ones, and how many more."""
+    text = "; ".join(map(str, things[:NAMED]))
+    return text + (f"; and {len(things) - NAMED} more" if len(things) > NAMED else "")
+
+
+def _pairs(doubles: Doubles) -> str:
+    count = len(doubles.pairs)
+    pairs = "1 pair of patient ids seems" if count == 1 else f"{count} pairs of patient ids seem"
+    return f"{pairs} to be one person each (identical images, names or spellings)"

@@ -1,0 +1,64 @@
+"""A person under two identifiers is found by pictures, by spelling, and by what the header said."""
+
+import dataclasses
+
+import numpy as np
+
+from securefed.data.identities import find_doubles
+from securefed.data.samples import Patient
+
+
+def patient(name: str, number: int, slices: int = 2) -> Patient:
+    """Pictures that no other number gives."""
+    coarse = np.random.default_rng(number).integers(20, 235, (2, slices, 4, 4))
+    ct, mri = np.kron(coarse, np.ones((1, 1, 4, 4))).astype(np.uint8)
+    present = np.ones(slices, dtype=np.bool_)
+    return Patient(name, "a", number % 2, ct, mri, present, present)
+
+
+def test_different_people_are_left_alone() -> None:
+    doubles = find_doubles([patient(f"p{k}", k) for k in range(20)])
+    assert doubles.pairs == []
+    assert doubles.similar == []
+
+
+def test_the_same_pictures_are_one_pair_however_many_slices_agree() -> None:
+    people = [patient("first", 1), patient("x", 2), patient("other name", 1)]
+    (pair,) = find_doubles(people).pairs
+    assert (pair.first, pair.second) == ("first", "other name")
+    assert "(2 CT and 2 MRI slices, the first: CT 0 and 0)" in pair.reason
+    assert "other name" not in repr(pair)
+
+
+def test_one_copied_slice_of_one_modality_is_enough() -> None:
+    victim, thief = patient("first", 1), patient("thief", 2)
+    mri = thief.mri.copy()
+    mri[1] = victim.mri[0]
+    (pair,) = find_doubles([victim, dataclasses.replace(thief, mri=mri)]).pairs
+    assert "(1 MRI slice, the first: MRI 0 and 1)" in pair.reason
+
+
+def test_three_copies_give_two_pairs() -> None:
+    copies = [patient(name, 1) for name in ("a", "b", "c")]
+    assert [(p.first, p.second) for p in find_doubles(copies).pairs] == [("a", "b"), ("a", "c")]
+
+
+def test_alike_identifiers_are_named_and_what_cannot_be_seen_is_written_out() -> None:
+    names = ["Pat01", "PAT01", "P-02", "P-02\u200b", "P 03", "P  03", "P-04"]
+    pairs = find_doubles([patient(name, k) for k, name in enumerate(names)]).pairs
+    assert len(pairs) == 3
+    assert str(pairs[1]).startswith(r"patients 'P-02' and 'P-02\u200b' are alike")
+
+
+def test_one_name_in_two_headers_is_one_person() -> None:
+    people = [patient(f"p{k}", k) for k in range(4)]
+    persons = {"p0": "k1", "p1": "", "p2": "k1", "p3": ""}
+    (pair,) = find_doubles(people, persons).pairs
+    assert (pair.first, pair.second) == ("p0", "p2")
+    assert "one name" in pair.reason
+
+
+def test_a_pair_is_named_once_whatever_gives_it_away() -> None:
+    people = [patient("first", 1), patient("FIRST", 1)]
+    pairs = find_doubles(people, {"first": "k", "FIRST": "k"}).pairs
+    assert len(pairs) == 1
