@@ -7,6 +7,7 @@ manifest; `import` prints paths of files it could not use, which in a hospital m
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def import_scans(
     Files that cannot be used are listed with the reason, the rest is imported, and the exit code
     is 1. docs/data.md has the rules.
     """
-    from securefed.data.dicom.tree import ImportReport, ImportRules, import_dicom
+    from securefed.data.dicom.report import ImportReport
+    from securefed.data.dicom.tree import ImportRules, import_dicom
     from securefed.data.export import new_dataset
     from securefed.data.folders import import_folder
     from securefed.data.names import require_site
@@ -168,8 +170,11 @@ def import_scans(
         "notes": list(map(str, report.notes)),
         "skipped": report.skipped.counts,
         "skipped_first": report.skipped.first,
+        "series": [asdict(patient) for patient in report.series],
     }
     if not as_json:
+        chosen = [line for each in report.series if each.left for line in each.lines()]
+        _listing("series, where there was a choice", chosen)
         _listing("problems", report.problems)
         _listing("notes", report.notes)
         for line in report.skipped.lines():
@@ -245,7 +250,7 @@ def _tell(facts: dict[str, Any], as_json: bool, text: str) -> None:
         click.echo(f"manifest: {facts['manifest']}")
 
 
-def _listing(title: str, entries: Sequence[Problem]) -> None:
+def _listing(title: str, entries: Sequence[Problem | str]) -> None:
     if not entries:
         return
     click.echo(f"{title} ({len(entries)}):")

@@ -90,6 +90,8 @@ def write_series() -> Callable[..., list[Path]]:
             dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
             dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
             dataset.PixelRepresentation = 1
+            if modality == "CT":
+                dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, 0, "HU"
             dataset.PixelData = image.astype("<i2").tobytes()
             for keyword, value in header.items():
                 setattr(dataset, keyword, value)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from securefed.data import alignment
 from securefed.data.alignment import Alignment, align, onto_ct
 from securefed.data.dicom.files import scan_tree
-from securefed.data.dicom.volume import Series, build_series, scale_mri
+from securefed.data.dicom.grey_values import scale_mri
+from securefed.data.dicom.stacks import stacks_of
+from securefed.data.dicom.volume import Series, build_series
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 
 WriteSeries = Callable[..., list[Path]]
@@ -31,7 +33,8 @@ def heads(slices: int = 24) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
 
 
 def series(folder: Path) -> Series:
-    return build_series(scan_tree(folder).slices)
+    (stack,), _ = stacks_of(scan_tree(folder).slices)
+    return build_series(stack)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from securefed.cli.data import command
-from securefed.data.dicom.volume import WINDOWS
+from securefed.data.dicom.grey_values import WINDOWS
 from securefed.data.phantom import PhantomSpec
 from securefed.data.table import ALIASES
 

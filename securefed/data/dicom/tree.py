@@ -12,14 +12,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.data.dicom.files import Slice, scan_tree
-from securefed.data.dicom.volume import WINDOWS, Series, build_series
+from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
+from securefed.data.dicom.choice import Choice, choose
+from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.grey_values import WINDOWS
+from securefed.data.dicom.header import Slice
+from securefed.data.dicom.identity import contradiction
+from securefed.data.dicom.report import ImportReport, PatientSeries
+from securefed.data.dicom.stacks import Stack, stacks_of
+from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import OTHER_SCANS
-from securefed.data.names import shown, spelling
-from securefed.data.pairing import days_between, pair
+from securefed.data.names import require_patient, shown, spelling
+from securefed.data.pairing import pair
 from securefed.data.pseudonyms import SiteKey
-from securefed.data.skipped import NAMED, Skipped
+from securefed.data.skipped import NAMED
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 
@@ -58,15 +65,6 @@ class ImportRules:
             )
 
 
-@dataclass
-class ImportReport:
-    """What an import did. Places are paths or pseudonyms, for the operator's eyes."""
-
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)  # unusual, but used
-    skipped: Skipped = field(default_factory=Skipped)
-
-
 def import_dicom(
     root: Path,
     writer: DatasetWriter,
@@ -86,25 +84,43 @@ def import_dicom(
     """
     scan = scan_tree(root, allow_burned_in=rules.allow_burned_in)
     report = ImportReport(list(scan.problems), [], scan.skipped)
+    slices, notes = without_shared_frames(scan.slices)
+    report.notes += [Problem(root.name, note) for note in notes]
     by_patient: dict[str, list[Slice]] = {}
-    for item in scan.slices:
+    for item in slices:
         by_patient.setdefault(item.patient_id, []).append(item)
     for done, patient_id in enumerate(sorted(by_patient)):
-        name = key.pseudonym(patient_id)
-        if patient_id in labels:
-            _import_patient(name, labels[patient_id], by_patient[patient_id], rules, writer, report)
+        patient = _Patient(key.pseudonym(patient_id), by_patient[patient_id], root, rules, report)
+        why_not = _why_not(patient_id, by_patient, labels)
+        if why_not:
+            patient.refuse(why_not)
         else:
-            first = str(by_patient[patient_id][0].path.relative_to(root))
-            why = "its patient has no line in the label list"
-            written = [each for each in labels if spelling(each) == spelling(patient_id)]
-            if written:
-                why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
-            report.problems.append(Problem(first, why))
+            patient.write(labels[patient_id], writer)
         progress(done + 1, len(by_patient))
     report.notes += _without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
+
+
+def _why_not(
+    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int]
+) -> str | None:
+    """Why a patient cannot be imported, before a pixel is read."""
+    try:
+        require_patient(patient_id, by_patient)
+    except DataError as error:
+        return str(error)
+    differing = contradiction([item.person for item in by_patient[patient_id]])
+    if differing:
+        return f"its PatientID stands for different people: {differing} differ; left out"
+    if patient_id in labels:
+        return None
+    why = "its patient has no line in the label list"
+    written = [each for each in labels if spelling(each) == spelling(patient_id)]
+    if written:
+        why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
+    return why
 
 
 def _without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:
@@ -128,64 +144,89 @@ def _nothing_imported(root: Path, report: ImportReport) -> DataError:
     return DataError(f"{root}: not one patient could be imported ({'; '.join(why)})", hint=hint)
 
 
-def _import_patient(
-    name: str,
-    label: int,
-    slices: Sequence[Slice],
-    rules: ImportRules,
-    writer: DatasetWriter,
-    report: ImportReport,
-) -> None:
-    built = _build_all(name, slices, report)
-    ct, mri = _choose(built)
-    if ct is None and mri is None:
-        report.problems.append(Problem(name, "has no usable series"))
-        return
-    for series in built:
-        if series is not ct and series is not mri:
-            reason = "another series of the patient was chosen"
-            report.skipped.add(reason, name, len(series.values))
-        else:
-            where = f"{name} {series.modality}"
-            report.notes += [Problem(where, note) for note in series.notes]
-    try:
-        pairing = pair(
-            ct,
-            mri,
-            window=rules.window,
-            size=rules.image_size,
-            max_gap_days=rules.max_gap_days,
-        )
-    except DataError as error:
-        report.problems.append(Problem(name, str(error)))
-        return
-    report.notes += [Problem(name, note) for note in pairing.notes]
-    writer.add(name, label, rules.site, pairing.slices, pairing.status)
+@dataclass(frozen=True)
+class _Patient:
+    """One patient on the way from images to slice pairs."""
 
+    name: str  # pseudonym
+    slices: Sequence[Slice] = field(repr=False)
+    root: Path
+    rules: ImportRules
+    report: ImportReport
 
-def _build_all(name: str, slices: Sequence[Slice], report: ImportReport) -> list[Series]:
-    by_series: dict[str, list[Slice]] = {}
-    for item in slices:
-        by_series.setdefault(item.series, []).append(item)
-    built = []
-    for group in by_series.values():
+    def refuse(self, reason: str) -> None:
+        """Leave the patient out, with the first file for the operator to find."""
+        self._problem(self.slices[0], reason)
+
+    def write(self, label: int, writer: DatasetWriter) -> None:
+        """Write the patient's slices, or say why not."""
+        stacks, refused = stacks_of(self.slices)
+        for item, reason in refused:
+            self._problem(item, f"series refused: {reason}")
+        self._skip_copies(stacks)
+        repeated = repeated_instances(item for stack in stacks for item in stack.slices)
+        self.report.notes += [Problem(self.name, note) for note in repeated]
+        choice, ct, mri = self._chosen(stacks)
+        self.report.series.append(PatientSeries.of(self.name, choice, self.root))
+        for stack, why in choice.left:
+            self.report.skipped.add(f"series left: {why}", self.name, len(stack.slices))
+        if ct is None and mri is None:
+            self._problem(None, "has no usable series" + _left_words(choice))
+            return
+        self._note(ct, mri)
+        self._write_pairs(label, ct, mri, writer)
+
+    def _chosen(self, stacks: Sequence[Stack]) -> tuple[Choice, Series | None, Series | None]:
+        """The choice and its volumes; a series that cannot be read gives way to the next."""
+        able = list(stacks)
+        while True:
+            rules = self.rules
+            choice = choose(able, window=rules.window, max_gap_days=rules.max_gap_days)
+            built: dict[str, Series] = {}
+            for stack in choice.chosen():
+                try:
+                    built[stack.first.modality] = build_series(stack)
+                except DataError as error:
+                    self._problem(stack.first, f"series refused: {error}")
+                    able.remove(stack)
+            if len(built) == len(list(choice.chosen())):
+                return choice, built.get("CT"), built.get("MR")
+
+    def _write_pairs(
+        self, label: int, ct: Series | None, mri: Series | None, writer: DatasetWriter
+    ) -> None:
+        rules = self.rules
         try:
-            built.append(build_series(group))
+            pairing = pair(
+                ct,
+                mri,
+                window=rules.window,
+                size=rules.image_size,
+                max_gap_days=rules.max_gap_days,
+            )
         except DataError as error:
-            # The folder of the first file, not the UID: that is what an operator can open.
-            place = f"{name} {group[0].modality} series of {group[0].path.name}"
-            report.problems.append(Problem(place, f"series refused: {error}"))
-    return built
+            self._problem(None, str(error))
+            return
+        self.report.notes += [Problem(self.name, note) for note in pairing.notes]
+        writer.add(self.name, label, rules.site, pairing.slices, pairing.status)
+
+    def _note(self, ct: Series | None, mri: Series | None) -> None:
+        for series in (ct, mri):
+            if series is not None:
+                where = f"{self.name} {series.modality}"
+                self.report.notes += [Problem(where, note) for note in series.notes]
+                for item, reason in series.unreadable:
+                    self._problem(item, reason)
+
+    def _skip_copies(self, stacks: Sequence[Stack]) -> None:
+        for item in (item for stack in stacks for item in stack.copies):
+            self.report.skipped.add("the same image again", str(item.path.relative_to(self.root)))
+
+    def _problem(self, item: Slice | None, reason: str) -> None:
+        place = self.name if item is None else str(item.path.relative_to(self.root))
+        self.report.problems.append(Problem(place, reason))
 
 
-def _choose(series: Sequence[Series]) -> tuple[Series | None, Series | None]:
-    """The CT and the MRI closest in time, of those the ones with most slices."""
-    ranked = sorted(series, key=lambda each: -len(each.values))
-    cts = [each for each in ranked if each.modality == "CT"]
-    mris = [each for each in ranked if each.modality == "MR"]
-    if not cts or not mris:
-        return next(iter(cts), None), next(iter(mris), None)
-    pairs = [(ct, mri, days_between(ct, mri)) for ct in cts for mri in mris]
-    # min keeps the first of equals, and the first have most slices. Unknown dates come last.
-    ct, mri, _ = min(pairs, key=lambda pair: (pair[2] is None, pair[2] or 0))
-    return ct, mri
+def _left_words(choice: Choice) -> str:
+    reasons = dict.fromkeys(why for _, why in choice.left)
+    return f" ({', '.join(reasons)})" if reasons else ""

@@ -1,50 +1,18 @@
 """A DICOM tree becomes slice pairs under pseudonyms; what cannot be used is named, not guessed."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from numpy.typing import NDArray
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from securefed.data.dicom.files import scan_tree
-from securefed.data.dicom.tree import ImportReport, ImportRules, import_dicom
-from securefed.data.dicom.volume import build_series, scale_mri, window_ct
-from securefed.data.export import new_dataset
+from securefed.data.dicom.grey_values import scale_mri
+from securefed.data.dicom.tree import ImportRules
 from securefed.data.load import load_manifest
-from securefed.data.pseudonyms import SiteKey
 from securefed.errors import ConfigurationError, DataError
-
-WriteSeries = Callable[..., list[Path]]
-KEY = SiteKey(b"0" * 32)
-NAME = KEY.pseudonym("ORIGINAL-ID")
-
-
-def ramp(slices: int = 4, size: int = 20) -> NDArray[np.int16]:
-    """Stored values 0, 1, 2 ... in each slice, shifted by 10 from slice to slice."""
-    plane = np.arange(size * size).reshape(size, size) % 60
-    return np.stack([plane + 10 * index for index in range(slices)]).astype(np.int16)
-
-
-def run(tree: Path, out: Path, labels: dict[str, int] | None = None, **rules: Any) -> ImportReport:
-    with new_dataset(out) as writer:
-        chosen = ImportRules(image_size=rules.pop("image_size", 20), **rules)
-        return import_dicom(tree, writer, labels or {"ORIGINAL-ID": 1}, KEY, chosen)
-
-
-def edit(path: Path, **header: object) -> None:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in header.items():
-        setattr(dataset, keyword, value)
-    dataset.save_as(path)
-
-
-def only_series(tree: Path) -> Any:
-    return build_series(scan_tree(tree).slices)
+from tests.data.dicom.trees import NAME, WriteSeries, edit, only_series, ramp, run
 
 
 def test_slices_are_sorted_by_position_and_not_by_number_or_name(
@@ -55,73 +23,8 @@ def test_slices_are_sorted_by_position_and_not_by_number_or_name(
         edit(path, InstanceNumber=number + 1)
     series = only_series(tmp_path / "t")
     assert series.values[:, 0, 0].tolist() == [30, 20, 10, 0]
+    assert series.positions is not None
     assert series.positions[:, 2].tolist() == [85, 90, 95, 100]
-
-
-def test_hounsfield_units_follow_each_slice_and_padding_becomes_air(
-    tmp_path: Path, write_series: WriteSeries
-) -> None:
-    volume = np.full((2, 4, 4), 1000, dtype=np.int16)
-    volume[:, 0, 0] = -2000
-    volume[:, 0, 1] = 9000
-    files = write_series(
-        tmp_path / "t", volume, RescaleSlope=1, RescaleIntercept=-1024, PixelPaddingValue=-2000
-    )
-    edit(files[1], RescaleSlope=2, RescaleIntercept=-1990)
-    values = only_series(tmp_path / "t").values
-    assert values[0, 0].tolist() == [-1024, 3071, -24, -24]
-    assert values[1, 3].tolist() == [10, 10, 10, 10]
-    assert values[1, 0, 0] == -1024
-
-
-def test_a_modality_table_is_looked_up(tmp_path: Path, write_series: WriteSeries) -> None:
-    files = write_series(tmp_path / "t", ramp(2, 4), "MR")
-    table = pydicom.Dataset()
-    table.LUTDescriptor = [4, 10, 16]  # entries, first value mapped, bits
-    table.LUTData = [100, 200, 300, 400]
-    table["LUTData"].VR = "US"
-    edit(files[1], ModalityLUTSequence=[table])
-    values = only_series(tmp_path / "t").values
-    assert values[0, 0].tolist() == [0, 1, 2, 3]  # the other slice has none
-    assert values[1, 0].tolist() == [100, 200, 300, 400]
-    assert values[1, 3].tolist() == [400] * 4  # beyond the last entry
-
-
-def test_windows_map_their_edges_to_black_and_white() -> None:
-    hu = np.array([-50, 0, 40, 80, 500], dtype=np.float32).reshape(1, 1, 5)
-    assert window_ct(hu, "brain")[0, 0].tolist() == [0, 0, 128, 255, 255]
-    for window, edges in (("subdural", [-25, 75, 175]), ("bone", [-700, 550, 1800])):
-        hu = np.array(edges, dtype=np.float32).reshape(1, 1, 3)
-        assert window_ct(hu, window)[0, 0].tolist() == [0, 128, 255]
-
-
-def test_mri_scaling_ignores_units_and_background() -> None:
-    rng = np.random.default_rng(0)
-    head = np.zeros((3, 40, 40), dtype=np.float32)
-    head[:, 10:30, 10:30] = rng.normal(100, 10, (3, 20, 20))
-    images = scale_mri(head)
-    assert np.abs(images.astype(int) - scale_mri(head * 37 + 5)).max() <= 1
-    inside = head[:, 10:30, 10:30].ravel()
-    low, high = np.sort(inside)[[6, -6]]  # 0.5% of 1,200
-    shown = images[:, 10:30, 10:30].ravel()
-    assert (shown[inside < low * 0.98] == 0).all()
-    assert (shown[inside > high * 1.02] == 255).all()
-    uniform = np.where(head > 0, np.float32(50), np.float32(0))
-    assert np.array_equal(scale_mri(uniform), np.where(head > 0, 255, 0))
-    with pytest.raises(DataError, match="constant"):
-        scale_mri(np.full((1, 4, 4), 7, dtype=np.float32))
-
-
-def test_monochrome1_is_inverted_after_the_window(
-    tmp_path: Path, write_series: WriteSeries
-) -> None:
-    write_series(tmp_path / "a", ramp())
-    write_series(tmp_path / "b", ramp(), PhotometricInterpretation="MONOCHROME1")
-    for name in "ab":
-        run(tmp_path / name, tmp_path / f"out-{name}")
-    plain, inverted = (load_manifest(tmp_path / f"out-{name}", 20).patients[0].ct for name in "ab")
-    assert plain.std() > 10
-    assert np.array_equal(inverted, 255 - plain)
 
 
 def test_only_what_the_manifest_lists_survives(tmp_path: Path, write_series: WriteSeries) -> None:
@@ -183,55 +86,13 @@ def test_studies_too_far_apart_stay_separate_slices(
     assert any("31 days" in note.reason for note in report.notes) != paired
 
 
-def test_the_closest_study_is_chosen(tmp_path: Path, write_series: WriteSeries) -> None:
-    frame = {"FrameOfReferenceUID": "1.2.3"}
-    write_series(tmp_path / "t/ct", ramp(), **frame)
-    write_series(tmp_path / "t/far", ramp(6), "MR", StudyDate="20240120", **frame)
-    write_series(tmp_path / "t/near", ramp(3), "MR", StudyDate="20240102", **frame)
-    report = run(tmp_path / "t", tmp_path / "out")
-    (patient,) = load_manifest(tmp_path / "out", 20).patients
-    assert patient.has_mri.sum() == 3
-    assert report.skipped.counts["another series of the patient was chosen"] == 6
-
-
-@pytest.mark.parametrize(
-    ("header", "reason"),
-    [
-        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "mixes orientations"),
-        ({"PixelSpacing": [2, 2]}, "mixes pixel spacings"),
-        ({"FrameOfReferenceUID": "1.9"}, "mixes frames"),
-        ({"PhotometricInterpretation": "MONOCHROME1"}, "mixes MONOCHROME1"),
-        ({"ImagePositionPatient": [0, 0, 0]}, "several images at one position"),
-        ({"Rows": 10}, "mixes image sizes"),
-        ({"PixelData": b"\1\2"}, "cannot be decoded"),
-        ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is unusable"),
-        (
-            {"RescaleSlope": 0, "RescaleIntercept": 1},
-            "RescaleSlope or RescaleIntercept is unusable",
-        ),
-        ({"RescaleIntercept": -1024}, "RescaleSlope or RescaleIntercept is unusable"),
-    ],
-)
-def test_a_series_that_does_not_fit_together_is_refused_by_name(
-    tmp_path: Path, write_series: WriteSeries, header: dict[str, object], reason: str
-) -> None:
-    files = write_series(tmp_path / "t/bad", ramp())
-    edit(files[2], **header)
-    write_series(tmp_path / "t/good", ramp(), "MR")
-    report = run(tmp_path / "t", tmp_path / "out")
-    (problem,) = report.problems
-    assert problem.place == f"{NAME} CT series of IM00000"
-    assert reason in problem.reason
-    assert not load_manifest(tmp_path / "out", 20).patients[0].has_ct.any()
-
-
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
         ({"BurnedInAnnotation": "YES"}, "burned-in annotation"),
         ({"SOPClassUID": SecondaryCaptureImageStorage}, "secondary capture"),
         ({"PatientID": ""}, "has no PatientID"),
-        ({"NumberOfFrames": 2}, "holds several frames"),
+        ({"NumberOfFrames": 2}, "holds 2 frames without functional groups"),
         ({"PhotometricInterpretation": "RGB"}, "not a grey image"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "not orthonormal"),
         ({"ImagePositionPatient": [0, 0]}, "is not 3 numbers"),
@@ -255,20 +116,6 @@ def test_burned_in_images_pass_when_told(tmp_path: Path, write_series: WriteSeri
         run(tmp_path / "t", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert run(tmp_path / "t", tmp_path / "out", allow_burned_in=True).problems == []
-
-
-@pytest.mark.parametrize(
-    "header",
-    [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SeriesDescription": "3-plane LOC"}],
-)
-def test_localisers_are_dropped(
-    tmp_path: Path, write_series: WriteSeries, header: dict[str, object]
-) -> None:
-    write_series(tmp_path / "t/scout", ramp(9), **header)
-    write_series(tmp_path / "t/head", ramp(3))
-    report = run(tmp_path / "t", tmp_path / "out")
-    assert report.skipped.counts["localiser or projection"] == 9
-    assert load_manifest(tmp_path / "out", 20).patients[0].slices == 3
 
 
 def test_a_patient_without_label_is_a_problem(tmp_path: Path, write_series: WriteSeries) -> None:
@@ -296,14 +143,21 @@ def test_labels_without_scans_and_other_spellings_are_named(
 def test_pydicoms_own_mixed_tree_gives_patients_and_named_problems(
     tmp_path: Path, pydicom_files: Path
 ) -> None:
-    """Files without suffix, localisers, CR, MR of mixed orientation."""
+    """Files without suffix, localisers (one in three planes), CR, projections."""
     labels = {"98890234": 1, "77654033": 0}
     report = run(pydicom_files / "dicomdirtests", tmp_path / "out", labels, image_size=16)
     patients = load_manifest(tmp_path / "out", 16).patients
-    assert {(p.label, p.slices) for p in patients} == {(1, 5), (0, 4)}
-    assert report.skipped.counts["localiser or projection"] == 13
-    assert report.skipped.counts["modality CR"] == 3
-    assert any("mixes" in problem.reason for problem in report.problems)
+    assert {(p.label, p.slices) for p in patients} == {(0, 4)}
+    skipped = report.skipped.counts
+    assert skipped["series left: localiser"] + skipped["series left: projection"] == 13
+    assert skipped["series left: localiser (a few images in several planes)"] == 6
+    assert skipped["series left: shows the heart"] == 5
+    assert skipped["modality CR"] == 3
+    assert skipped["no image: Media Storage Directory Storage"] > 3
+    assert any(
+        "has no usable series (localiser" in problem.reason and "shows the heart" in problem.reason
+        for problem in report.problems
+    )
 
 
 @pytest.mark.parametrize("name", ["MR_small", "MR_small_RLE", "MR_small_implicit"])
@@ -350,7 +204,7 @@ def test_rules_out_of_range_are_refused() -> None:
 
 
 def test_a_tilted_uneven_head_ct_is_imported_with_notes(tmp_path: Path) -> None:
-    tree = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom_ge_headct"
+    tree = Path(__file__).resolve().parents[4] / "shared" / "data" / "dicom_ge_headct"
     if not tree.is_dir():
         pytest.skip("the real head CT is not beside the repository (../shared/data)")
     report = run(tree, tmp_path / "out", {"QMNx85rKkkg": 0}, image_size=64)

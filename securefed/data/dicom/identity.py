@@ -1,0 +1,96 @@
+"""Whether the images of one PatientID are of one person.
+
+An anonymiser may give everybody the same id, and two hospitals may use the same number. Name, birth
+date, sex, age and the issuer of the id are compared; they are never written or shown. Names alone
+prove little where the birth date agrees (marriage, spelling); where nothing else agrees, different
+names are different people.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from pydicom.dataset import Dataset
+
+from securefed.data.dicom.words import words_of
+
+_AGE_TOLERANCE_YEARS = 2  # between studies, beyond the time that passed
+_PLACEHOLDERS = {
+    "",
+    "anonymous",
+    "anonymized",
+    "anonymised",
+    "anon",
+    "unknown",
+    "none",
+    "na",
+    "n a",
+}
+_NO_BIRTHS = {"", "19000101", "18000101", "19700101", "00000000", "19010101"}
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a header says of the person; "" or None where it says nothing."""
+
+    name: frozenset[str] = field(repr=False)  # words, in any order
+    birth: str = field(repr=False)  # YYYYMMDD
+    sex: str = field(repr=False)  # M or F
+    issuer: str = field(repr=False)
+    born_about: int | None = field(repr=False)  # year, from age and study date
+
+
+def person_of(header: Dataset) -> Person:
+    """The person of one image."""
+    name = words_of(header, "PatientName")
+    birth = re.sub(r"\D", "", str(header.get("PatientBirthDate", "") or ""))
+    sex = str(header.get("PatientSex", "") or "").strip().upper()[:1]
+    return Person(
+        name=frozenset() if name in _PLACEHOLDERS else frozenset(name.split()),
+        birth="" if birth in _NO_BIRTHS else birth,
+        sex=sex if sex in ("M", "F") else "",
+        issuer=words_of(header, "IssuerOfPatientID"),
+        born_about=_born_about(header),
+    )
+
+
+def contradiction(people: Sequence[Person]) -> str | None:
+    """Why people under one PatientID are not one person; None if they can be.
+
+    Values are not in the text: it goes to a screen, perhaps to a log.
+    """
+    distinct = list(dict.fromkeys(people))
+    fields: list[tuple[str, Callable[[Person], str]]] = [
+        ("PatientBirthDate", lambda person: person.birth),
+        ("PatientSex", lambda person: person.sex),
+        ("IssuerOfPatientID", lambda person: person.issuer),
+    ]
+    differing = [word for word, value in fields if len(set(map(value, distinct)) - {""}) > 1]
+    if _years_apart(distinct) > _AGE_TOLERANCE_YEARS and "PatientBirthDate" not in differing:
+        differing.append("PatientAge")
+    births = {person.birth for person in distinct}
+    confirmed = len(births) == 1 and "" not in births
+    if _names_differ(distinct) and (differing or not confirmed):
+        differing.insert(0, "PatientName")
+    return " and ".join(differing) if differing else None
+
+
+def _names_differ(people: Sequence[Person]) -> bool:
+    """Whether two names have words of their own; a name left out or another order is the same."""
+    names = [person.name for person in people if person.name]
+    return any(first - second and second - first for first in names for second in names)
+
+
+def _years_apart(people: Sequence[Person]) -> int:
+    years = [person.born_about for person in people if person.born_about is not None]
+    return max(years) - min(years) if years else 0
+
+
+def _born_about(header: Dataset) -> int | None:
+    age = re.fullmatch(r"(\d{3})Y", str(header.get("PatientAge", "") or "").strip())
+    try:
+        study = date.fromisoformat(str(header.get("StudyDate", "") or ""))
+    except ValueError:
+        return None
+    return study.year - int(age[1]) if age else None

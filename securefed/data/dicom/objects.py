@@ -1,0 +1,52 @@
+"""What kind of object a DICOM file is: an image to look at further, or something else.
+
+Reports, spectra, raw data, presentation states and other modalities are sound and not wanted: they
+are skipped and counted. Images that may show the patient's name in the pixels (secondary captures,
+BurnedInAnnotation YES) are refused, because no import rule can remove it; a file that does not
+declare its burned-in text passes.
+"""
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from securefed.errors import DataError
+
+LARGEST_EDGE = 4096
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .1 to .4
+
+
+class UnwantedError(Exception):
+    """A sound file that is not wanted; its text is the reason."""
+
+
+def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
+    """Pass grey CT and MR images of a named patient.
+
+    Raises:
+        UnwantedError: no image, or of another modality.
+        DataError: it may show a name, has colour, no PatientID, or is too large.
+    """
+    meta = getattr(header, "file_meta", {})
+    kind = UID(str(header.get("SOPClassUID", "") or meta.get("MediaStorageSOPClassUID", "")))
+    modality = str(header.get("Modality", "") or "")
+    if not _is_image(kind, header):
+        raise UnwantedError(f"no image: {kind.name if kind.type else 'object of a maker'}")
+    if kind.startswith(_SECONDARY_CAPTURE) and not allow_burned_in:
+        raise DataError("is a secondary capture, which may show the patient's name")
+    if str(header.get("BurnedInAnnotation", "") or "").upper() == "YES" and not allow_burned_in:
+        raise DataError("declares burned-in annotation, which may show the patient's name")
+    if modality not in ("CT", "MR"):
+        raise UnwantedError(f"modality {modality or 'unknown'}")
+    if str(header.get("PhotometricInterpretation", "")) not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError("is not a grey image (PhotometricInterpretation)")
+    if not str(header.get("PatientID", "") or "").strip():
+        raise DataError("has no PatientID, so its patient is unknown")
+    if max(int(header.Rows), int(header.Columns)) > LARGEST_EDGE:
+        raise DataError(f"is larger than {LARGEST_EDGE} pixels")
+
+
+def _is_image(kind: UID, header: Dataset) -> bool:
+    """By its class (PS3.4, B.5), or by its pixel description where a maker has its own class."""
+    if kind.type:  # one of the standard's
+        return "Image Storage" in kind.name
+    return "Rows" in header and "PhotometricInterpretation" in header

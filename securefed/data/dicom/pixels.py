@@ -1,0 +1,75 @@
+"""Reading stored pixels, one image at a time, from files that may be damaged or hold several."""
+
+import hashlib
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from securefed.data.dicom.frames import flat_header
+from securefed.data.dicom.header import Slice
+from securefed.errors import DataError
+
+Stored = NDArray[np.int64]  # (rows, columns) of any whole type
+
+
+def read_dataset(path: Path, *, pixels: bool) -> Dataset:
+    """Read one file, with every way in which pydicom fails turned into DataError.
+
+    Files without the 128 bytes before "DICM" are read as what they look like.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities of values that are not used here
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+    except InvalidDicomError:
+        raise DataError("is not DICOM inside") from None
+    except Exception as error:  # noqa: BLE001 - a damaged file makes pydicom raise almost anything
+        raise DataError(f"cannot be read ({type(error).__name__})") from None
+    if "TransferSyntaxUID" not in dataset.file_meta:  # as old files are: pydicom found it out
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return dataset
+
+
+def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
+    """(rows, columns) pixels of an image as they are stored, and its header.
+
+    Raises:
+        DataError: they cannot be decoded, or are not what the header says.
+    """
+    dataset = _last_file(item.path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = pixel_array(dataset, index=item.frame_number or 0)
+    except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
+        advice = " (compressed: install securefed[dicom])" if _compressed(dataset) else ""
+        raise DataError(f"the pixels cannot be decoded: {str(error)[:120]}{advice}") from None
+    if stored.shape != item.shape:
+        raise DataError("the pixels do not match Rows and Columns")
+    return stored, flat_header(dataset, item.frame_number)
+
+
+def digest(item: Slice) -> bytes:
+    """The same for images that are the same pixel for pixel."""
+    stored, _ = stored_pixels(item)
+    return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).digest()
+
+
+@lru_cache(maxsize=1)  # images of one file follow each other
+def _last_file(path: Path) -> Dataset:
+    return read_dataset(path, pixels=True)
+
+
+def _compressed(dataset: Dataset) -> bool:
+    syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
+    return bool(syntax is not None and syntax.is_compressed)

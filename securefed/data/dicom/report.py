@@ -1,0 +1,62 @@
+"""What an import did, for the operator's eyes: places are paths, pseudonyms and names of series."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from securefed.data.dicom.choice import Choice
+from securefed.data.dicom.geometry import plane_of
+from securefed.data.dicom.stacks import Stack
+from securefed.data.skipped import Skipped
+from securefed.data.table import Problem
+
+
+@dataclass(frozen=True)
+class PatientSeries:
+    """Which series of a patient were used, and which were left and why."""
+
+    patient: str
+    ct: str | None
+    mri: str | None
+    left: list[str]
+
+    @classmethod
+    def of(cls, patient: str, choice: Choice, root: Path) -> "PatientSeries":
+        """The choice for a patient, in words."""
+        ct, mri = (None if s is None else describe(s, root) for s in (choice.ct, choice.mri))
+        alike: dict[tuple[str, str, str], list[Stack]] = {}
+        for stack, why in choice.left:
+            alike.setdefault((stack.first.modality, stack.name, why), []).append(stack)
+        left = [
+            f"{modality} {describe(stacks[0], root, stacks)}: {why}"
+            for (modality, _, why), stacks in alike.items()
+        ]
+        return cls(patient, ct, mri, left)
+
+    def lines(self) -> list[str]:
+        """What was chosen and what was left, one line each."""
+        used = [("CT", self.ct), ("MRI", self.mri)]
+        lines = [f"{self.patient} {modality}: {name}" for modality, name in used if name]
+        return lines + [f"{self.patient} left: {name}" for name in self.left]
+
+
+@dataclass
+class ImportReport:
+    """Files and patients that could not be used, what is unusual, and which series were chosen."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)  # unusual, but used
+    skipped: Skipped = field(default_factory=Skipped)
+    series: list[PatientSeries] = field(default_factory=list)
+
+
+def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:
+    """A series by name, size, what it is and where its files are; `parts` if it is several."""
+    first, traits = stack.first, stack.traits
+    count = sum(len(part.slices) for part in parts or [stack])
+    planes = dict.fromkeys(plane_of(part.first.axes) for part in parts or [stack])
+    images = "1 image" if count == 1 else f"{count} images"
+    facts = [images, " and ".join(filter(None, planes)), traits.weighting, traits.kernel]
+    facts += ["after contrast medium"] if traits.contrast else []
+    folder = first.path.parent.relative_to(root).as_posix()
+    return f"{stack.name} ({', '.join(filter(None, facts))}; in {folder})"

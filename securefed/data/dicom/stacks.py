@@ -1,0 +1,281 @@
+"""From the images of a patient to stacks: images that can be one volume.
+
+Identifiers are not trusted, since anonymisers and some machines repeat them or give each slice one
+of its own. Content decides: images of one SeriesInstanceUID that differ in modality, study, name,
+role, plane, pixels or echo are different stacks; single images that differ in nothing but their
+UIDs are one stack; and so are series that continue each other along the table (a head in two
+series). An image that lies twice, pixel for pixel, counts once; different images at one place are
+told apart by time or phase, and where nothing tells them apart the stack is refused.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.data.dicom.contrast import DYNAMIC
+from securefed.data.dicom.header import Slice, Traits
+from securefed.data.dicom.pixels import digest
+from securefed.errors import DataError
+
+_SAME_PLACE_MM = 0.01
+_SAME_DIRECTION = 0.01  # of a direction cosine: half a degree
+_SAME_SIZE = 1e-3  # share of a pixel's edge
+_CONTINUES = 1.6  # a gap up to this many slice distances is no gap between two series
+_SIDEWAYS_MM = 10.0  # largest step aside of a series that continues another
+_DYNAMIC = 3  # more images at one place are a series in time
+
+Refusals = list[tuple[Slice, str]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of one volume, in the order of their places, and what was done to collect them."""
+
+    slices: tuple[Slice, ...] = field(repr=False)
+    copies: tuple[Slice, ...] = field(default=(), repr=False)  # left out: they lay here twice
+    unreadable: tuple[tuple[Slice, str], ...] = field(default=(), repr=False)  # left out, and why
+    notes: tuple[str, ...] = ()  # what is unusual about the collection
+
+    @property
+    def first(self) -> Slice:
+        """Any of the images, for what is the same in all."""
+        return self.slices[0]
+
+    @property
+    def traits(self) -> Traits:
+        """What kind of series it is."""
+        return self.first.traits
+
+    @cached_property
+    def heights(self) -> NDArray[np.float64] | None:
+        """(slices,) mm along the normal, ascending; None where an image says no place."""
+        return _heights(self.slices)
+
+    @property
+    def name(self) -> str:
+        """How a person finds it: number and description of the series, or a file of it."""
+        number = "" if self.traits.number is None else f" {self.traits.number}"
+        words = "".join(c if c.isprintable() else " " for c in self.traits.description)
+        return f"series{number} {words!r}" if words else f"series{number} of {self.first.path.name}"
+
+
+def stacks_of(slices: Iterable[Slice]) -> tuple[list[Stack], Refusals]:
+    """The stacks of one patient's images, and an image and the reason of each refused group."""
+    geometries = _Geometries()
+
+    def kind(item: Slice) -> Hashable:
+        return item.modality, item.study_date, geometries.number(item), item.traits
+
+    stacks: list[Stack] = []
+    refused: Refusals = []
+    groups = _grouped(slices, lambda item: (kind(item), item.series, item.study, item.frame))
+    for group in _joined_singles(groups, kind):
+        try:
+            stacks += _by_moment(group)
+        except DataError as error:
+            refused.append((group[0], str(error)))
+    return _joined_ends(stacks, geometries), refused
+
+
+class _Geometries:
+    """Numbers planes and pixels that are the same but for rounding."""
+
+    def __init__(self) -> None:
+        self._known: list[Slice] = []
+
+    def number(self, item: Slice) -> int:
+        for number, known in enumerate(self._known):
+            if _same_geometry(item, known):
+                return number
+        self._known.append(item)
+        return len(self._known) - 1
+
+
+def _same_geometry(one: Slice, other: Slice) -> bool:
+    if one.shape != other.shape or not np.isclose(one.aspect, other.aspect, rtol=_SAME_SIZE):
+        return False
+    if (one.axes is None) != (other.axes is None) or (one.spacing is None) != (
+        other.spacing is None
+    ):
+        return False
+    if (
+        one.axes is not None
+        and other.axes is not None
+        and float(np.abs(one.axes - other.axes).max()) > _SAME_DIRECTION
+    ):
+        return False
+    if one.spacing is None or other.spacing is None:
+        return True
+    return bool(np.allclose(one.spacing, other.spacing, rtol=_SAME_SIZE))
+
+
+def _grouped(slices: Iterable[Slice], key: Callable[[Slice], Hashable]) -> list[list[Slice]]:
+    groups: dict[Hashable, list[Slice]] = defaultdict(list)
+    for item in slices:
+        groups[key(item)].append(item)
+    return list(groups.values())
+
+
+def _heights(slices: Sequence[Slice]) -> NDArray[np.float64] | None:
+    axes = slices[0].axes
+    places = [item.position for item in slices if item.position is not None]
+    if axes is None or len(places) < len(slices):
+        return None
+    return np.asarray(np.stack(places) @ np.cross(axes[0], axes[1]))
+
+
+def _joined_singles(
+    groups: list[list[Slice]], kind: Callable[[Slice], Hashable]
+) -> list[list[Slice]]:
+    """Join groups of one image each that differ only in the UIDs of series, study or frame."""
+    whole = [group for group in groups if len(group) > 1 or group[0].position is None]
+    singles = [group[0] for group in groups if len(group) == 1 and group[0].position is not None]
+    for group in _grouped(singles, kind):
+        # A frame for each slice says nothing of where the patient lay.
+        apart = len({item.frame for item in group}) > 1
+        whole.append([replace(item, frame="") for item in group] if apart else group)
+    return whole
+
+
+def _by_moment(group: list[Slice]) -> list[Stack]:
+    """One stack, or one for each moment if several images show one place.
+
+    Raises:
+        DataError: nothing tells the images of one place apart.
+    """
+    kept, copies, unreadable = _without_copies(group)
+    repeats = _most_at_one_place(kept)
+    if repeats == 1:
+        return [Stack(_ordered(kept), tuple(copies), tuple(unreadable))]
+    for number in range(len(kept[0].moments)):
+        parts = _grouped(kept, lambda item, number=number: item.moments[number])  # type: ignore[misc]
+        if len(parts) == repeats and all(_most_at_one_place(part) == 1 for part in parts):
+            return [
+                _moment(part, index, len(parts), copies, unreadable)
+                for index, part in enumerate(parts)
+            ]
+    twice = next(each for each in _by_place(kept) if len(each) > 1)
+    raise DataError(
+        f"has different images at one place ({twice[0].path.name} and {twice[1].path.name}) and"
+        " nothing that tells them apart"
+    )
+
+
+def _moment(
+    part: list[Slice], index: int, count: int, copies: list[Slice], unreadable: Refusals
+) -> Stack:
+    if count > _DYNAMIC:
+        traits = replace(part[0].traits, weighting=DYNAMIC)
+        part = [replace(item, traits=traits) for item in part]
+    note = f"has {count} images at each place; this is number {index + 1}"
+    first = index == 0
+    return Stack(
+        _ordered(part), tuple(copies) if first else (), tuple(unreadable) if first else (), (note,)
+    )
+
+
+def _without_copies(group: list[Slice]) -> tuple[list[Slice], list[Slice], Refusals]:
+    """The images without those that lie at their place already, pixel for pixel."""
+    kept: list[Slice] = []
+    copies: list[Slice] = []
+    unreadable: Refusals = []
+    for items in _by_place(group):
+        if len(items) == 1:
+            kept += items
+            continue
+        digests: set[bytes] = set()
+        for item in items:
+            try:
+                content = digest(item)
+            except DataError as error:
+                unreadable.append((item, str(error)))
+                continue
+            (copies if content in digests else kept).append(item)
+            digests.add(content)
+    if not kept:
+        raise DataError(unreadable[0][1])
+    return kept, copies, unreadable
+
+
+def _by_place(group: Sequence[Slice]) -> list[list[Slice]]:
+    """Images in the order of their places, those at one place together.
+
+    The place is the height along the normal, or the InstanceNumber where there is no geometry;
+    where there is neither, each image has a place of its own.
+    """
+    heights = _heights(group)
+    if heights is None:
+        numbered = sorted(group, key=lambda item: (item.number is None, item.number or 0))
+        return _grouped(
+            numbered,
+            lambda i: (i.path, i.frame_number) if i.number is None else i.number,
+        )
+    places: list[list[Slice]] = []
+    last = -np.inf
+    for index in np.argsort(heights, kind="stable"):
+        if heights[index] - last > _SAME_PLACE_MM:
+            places.append([])
+            last = heights[index]
+        places[-1].append(group[index])
+    return places
+
+
+def _most_at_one_place(group: Sequence[Slice]) -> int:
+    return max(map(len, _by_place(group)))
+
+
+def _ordered(group: Sequence[Slice]) -> tuple[Slice, ...]:
+    return tuple(item for place in _by_place(group) for item in place)
+
+
+def _joined_ends(stacks: list[Stack], geometries: _Geometries) -> list[Stack]:
+    """Join stacks that continue each other: a head in two series."""
+    alike: dict[Hashable, list[Stack]] = defaultdict(list)
+    for stack in stacks:
+        first = stack.first
+        nameless = replace(first.traits, number=None, description="")
+        place = geometries.number(first) if stack.heights is not None else stack.name
+        alike[first.modality, first.study_date, first.frame, place, nameless].append(stack)
+    joined = []
+    for group in alike.values():
+        group.sort(key=lambda stack: -np.inf if stack.heights is None else stack.heights[0])
+        chain = group[:1]
+        for stack in group[1:]:
+            if _continues(chain[-1], stack):
+                chain[-1] = _join(chain[-1], stack)
+            else:
+                chain.append(stack)
+        joined += chain
+    return sorted(joined, key=lambda stack: stack.first.path)
+
+
+def _continues(lower: Stack, upper: Stack) -> bool:
+    low, high = lower.heights, upper.heights
+    last, first = lower.slices[-1], upper.first
+    if low is None or high is None or last.position is None or first.position is None:
+        return False
+    steps = np.concatenate([np.diff(low), np.diff(high)])
+    gap = float(high[0] - low[-1])
+    aside = np.linalg.norm(first.position - last.position - gap * np.cross(*_required(first.axes)))
+    reach = _CONTINUES * float(steps.max()) if len(steps) else 0.0
+    return _SAME_PLACE_MM < gap <= reach and float(aside) <= _SIDEWAYS_MM
+
+
+def _required(axes: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    if axes is None:
+        raise ValueError("a stack with heights has a direction")
+    return axes
+
+
+def _join(lower: Stack, upper: Stack) -> Stack:
+    note = f"put together from {lower.name} and {upper.name}"
+    return Stack(
+        lower.slices + upper.slices,
+        lower.copies + upper.copies,
+        lower.unreadable + upper.unreadable,
+        (*lower.notes, *upper.notes, note),
+    )

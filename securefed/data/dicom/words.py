@@ -1,0 +1,25 @@
+"""Makers' and technologists' words, made comparable."""
+
+import re
+import unicodedata
+
+from pydicom.dataset import Dataset
+
+
+def plain_words(text: str) -> str:
+    """Lower case without accents, words apart: "3PlaneLoc_SSFSE" is "3plane loc ssfse"."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
+    return " ".join(re.findall(r"[a-z0-9*+]+", apart.lower()))
+
+
+def words_of(header: Dataset, keyword: str) -> str:
+    """A header value as plain words; "" where it is absent."""
+    return plain_words(str(header.get(keyword, "") or ""))
+
+
+def values_of(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of a header field, in capitals."""
+    value = header.get(keyword, None) or ()
+    each = [value] if isinstance(value, str) else value
+    return tuple(str(item).strip().upper() for item in each)
