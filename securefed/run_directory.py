@@ -9,7 +9,7 @@ weights or recorded messages are asked for, and not before.
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +26,7 @@ from securefed.record import metrics
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import CompareFile
 from securefed.record.metrics import Metrics, RoundLine
-from securefed.record.run_file import RunFile
+from securefed.record.run_file import RunFile, unit_in_words
 from securefed.record.summary import HeldOut, HospitalSummary, Summary
 
 if TYPE_CHECKING:
@@ -219,7 +219,10 @@ class Run:
             PrivacyError: a ledger is missing or damaged.
         """
         each = [ledger.guarantee() for ledger in self.ledgers.values()]
-        return max(each, key=lambda one: one.counted, default=None)
+        weakest = max(each, key=lambda one: one.counted, default=None)
+        if weakest is None:
+            return None
+        return replace(weakest, unit=unit_in_words(weakest.unit, self.about.data.simulation))
 
     def to_pandas(self, table: Literal["rounds", "hospitals"] = "rounds") -> Any:
         """One row per round, or per hospital, as a pandas.DataFrame.

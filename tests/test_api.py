@@ -201,7 +201,7 @@ def test_progress_shows_rounds_and_notes_on_stderr_only(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "2/2" in shown.err
-    assert "phantom patients: synthetic" in shown.err
+    assert "SIMULATION (phantom)" in shown.err
 
 
 def test_without_progress_a_run_is_silent(

@@ -164,6 +164,7 @@ def import_scans(
     facts = {
         "manifest": str(out / "manifest.csv"),
         "site_key": str(key_path),
+        "simulation": writer.simulation or None,
         "patients": writer.patients,
         "slices": writer.slices,
         "problems": list(map(str, report.problems)),

@@ -175,7 +175,8 @@ def _round_text(line: RoundLine) -> str:
 
 
 def _table(run: Run) -> Table:
-    table = Table(title="held-out patients")
+    made_up = run.summary.simulation
+    table = Table(title=f"held-out patients{f' (simulation: {made_up})' if made_up else ''}")
     for column in ("", "patients", "AUC", "95% CI", "acc.", "sens.", "spec."):
         justify: Literal["left", "right"] = "right" if column else "left"
         table.add_column(column, justify=justify, no_wrap=True)

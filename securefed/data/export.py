@@ -24,12 +24,17 @@ Image = NDArray[np.uint8]  # (rows, columns)
 
 
 class DatasetWriter:
-    """Collects patients of one data set; use it inside `new_dataset`."""
+    """Collects patients of one data set; use it inside `new_dataset`.
+
+    Attributes:
+        simulation: what the patients are if not real ones, of SIMULATIONS; "" for real ones.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.patients = 0
         self.slices = 0
+        self.simulation = ""
         self._rows: list[dict[str, str]] = []
         for modality in ("ct", "mri"):
             (folder / modality).mkdir()
@@ -50,6 +55,7 @@ class DatasetWriter:
             name = f"{patient_id}_s{number:03d}"
             row = {"patient_id": patient_id, "label": str(label), "site": site}
             row |= {"slice": str(number), "pair_id": name, "registration": registration}
+            row |= {"simulation": self.simulation}
             for modality, image in (("ct", ct), ("mri", mri)):
                 if image is not None:
                     row[f"{modality}_path"] = f"{modality}/{name}.png"

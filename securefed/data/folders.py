@@ -11,7 +11,7 @@ Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumo
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from securefed.data.export import DatasetWriter
@@ -24,16 +24,22 @@ from securefed.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SIMULATED_SITE = "simulated"
+PAIRED_BY_CLASS = "paired-by-class"  # of SIMULATIONS
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Rows found in a folder; `Row.line` counts them from 1, as there is no file to point at."""
+    """Rows found in a folder; `Row.line` counts them from 1, as there is no file to point at.
+
+    Attributes:
+        simulation: what the patients are if not real, as in the manifest; "" for real ones.
+    """
 
     rows: list[Row]
     problems: list[Problem]
     warnings: list[str]
+    simulation: str = ""
 
 
 def read_folder(root: Path) -> Folder:
@@ -65,6 +71,7 @@ def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, si
     A simulated patient keeps the invented name: there is nobody behind it.
     """
     folder = read_folder(root)
+    writer.simulation = folder.simulation
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
     for row in sorted(folder.rows, key=lambda row: row.slice or 0):
@@ -78,7 +85,7 @@ def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, si
                 slices.append((ct, mri))
             except DataError as error:
                 problems.append(Problem(patient_id, str(error)))
-        simulated = rows[0].site == SIMULATED_SITE
+        simulated = bool(folder.simulation)
         name = patient_id if simulated else key.pseudonym(patient_id)
         if slices:
             writer.add(name, rows[0].label, rows[0].site if simulated else site, slices)
@@ -86,7 +93,7 @@ def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, si
         raise DataError(
             f"{root}: not one image could be imported", hint="look at what the folder holds"
         )
-    return Folder(folder.rows, problems, folder.warnings)
+    return replace(folder, problems=problems)
 
 
 def _paired(root: Path, ct: Path, mri: Path) -> Folder:
@@ -176,14 +183,14 @@ def _classes(ct: Path, mri: Path) -> Folder:
                     site=SIMULATED_SITE,
                     ct_path=ct_path,
                     mri_path=mri_path,
+                    simulation=PAIRED_BY_CLASS,
                 )
             )
     warning = (
-        "SIMULATION: the images have no patient ids, so CT and MRI were paired by class; no pair "
-        "shows one person, one person may be in several pairs and on both sides of a split, "
-        "and no patient-level privacy or accuracy follows"
+        "the images have no patient ids: one person may be in several pairs and on both sides of a "
+        "split"
     )
-    return Folder(rows, problems, [warning])
+    return Folder(rows, problems, [warning], PAIRED_BY_CLASS)
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:

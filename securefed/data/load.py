@@ -17,7 +17,7 @@ import numpy as np
 from securefed.data import partition
 from securefed.data.folders import read_folder
 from securefed.data.images import read_image
-from securefed.data.manifest import Manifest, Row, read_manifest
+from securefed.data.manifest import SIMULATIONS, Manifest, Row, read_manifest
 from securefed.data.names import require_site
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
@@ -125,7 +125,8 @@ def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False
     else:
         file = path / "manifest.csv" if path.is_dir() else path
         manifest = read_manifest(file, allow_outside=allow_outside)
-    warnings = list(manifest.notes)
+    simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
+    warnings = [*_made_up(simulation), *manifest.notes]
     patients, unreadable = _read_patients(manifest.rows, image_size, path.name)
     problems = [*manifest.problems, *unreadable]
     warnings += _limits(patients)
@@ -137,7 +138,7 @@ def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False
         warnings,
         rows=manifest.offered,
         persons={row.patient_id: row.person for row in manifest.rows},
-        simulation="+".join(sorted({row.simulation for row in manifest.rows} - {""})),
+        simulation=simulation,
     )
 
 
@@ -175,8 +176,7 @@ def phantom_hospitals(
                 site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
             )
         )
-    note = "phantom patients: synthetic, no result on them says anything about people"
-    return _federated(data, [note], PHANTOM_KEY, "phantom")
+    return _federated(data, _made_up("phantom"), PHANTOM_KEY, "phantom")
 
 
 def manifest_hospitals(
@@ -315,6 +315,14 @@ def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
                 present[modality, index] = True
     (ct, mri), (has_ct, has_mri) = images, present
     return Patient(row.patient_id, row.site, row.label, ct, mri, has_ct, has_mri)
+
+
+def _made_up(simulation: str) -> list[str]:
+    return [
+        f"SIMULATION ({kind}): {SIMULATIONS[kind]}; no accuracy and no privacy per patient follows"
+        for kind in simulation.split("+")
+        if kind
+    ]
 
 
 def _limits(patients: list[Patient]) -> list[str]:

@@ -49,6 +49,7 @@ def write_phantoms(
             raise ConfigurationError(f"{name} must be at least 1, got {value}", hint="4 is usual")
     truth: list[dict[str, object]] = []
     with new_dataset(out, force=force) as writer:
+        writer.simulation = "phantom"
         for index in range(hospitals):
             site = SiteProfile.draw(spec, index, seed)
             for number in range(patients):

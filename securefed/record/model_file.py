@@ -15,13 +15,20 @@ NAME = "model.safetensors"
 
 
 def write(
-    folder: Path, network: DualEncoderNetwork, shape: str, guarantee: Guarantee | None
+    folder: Path,
+    network: DualEncoderNetwork,
+    shape: str,
+    guarantee: Guarantee | None,
+    simulation: str,
+    canaries: int,
 ) -> None:
     """Write the released network.
 
     Args:
         shape: the model's settings as JSON, to build the network from.
         guarantee: the weakest of any hospital; None without DP.
+        simulation: what it was trained on if not real patients; "" for these.
+        canaries: made-up records among the patients, for an audit.
     """
     about = {
         "schema": str(SCHEMA),
@@ -29,6 +36,10 @@ def write(
         "noise": guarantee.noise if guarantee else "none",
         "privacy": str(guarantee) if guarantee else "no differential privacy: no epsilon",
     }
+    if simulation:
+        about["simulation"] = simulation
+    if canaries:
+        about["canaries"] = f"{canaries}: trained for auditing, not for use"
     save_tensors(folder / NAME, network.state_dict(), about)
 
 

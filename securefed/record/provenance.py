@@ -25,6 +25,7 @@ def about_run(job: JobDescription, data: FederatedData, device: torch.device) ->
         settings=settings.model_dump(mode="json"),
         data=Data(
             kind="phantom" if settings.data.manifest is None else "manifest",
+            simulation=data.simulation or None,
             fingerprint=data.fingerprint,
             hospitals={
                 each.name: Split(train=len(each.train), test=len(each.test))

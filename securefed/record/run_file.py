@@ -18,9 +18,17 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """The patients: `fingerprint` is a SHA-256 over all of them."""
+    """The patients.
+
+    Attributes:
+        kind: where they come from.
+        simulation: what they are if not people with scans of their own: "phantom",
+            "paired-by-class", "made-up-patients", several joined by "+"; None for real patients.
+        fingerprint: over all of them, under the site's key.
+    """
 
     kind: Literal["phantom", "manifest"]
+    simulation: str | None
     fingerprint: str
     hospitals: dict[str, Split]
     warnings: tuple[str, ...]
@@ -30,6 +38,11 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
             # The name of a folder: one from a file must not lead elsewhere.
             if name in ("", ".", "..") or Path(name).name != name:
                 raise ValueError(f"it names a hospital {name!r}")
+
+
+def unit_in_words(unit: str, simulation: str | None) -> str:
+    """Whom a guarantee is about: nobody can be promised anything per patient of a simulation."""
+    return "made-up patient" if simulation and unit == "patient" else unit
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,9 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
 
     Attributes:
         patients: training patients of all hospitals.
+        simulation: what they are if not real, as in run.json.
+        canaries: made-up records with a coin each, in a run for auditing; its model is for nothing
+            else. None in a run without.
         local_auc: mean AUC of models trained alone, where the run had baselines.
         noise: only the cryptographic one protects anybody.
         epsilon: the largest of any hospital, an upper bound; means nothing without delta, unit and
@@ -63,6 +66,8 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     rounds: int
     clients: int
     patients: int
+    simulation: str | None
+    canaries: int | None
     local_auc: float | None
     noise: Noise
     epsilon: float | None

@@ -151,14 +151,19 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything about one run. `folder` is relative to the reported directory, "" for itself."""
+    """Everything about one run. `folder` is relative to the reported directory, "" for itself.
+
+    `banners` stand above everything else: what the run must not be taken for.
+    """
 
     folder: str
     run: str
     configuration: str
     verdict: Answer
     verdict_words: str
-    data_kind: str
+    simulation: str | None
+    canaries: int | None
+    banners: list[str]
     two_hospitals: bool
     rounds: int
     clients: int

@@ -119,7 +119,7 @@ def _pictures(run: RunFacts, report: Report, directory: Path) -> list[tuple[str,
     if run.audit is None or report.kind == "compare":
         return []
     # A page travels; scans of real patients, true or reconstructed, stay where the run is.
-    synthetic = run.data_kind == "phantom"
+    synthetic = run.simulation == "phantom"
     return [
         (picture_address(directory / run.folder / picture.file), picture.caption)
         for picture in run.audit.pictures

@@ -8,7 +8,7 @@ ledgers say must agree, or the report is refused.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from securefed import __version__
+from securefed.data.manifest import SIMULATIONS
 from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
 from securefed.record.comparison import CompareFile
@@ -128,7 +129,9 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
         configuration=about.configuration,
         verdict=verdict,
         verdict_words=VERDICT_WORDS[verdict],
-        data_kind=about.data.kind,
+        simulation=about.data.simulation,
+        canaries=run.settings.canaries.count or None,
+        banners=list(_banners(run)),
         two_hospitals=summary.clients == 2,
         rounds=summary.rounds,
         clients=summary.clients,
@@ -151,6 +154,18 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
         environment=_environment(run, audit),
         warnings=about.data.warnings,
     )
+
+
+def _banners(run: Run) -> Iterator[str]:
+    if run.settings.canaries.count:
+        yield (
+            f"Made for auditing: {run.settings.canaries.count} made-up records may be among the "
+            "patients. Do not use this model for anything else."
+        )
+    for kind in (run.about.data.simulation or "").split("+"):
+        if kind:
+            what = SIMULATIONS.get(kind, kind)
+            yield f"A simulation, not patients: {what}. Nothing here holds per patient."
 
 
 def _require_same_epsilon(run: Run, ledgers: list[LedgerFacts]) -> None:

@@ -17,11 +17,37 @@ from securefed.verdict import Verdict
 # Above this epsilon e^epsilon is over 20: a bound on paper more than in practice.
 MEANINGFUL_EPSILON = 3.0
 WIDE_INTERVAL = 0.1
+# What a data set is if not real patients: kind, title, why, what to change.
+_SIMULATED = (
+    (
+        "phantom",
+        "Synthetic patients: no result here is about people",
+        "The scans are drawings. AUC on them shows that the method works, not what it diagnoses; "
+        "what leaks about them does not transfer to real scans either.",
+        "Repeat with --data on real scans before any decision.",
+    ),
+    (
+        "paired-by-class",
+        "Pairs of different people: no result here is about patients",
+        "The CT and the MRI of a pair were put together by their label. No pair shows one person, "
+        "one person may be in several pairs and on both sides of the split: no figure is about "
+        "patients, and epsilon protects a pair, not a person.",
+        "Repeat with scans whose patients are known before any decision.",
+    ),
+    (
+        "made-up-patients",
+        "Made-up patients: no result here is about people",
+        "The images were grouped into patients that nobody is. One person may be in several and on "
+        "both sides of the split: no figure is about patients, and epsilon protects a group of "
+        "images, not a person.",
+        "Repeat with scans whose patients are known before any decision.",
+    ),
+)
 
 
 def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
-    own = [*_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
+    own = [*_simulated(run), *_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
     return sorted(own, key=lambda risk: -risk.grave)
 
 
@@ -47,6 +73,24 @@ def _risk(run: RunFacts, grave: int, title: str, why: str, change: str, evidence
         evidence=evidence,
         grave=grave,
     )
+
+
+def _simulated(run: RunFacts) -> Iterator[Risk]:
+    """Graver than a failed attack: nothing else on the page means what it seems to mean."""
+    kinds = (run.simulation or "").split("+")
+    for kind, title, why, change in _SIMULATED:
+        if kind in kinds:
+            yield _risk(run, 110, title, why, change, "utility")
+    if run.canaries:
+        yield _risk(
+            run,
+            105,
+            "A run for auditing: its model is not for use",
+            f"Some of {run.canaries} made-up records, each by its own coin, trained beside the "
+            "patients of one hospital, so that an audit can test epsilon.",
+            "Train the model that is to be used without --canaries.",
+            "audit",
+        )
 
 
 def _audited(run: RunFacts) -> Iterator[Risk]:
@@ -188,16 +232,6 @@ def _hidden(run: RunFacts) -> Iterator[Risk]:
 
 def _useful(run: RunFacts) -> Iterator[Risk]:
     utility = run.utility
-    if run.data_kind == "phantom":
-        yield _risk(
-            run,
-            35,
-            "Synthetic patients: no result here is about people",
-            "The scans are drawings. AUC on them shows that the method works, not what it "
-            "diagnoses; what leaks about them does not transfer to real scans either.",
-            "Repeat with --data on real scans before any decision.",
-            "utility",
-        )
     if utility.local_auc and utility.auc and utility.local_auc > utility.auc:
         yield _risk(
             run,

@@ -1,12 +1,14 @@
 """What a finished run writes: the server's files, each hospital's own, and summary.json."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from securefed.hospital import results as hospital_results
 from securefed.privacy.accounting import largest
 from securefed.record import metrics, model_file
 from securefed.record.baselines import Baselines
+from securefed.record.run_file import unit_in_words
 from securefed.record.summary import Summary, performance
 from securefed.server import results as server_results
 from securefed.server.rounds import RoundRecord
@@ -25,7 +27,10 @@ def write_results(
     shape = simulation.settings.model.model_dump_json()
     guarantees = simulation.guarantees().values()
     weakest = max(guarantees, key=lambda each: each.counted, default=None)
-    model_file.write(folder, simulation.global_network(), shape, weakest)
+    made_up, canaries = simulation.data.simulation, simulation.settings.canaries.count
+    if weakest:
+        weakest = replace(weakest, unit=unit_in_words(weakest.unit, made_up))
+    model_file.write(folder, simulation.global_network(), shape, weakest, made_up, canaries)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     for name, hospital in simulation.hospitals.items():
@@ -49,6 +54,8 @@ def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | 
         rounds=finished,
         clients=len(simulation.hospitals),
         patients=sum(len(hospital.train) for hospital in simulation.data.hospitals),
+        simulation=simulation.data.simulation or None,
+        canaries=settings.canaries.count or None,
         local_auc=baselines.mean_local if baselines else None,
         noise=privacy.noise,
         epsilon=epsilon,

@@ -35,6 +35,7 @@ RUN = RunFile(
     settings={"seed": 0, "privacy": {"epsilon": 8.0}},
     data=Data(
         kind="phantom",
+        simulation="phantom",
         fingerprint="f" * 64,
         hospitals={"north": Split(train=10, test=4)},
         warnings=("synthetic",),
@@ -61,6 +62,8 @@ SUMMARY = Summary(
     rounds=2,
     clients=1,
     patients=10,
+    simulation="phantom",
+    canaries=None,
     local_auc=None,
     noise="cryptographic",
     epsilon=7.9991,

@@ -96,6 +96,7 @@ def make_run(folder: Path, configuration: Configuration = "dp+secure", clients: 
         settings=settings.model_dump(mode="json"),
         data=Data(
             kind="manifest",
+            simulation=None,
             fingerprint="f" * 64,
             hospitals={
                 name: Split(train=20, test=test) for name, test in zip(names, held_out, strict=True)
@@ -158,6 +159,8 @@ def _summary(configuration: Configuration, names: list[str], spent: dict[str, fl
         rounds=2,
         clients=len(names),
         patients=20 * len(names),
+        simulation=None,
+        canaries=None,
         local_auc=None,
         noise="cryptographic" if spent else "none",
         epsilon=max(spent.values()) if spent else None,

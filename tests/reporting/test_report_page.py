@@ -125,16 +125,17 @@ def test_text_from_files_is_escaped_everywhere(report: Report, audited: Path) ->
 def test_scans_of_patients_stay_off_the_page_and_phantoms_are_shown(
     report: Report, audited: Path
 ) -> None:
-    def images(kind: str) -> list[str | None]:
-        run = msgspec.structs.replace(report.runs[0], data_kind=kind)
+    def images(kind: str | None) -> list[str | None]:
+        run = msgspec.structs.replace(report.runs[0], simulation=kind)
         text = drawn(msgspec.structs.replace(report, runs=[run]), audited)
         assert ("scans of patients cannot" in text) == (kind != "phantom")
         return [image.get("alt") for image in Tags(text).all("img")]
 
     scan = "True and reconstructed image"
     assert scan in images("phantom")
-    assert scan not in images("manifest")
-    assert len(images("manifest")) == len(images("phantom")) - 1
+    for kind in (None, "paired-by-class", "made-up-patients", "paired-by-class+phantom"):
+        assert scan not in images(kind)
+        assert len(images(kind)) == len(images("phantom")) - 1
 
 
 # What it must and must not say

@@ -10,9 +10,11 @@ import jsonschema
 import msgspec
 import pytest
 
+from securefed.data.manifest import SIMULATIONS
 from securefed.errors import RunError
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
+from securefed.reporting.page import page
 from securefed.reporting.record import report_on, subject_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,6 +161,35 @@ def test_what_was_not_counted_is_not_made_up(copied: Path) -> None:
 
 
 # Risks and questions
+
+
+@pytest.mark.parametrize("kind", list(SIMULATIONS))
+def test_a_simulation_is_the_first_risk_and_nothing_holds_per_patient(
+    copied: Path, kind: str
+) -> None:
+    change(copied / "run.json", lambda value: value["data"].update(simulation=kind))
+    report = facts(copied)
+    assert "no result here is about" in report.risks[0].title
+    (run,) = report.runs
+    assert run.simulation == kind
+    assert SIMULATIONS[kind] in run.banners[0]
+    assert run.privacy.unit == "made-up patient"
+    assert "per made-up patient of a hospital" in run.privacy.sentence
+    text = page(report, copied, fingerprint="0" * 64, signer="0" * 64, opened=False)
+    assert 'class="banner"' in text
+    assert text.index(SIMULATIONS[kind]) < text.index("What to change first")
+    assert "per patient" not in text.replace("Nothing here holds per patient", "")
+
+
+def test_a_run_with_canaries_is_not_for_use_and_says_so_first(copied: Path) -> None:
+    change(copied / "run.json", lambda value: value["settings"]["canaries"].update(count=40))
+    report = facts(copied)
+    assert report.risks[0].title == "A run for auditing: its model is not for use"
+    (run,) = report.runs
+    assert run.canaries == 40
+    assert run.banners[0].startswith("Made for auditing: 40 made-up records")
+    text = page(report, copied, fingerprint="0" * 64, signer="0" * 64, opened=False)
+    assert text.index("Do not use this model") < text.index("What to change first")
 
 
 def test_a_failed_attack_is_the_first_risk(report: Report) -> None:
