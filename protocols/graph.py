@@ -15,16 +15,20 @@ drops has nothing to do with the order.
 
 *Cuts by a lying server.* It chooses who drops, and which boxes it withholds from whom, after it has
 seen the order. But each honest client answers only if `threshold` of its degree + 1 holders are
-there: it misses at most degree + 1 - threshold neighbours. For the client at either end of a piece
-all k/2 places on its outer side must be missing or corrupt, so at least k/2 less those are corrupt:
-two disjoint windows of k/2 places with that many corrupt ones. Counts in disjoint windows of a
-random order are negatively associated (Joag-Dev and Proschan, 1983), so with p the tail for one
-window the probability of two is at most (n p)^2 / 2.
+there: it misses at most degree + 1 - threshold neighbours. For the client at either end of the
+smaller piece all k/2 places on its outer side must be missing or corrupt, so at least k/2 less
+those are corrupt: two disjoint windows of k/2 places with that many corrupt ones. Counts in
+disjoint windows of a random order are negatively associated (Joag-Dev and Proschan, 1983), so with
+p the tail for one window the probability of two is at most (n p)^2 / 2.
 
-The order comes from the digest of the round, which is fixed before any key exists. The bounds hold
-for clients corrupted without knowing that order, and for each of the `tries` orders that a server
-may choose among: round numbers it may skip (`JobRules.max_gap`). Cohorts must not be its choice
-either: sparse graphs against a lying server need a public plan, or the whole roster.
+*Who chooses the order.* Nobody after the job has begun: it follows from the digest of the round,
+and that from the job's rules, the roster and what the server says of a round. There it has a
+choice, and can look at all of it without asking anybody: any number, since it may announce rounds
+and abandon them; the plan's cohort or the whole roster; one of the job's lengths. So the bounds are
+over all the `orders` that a job can have, together (`JobRules.orders`), and the choice must end
+there: sparse graphs against a lying server need a public plan, or the whole roster. They hold for
+clients that were corrupted without knowing the job's name, which fixes every order.
+docs/decisions/0028 says why the order does not come from what clients draw in the round.
 """
 
 from bisect import bisect_left
@@ -52,7 +56,7 @@ class SparseGraph:
     Attributes:
         max_corrupt_fraction: of the cohort, clients that collude with the server; below 1/2.
         max_dropout_fraction: of the cohort, clients that stop answering; below 1/2.
-        privacy_bits: a round leaks with probability at most 2^-privacy_bits.
+        privacy_bits: a job leaks in any of its rounds with probability at most 2^-privacy_bits.
         abort_bits: a round within the dropout rate aborts with at most 2^-abort_bits.
     """
 
@@ -77,7 +81,8 @@ class NeighbourPlan:
     Attributes:
         degree: neighbours of each client.
         threshold: shares that recover a secret, out of degree + 1 (a client keeps one itself).
-        privacy_failure, abort_failure: upper bounds for one round.
+        privacy_failure: upper bound for all rounds that a job can have, together.
+        abort_failure: upper bound for one round.
     """
 
     degree: int
@@ -88,21 +93,22 @@ class NeighbourPlan:
 
 @lru_cache(maxsize=256)
 def plan(
-    members: int, sparse: SparseGraph, *, malicious_server: bool, tries: int = 1
+    members: int, sparse: SparseGraph, *, malicious_server: bool, orders: int = 1
 ) -> NeighbourPlan | None:
     """The smallest degree that meets the demands of `sparse`; None if only complete will do.
 
     Takes well under a second for 65,535 members.
 
     Args:
-        tries: orders that a lying server may choose among.
+        orders: how many a job can have.
     """
     if members < SMALLEST_SPARSE_COHORT:
         return None
     corrupt = ceil(members * sparse.max_corrupt_fraction)
     dropped = ceil(members * sparse.max_dropout_fraction)
-    privacy_goal = 2.0**-sparse.privacy_bits / (tries if malicious_server else 1)
-    for degree in range(4, min(members - 1, LARGEST_DEGREE + 1), 2):
+    privacy_goal = 2.0**-sparse.privacy_bits / orders
+    # Up to half of the cohort: beyond, the windows on either side of a piece overlap.
+    for degree in range(4, min(members // 2, LARGEST_DEGREE) + 1, 2):
 
         def privacy(threshold: int, degree: int = degree) -> float:
             breaking = _breaking_coalition(degree, threshold, malicious_server=malicious_server)
@@ -126,7 +132,7 @@ def plan(
         too_many = degree - threshold + 1
         abort = members * upper_tail(members - 1, dropped, degree, too_many)
         if abort <= 2.0**-sparse.abort_bits:
-            return NeighbourPlan(degree, threshold, privacy(threshold), abort)
+            return NeighbourPlan(degree, threshold, orders * privacy(threshold), abort)
     return None
 
 

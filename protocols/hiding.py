@@ -24,7 +24,8 @@ class Hiding:
         lying: whether the server may lie, or only look.
         colluding: the most hospitals that may work with the server.
         together: the fewest other hospitals in a sum that such a coalition can open.
-        failure: probability that a round hides less, by its random graph; 0 if complete.
+        failure: probability that any round of the job hides less, by its random graph; 0 if
+            complete.
     """
 
     cohort: int
@@ -48,7 +49,7 @@ class Hiding:
         sums = f"together they learn sums over {self.together} or more of the others"
         if not self.colluding:
             sums = f"it learns sums over {self.together} or more"
-        chance = f", but for a probability of {self.failure:.1g} a round" if self.failure else ""
+        chance = f", but for a probability of {self.failure:.1g} in all" if self.failure else ""
         return f"{hidden}{what}{chance}; {sums}"
 
 

@@ -283,10 +283,10 @@ def places(bits: bytes, size: int) -> frozenset[int]:
     Raises:
         MalformedMessage: for a wrong length, or a bit beyond the size.
     """
-    value = int.from_bytes(bits, "little")
-    if len(bits) != -(-size // 8) or value >> size:
+    places = np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little"))
+    if len(bits) != -(-size // 8) or (places >= size).any():
         raise MalformedMessage(f"a set of {len(bits)} bytes does not fit {size} clients")
-    return frozenset(place for place in range(size) if value >> place & 1)
+    return frozenset(places.tolist())
 
 
 def announcement(rules: RoundRules, roster_names: tuple[str, ...]) -> Announcement:

@@ -40,7 +40,8 @@ class JobRules:
 
     Attributes:
         job: a name for the job, 1 to 64 letters, digits, '.', '_' or '-'. Never use one name
-            for two jobs.
+            for two jobs. With a sparse graph it fixes who masks with whom in every round: whoever
+            may work with the server must not choose it alone.
         vector_length: words in the vectors of a sum.
         server: "malicious" (it may lie: consistency round, threshold above two thirds) or
             "curious" (it follows the protocol: no consistency round, above one half).
@@ -49,8 +50,10 @@ class JobRules:
         minimum_cohort: the smallest cohort a client takes part in. A server that may choose small
             cohorts from a large roster learns sums over few; set it near the number expected.
         max_rounds: the highest round number a client takes part in.
+            With a sparse graph it is also how many a server may try: keep it near what is needed.
         max_gap: how many rounds may be left out between two that a client is asked for. What is
-            pseudorandom about a round follows from its number, so a server that skips chooses.
+            pseudorandom about a round follows from its number, so a server that skips chooses; one
+            that announces rounds and abandons them still comes to any number.
         plan: the cohort of each round; None leaves it to the server.
         modulus_bits: sums are modulo 2^modulus_bits, and a word of the masked vector takes that
             many bits on the wire. `fixed_point.bits_needed` says how many a sum needs.
@@ -137,13 +140,18 @@ class JobRules:
         parts = (2, 3) if self.server == "malicious" else (1, 2)
         return max(parts[0] * cohort_size // parts[1] + 1, 2 if self.allow_two_party else 3)
 
+    @property
+    def orders(self) -> int:
+        """Rounds that differ in what the server says of them: every number that a client takes part
+        in, with the plan's cohort or the whole roster, and each length."""
+        cohorts = 2 if self.plan else 1
+        return self.max_rounds * cohorts * len(self.vector_lengths)
+
     def neighbour_plan(self, cohort_size: int) -> NeighbourPlan | None:
         """Degree and threshold of the sparse graph; None for the complete one."""
         if self.sparse is None:
             return None
-        # Each number that may come next, with the plan's cohort or the whole roster, each length.
-        tries = 2 * (self.max_gap + 1) * len(self.vector_lengths)
-        return plan(cohort_size, self.sparse, malicious_server=self.consistency, tries=tries)
+        return plan(cohort_size, self.sparse, malicious_server=self.consistency, orders=self.orders)
 
     def for_round(
         self,

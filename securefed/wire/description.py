@@ -182,7 +182,9 @@ def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRul
         allow_two_party=secure.allow_two_party,
         # No client answers for a sum over fewer hospitals than every round has.
         minimum_cohort=_cohort_size(settings),
-        max_rounds=2**31,  # sums are numbered apart from training rounds
+        # Sums are numbered apart from the plan's steps: each has one, and may have announced one
+        # more that came to nothing.
+        max_rounds=2 * (2 * settings.federation.rounds + 1),
         sparse=SparseGraph() if secure.graph == "sparse" else None,
         other_lengths=tuple(others),
     )

@@ -59,7 +59,7 @@ def test_two_hospitals_are_hidden_from_the_server_alone():
 
 
 def test_a_sparse_graph_has_a_probability():
-    found = hiding(rules(sparse=SPARSE), 200)
+    found = hiding(rules(sparse=SPARSE, max_rounds=100), 200)
     assert found.colluding == 10
     assert 0 < found.failure <= 2**-20
     assert "but for a probability of" in found.sentence
