@@ -46,8 +46,13 @@ class DatasetWriter:
         site: str,
         slices: Iterable[tuple[Image | None, Image | None]],
         registration: str = "",
+        person: str = "",
     ) -> None:
-        """Write a patient's slices, in order, as (CT, MRI); slices with neither are left out."""
+        """Write a patient's slices, in order, as (CT, MRI); slices with neither are left out.
+
+        Args:
+            person: a keyed pseudonym of who is behind the id; "" where nobody knows.
+        """
         self.patients += 1
         for number, (ct, mri) in enumerate(slices):
             if ct is None and mri is None:
@@ -55,7 +60,7 @@ class DatasetWriter:
             name = f"{patient_id}_s{number:03d}"
             row = {"patient_id": patient_id, "label": str(label), "site": site}
             row |= {"slice": str(number), "pair_id": name, "registration": registration}
-            row |= {"simulation": self.simulation}
+            row |= {"simulation": self.simulation, "person": person}
             for modality, image in (("ct", ct), ("mri", mri)):
                 if image is not None:
                     row[f"{modality}_path"] = f"{modality}/{name}.png"

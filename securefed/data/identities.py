@@ -3,8 +3,8 @@
 Privacy is accounted per patient, and a split keeps a patient on one side. Both fail in silence for
 a person who is two patients: epsilon then holds for half of them, and their pictures are trained on
 and tested on. Three traces are followed: the same picture under two identifiers (duplicates), two
-identifiers that are alike in spelling (names), and a keyed pseudonym of name and date of birth
-that import takes from DICOM headers. Two identifiers with different pictures, spellings and names
+identifiers that are alike in spelling (names), and a keyed pseudonym of name and birth date that
+import takes from DICOM headers. Two identifiers with different pictures, spellings and names
 are not found.
 """
 
@@ -90,4 +90,4 @@ def _same_person(persons: Mapping[str, str]) -> Iterable[Double]:
     first: dict[str, str] = {}
     for patient, person in persons.items():
         if person and first.setdefault(person, patient) != patient:
-            yield Double(first[person], patient, "have one name and date of birth in their headers")
+            yield Double(first[person], patient, "have one name in their DICOM headers")

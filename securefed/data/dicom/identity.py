@@ -7,7 +7,8 @@ names are different people.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -53,6 +54,29 @@ def person_of(header: Dataset) -> Person:
         issuer=words_of(header, "IssuerOfPatientID"),
         born_about=_born_about(header),
     )
+
+
+_ANONYMISED = 3  # ids with one name; more are an anonymiser's word, not a person
+
+
+def traces(people: Mapping[str, Sequence[Person]]) -> dict[str, str]:
+    """Patient -> words and birth date that give the person away under another id too, or "".
+
+    Guarantee: what more than _ANONYMISED ids share is no trace.
+    Secret: values are names; they go through a keyed hash before they go anywhere.
+    """
+    found = {patient: _trace(each) for patient, each in people.items()}
+    counts = Counter(found.values())
+    return {who: trace if counts[trace] <= _ANONYMISED else "" for who, trace in found.items()}
+
+
+def _trace(people: Sequence[Person]) -> str:
+    births = sorted({person.birth for person in people} - {""})
+    names = sorted({" ".join(sorted(person.name)) for person in people} - {""})
+    # One word without a birth date ("PHANTOM") is no person's name.
+    if not names or not (births or " " in names[0]):
+        return ""
+    return f"{names[0]}|{births[0] if births else ''}"
 
 
 def contradiction(people: Sequence[Person]) -> str | None:

@@ -17,7 +17,7 @@ from securefed.data.dicom.choice import Choice, choose
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.grey_values import WINDOWS
 from securefed.data.dicom.header import Slice
-from securefed.data.dicom.identity import contradiction
+from securefed.data.dicom.identity import contradiction, traces
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
 from securefed.data.dicom.volume import Series, build_series
@@ -89,8 +89,11 @@ def import_dicom(
     by_patient: dict[str, list[Slice]] = {}
     for item in slices:
         by_patient.setdefault(item.patient_id, []).append(item)
+    people = traces({who: [item.person for item in each] for who, each in by_patient.items()})
     for done, patient_id in enumerate(sorted(by_patient)):
-        patient = _Patient(key.pseudonym(patient_id), by_patient[patient_id], root, rules, report)
+        person = key.person(people[patient_id])
+        name = key.pseudonym(patient_id)
+        patient = _Patient(name, person, by_patient[patient_id], root, rules, report)
         why_not = _why_not(patient_id, by_patient, labels)
         if why_not:
             patient.refuse(why_not)
@@ -149,6 +152,7 @@ class _Patient:
     """One patient on the way from images to slice pairs."""
 
     name: str  # pseudonym
+    person: str  # pseudonym of who is behind it, "" where the headers do not say
     slices: Sequence[Slice] = field(repr=False)
     root: Path
     rules: ImportRules
@@ -208,7 +212,7 @@ class _Patient:
             self._problem(None, str(error))
             return
         self.report.notes += [Problem(self.name, note) for note in pairing.notes]
-        writer.add(self.name, label, rules.site, pairing.slices, pairing.status)
+        writer.add(self.name, label, rules.site, pairing.slices, pairing.status, self.person)
 
     def _note(self, ct: Series | None, mri: Series | None) -> None:
         for series in (ct, mri):

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from securefed.data.dicom.grey_values import scale_mri
 from securefed.data.dicom.tree import ImportRules
+from securefed.data.identities import find_doubles
 from securefed.data.load import load_manifest
 from securefed.errors import ConfigurationError, DataError
 from tests.data.dicom.trees import NAME, WriteSeries, edit, only_series, ramp, run
@@ -214,3 +216,60 @@ def test_a_tilted_uneven_head_ct_is_imported_with_notes(tmp_path: Path) -> None:
         "slices are tilted by 18.5 degrees",
     ]
     assert load_manifest(tmp_path / "out", 64).patients[0].slices == 28
+
+
+# One person under two ids
+
+
+def head(number: int) -> NDArray[np.int16]:
+    """Slices that no other number gives."""
+    values = np.random.default_rng(number).integers(0, 80, (3, 20, 20))
+    return values.astype(np.int16)
+
+
+def persons(out: Path) -> list[str]:
+    """The manifest's `person` of each patient, in order of pseudonyms."""
+    with (out / "manifest.csv").open() as file:
+        return [
+            one for _, one in sorted({(r["patient_id"], r["person"]) for r in csv.DictReader(file)})
+        ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({}, {"PatientName": "DOE^JANE"}, True),  # one name, no birth date in either
+        ({}, {"PatientName": "Jane Doe"}, True),
+        ({"PatientBirthDate": "19610203"}, {"PatientBirthDate": "19610203"}, True),
+        ({"PatientBirthDate": "19610203"}, {"PatientBirthDate": "19720304"}, False),
+        ({}, {"PatientName": "Roe^Jane"}, False),
+        ({"PatientName": "ANON"}, {"PatientName": "ANON"}, False),
+        ({"PatientName": ""}, {"PatientName": ""}, False),
+        ({"PatientName": "PHANTOM"}, {"PatientName": "PHANTOM"}, False),
+    ],
+)
+def test_one_name_in_two_headers_is_found_after_import(
+    tmp_path: Path,
+    write_series: WriteSeries,
+    first: dict[str, str],
+    second: dict[str, str],
+    same: bool,
+) -> None:
+    write_series(tmp_path / "t/a", head(1), **first)
+    write_series(tmp_path / "t/b", head(2), PatientID="OTHER", **second)
+    run(tmp_path / "t", tmp_path / "out", {"ORIGINAL-ID": 1, "OTHER": 1})
+    one, two = persons(tmp_path / "out")
+    assert (one == two != "") == same
+    loaded = load_manifest(tmp_path / "out", 20)
+    doubles = find_doubles(loaded.patients, loaded.persons).pairs
+    assert ["one name" in pair.reason for pair in doubles] == [True] * same
+
+
+def test_a_name_that_an_anonymiser_gave_to_everybody_is_no_trace(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    labels = {f"ID-{k}": 1 for k in range(4)}
+    for k, patient in enumerate(labels):
+        write_series(tmp_path / f"t/{k}", head(k), PatientID=patient)
+    run(tmp_path / "t", tmp_path / "out", labels)
+    assert set(persons(tmp_path / "out")) == {""}
