@@ -16,19 +16,19 @@ from securefed.exposure import Exposure, RoundView
 def without_own_part(exposure: Exposure, subject: Subject) -> Exposure:
     """The same exposure with means and updates of others only.
 
-    Means are weighted by training patients, as federated averaging does; where hospitals share
+    Means are weighted by declared patients, as federated averaging does; where hospitals share
     out one noise the mean is of summed gradients, has no such weights, and stays as it is. So does
     a mean in which an own update is not known.
     """
     if not exposure.members or subject.training.shared_noise:
         return exposure
-    patients = {each.name: len(each.train) for each in subject.hospitals}
-    rounds = tuple(_of_others(view, exposure.members, patients) for view in exposure.rounds)
+    weights = {each.name: each.weight for each in subject.hospitals}
+    rounds = tuple(_of_others(view, exposure.members, weights) for view in exposure.rounds)
     return replace(exposure, rounds=rounds)
 
 
-def _of_others(view: RoundView, members: tuple[str, ...], patients: dict[str, int]) -> RoundView:
-    survivors = view.survivors or tuple(patients)
+def _of_others(view: RoundView, members: tuple[str, ...], weights: dict[str, int]) -> RoundView:
+    survivors = view.survivors or tuple(weights)
     own = [name for name in members if name in survivors]
     others = tuple(name for name in survivors if name not in members)
     updates = {name: update for name, update in view.updates.items() if name not in members}
@@ -36,7 +36,7 @@ def _of_others(view: RoundView, members: tuple[str, ...], patients: dict[str, in
         return replace(view, updates=updates, survivors=survivors)
     if not others:
         return replace(view, updates=updates, mean=None, survivors=())
-    total = view.mean.astype(np.float64) * sum(patients[name] for name in survivors)
-    total -= sum(patients[name] * view.updates[name].astype(np.float64) for name in own)
-    mean = (total / sum(patients[name] for name in others)).astype(np.float32)
+    total = view.mean.astype(np.float64) * sum(weights[name] for name in survivors)
+    total -= sum(weights[name] * view.updates[name].astype(np.float64) for name in own)
+    mean = (total / sum(weights[name] for name in others)).astype(np.float32)
     return replace(view, updates=updates, mean=mean, survivors=others)

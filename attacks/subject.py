@@ -28,6 +28,8 @@ class Hospital:
         noise_multiplier: of the noise this hospital adds to its own sum, over clip_norm; 0 without
             differential privacy. Under shared noise: of its share.
         claimed_epsilon: from its ledger; None without differential privacy.
+        weight: of its updates in a mean: the training patients that it declares.
+        expected_batch: what it divides a sum of gradients by, records.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Hospital:
     sample_rate: float
     noise_multiplier: float
     claimed_epsilon: float | None
+    weight: int
+    expected_batch: int
 
 
 @dataclass(frozen=True)

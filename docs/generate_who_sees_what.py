@@ -35,7 +35,14 @@ def rows(configuration: str, placement: str | None) -> list[Row]:
 
     def among(hospitals: int) -> list[Row]:
         colluding = DEFAULT.privacy.colluding
-        seen = sights(configuration, hospitals, placement, colluding, epsilon)
+        seen = sights(
+            configuration,
+            hospitals,
+            placement,
+            colluding,
+            epsilon,
+            declared=bool(epsilon) and DEFAULT.privacy.patients_epsilon is not None,
+        )
         return [(each.observer, each.sees, each.bound) for each in seen]
 
     server, peer, *others = among(DEFAULT.federation.clients)

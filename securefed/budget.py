@@ -13,6 +13,7 @@ from typing import Any, Literal
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
 from securefed.privacy.accounting import at_most
+from securefed.privacy.counts import declaration_noise
 from securefed.privacy.planning import (
     HospitalPlan,
     SharedNoise,
@@ -162,6 +163,13 @@ def _question(noise_multiplier: float | None, solve_rounds: bool) -> Question:
 
 def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
     training, privacy = settings.training, settings.privacy
+    noise = declaration_noise(
+        privacy.patients_epsilon,
+        privacy.epsilon,
+        privacy.delta,
+        privacy.accountant,
+        privacy.unit,
+    )
     return [
         Training(
             name=name,
@@ -171,6 +179,7 @@ def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
             delta=privacy.delta,
             unit=privacy.unit,
             accountant=privacy.accountant,
+            declaration=noise.event if noise else None,
         )
         for name, records in sizes.items()
     ]
@@ -231,6 +240,13 @@ def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) 
     largest = max(each.records for each in trainings)
     if settings.privacy.unit == "patient" and largest > most:
         yield f"the run needs secure_aggregation.max_patients: {largest} or more, it is {most}"
+    declaration = trainings[0].declaration
+    if declaration:
+        yield (
+            "epsilon pays for declaring the number of records too, with noise of "
+            f"{declaration.noise_multiplier:.1f}; a run's rate and noise follow from the noised "
+            "number"
+        )
     if settings.federation.clients_per_round:
         yield "a hospital that is not asked in every round spends less than planned"
     if assumed and settings.data.manifest is None:

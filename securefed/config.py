@@ -178,6 +178,13 @@ class PrivacySettings(Section):
         description="Hospitals that may pool what they know, beside the server; their noise is not "
         "counted (placement distributed).",
     )
+    patients_epsilon: float | None = Field(
+        0.5,
+        gt=0,
+        le=1000,
+        description="Part of epsilon, at most a quarter, for the number of training patients that "
+        "a hospital declares once, with noise; null: exact, and not covered by epsilon.",
+    )
     seeded_noise: bool = Field(
         False, description="Noise from the seed: reproducible, for research, no real protection."
     )

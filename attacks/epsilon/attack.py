@@ -203,20 +203,17 @@ class _Scene:
         assert view.mean is not None  # noqa: S101  # chosen so by look()
         there = [each for each in self.subject.hospitals if each.name in view.survivors]
         if training.shared_noise:
-            union = sum(_expected_batch(each, training.batch_size, training.unit) for each in there)
+            union = sum(each.expected_batch for each in there)
             unit = training.learning_rate / union * clip
             return -view.mean.astype(np.float64) / unit, {each.name: 1 / clip for each in there}
-        patients = {each.name: len(each.train) for each in there}
-        total = view.mean.astype(np.float64) * sum(patients.values())
-        unit = patients[name] * self._step(self.hospital) * clip
-        factors = {each.name: patients[each.name] * self._step(each) / unit for each in there}
+        total = view.mean.astype(np.float64) * sum(each.weight for each in there)
+        unit = self.hospital.weight * self._step(self.hospital) * clip
+        factors = {each.name: each.weight * self._step(each) / unit for each in there}
         return -total / unit, factors
 
     def _step(self, hospital: Hospital) -> float:
         """Change of a parameter by one unit of a summed gradient."""
-        training = self.subject.training
-        batch = _expected_batch(hospital, training.batch_size, training.unit)
-        return training.learning_rate / batch
+        return self.subject.training.learning_rate / hospital.expected_batch
 
     def plan_and_score(self, seen: _Seen) -> tuple[CanaryPlan, Array]:
         """The plan, from the claim alone; then the scores, (M,)."""
@@ -275,10 +272,3 @@ class _Scene:
         if self.claimed is None:
             said.append("no claim to test: the bound shows leakage, nothing more")
         return said
-
-
-def _expected_batch(hospital: Hospital, batch_size: int, unit: str) -> float:
-    records = len(hospital.train)
-    if unit == "image":
-        records = int((hospital.train.has_ct | hospital.train.has_mri).sum())
-    return min(batch_size, records)

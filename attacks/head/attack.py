@@ -258,7 +258,7 @@ def _summed(
 ) -> tuple[HeadGradient, float, float]:
     """An update as a sum of gradients, the patients expected in it, the noise per entry."""
     training = subject.training
-    expected = max(1.0, hospital.sample_rate * len(hospital.train)) * clients
+    expected = float(hospital.expected_batch * clients)
     scale = expected / training.learning_rate
     patients = expected * training.local_steps
     dp_std = (training.clip_norm or 0.0) * hospital.noise_multiplier

@@ -97,8 +97,7 @@ class _Group:
         for index, hospital in enumerate(plan.hospitals):
             rows = torch.nonzero(owner == index).squeeze(1)
             here = inside[:, pool.patient[rows]]  # (models, records of the hospital)
-            patients = inside[:, pool.hospital == index].sum(1)
-            self._sites.append(_Site(plan, hospital, models, rows, here, patients))
+            self._sites.append(_Site(plan, hospital, models, rows, here))
         self._memory: State = {}  # of the server's strategy
 
     def round(self) -> None:
@@ -108,10 +107,10 @@ class _Group:
             mean = self._step_over_union()
         else:
             mean = torch.zeros_like(self._server)
-            everybody = torch.stack([site.patients for site in self._sites]).sum(0)
+            everybody = sum(each.weight for each in self._plan.hospitals)
             for site in self._sites:
                 update = site.train(self._pool, self._server.float(), self._generators)
-                mean += update.double() * (site.patients / everybody)[:, None]
+                mean += update.double() * (site.hospital.weight / everybody)
         stepped, self._memory = training.strategy.step(
             self._server[:, shared].numpy(), mean[:, shared].numpy(), self._memory
         )
@@ -124,8 +123,7 @@ class _Group:
         """One DP-SGD step over all hospitals together (distributed noise)."""
         heads = self._server.float()
         sums = [site.noised_sum(self._pool, heads, self._generators) for site in self._sites]
-        expected = torch.stack([site.expected for site in self._sites]).sum(0)
-        mean = torch.stack(sums).sum(0) / expected[:, None]
+        mean = torch.stack(sums).sum(0) / sum(each.expected_batch for each in self._plan.hospitals)
         return -self._plan.training.learning_rate * mean.double()
 
 
@@ -139,12 +137,9 @@ class _Site:
         models: int,
         rows: Tensor,
         here: Tensor,
-        patients: Tensor,
     ) -> None:
-        self._plan, self._hospital = plan, hospital
-        self._rows, self._here = rows, here
-        self.patients = patients.double()  # (models,)
-        self.expected = here.sum(1) * hospital.sample_rate  # (models,) records per step
+        self.hospital = hospital
+        self._plan, self._rows, self._here = plan, rows, here
         self._head = plan.initial.repeat(models, 1)  # (models, size), personal entries kept
         self._steps = 0
         self._moments = [torch.zeros_like(self._head) for _ in range(2)]
@@ -155,7 +150,7 @@ class _Site:
         self._head[:, shared] = received[:, shared]
         before = self._head.clone()
         for _ in range(training.local_steps):
-            gradient = self.noised_sum(pool, self._head, generators) / self.expected[:, None]
+            gradient = self.noised_sum(pool, self._head, generators) / self.hospital.expected_batch
             if training.strategy.proximal:
                 away = (self._head - before)[:, shared]
                 gradient[:, shared] += training.strategy.proximal * away
@@ -166,14 +161,14 @@ class _Site:
         """Sum of the drawn records' gradients, clipped and noised as the run does it."""
         clip_norm = self._plan.training.clip_norm
         uniform = torch.stack([torch.rand(len(self._rows), generator=g) for g in generators])
-        chosen = self._here & (uniform < self._hospital.sample_rate)
+        chosen = self._here & (uniform < self.hospital.sample_rate)
         model, place = torch.nonzero(chosen, as_tuple=True)
         drawn = Drawn(model, self._rows[place])
         total = summed_gradients(self._plan.shape, heads, pool.records, drawn, clip_norm)
         if clip_norm is None:
             return total
         noise = torch.stack([torch.randn(heads.shape[1], generator=g) for g in generators])
-        return total + self._hospital.noise_multiplier * clip_norm * noise
+        return total + self.hospital.noise_multiplier * clip_norm * noise
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if self._plan.training.optimizer != "adam":

@@ -142,7 +142,8 @@ def fixture(seed: int, by_lot: bool) -> tuple[Pool, ReplayPlan]:
     parameters = dict(network.named_parameters())
     initial = torch.cat([parameters[name].detach().reshape(-1) for name in shape.places])
     members = _nobody(PATIENTS // 2)
-    hospital = Hospital("fixture", members, members, 1.0, 0.0, None)
+    size = len(members)
+    hospital = Hospital("fixture", members, members, 1.0, 0.0, None, size, size)
     plan = ReplayPlan(
         shape=shape,
         initial=initial,

@@ -19,10 +19,12 @@ from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs
+from securefed.record.declared import Declared
 from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.patients import one_slice_records, stack
+from securefed.training.trainer import TrainingSet
 from securefed.wire.description import initial_network
 
 
@@ -82,8 +84,9 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     settings = run.settings
     train = stack(hospital.train, settings.training.max_slices)
     held_out = stack(hospital.test, settings.training.max_slices) if hospital.test else train[:0]
-    records = _records(settings, train)
-    rate = sample_rate(settings.training.batch_size, records)
+    declared = _declared(run, hospital.name, train)
+    batch_size = settings.training.batch_size
+    rate = sample_rate(batch_size, declared.records)
     noise, claim = 0.0, None
     if settings.privacy.dp:
         path = run.hospital(hospital.name) / ledger_file.NAME
@@ -103,11 +106,19 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
         sample_rate=rate,
         noise_multiplier=noise,
         claimed_epsilon=claim,
+        weight=declared.patients,
+        expected_batch=min(batch_size, declared.records),
     )
 
 
-def _records(settings: Settings, train: PatientTensors) -> int:
-    return len(one_slice_records(train)) if settings.privacy.unit == "image" else len(train)
+def _declared(run: Run, name: str, train: PatientTensors) -> TrainingSet:
+    """What a hospital said of its training set: noised, or as it is."""
+    folder = run.hospital(name)
+    if (folder / Declared.NAME).exists():
+        said = Declared.read(folder)
+        return TrainingSet(said.patients, said.records)
+    image = run.settings.privacy.unit == "image"
+    return TrainingSet(len(train), len(one_slice_records(train)) if image else len(train))
 
 
 def _training(settings: Settings, rounds: int) -> Training:

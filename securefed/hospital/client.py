@@ -157,7 +157,7 @@ class Client:
     def _contribute(self, number: int, shared: Vector) -> Contribution:
         self.trainer.receive(shared)
         values = self.trainer.contribute(number)
-        return Contribution(values, self.trainer.patients, self.trainer.expected_batch)
+        return Contribution(values, self.trainer.declared.patients, self.trainer.expected_batch)
 
     def _score(self, shared: Vector) -> Counts:
         self.trainer.receive(shared)

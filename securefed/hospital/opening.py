@@ -17,6 +17,7 @@ from protocols.identity import IdentityKey
 from securefed.config import Settings
 from securefed.data.load import HospitalData
 from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.hospital import declaration
 from securefed.hospital.client import Client
 from securefed.hospital.questions import Questions
 from securefed.model.patients import PatientTensors
@@ -28,9 +29,9 @@ from securefed.training import canaries
 from securefed.training.canaries import CanarySecret
 from securefed.training.mechanism import build_mechanism
 from securefed.training.patients import one_slice_records, stack
-from securefed.training.trainer import LocalPlan, LocalTrainer
+from securefed.training.trainer import LocalPlan, LocalTrainer, TrainingSet
 from securefed.wire import openings as openings_file
-from securefed.wire.description import JobDescription
+from securefed.wire.description import JobDescription, declaration_of
 from securefed.wire.openings import Openings
 
 View = Callable[[PatientTensors], PatientTensors]
@@ -95,19 +96,10 @@ def open_hospital(
     folder.mkdir(parents=True, exist_ok=True)
     name, settings = patients.name, job.settings
     agreed = _agreed(job, folder, name)
-    most = settings.secure_aggregation.max_patients
-    if len(patients.train) > most:
-        raise ConfigurationError(
-            f"{name} has {len(patients.train)} training patients, "
-            f"secure_aggregation.max_patients is {most}",
-            hint="raise it, the same for all hospitals",
-        )
     train, test = _tensors(patients, settings, device, view)
     records = len(one_slice_records(train)) if settings.privacy.unit == "image" else len(train)
-    if settings.privacy.dp:
-        _require_delta(settings, name, records)
-    plan = _plan(job, records)
-    ledger = _ledger(settings, folder, name)
+    declared, ledger = declare(settings, job.run, folder, name, TrainingSet(len(train), records))
+    plan = _plan(job, declared)
     network = copy.deepcopy(job.network).to(device)
     theirs = _canaries(job, folder) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
@@ -136,6 +128,39 @@ def open_hospital(
     return Hospital(name, folder, job.run, Client(name, trainer, masks, sent, questions), ledger)
 
 
+def declare(
+    settings: Settings, run: str, folder: Path, name: str, exact: TrainingSet
+) -> tuple[TrainingSet, Ledger | None]:
+    """What a hospital declares of its training set in a run, and the ledger that pays for it.
+
+    Args:
+        folder: its own, made if it is not there.
+        exact: the training set as it is.
+
+    Raises:
+        ConfigurationError, PrivacyError: the job cannot be done here; nothing was declared.
+        RunError: what was declared before is missing, damaged, or of another run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    privacy, most = settings.privacy, settings.secure_aggregation.max_patients
+    if exact.patients > most:
+        raise ConfigurationError(
+            f"{name} has {exact.patients} training patients, "
+            f"secure_aggregation.max_patients is {most}",
+            hint="raise it, the same for all hospitals",
+        )
+    if privacy.dp:
+        _require_delta(settings, name, exact.records)
+    ledger, noise = _ledger(settings, folder, name), declaration_of(settings)
+    if ledger is None or noise is None:
+        return exact, ledger
+    seed = settings.seed if privacy.seeded_noise else None
+    declared = declaration.training_set(
+        exact, noise, folder, ledger, run=run, most=most, seed=seed, begun=_begun(folder)
+    )
+    return declared, ledger
+
+
 def _tensors(
     patients: HospitalData, settings: Settings, device: torch.device, view: View | None
 ) -> tuple[PatientTensors, PatientTensors]:
@@ -148,7 +173,7 @@ def _tensors(
     return (view(train), view(test)) if view else (train, test)
 
 
-def _plan(job: JobDescription, records: int) -> LocalPlan:
+def _plan(job: JobDescription, declared: TrainingSet) -> LocalPlan:
     settings, training = job.settings, job.settings.training
     return LocalPlan(
         shared=settings.federation.shared,
@@ -160,7 +185,8 @@ def _plan(job: JobDescription, records: int) -> LocalPlan:
         proximal=job.strategy.proximal,
         unit=settings.privacy.unit,
         seed=settings.seed,
-        mechanism=build_mechanism(job, records),
+        mechanism=build_mechanism(job, declared.records),
+        declared=declared,
     )
 
 

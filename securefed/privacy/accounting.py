@@ -169,8 +169,7 @@ def epsilon(history: Sequence[Event], delta: float, accountant: Accountant = "pr
         PrivacyError: PRV is not accurate enough for this history (a delta below about 1e-14).
     """
     _require_known(delta, accountant)
-    steps = steps_by_mechanism(history)
-    composed = tuple(sorted((*mechanism, n) for mechanism, n in steps.items() if n > 0))
+    composed = _composed(history)
     if not composed:
         return 0.0
     if composed[0][0] < NEGLIGIBLE_NOISE:
@@ -179,6 +178,11 @@ def epsilon(history: Sequence[Event], delta: float, accountant: Accountant = "pr
 
     bound = composition.prv_epsilon if accountant == "prv" else composition.rdp_epsilon
     return bound(composed, delta)
+
+
+def _composed(history: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
+    steps = steps_by_mechanism(history)
+    return tuple(sorted((*mechanism, n) for mechanism, n in steps.items() if n > 0))
 
 
 def _require_known(delta: float, accountant: str) -> None:
@@ -197,12 +201,17 @@ def solve_noise_multiplier(
     sample_rate: float,
     steps: int,
     accountant: Accountant = "prv",
+    beside: Sequence[Event] = (),
 ) -> float:
     """The smallest noise multiplier, rounded up to 0.0001, that keeps `steps` steps in the budget.
 
     Solve once, for all the steps of all rounds: solving again in a later round would spend the
-    budget again. Guarantee: `epsilon([Event(result, sample_rate, steps)], delta, accountant)` is at
-    most `target_epsilon` (computed once more before returning). At least 0.05 is returned.
+    budget again. Guarantee: `epsilon([*beside, Event(result, sample_rate, steps)], delta,
+    accountant)` is at most `target_epsilon` (computed once more before returning). At least 0.05 is
+    returned.
+
+    Args:
+        beside: what else the budget pays for.
 
     Raises:
         ConfigurationError: a value out of its range, no steps, or a target that even a noise
@@ -222,11 +231,11 @@ def solve_noise_multiplier(
 
     def excess(noise_multiplier: float) -> float:
         event = Event(noise_multiplier, sample_rate, steps)
-        return _log_ratio(epsilon([event], delta, accountant), target_epsilon)
+        return _log_ratio(epsilon([*beside, event], delta, accountant), target_epsilon)
 
     def rough_excess(noise_multiplier: float) -> float:
-        composed = ((noise_multiplier, sample_rate, steps),)
-        rough = composition.rdp_epsilon(composed, delta, composition.GRID_ORDERS)
+        event = Event(noise_multiplier, sample_rate, steps)
+        rough = composition.rdp_epsilon(_composed([*beside, event]), delta, composition.GRID_ORDERS)
         return _log_ratio(rough, target_epsilon)
 
     if excess(MAX_NOISE_MULTIPLIER) > 0:

@@ -182,9 +182,12 @@ def history(database: sqlite3.Connection) -> list[Event]:
 
 
 def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, str]]:
-    """Run, rounds, reservations, steps, first and last time; in the order they began."""
+    """Run, rounds, reservations, steps, first and last time; in the order they began.
+
+    Round 0 is what is declared before the first, and none itself.
+    """
     query = (
-        "SELECT run, COUNT(DISTINCT round), COUNT(*), SUM(steps), MIN(reserved_at),"
+        "SELECT run, COUNT(DISTINCT NULLIF(round, 0)), COUNT(*), SUM(steps), MIN(reserved_at),"
         " MAX(reserved_at) FROM reservation GROUP BY run ORDER BY MIN(id)"
     )
     return list(database.execute(query))

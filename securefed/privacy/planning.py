@@ -38,6 +38,7 @@ class Training:
         batch_size: units per step, on average.
         local_steps: steps per round.
         delta, unit, accountant: of every epsilon; `accountant` decides, the other stands beside.
+        declaration: what it costs to declare `records`, before the first round; None if exact.
 
     Raises:
         ConfigurationError: a number below one.
@@ -51,6 +52,7 @@ class Training:
     delta: float
     unit: str = "patient"
     accountant: Accountant = "prv"
+    declaration: Event | None = None
 
     def __post_init__(self) -> None:
         for what, number in (
@@ -79,12 +81,17 @@ class Training:
         """Steps of so many rounds."""
         return rounds * self.local_steps
 
+    @property
+    def beside(self) -> tuple[Event, ...]:
+        """What its patients spend beside the rounds."""
+        return (self.declaration,) if self.declaration else ()
+
     def spent(
         self, noise_multiplier: float, rounds: int, accountant: Accountant | None = None
     ) -> float:
-        """Epsilon of `rounds` rounds, by the deciding accountant unless another is named."""
+        """Epsilon of declaration and `rounds` rounds, by the deciding accountant unless told."""
         event = Event(noise_multiplier, self.sample_rate, self.steps(rounds))
-        return epsilon([event], self.delta, accountant or self.accountant)
+        return epsilon([*self.beside, event], self.delta, accountant or self.accountant)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,7 @@ def noise_for(training: Training, rounds: int, target: float) -> float:
         training.sample_rate,
         training.steps(_checked(rounds)),
         training.accountant,
+        training.beside,
     )
 
 

@@ -47,7 +47,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     """summary.json: the global model, and what it cost.
 
     Attributes:
-        patients: training patients of all hospitals.
+        patients: training patients of all hospitals, as declared.
         simulation: what they are if not real, as in run.json.
         canaries: made-up records with a coin each, in a run for auditing; its model is for nothing
             else. None in a run without.

@@ -142,6 +142,7 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
             privacy.placement,
             run.settings.privacy.colluding,
             f"epsilon {at_most(privacy.epsilon)}" if privacy.epsilon else "",
+            declared=privacy.dp and run.settings.privacy.patients_epsilon is not None,
         ),
         utility=_utility(run),
         hospitals=run.hospital_results,

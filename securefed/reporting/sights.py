@@ -9,7 +9,13 @@ from securefed.reporting.facts import Sight
 
 
 def sights(
-    configuration: str, smallest_sum: int, placement: str | None, colluding: int, epsilon: str
+    configuration: str,
+    smallest_sum: int,
+    placement: str | None,
+    colluding: int,
+    epsilon: str,
+    *,
+    declared: bool,
 ) -> list[Sight]:
     """What server, peer, coalition and outsider see.
 
@@ -20,15 +26,17 @@ def sights(
         placement: of the noise, "local" or "distributed"; None without DP.
         colluding: with distributed noise, the hospitals that may work with the server.
         epsilon: in words, for the bounds; "" without DP.
+        declared: whether hospitals' numbers of patients carry noise.
     """
     dp, secure = "dp" in configuration, "secure" in configuration
     shared_noise = placement == "distributed"
     bound = f"differential privacy: {epsilon}" if dp else "nothing bounds it"
     noised = "noised " if dp else ""
+    numbers = "noised number of patients" if declared else "number of patients"
     return [
-        _server(secure, noised, bound),
+        _server(secure, noised, numbers, bound),
         _peer(dp, smallest_sum, shared_noise, bound),
-        _coalition(dp, shared_noise, colluding, bound),
+        _coalition(dp, shared_noise, colluding, numbers, bound),
         Sight(
             observer="outsider",
             who="anybody with the released model",
@@ -40,15 +48,15 @@ def sights(
     ]
 
 
-def _server(secure: bool, noised: str, bound: str) -> Sight:
+def _server(secure: bool, noised: str, numbers: str, bound: str) -> Sight:
     if secure:
         sees = (
-            f"One weighted sum of {noised}updates per round, total patients, total held-out "
+            f"One weighted sum of {noised}updates per round, the total {numbers}, total held-out "
             "counts, and who took part; no single hospital's part of them."
         )
     else:
         sees = (
-            f"Every hospital's {noised}update in every round, its number of patients and its "
+            f"Every hospital's {noised}update in every round, its {numbers} and its "
             "held-out counts."
         )
     return Sight(
@@ -83,7 +91,7 @@ def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
     )
 
 
-def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sight:
+def _coalition(dp: bool, shared_noise: bool, colluding: int, numbers: str, bound: str) -> Sight:
     kind = "noised" if dp else "exact"
     update = f"the {kind} update of the one hospital left"
     if shared_noise:
@@ -93,7 +101,7 @@ def _coalition(dp: bool, shared_noise: bool, colluding: int, bound: str) -> Sigh
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
-        sees=f"In every round {update}, its number of patients and its held-out counts.",
+        sees=f"In every round {update}, its {numbers} and its held-out counts.",
         bound=bound,
         exposed=True,
     )

@@ -8,12 +8,13 @@ tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from protocols.identity import IdentityKey
 from securefed.config import Settings
-from securefed.data.load import FederatedData
+from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
-from securefed.hospital.opening import View, open_hospital
+from securefed.hospital.opening import View, declare, open_hospital
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
@@ -25,6 +26,7 @@ from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import require_room
+from securefed.training.trainer import TrainingSet
 from securefed.wire.description import JobDescription, hiding_of
 
 Say = Callable[[str], None]
@@ -56,7 +58,7 @@ def start(
         )
     say("reading patients")
     data = data or load_data(settings)
-    job = _describe(settings, data, uuid.uuid4().hex)
+    job = _describe(settings, data, directory, uuid.uuid4().hex)
     if job.canary_hospital:
         require_room(settings.canaries.count, job.parameters)
     about_run(job, data, choose_device(settings.device)).write(directory.path)
@@ -76,7 +78,7 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     settings = run.settings
     say("reading patients")
     data = data or load_data(settings)
-    job = _describe(settings, data, run.about.run)
+    job = _describe(settings, data, RunDirectory(run.path), run.about.run)
     require_same(run.about, about_run(job, data, choose_device(settings.device)))
     simulation = _open(job, RunDirectory(run.path), data, say, None, started)
     simulation.restore()
@@ -85,17 +87,29 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     return simulation
 
 
-def _describe(settings: Settings, data: FederatedData, run: str) -> JobDescription:
+def _describe(
+    settings: Settings, data: FederatedData, directory: RunDirectory, run: str
+) -> JobDescription:
     """The public description of a job among these hospitals."""
-    shares_noise = settings.privacy.placement == "distributed"
+    smallest = None
+    if settings.privacy.placement == "distributed":
+        smallest = min(
+            _declared_patients(settings, each, directory.hospital(each.name), run)
+            for each in data.hospitals
+        )
     return JobDescription(
         settings=settings,
         run=run,
         hospitals=tuple(each.name for each in data.hospitals),
-        smallest_training_set=min(len(each.train) for each in data.hospitals)
-        if shares_noise
-        else None,
+        smallest_training_set=smallest,
     )
+
+
+def _declared_patients(settings: Settings, hospital: HospitalData, folder: Path, run: str) -> int:
+    # Shared noise has patients as its records.
+    exact = TrainingSet(len(hospital.train), len(hospital.train))
+    declared, _ = declare(settings, run, folder, hospital.name, exact)
+    return declared.records
 
 
 def _open(

@@ -53,7 +53,7 @@ def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | 
         configuration=settings.configuration,
         rounds=finished,
         clients=len(simulation.hospitals),
-        patients=sum(len(hospital.train) for hospital in simulation.data.hospitals),
+        patients=sum(each.trainer.declared.patients for each in simulation.hospitals.values()),
         simulation=simulation.data.simulation or None,
         canaries=settings.canaries.count or None,
         local_auc=baselines.mean_local if baselines else None,

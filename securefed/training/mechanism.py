@@ -26,7 +26,7 @@ from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import RingCode
 from securefed.training.step import Step
 from securefed.wire.contribution import Layout
-from securefed.wire.description import JobDescription
+from securefed.wire.description import JobDescription, declaration_of
 
 Values = NDArray[np.float32] | NDArray[np.uint32]
 Gradients = Callable[[Step, KeystreamSource], dict[str, Tensor]]
@@ -109,12 +109,14 @@ class OwnNoise:
         A client that is not asked in every round spends less; the budget holds for all of them.
         """
         privacy, training = job.settings.privacy, job.settings.training
+        declaration = declaration_of(job.settings)
         multiplier = solve_noise_multiplier(
             privacy.epsilon,
             privacy.delta,
             sample_rate(training.batch_size, records),
             job.settings.federation.rounds * training.local_steps,
             privacy.accountant,
+            [declaration.event] if declaration else [],
         )
         return cls(job.layout, privacy.clip_norm, multiplier, not privacy.seeded_noise)
 
@@ -148,16 +150,17 @@ class SharedNoise:
         """Noise as the job describes it.
 
         Raises:
-            ConfigurationError: the description has no shared noise, or this hospital is smaller
-                than it says that the smallest is: then the noise would not be enough.
+            ConfigurationError: the description has no shared noise, or this hospital declares less
+                than it says that the smallest does: then the noise would not be enough.
         """
         noise, smallest = job.shared_noise, job.smallest_training_set
         if noise is None or smallest is None:
             raise ConfigurationError("the job description has no shared noise")
         if records < smallest:
             raise ConfigurationError(
-                f"the job description says that no hospital has fewer than {smallest} training "
-                f"patients; this one has {records}, and the noise would not be enough for them",
+                f"the job description says that no hospital declares fewer than {smallest} "
+                f"training patients; this one declares {records}, and the noise would not be "
+                "enough for them",
                 hint="agree on a smaller number",
             )
         privacy = job.settings.privacy
@@ -180,7 +183,7 @@ class SharedNoise:
 class _Kind(Protocol):
     @classmethod
     def of(cls, job: JobDescription, records: int) -> Mechanism:
-        """The mechanism of a hospital that trains on so many records."""
+        """The mechanism of a hospital that declares so many training records."""
         ...
 
 
@@ -193,7 +196,7 @@ MECHANISMS: dict[str, type[_Kind]] = {
 
 
 def build_mechanism(job: JobDescription, records: int) -> Mechanism:
-    """The mechanism that the job describes, for a hospital of `records` training records.
+    """The mechanism that the job describes, for a hospital that declares `records` of training.
 
     Raises:
         ConfigurationError, PrivacyError: it cannot be had with these settings and records.

@@ -40,6 +40,22 @@ PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (m
 
 
 @dataclass(frozen=True)
+class TrainingSet:
+    """How large a training set is for everything that follows from it, as the hospital declares it.
+
+    With differential privacy the numbers carry noise (privacy.counts): weight, sampling rate, noise
+    and expected batch follow from them alone, since each of these shows in what leaves.
+
+    Attributes:
+        patients: the FedAvg weight.
+        records: privacy units: patients, or slices where the unit is image.
+    """
+
+    patients: int
+    records: int
+
+
+@dataclass(frozen=True)
 class LocalPlan:
     """How a hospital trains.
 
@@ -53,6 +69,7 @@ class LocalPlan:
         unit: "patient", or "image" for one record per slice.
         seed: of the sampling without DP, and of seeded noise.
         mechanism: what it makes of its patients' gradients.
+        declared: size of the training set; None takes it as it is.
     """
 
     shared: str
@@ -65,6 +82,7 @@ class LocalPlan:
     unit: str
     seed: int
     mechanism: Mechanism
+    declared: TrainingSet | None = None
 
 
 class LocalTrainer:
@@ -78,6 +96,10 @@ class LocalTrainer:
         run: the run's identity in the ledger.
         canaries: made-up records among the patients, for auditing; they count for no rate, no
             expected batch and no number of patients.
+
+    Attributes:
+        patients: in the training set; the hospital's own knowledge.
+        declared: what rate, expected batch and weight follow from.
     """
 
     def __init__(
@@ -108,7 +130,8 @@ class LocalTrainer:
             train, test = tokens_of(network, train), tokens_of(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
-        self._rate = sample_rate(plan.batch_size, len(self._records))
+        self.declared = plan.declared or TrainingSet(len(train), len(self._records))
+        self._rate = sample_rate(plan.batch_size, self.declared.records)
         #: What a round costs, None where nothing is promised.
         self.event = plan.mechanism.event(self._rate, plan.local_steps)
         if (ledger is None) != (self.event is None):
@@ -174,7 +197,7 @@ class LocalTrainer:
             drawn_canaries=rows[rows >= patients] - patients,
             shared=self._shared,
             encoded=self._encoded,
-            expected=self._rate * patients,
+            expected=self.expected_batch,
         )
         return sample, source
 
@@ -185,8 +208,8 @@ class LocalTrainer:
 
     @property
     def expected_batch(self) -> int:
-        """Records that enter a step on average."""
-        return min(self._plan.batch_size, len(self._records))
+        """Records that enter a step on average, as far as is declared; not how many were drawn."""
+        return min(self._plan.batch_size, self.declared.records)
 
     def state(self) -> dict[str, Tensor]:
         """Personal parameters and optimizer state, to continue from."""

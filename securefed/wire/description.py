@@ -27,6 +27,7 @@ from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
 from securefed.privacy.accounting import sample_rate, solve_noise_multiplier
+from securefed.privacy.counts import CountNoise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.wire.contribution import ContributionLayout, Layout
@@ -69,9 +70,9 @@ class JobDescription:
     Attributes:
         run: the run's identity, in ledgers too; the same after a resume.
         hospitals: all of them, in order.
-        smallest_training_set: no hospital trains on fewer patients; each checks it against its own
-            and refuses the job if it does not hold. Shared noise is solved for it. None where
-            every hospital's noise is its own, and nobody needs to know.
+        smallest_training_set: no hospital declares fewer patients; each checks it against its own
+            number and refuses the job if it does not hold. Shared noise is solved for it. None
+            where every hospital's noise is its own, and nobody needs to know.
         roster, rules: of secure aggregation; None without it.
     """
 
@@ -212,6 +213,24 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
     return ContributionLayout(parameters, clients, value_range, max_patients)
 
 
+def declaration_of(settings: Settings) -> CountNoise | None:
+    """The noise on what each hospital declares of its training set; None where that is exact.
+
+    Raises:
+        ConfigurationError: no noise does what is asked.
+    """
+    privacy = settings.privacy
+    if not privacy.dp:
+        return None
+    return declaration_noise(
+        privacy.patients_epsilon,
+        privacy.epsilon,
+        privacy.delta,
+        privacy.accountant,
+        privacy.unit,
+    )
+
+
 def calibrated(
     settings: Settings, parameters: int, noise_multiplier: float, rounds: int
 ) -> RingNoise:
@@ -239,6 +258,7 @@ def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> 
     privacy, rounds = settings.privacy, settings.federation.rounds
     if privacy.placement == "local":
         return None
+    declaration = declaration_of(settings)
     if smallest is None:
         raise ConfigurationError(
             "privacy.placement: distributed needs the size of the smallest training set"
@@ -249,6 +269,7 @@ def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> 
         sample_rate(settings.training.batch_size, smallest),
         rounds,
         privacy.accountant,
+        [declaration.event] if declaration else [],
     )
     return calibrated(settings, parameters, multiplier, rounds)
 

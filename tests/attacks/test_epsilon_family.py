@@ -217,6 +217,8 @@ class Run:
                     sample_rate=0.5,
                     noise_multiplier=event.noise_multiplier if event else 0.0,
                     claimed_epsilon=spent[each.name].counted if spent else None,
+                    weight=len(train),
+                    expected_batch=12,
                 )
             )
         self.subject = Subject(

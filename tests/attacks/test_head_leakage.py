@@ -76,7 +76,7 @@ def patients() -> PatientTensors:
 @pytest.fixture(scope="module")
 def subject(network: DualEncoderNetwork, patients: PatientTensors) -> Subject:
     hospitals = tuple(
-        Hospital(name, patients[rows], patients[held], 0.2, 0.0, None)
+        Hospital(name, patients[rows], patients[held], 0.2, 0.0, None, 20, 4)
         for name, rows, held in (
             ("north", slice(0, 20), slice(40, 90)),
             ("south", slice(20, 40), slice(90, 140)),

@@ -48,7 +48,7 @@ def subject(held_out: int = 70, clip_norm: float | None = None, **changes: Any) 
         network = DualEncoderNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
     noise = 0.0 if clip_norm is None else 1e4
     hospitals = tuple(
-        Hospital(name, patients(8, i), patients(held_out, 9 + i), 0.5, noise, None)
+        Hospital(name, patients(8, i), patients(held_out, 9 + i), 0.5, noise, None, 8, 4)
         for i, name in enumerate(("north", "south"))
     )
     training = Training(

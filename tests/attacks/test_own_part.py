@@ -23,7 +23,7 @@ def mean_of(*names: str) -> np.ndarray:
 
 def subject(*, shared_noise: bool = False) -> Subject:
     """Only what is asked of one here."""
-    hospitals = [SimpleNamespace(name=name, train=range(n)) for name, n in PATIENTS.items()]
+    hospitals = [SimpleNamespace(name=name, weight=n) for name, n in PATIENTS.items()]
     training = SimpleNamespace(shared_noise=shared_noise)
     return cast(Subject, SimpleNamespace(hospitals=hospitals, training=training))
 

@@ -88,7 +88,7 @@ def subject_of(
 ) -> Subject:
     network = some_network()
     hospitals = tuple(
-        Hospital(f"h{i}", some_patients(n, i), some_patients(4, 9 + i), 1.0, noise, None)
+        Hospital(f"h{i}", some_patients(n, i), some_patients(4, 9 + i), 1.0, noise, None, n, n)
         for i, n in enumerate((6, 10))
     )
     return Subject(
@@ -252,18 +252,18 @@ def released_without_gradients(training: Training, noise: float) -> torch.Tensor
 def test_noise_of_hospitals_adds_up_as_in_fedavg() -> None:
     # FedAvg of per-hospital noise: std = lr * sigma * clip * sqrt(sum (n / N / expected)^2). With
     # 64 models of 90 entries the estimate is within 6 % but for chance of 1e-9.
-    training = replace(PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1e-9)
+    training = replace(PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1.0)
     moved = released_without_gradients(training, noise=2.0)
-    each = np.hypot(1 / 16 / 1e-9, 1 / 16 / 1e-9)  # n / N / (rate n), both hospitals
-    assert moved.double().std().item() == pytest.approx(1e-9 * 2.0 * 0.5 * each, rel=0.06)
+    each = np.hypot(1 / 16, 1 / 16)  # n / N / expected, both hospitals
+    assert moved.double().std().item() == pytest.approx(2.0 * 0.5 * each, rel=0.06)
 
 
 def test_shared_noise_is_one_step_over_the_union() -> None:
     training = replace(
-        PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1e-9, shared_noise=True
+        PLAIN, rounds=1, clip_norm=0.5, strategy=FedAvg(), learning_rate=1.0, shared_noise=True
     )
     moved = released_without_gradients(training, noise=2.0)
-    expected = 1e-9 * 2.0 * 0.5 * np.sqrt(2) / (16 * 1e-9)
+    expected = 2.0 * 0.5 * np.sqrt(2) / 16
     assert moved.double().std().item() == pytest.approx(expected, rel=0.06)
 
 

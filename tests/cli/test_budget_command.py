@@ -15,6 +15,7 @@ from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.errors import ConfigurationError, DataError, PrivacyError, SecureFedError
 from securefed.privacy.accounting import Event, epsilon
+from securefed.privacy.counts import declaration_noise
 from securefed.simulation.patients import load_data
 from securefed.wire.description import JobDescription
 
@@ -36,6 +37,13 @@ def hospitals(plan: dict[str, object]) -> list[dict[str, object]]:
     return found
 
 
+def declared(budget: float = 8.0) -> Event:
+    """What a hospital declares of its patients by default, out of the same budget."""
+    noise = declaration_noise(0.5, budget, 1e-5, "prv", "patient")
+    assert noise is not None
+    return noise.event
+
+
 def test_without_options_it_plans_the_default_run() -> None:
     plan, default = as_json(), load(None, {})
     assert plan["question"] == "noise"
@@ -44,7 +52,8 @@ def test_without_options_it_plans_the_default_run() -> None:
     assert each["records"] == default.data.phantom.patients
     assert each["steps"] == default.federation.rounds * default.training.local_steps
     rate = default.training.batch_size / default.data.phantom.patients
-    history = [Event(float(str(each["noise_multiplier"])), rate, default.federation.rounds)]
+    rounds = Event(float(str(each["noise_multiplier"])), rate, default.federation.rounds)
+    history = [declared(), rounds]
     assert each["epsilon"] == epsilon(history, default.privacy.delta, "prv")
     assert each["epsilon_rdp"] == epsilon(history, default.privacy.delta, "rdp")
 
@@ -54,7 +63,7 @@ def test_noise_alone_asks_for_epsilon() -> None:
     assert plan["question"] == "epsilon"
     assert plan["target_epsilon"] is None
     (each,) = hospitals(plan)
-    assert each["epsilon"] == epsilon([Event(1.5, 0.5, 10)], 1e-5, "prv")
+    assert each["epsilon"] == epsilon([declared(), Event(1.5, 0.5, 10)], 1e-5, "prv")
 
 
 def test_noise_and_epsilon_together_ask_for_rounds_that_every_hospital_can_afford() -> None:
@@ -65,7 +74,8 @@ def test_noise_and_epsilon_together_ask_for_rounds_that_every_hospital_can_affor
     assert affordable[0] > affordable[1] > 0  # type: ignore[operator]
     assert plan["rounds"] == affordable[1]
     for each, rate in ((large, 1 / 3), (small, 100 / 120)):
-        assert each["epsilon"] == epsilon([Event(4.0, rate, affordable[1])], 1e-5, "prv")  # type: ignore[arg-type]
+        history = [declared(3.0), Event(4.0, rate, affordable[1])]  # type: ignore[arg-type]
+        assert each["epsilon"] == epsilon(history, 1e-5, "prv")
         assert float(str(each["epsilon"])) <= 3
 
 

@@ -278,7 +278,7 @@ def test_a_hospital_smaller_than_the_public_bound_refuses_the_job(
     """The noise is solved for the smallest hospital: a bound that does not hold breaks epsilon."""
     names = tuple(each.name for each in patients.hospitals)
     job = JobDescription(settings(), "run", names, smallest_training_set=11)
-    with pytest.raises(ConfigurationError, match="no hospital has fewer than 11"):
+    with pytest.raises(ConfigurationError, match="no hospital declares fewer than 11"):
         open_hospital(job, tmp_path, patients.hospitals[0], None, torch.device("cpu"))
 
 
