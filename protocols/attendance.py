@@ -102,9 +102,8 @@ class Attendance:
         self.present.intersection_update(answered)
         if len(self.present) < self._rules.minimum_survivors:
             self.failure = ThresholdMissed(
-                f"round {self._rules.round_number}: {len(self.present)} of"
-                f" {len(self._rules.cohort)} clients are left, where at least"
-                f" {self._rules.minimum_survivors} are needed",
+                f"{len(self.present)} of {len(self._rules.cohort)} clients are left, where at"
+                f" least {self._rules.minimum_survivors} are needed",
                 hint="nothing was revealed; run another round when more clients answer",
             )
             raise self.failure

@@ -15,8 +15,8 @@ Not covered: comparisons and reports, which are commands.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,22 +69,28 @@ def run(
 
     Raises:
         ConfigurationError, DataError, PrivacyError: it cannot start; nothing was trained.
-        RunError: `out` is not empty.
+        RunError: `out` is not empty, or somebody else is writing there.
+        NothingLearned: no round opened a sum, so there is no model; summary.json says so.
         Interrupted: Ctrl-C; finished rounds are on disk, `resume` continues them.
     """
-    from securefed.simulation.execution import execute  # imports torch
+    from securefed.record.directory import named_by_date  # these import torch
+    from securefed.simulation.execution import execute
 
     chosen = settings(source)
-    directory = _new_directory(chosen) if out is None else Path(out)
-    return _to_its_end(directory, partial(execute, chosen, directory), progress=progress)
+    place = named_by_date(chosen.configuration) if out is None else nullcontext(Path(out))
+    with place as directory:
+        return _to_its_end(directory, partial(execute, chosen, directory), progress=progress)
 
 
 def resume(directory: str | Path, *, progress: bool = False) -> Run:
     """Continue a run that was stopped, with its own settings; its ledgers go on too.
 
+    One that is finished already is left as it is.
+
     Raises:
-        RunError: there is no run, it is damaged, or its patients have changed.
-        Interrupted: as `run`.
+        RunError: there is no run, it is damaged, somebody else is writing to it, or its patients
+            have changed.
+        NothingLearned, Interrupted: as `run`.
     """
     from securefed.simulation import execution  # imports torch
 
@@ -206,15 +212,6 @@ def _sizes(patients: Sequence[int] | Mapping[str, int]) -> dict[str, int]:
     if not sizes:
         raise ConfigurationError("patients names no hospital", hint="for example [300, 120, 80]")
     return sizes
-
-
-def _new_directory(chosen: Settings) -> Path:
-    now = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    name = f"{now}-{chosen.configuration.replace('+', '-')}"
-    path, again = Path("runs") / name, 2
-    while path.exists():  # two runs in one second
-        path, again = Path("runs") / f"{name}-{again}", again + 1
-    return path
 
 
 def _to_its_end(directory: Path, work: Callable[..., object], *, progress: bool) -> Run:

@@ -10,7 +10,9 @@
         Unplanned               exit 1   asked for what the public plan does not hold
         AskedBefore             exit 1   asked again in another company: two sums to subtract
         NotEverybody            exit 1   exact counts, and somebody is missing from the sum
-        Interrupted             exit 130 the user pressed Ctrl-C; finished rounds are saved
+        NothingLearned          exit 1   no round of a run opened a sum: there is no model
+        DiskFull                exit 1   no space to write; what was finished is on disk
+        Interrupted             exit 130 Ctrl-C, SIGTERM or SIGHUP; finished rounds are saved
       PolicyNotMet              exit 3   an audit found more than its policy allows
 
 The command line prints `securefed: MESSAGE` and `hint: HINT` on stderr, without a traceback.
@@ -73,8 +75,16 @@ class NotEverybody(RunError):
     """Exact counts open in a sum of all hospitals or not at all."""
 
 
+class NothingLearned(RunError):
+    """No round of a run opened a sum; the summary says so, and no model is written."""
+
+
+class DiskFull(RunError):
+    """There is no space for a file; what was written before is whole."""
+
+
 class Interrupted(RunError):
-    """The user asked to stop; every finished round is on disk."""
+    """Somebody asked to stop: Ctrl-C, SIGTERM or SIGHUP; what was finished is on disk."""
 
     exit_code = 130
 

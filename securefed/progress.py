@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from securefed.record.metrics import RoundLine
 
@@ -32,7 +32,7 @@ class Bar:
     def __init__(self, console: Console, *, kept: bool = False) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeRemainingColumn(),
@@ -59,7 +59,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """What is being done now."""
-        self._progress.update(self._task, description=escape(text))
+        self._progress.update(self._task, description=text)
 
     def reach(self, share: float, text: str | None = None) -> None:
         """The finished share of everything, 0 to 1."""
@@ -69,11 +69,11 @@ class Bar:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(Text(text))
 
     def note(self, text: str) -> None:
         """For the user to know."""
-        self._console.print(f"[yellow]note:[/] {escape(text)}", highlight=False)
+        self._console.print(Text("note: ", style="yellow") + Text(text), highlight=False)
 
 
 class Rounds:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from securefed.config import Settings
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError, NothingLearned, RunError
 from securefed.privacy import ledger_file, statement
 from securefed.privacy.accounting import Guarantee, at_most
 from securefed.privacy.statement import Statement
@@ -159,12 +159,34 @@ class Run:
                 hint="the files are not of one run; write that file again",
             )
 
+    def require_learned(self) -> None:
+        """Refuse a finished run that has no model.
+
+        Raises:
+            NothingLearned: none of its rounds opened a sum.
+        """
+        summary = self.summary
+        if summary.rounds > summary.rounds_aborted:
+            return
+        spent = at_most(summary.epsilon)
+        lost = [line.aborted for line in self.metrics.rounds if line.aborted]
+        raise NothingLearned(
+            f"no round succeeded: {summary.rounds_aborted} of {summary.rounds} were aborted, and "
+            "there is no model"
+            + (f"; epsilon {spent} is spent all the same" if summary.epsilon else "")
+            + (f"; the last: {lost[-1]}" if lost else ""),
+            hint="metrics.jsonl and hospitals.log have the reasons; late: raise "
+            "federation.timeout_s; an update that is not finite: lower training.learning_rate",
+        )
+
     def complete(self) -> "Run":
         """This run, finished and whole: all results are read here and not when first asked for.
 
         Raises:
+            NothingLearned: none of its rounds opened a sum, so that there is no model.
             RunError: it is not finished, or a file is missing or damaged.
         """
+        self.require_learned()
         _ = (self.settings, self.summary, self.metrics, self.hospital_results, self.held_out)
         return self
 

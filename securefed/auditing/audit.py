@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from attacks.family import Case
+from attacks.policy import Policy
 from attacks.result import Effort as Efforts
 from attacks.suite import Done, Step, conclude, steps
 from securefed.auditing.choices import ATTACKS, Effort
@@ -16,6 +17,7 @@ from securefed.auditing.record import audit_lines, exposed
 from securefed.auditing.subject import subject_of
 from securefed.errors import ConfigurationError
 from securefed.exposure import OBSERVERS, Observer
+from securefed.files import only_writer
 from securefed.record.audit import AuditFile
 from securefed.run_directory import Run
 
@@ -41,13 +43,26 @@ def audit(
         report: told what is being done, and the finished share, 0 to 1.
 
     Raises:
-        RunError: not finished, no recording, or its patients have changed.
+        RunError: not finished, no recording, its patients have changed, or somebody else is writing
+            to it.
         ConfigurationError: the policy cannot be used, or there is no such effort, observer or
             attack.
     """
     _require(effort, observers, attacks)
-    started = time.perf_counter()
     judge_by = read_policy(policy)
+    with only_writer(run.path):
+        return _audit(run, effort, observers, attacks, judge_by, report)
+
+
+def _audit(
+    run: Run,
+    effort: Effort,
+    observers: Sequence[Observer],
+    attacks: Sequence[str],
+    judge_by: Policy,
+    report: Report,
+) -> AuditFile:
+    started = time.perf_counter()
     exposures = exposures_of(run, observers)
     case = Case.of(subject_of(run), exposures, Efforts(effort))
     done, interrupted = _work(steps(case, attacks), report)

@@ -1,14 +1,20 @@
 """The `securefed` command: loads a subcommand's module only when that subcommand is used."""
 
+import errno
 import importlib
 import os
+import signal
 import sys
+from difflib import get_close_matches
+from types import FrameType
+from typing import NoReturn
 
 import click
 
 from protocols.errors import ProtocolError
 from securefed import __version__
-from securefed.errors import SecureFedError
+from securefed.errors import DiskFull, SecureFedError
+from securefed.files import AGAIN, is_full
 
 # name -> (module, one-line help). The help stands here so that `securefed --help` imports no torch.
 COMMANDS = {
@@ -21,6 +27,8 @@ COMMANDS = {
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
 }
+
+STOP = (signal.SIGTERM, signal.SIGHUP)  # docker stop, systemd, Slurm; a dropped connection
 
 
 class LazyGroup(click.Group):
@@ -36,6 +44,16 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{COMMANDS[name][0]}.command is not a click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS:
+            near = get_close_matches(name, COMMANDS)
+            meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -62,22 +80,71 @@ def main() -> None:
     # Before torch is loaded. Its threads else spin while they wait for each other, and beside
     # another busy program an audit then takes four times as long; alone, no difference is seen.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    stop_like_ctrl_c()
     try:
         cli.main(standalone_mode=False)
-    except (SecureFedError, ProtocolError) as error:
+    except (SecureFedError, ProtocolError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"securefed: {error}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+        if isinstance(error, OSError):
+            error = _of_the_system(error)
         # The protocol's refusals that reach this far mean that the run cannot go on.
-        sys.exit(error.exit_code if isinstance(error, SecureFedError) else 1)
-    except click.ClickException as error:
+        code = error.exit_code if isinstance(error, SecureFedError) else 1
+        _leave(str(error), error.hint, code)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        message = error.format_message()
+        _leave(
+            message[:1].lower() + message[1:].rstrip("."),
+            f"{command or 'securefed'} --help shows what there is",
+            2,
+        )
     except click.Abort:
-        click.echo("securefed: stopped", err=True)
-        sys.exit(130)
+        _leave("stopped; nothing half-written is left", "the same command begins again", 130)
+
+
+def stop_like_ctrl_c() -> None:
+    """Have signals that ask a program to end do what Ctrl-C would do at that moment."""
+    asked = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:  # service managers send several together, and a second Ctrl-C means hurry
+            return
+        asked = True
+        now = signal.getsignal(signal.SIGINT)
+        # A shell starts jobs in the background with SIGINT ignored.
+        (now if callable(now) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    for each in STOP:
+        # A program that is to outlive its terminal (nohup) was started with SIGHUP ignored.
+        if signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, stop)
+
+
+def _of_the_system(error: OSError) -> SecureFedError:
+    """What the system refused: it is not a fault of this program, and needs no traceback."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    text = ": ".join([*map(str, names), error.strerror or str(error)])
+    if is_full(error):
+        return DiskFull(text, hint=AGAIN)
+    hints = {
+        errno.EACCES: "this account may not do that there",
+        errno.EROFS: "choose another place",
+    }
+    return SecureFedError(text, hint=hints.get(error.errno or 0, "securefed --debug shows where"))
+
+
+def _leave(message: str, hint: str | None, code: int) -> NoReturn:
+    click.echo(f"securefed: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """`securefed report`: one page about a run or a comparison, signed; and its verification."""
 
+import hashlib
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.text import Text
 
-from securefed.errors import ConfigurationError
-from securefed.files import write_atomically
+from securefed.cli.screen import screen, show_next
+from securefed.errors import ConfigurationError, RunError
+from securefed.files import only_writer, write_atomically
+from securefed.progress import Bar
 
 EPILOG = """\b
 Examples:
@@ -25,9 +28,15 @@ VERIFY = "verify"
 @click.option("--pdf", is_flag=True, help="Also print the page to report.pdf.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page here as well.")
 @click.option("--key", type=click.Path(path_type=Path), help="Ed25519 key to sign with, PEM.")
+@click.option("--new-key", is_flag=True, help="Make the key that --key names.")
 @click.option("--signer", help="With verify: the public key that must have signed, or its file.")
 def command(
-    words: tuple[str, ...], pdf: bool, out: Path | None, key: Path | None, signer: str | None
+    words: tuple[str, ...],
+    pdf: bool,
+    out: Path | None,
+    key: Path | None,
+    new_key: bool,
+    signer: str | None,
 ) -> None:
     """Write one page about a run or a comparison, or verify one.
 
@@ -42,63 +51,76 @@ def command(
         )
     directory = Path(directories[0])
     if verifying:
-        if pdf or out or key:
+        if pdf or out or key or new_key:
             raise ConfigurationError(
-                "verify takes no --pdf, --out or --key", hint="it only takes --signer"
+                "verify takes no --pdf, --out, --key or --new-key", hint="it only takes --signer"
             )
         _verify(directory, signer)
         return
     if signer is not None:
         raise ConfigurationError("--signer goes with verify", hint="--key names the key to use")
-    _make(directory, pdf, out, key)
+    if new_key and key is None:
+        raise ConfigurationError("--new-key makes the key that --key names", hint="add --key FILE")
+    if not directory.is_dir():
+        raise RunError(f"there is no directory {directory}", hint="give what --out of a run named")
+    with only_writer(directory):
+        _make(directory, pdf, out, key, new_key=new_key)
 
 
-def _make(directory: Path, pdf: bool, out: Path | None, key_file: Path | None) -> None:
+def _make(
+    directory: Path, pdf: bool, out: Path | None, key_file: Path | None, *, new_key: bool
+) -> None:
     from securefed.reporting import integrity
     from securefed.reporting.page import page
-    from securefed.reporting.pdf import write_pdf
+    from securefed.reporting.pdf import print_pdf
     from securefed.reporting.record import report_on, subject_of
     from securefed.reporting.signing_key import NAME, load_or_create
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = screen()
     if pdf and out is not None and out.suffix.lower() == ".pdf":
         raise ConfigurationError("--out is for the HTML page", hint="--pdf writes report.pdf")
-    with console.status("reading and hashing"):
-        subject = subject_of(directory)
-        report = report_on(subject, integrity.inventory(directory))
+    # A key of one's own is not made by mistyping its name: another key is another signer.
     path = key_file or Path(click.get_app_dir("securefed")) / NAME
-    key, made = load_or_create(path)
+    key, made = load_or_create(path, create=key_file is None or new_key)
     if made:
         console.print(f"made a signing key: {path} (keep it; whoever has it can sign as you)")
     signer = integrity.public_hex(key.public_key())
+    with Bar(console) as bar:
+        bar.say("reading and hashing")
+        subject = subject_of(directory)
+        report = report_on(subject, integrity.inventory(directory))
+        content = report.encode()
+        pages = {
+            opened: page(
+                report,
+                directory,
+                fingerprint=hashlib.sha256(content).hexdigest(),
+                signer=signer,
+                opened=opened,
+            )
+            for opened in ((False, True) if pdf else (False,))
+        }
+        if pdf:
+            bar.say("printing")
+        printout = print_pdf(pages[True]) if pdf else None
 
-    # The old signature goes first: a crash leaves an unsigned report, never a wrongly signed one.
+    # All of it is made before any of it is written. The old signature goes first: a crash leaves an
+    # unsigned report, never a wrongly signed one.
     for name in integrity.OWN[::-1]:
         (directory / name).unlink(missing_ok=True)
-    report.write(directory)
-    pages = {
-        opened: page(
-            report,
-            directory,
-            fingerprint=integrity.digest(directory / integrity.REPORT),
-            signer=signer,
-            opened=opened,
-        )
-        for opened in ((False, True) if pdf else (False,))
-    }
-    write_atomically(directory / "report.html", pages[False].encode())
-    names = [integrity.REPORT, "report.html"]
-    if pdf:
-        with console.status("printing"):
-            write_pdf(pages[True], directory / "report.pdf")
-        names.append("report.pdf")
-    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, names, key))
+    files = {integrity.REPORT: content, "report.html": pages[False].encode()}
+    if printout is not None:
+        files["report.pdf"] = printout
+    for name, each in files.items():
+        write_atomically(directory / name, each)
+    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, list(files), key))
     if out is not None:
-        write_atomically(out, pages[False].encode())
+        write_atomically(out, files["report.html"])
     for run in report.runs:
-        console.print(f"[bold]{run.verdict}[/] {run.configuration} {run.folder}", highlight=False)
+        console.print(Text(f"{run.verdict}", style="bold") + f" {run.configuration} {run.folder}")
     console.print(f"page: {out or directory / 'report.html'}")
     console.print(f"signed by {signer}")
+    show_next(console, "report", VERIFY, directory, "--signer", signer)
 
 
 def _verify(directory: Path, signer: str | None) -> None:

@@ -1,7 +1,7 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,9 +9,11 @@ from typing import Literal
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from securefed.cli.screen import Narrowing, counted, note, screen, show_next
 from securefed.config import Settings, load
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, NothingLearned
 from securefed.privacy.accounting import at_most
 from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
@@ -28,6 +30,8 @@ Examples:
 
 The result is a run directory: summary.json, model.safetensors, a ledger per hospital.
 Every key of the configuration file is explained in docs/configuration.md."""
+
+EXPENDABLE = ("spec.", "sens.", "acc.", "patients", "alone", "95% CI")  # columns, first ones first
 
 
 @click.command(epilog=EPILOG)
@@ -87,36 +91,35 @@ def command(
         "device": device,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    console = Console(stderr=True, quiet=as_json)
+    console = screen(quiet=as_json)
+    # Imported here: torch takes two seconds, and --help does not need it.
     if resume is not None:
         if overrides or config or out:
             raise ConfigurationError(
                 "--resume continues a run with its own settings",
                 hint="leave the other options out (only --json goes with it)",
             )
-        directory, settings = resume, None
-    else:
-        settings = load(config, overrides)
-        directory = out or Path("runs") / (
-            datetime.now().strftime("%Y-%m-%d-%H%M%S-") + settings.configuration.replace("+", "-")
-        )
-    done = _run(settings, directory, console)
-    if as_json:
-        click.echo(done.summary.encode(), nl=False)
+        begun = Run.open(resume)
+        _announce(begun.settings, console)
+        if begun.finished:
+            console.print(f"finished already, nothing is changed: {resume}")
+        from securefed.simulation import execution
 
-
-def _run(settings: Settings | None, path: Path, console: Console) -> Run:
-    # Imported here: torch takes two seconds, and --help does not need it.
+        work: Callable[..., object] = partial(execution.resume, begun)
+        _to_its_end(work, resume, console, as_json)
+        return
+    settings = load(config, overrides)
+    _announce(settings, console)
+    from securefed.record.directory import named_by_date
     from securefed.simulation import execution
 
-    work: Callable[..., object]
-    if settings:
-        work = partial(execution.execute, settings, path)
-        _announce(settings, console)
-    else:
-        begun = Run.open(path)
-        work = partial(execution.resume, begun)
-        _announce(begun.settings, console)
+    place = named_by_date(settings.configuration) if out is None else nullcontext(out)
+    with place as path:
+        _to_its_end(partial(execution.execute, settings, path), path, console, as_json)
+
+
+def _to_its_end(work: Callable[..., object], path: Path, console: Console, as_json: bool) -> None:
+    """Do the work, show its rounds, and its results from the directory that it was done in."""
     with Bar(console) as bar:
         rounds = Rounds(bar)
 
@@ -125,26 +128,53 @@ def _run(settings: Settings | None, path: Path, console: Console) -> Run:
             if line.loss is not None or line.dropped or line.aborted:
                 bar.line(_round_text(line))
 
-        work(
-            say=rounds.say,
-            on_open=rounds.open,
-            on_round=on_round,
-            stop_on_ctrl_c=True,
-        )
+        try:
+            work(
+                say=rounds.say,
+                on_open=rounds.open,
+                on_round=on_round,
+                stop_on_ctrl_c=True,
+            )
+        except NothingLearned:
+            if as_json:
+                click.echo(Run.open(path).summary.encode(), nl=False)
+            raise
     done = Run.open(path).complete()
-    console.print(_table(done))
+    if as_json:
+        click.echo(done.summary.encode(), nl=False)
+        return
+    _show(done, console)
+
+
+def _show(done: Run, console: Console) -> None:
+    console.print(Narrowing(_table(done), EXPENDABLE))
     if done.guarantee:
-        console.print(f"largest: {done.guarantee}", highlight=False, soft_wrap=True)
-    console.print(f"results: {path} (summary.json, model.safetensors, progress.svg)")
-    return done
+        console.print(f"largest: {done.guarantee}")
+    summary = done.summary
+    if summary.rounds_aborted:
+        console.print(
+            f"{counted(summary.rounds_aborted, 'round')} of {summary.rounds} aborted, and moved "
+            f"nothing: metrics.jsonl has the reasons",
+            style="yellow",
+        )
+    if done.held_out is None:
+        console.print("the final model was not scored: see metrics.jsonl", style="yellow")
+    console.print(f"results: {done.path} (summary.json, model.safetensors, progress.svg)")
+    if done.settings.exposures.record:
+        show_next(console, "audit", done.path)
+    else:  # an audit reads what was recorded
+        show_next(console, "report", done.path)
 
 
 def _announce(settings: Settings, console: Console) -> None:
     privacy, federation = settings.privacy, settings.federation
     source = settings.data.manifest or "phantom patients"
     console.print(
-        f"[bold]{settings.configuration}[/]: {federation.clients} hospitals, "
-        f"{federation.rounds} rounds, {source}"
+        Text(settings.configuration, style="bold")
+        + Text(
+            f": {counted(federation.clients, 'hospital')}, {counted(federation.rounds, 'round')}, "
+            f"{source}"
+        )
     )
     if privacy.dp:
         console.print(
@@ -152,11 +182,12 @@ def _announce(settings: Settings, console: Console) -> None:
             f"{privacy.unit} of a hospital, add/remove adjacency, {privacy.accountant.upper()}"
         )
         if privacy.seeded_noise:
-            console.print("[yellow]note:[/] seeded noise: who knows the seed can remove it")
+            note(console, "seeded noise: who knows the seed can remove it")
     if settings.secure_aggregation.enabled and federation.clients == 2:
-        console.print(
-            "[yellow]note:[/] two hospitals: each can subtract its own update from the sum and "
-            "sees the other's; only the server is kept from it"
+        note(
+            console,
+            "two hospitals: each can subtract its own update from the sum and sees the other's; "
+            "only the server is kept from it",
         )
 
 

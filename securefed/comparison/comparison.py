@@ -36,10 +36,12 @@ from securefed.comparison.runs import (
     finish,
     finish_baselines,
     on_a_share,
+    require_own,
     state_of,
 )
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
+from securefed.files import writing_into
 from securefed.model.sharing import flatten, shared_names
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited, CompareFile, Cost, Same
@@ -85,8 +87,9 @@ def work_left(plan: Plan, folder: Path, effort: Effort | None) -> dict[str, floa
 
     Raises:
         ConfigurationError: a case contradicts the settings.
-        RunError: it holds a run of other settings; nothing was changed.
+        RunError: it is none of a comparison, or holds a run of other settings; nothing was changed.
     """
+    require_own(folder)
     before = _audited_before(folder)
     work = dict.fromkeys(("run", "audit", "baselines", "share"), 0.0)
     for seed in plan.seeds:
@@ -124,7 +127,11 @@ def compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None = None
             hint="set it to true, or give --no-audit",
         )
     work_left(plan, folder, effort)  # refuses before anything is trained
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
+        return _compare(plan, folder, watch, effort)
+
+
+def _compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None) -> CompareFile:
     evidence = Evidence(notes=_notes(plan), audited=_audited_before(folder))
     for text in evidence.notes:
         watch.note(text)

@@ -10,6 +10,7 @@ after its last round; a run of other settings is never touched, and stops the co
 anything is trained.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -23,10 +24,10 @@ from securefed.comparison.plan import Plan, baseline_case
 from securefed.config import Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
-from securefed.files import write_atomically
+from securefed.files import LOCK, write_atomically
 from securefed.model.scores import COUNTS
 from securefed.record import model_file
-from securefed.record.comparison import TrainedBaseline, TrainedBaselines
+from securefed.record.comparison import CompareFile, TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
 from securefed.record.run_file import RunFile
 from securefed.run_directory import Run
@@ -34,6 +35,7 @@ from securefed.simulation import execution
 from securefed.simulation.baselines import Baseline, alone, modalities, pooled
 from securefed.simulation.simulation import Simulation
 
+OWN = re.compile(rf"seed-\d+|{re.escape(LOCK)}")
 Share = Callable[[float], None]  # told the finished share of a piece of work, 0 to 1
 
 
@@ -43,6 +45,23 @@ class State(Enum):
     MISSING = "missing"
     UNFINISHED = "unfinished"
     FINISHED = "finished"
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder that holds something else than a comparison, begun or finished.
+
+    Raises:
+        RunError: it does, or is no folder.
+    """
+    hint = "choose another --out: a comparison makes its runs itself, in a folder of its own"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is not a folder", hint=hint)
+    if not folder.exists() or (folder / CompareFile.NAME).exists():
+        return
+    # Before its first run has ended a comparison has no compare.json.
+    foreign = [each.name for each in folder.iterdir() if not OWN.fullmatch(each.name)]
+    if foreign:
+        raise RunError(f"{folder} is not empty and holds no comparison ({min(foreign)})", hint=hint)
 
 
 def state_of(path: Path, settings: Settings) -> State:

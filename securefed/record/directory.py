@@ -8,12 +8,17 @@
     openings.jsonl           the questions whose sums were opened; each hospital has its own
     hospitals/NAME/          that hospital's own: ledger.sqlite, personal.safetensors, check point
     exposures/               what crossed the wire (securefed.record.recording)
+    writer.lock              while a process writes here
 
 Everything is written whole and then renamed, so a crash leaves the old or the new file.
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 
 from securefed.errors import RunError
-from securefed.files import write_atomically
+from securefed.files import LOCK, gone_if_empty, write_atomically, writing_into
 
 SCHEMA = 1
 
@@ -47,7 +52,7 @@ class RunDirectory:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            if any(each.name != LOCK for each in path.iterdir()):
                 raise RunError(
                     f"{path} is not empty",
                     hint=f"choose another --out, or continue that run with --resume {path}",
@@ -55,6 +60,25 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot make {path}: {error.strerror}") from None
         return cls(path)
+
+    @classmethod
+    @contextmanager
+    def new(cls, path: Path) -> Iterator["RunDirectory"]:
+        """As `create`, with nobody else in it; a folder that is made and stays empty goes again.
+
+        Raises:
+            RunError: as `create`, or somebody else is beginning a run there.
+        """
+        with writing_into(path):
+            yield cls.create(path)
+
+    def clear(self) -> None:
+        """Take away what a start that failed has left: nothing was trained, nothing is spent."""
+        for each in self.path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
 
     def hospital(self, name: str) -> Path:
         """The folder that stays in hospital `name`."""
@@ -65,6 +89,28 @@ class RunDirectory:
     @property
     def exposures(self) -> Path:
         return self.path / "exposures"
+
+
+@contextmanager
+def named_by_date(configuration: str) -> Iterator[Path]:
+    """A new folder runs/DATE-CONFIGURATION; it goes again if nothing is put into it.
+
+    It is made at once: of runs that begin in one second each has a name of its own.
+    """
+    name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{configuration.replace('+', '-')}"
+    parent = Path("runs")
+    made = [parent] if not parent.exists() else []
+    for number in count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"cannot make {path}: {error.strerror}", hint="give --out") from None
+    with gone_if_empty([path, *made]):
+        yield path
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:

@@ -57,6 +57,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
             accountant: `Run.guarantee` has them together. None without DP, and with seeded noise.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
         survivors_by_round: clients in each round's sum; 0 is an aborted round.
+        rounds_aborted: how many came to nothing; where that is all of them there is no model.
     """
 
     NAME: ClassVar[str] = "summary.json"
@@ -81,6 +82,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     aggregate_seconds_per_round: float | None
     wall_seconds: float
     survivors_by_round: tuple[int, ...]
+    rounds_aborted: int
 
 
 class HospitalSummary(JsonFile, Scores, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from securefed.errors import RunError
+from securefed.files import is_lock
 from securefed.record.json_file import SCHEMA, JsonFile, Schema, decode_file
 from securefed.reporting.facts import InputFile, Report
 
@@ -53,7 +54,7 @@ class ListedInputs(msgspec.Struct, frozen=True):
 
 
 def inventory(directory: Path) -> list[InputFile]:
-    """Every file below a directory except the report's own, by path, hashed.
+    """Every file below a directory except the report's own and locks, by path, hashed.
 
     Raises:
         RunError: a symbolic link (its target is outside what is signed), or an unreadable file.
@@ -70,7 +71,7 @@ def inventory(directory: Path) -> list[InputFile]:
         for name in names:
             path = Path(folder) / name
             place = path.relative_to(directory).as_posix()
-            if place not in OWN:
+            if place not in OWN and not is_lock(name):
                 files.append(InputFile(path=place, size=path.stat().st_size, sha256=digest(path)))
     return sorted(files, key=lambda file: file.path)
 

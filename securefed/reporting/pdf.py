@@ -32,28 +32,21 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def write_pdf(html: str, path: Path) -> str:
-    """Print a page to a PDF file.
+def print_pdf(html: str) -> bytes:
+    """A page as PDF.
 
     Args:
         html: a page with everything unfolded.
-
-    Returns:
-        What printed it.
 
     Raises:
         ConfigurationError: neither a browser nor WeasyPrint is installed.
         RunError: the browser failed.
     """
     browser = find_browser()
-    if browser is not None:
-        _print_with_browser(browser, html, path)
-        return Path(browser).name
-    _print_with_weasyprint(html, path)
-    return "weasyprint"
+    return _print_with_browser(browser, html) if browser else _print_with_weasyprint(html)
 
 
-def _print_with_browser(browser: str, html: str, path: Path) -> None:
+def _print_with_browser(browser: str, html: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="securefed-pdf-") as scratch:
         folder = Path(scratch)
         (folder / "report.html").write_text(html, encoding="utf-8")
@@ -83,10 +76,10 @@ def _print_with_browser(browser: str, html: str, path: Path) -> None:
                 f"{browser} printed nothing (exit code {process.returncode})",
                 hint="the HTML page is there; print it from a browser by hand",
             )
-        path.write_bytes(printout.read_bytes())
+        return printout.read_bytes()
 
 
-def _print_with_weasyprint(html: str, path: Path) -> None:
+def _print_with_weasyprint(html: str) -> bytes:
     try:
         # OSError: its wheel is there and the system's Pango library is not.
         weasyprint = importlib.import_module("weasyprint")
@@ -97,4 +90,5 @@ def _print_with_weasyprint(html: str, path: Path) -> None:
         ) from None
     # The page loads nothing from elsewhere; a file: or http: address in it would be a forgery.
     embedded = weasyprint.urls.URLFetcher(allowed_protocols=("data",), fail_on_errors=True)
-    weasyprint.HTML(string=html, url_fetcher=embedded).write_pdf(path)
+    printed: bytes = weasyprint.HTML(string=html, url_fetcher=embedded).write_pdf()
+    return printed

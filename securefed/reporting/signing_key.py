@@ -29,16 +29,22 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 LARGEST_KEY = 16_384  # bytes
 
 
-def load_or_create(path: Path) -> tuple[Ed25519PrivateKey, bool]:
+def load_or_create(path: Path, *, create: bool) -> tuple[Ed25519PrivateKey, bool]:
     """The key in a file, and whether it was made just now.
 
     Raises:
-        ConfigurationError: no Ed25519 key, readable by others, or the file cannot be made.
+        ConfigurationError: no Ed25519 key, readable by others, or the file cannot be made; or it is
+            not there and is not to be made.
     """
     try:
         return _load(path), False
     except FileNotFoundError:
-        return _create(path), True
+        if create:
+            return _create(path), True
+    raise ConfigurationError(
+        f"there is no key {path}",
+        hint="correct the path, or make a key there with --new-key: it signs as somebody new",
+    )
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
@@ -62,7 +68,7 @@ def _load(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigurationError(
             f"{path} holds no unencrypted Ed25519 private key in PEM",
-            hint="name a file that does not exist, and a key is made there",
+            hint="name another file; --new-key makes a key where there is none",
         )
     return key
 

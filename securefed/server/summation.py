@@ -288,11 +288,12 @@ class _Stopwatch:
 def _require(survivors: int, minimum: int, work: Request, dropped: dict[str, str]) -> None:
     if survivors < minimum:
         needed = "federation.minimum_clients is" if work.train else "scores need all"
-        raise _aborted(
-            f"step {work.round}: {survivors} hospitals answered, {needed} {minimum}", dropped
-        )
+        raise _aborted(f"{survivors} of the hospitals asked answered, {needed} {minimum}", dropped)
 
 
 def _aborted(message: str, dropped: dict[str, str], *, opened: bool = False) -> RoundAborted:
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(dropped.items()))
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in sorted(dropped.items()):
+        by_reason.setdefault(reason, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     return RoundAborted(message, hint=reasons or "nobody gave a reason", opened=opened)

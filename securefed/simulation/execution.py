@@ -4,22 +4,28 @@
     2. train its rounds, each on disk before the next begins
     3. score the final model, train the baselines if asked, write the results
 
+A start that fails leaves nothing behind, and from the first round on everything that was finished
+is kept. One process at a time writes to a run directory and to a ledger.
+
 Who calls learns of the progress through `say`, `on_open` and `on_round`. Nothing is printed here,
 and torch's threads and the logger are put back as they were, so that many runs fit into one
 process, one after the other.
 """
 
 import logging
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.errors import Interrupted
+from securefed.errors import DiskFull, Interrupted
+from securefed.files import is_full, only_writer
 from securefed.record import metrics
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import RoundLine
@@ -28,7 +34,7 @@ from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
 from securefed.simulation.progress_figure import draw_progress
-from securefed.simulation.results import write_results
+from securefed.simulation.results import write_results, write_summary
 from securefed.simulation.simulation import Simulation
 
 Say = Callable[[str], None]
@@ -61,13 +67,30 @@ def execute(
             Only in the main thread of a process, as signals are.
 
     Raises:
-        ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
+        ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained, and
+            nothing is left of it.
         RunError: the directory is in use.
-        Interrupted: by stop_on_ctrl_c; every finished round is on disk.
+        DiskFull: every finished round is on disk.
+        NothingLearned: no round opened a sum; summary.json says so.
+        Interrupted: by Ctrl-C; every finished round is on disk.
     """
-    directory = RunDirectory.create(path)
-    with _log_file(path / "hospitals.log"):
-        simulation = opening.start(settings, directory, say, data=data)
+    with (
+        RunDirectory.new(path) as directory,
+        _log_file(path / "hospitals.log"),
+        ExitStack() as locks,
+    ):
+        try:
+            simulation = opening.start(settings, directory, say, data=data)
+            _lock_ledgers(simulation, locks)
+        except KeyboardInterrupt:
+            directory.clear()
+            raise Interrupted(
+                "stopped before the first round; nothing was trained, and nothing is left",
+                hint="the same command begins again",
+            ) from None
+        except BaseException:
+            directory.clear()
+            raise
         return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
 
 
@@ -82,26 +105,54 @@ def resume(
 ) -> Summary:
     """Continue a run after its last finished round; arguments as for `execute`.
 
-    A run that is already finished trains nothing and writes its results again.
+    A run that is finished already is left as it is.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
-        RunError: it is damaged, or its patients have changed.
-        Interrupted: by stop_on_ctrl_c; every finished round is on disk.
+        RunError: it is damaged, somebody else is writing to it, or its patients have changed.
+        DiskFull, NothingLearned, Interrupted: as `execute`.
     """
-    with _log_file(run.path / "hospitals.log"):
-        simulation = opening.resume(run, say, data=data)
+    if run.finished:
+        run.require_learned()
+        return run.summary
+    with only_writer(run.path), _log_file(run.path / "hospitals.log"), ExitStack() as locks:
+        with _everything_kept(run.path):
+            simulation = opening.resume(run, say, data=data)
+            _lock_ledgers(simulation, locks)
         return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
 
 
 def _to_its_end(
     simulation: Simulation, say: Say, on_open: OnOpen, on_round: OnRound, stop_on_ctrl_c: bool
 ) -> Summary:
-    on_open(simulation)
-    with _threads_shared_by(len(simulation.hospitals)):
-        with _stop_requests(stop_on_ctrl_c) as asked:
-            _train(simulation, on_round, asked)
-        return _finish(simulation, say)
+    with _everything_kept(simulation.directory.path):
+        on_open(simulation)
+        with _threads_shared_by(len(simulation.hospitals)):
+            with _stop_requests(stop_on_ctrl_c) as asked:
+                _train(simulation, on_round, asked)
+            return _finish(simulation, say)
+
+
+def _lock_ledgers(simulation: Simulation, locks: ExitStack) -> None:
+    # Two runs over one ledger would each find the budget free, and one stop half-way for it.
+    for hospital in simulation.hospitals.values():
+        if hospital.ledger:
+            locks.enter_context(only_writer(hospital.ledger.path))
+
+
+@contextmanager
+def _everything_kept(path: Path) -> Iterator[None]:
+    """What stops a run that has begun says what is safe, and how it goes on."""
+    go_on = f"continue with: securefed run --resume {shlex.quote(str(path))}"
+    kept = "every finished round is on disk"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; {kept}", hint=go_on) from None
+    except (DiskFull, OSError) as error:
+        if not isinstance(error, DiskFull) and not is_full(error):
+            raise
+        raise DiskFull(f"{error}; {kept}", hint=f"free some space, then {go_on}") from error
 
 
 @contextmanager
@@ -132,21 +183,23 @@ def _train(simulation: Simulation, on_round: OnRound, asked_to_stop: list[int]) 
             path = simulation.directory.path
             raise Interrupted(
                 f"stopped after round {record.round} of {planned}; everything so far is in {path}",
-                hint=f"continue with: securefed run --resume {path}",
+                hint=f"continue with: securefed run --resume {shlex.quote(str(path))}",
             )
 
 
 def _finish(simulation: Simulation, say: Say) -> Summary:
+    path = simulation.directory.path
+    if not any(line.survivors for line in metrics.read(path).rounds):
+        write_summary(simulation, None, None)
+        Run.open(path).require_learned()
     say("scoring the final model")
     final = simulation.evaluate()
     baselines = None
     if simulation.settings.evaluation.baselines:
         say("training each hospital alone")
         baselines = train_baselines(simulation)
-    summary = write_results(simulation, final, baselines)
-    directory = simulation.directory
-    draw_progress(metrics.read(directory.path), directory.path / "progress.svg")
-    return summary
+    draw_progress(metrics.read(path), path / "progress.svg")
+    return write_results(simulation, final, baselines)
 
 
 @contextmanager
@@ -160,10 +213,18 @@ def _threads_shared_by(clients: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short without a word: what matters is in other files."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     # What a hospital's own log would hold (reasons of refusals); callers are told of rounds only.
-    handler = logging.FileHandler(path, delay=True)
+    handler = _LogFile(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("securefed")
     propagated, logger.propagate = logger.propagate, False

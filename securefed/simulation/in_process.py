@@ -27,23 +27,26 @@ class InProcessTransport:
     def stage(self, requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:
         replies: dict[str, bytes] = {}
         threads = []
+        end = time.monotonic() + deadline_s
         for name, request in requests.items():
             if not self._busy[name].acquire(blocking=False):
                 continue
             # Daemon: a client that hangs must not keep the process alive after the run.
             thread = threading.Thread(
-                target=self._answer, args=(name, request, replies), name=name, daemon=True
+                target=self._answer, args=(name, request, end, replies), name=name, daemon=True
             )
             thread.start()
             threads.append(thread)
-        end = time.monotonic() + deadline_s
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
         return dict(replies)  # a copy: a late reply must not appear in it afterwards
 
-    def _answer(self, name: str, request: bytes, replies: dict[str, bytes]) -> None:
+    def _answer(self, name: str, request: bytes, end: float, replies: dict[str, bytes]) -> None:
         try:
-            replies[name] = self._handlers[name](request)
+            reply = self._handlers[name](request)
+            # Late is late, also where this process was too busy to look.
+            if time.monotonic() <= end:
+                replies[name] = reply
         except Exception:
             log.exception("%s failed and gives no reply", name)
         finally:

@@ -37,12 +37,25 @@ def write_results(
         hospital_results.write_results(hospital, baselines.local[name] if baselines else None)
     if baselines:
         baselines.write(folder)
+    return write_summary(simulation, final, baselines)
+
+
+def write_summary(
+    simulation: Simulation, final: RoundRecord | None, baselines: Baselines | None
+) -> Summary:
+    """Write summary.json, which is last: with it a run is finished.
+
+    Args:
+        final: None where no round came to a model that could be scored.
+    """
     summary = _summary(simulation, final, baselines)
-    summary.write(folder)
+    summary.write(simulation.directory.path)
     return summary
 
 
-def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | None) -> Summary:
+def _summary(
+    simulation: Simulation, final: RoundRecord | None, baselines: Baselines | None
+) -> Summary:
     settings, privacy = simulation.settings, simulation.settings.privacy
     lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
     rounds = [line for line in lines.rounds if line.round <= finished]
@@ -71,7 +84,8 @@ def _summary(simulation: Simulation, final: RoundRecord, baselines: Baselines | 
         aggregate_seconds_per_round=_median([line.server_s for line in rounds]),
         wall_seconds=simulation.elapsed_s(),
         survivors_by_round=tuple(len(line.survivors) for line in rounds),
-        **performance(final.metrics),
+        rounds_aborted=sum(not line.survivors for line in rounds),
+        **performance(final.metrics if final else None),
     )
 
 

@@ -82,9 +82,10 @@ def test_tables_show_every_row_and_json_is_the_file(config: Path, tmp_path: Path
 
 def test_seeds_are_other_studies_and_their_spread_is_shown(config: Path, tmp_path: Path) -> None:
     arguments = ("--config", config, "--configurations", "plain", "--seeds", 2)
-    shown = compare(*arguments, "--out", tmp_path, "--no-audit", "--baselines", "none")
+    out = tmp_path / "out"
+    shown = compare(*arguments, "--out", out, "--no-audit", "--baselines", "none")
     assert "mean of 2 seeds, Student's t" in shown.stderr
-    content = json.loads((tmp_path / "compare.json").read_text())
+    content = json.loads((out / "compare.json").read_text())
     first, second = content["same_within_a_seed"]
     for key in ("data_sha256", "splits_sha256", "initial_shared_sha256"):
         assert first[key] != second[key]

@@ -84,7 +84,10 @@ def test_json_prints_the_flat_summary_and_nothing_else(config: Path, tmp_path: P
         "rounds",
         "clients",
         "patients",
+        "simulation",
+        "canaries",
         "local_auc",
+        "noise",
         "epsilon",
         "epsilon_by_client",
         "delta",
@@ -96,6 +99,7 @@ def test_json_prints_the_flat_summary_and_nothing_else(config: Path, tmp_path: P
         "aggregate_seconds_per_round",
         "wall_seconds",
         "survivors_by_round",
+        "rounds_aborted",
     ]
     assert summary["configuration"] == "secure"
     assert summary["epsilon"] is None

@@ -32,7 +32,7 @@ from securefed.comparison.plan import (
 )
 from securefed.comparison.rows import convergence_round, interval_over_seeds
 from securefed.config import Settings
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError, Interrupted, RunError
 from securefed.model.scores import metrics
 from securefed.record import recording
 from securefed.record.audit import AuditFile, Judgement, Policy
@@ -323,7 +323,7 @@ def test_a_comparison_that_was_stopped_continues_and_repeats_no_round(tmp_path: 
         if told[-2:] == [1.0, 0.25]:  # the first round of the second run
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         compare(only, tmp_path, Quiet(stop))
     left = json.loads((tmp_path / "compare.json").read_text())
     assert not left["complete"]

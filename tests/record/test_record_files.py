@@ -77,6 +77,7 @@ SUMMARY = Summary(
     aggregate_seconds_per_round=0.1,
     wall_seconds=3.0,
     survivors_by_round=(1, 0),
+    rounds_aborted=1,
 )
 HOSPITAL = HospitalSummary(
     **SCORES,

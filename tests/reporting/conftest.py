@@ -174,6 +174,7 @@ def _summary(configuration: Configuration, names: list[str], spent: dict[str, fl
         aggregate_seconds_per_round=0.01,
         wall_seconds=12.5,
         survivors_by_round=(len(names), len(names)),
+        rounds_aborted=0,
     )
 
 

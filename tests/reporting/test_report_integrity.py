@@ -134,26 +134,33 @@ def test_the_inventory_holds_every_file_but_the_reports_own(signed: Path) -> Non
 
 def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "config" / "key.pem"
-    first, made = load_or_create(path)
+    first, made = load_or_create(path, create=True)
     assert made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again, made = load_or_create(path)
+    again, made = load_or_create(path, create=True)
     assert not made
     assert public_hex(again.public_key()) == public_hex(first.public_key())
 
 
+def test_a_key_that_is_not_there_is_made_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no key .*kye\.pem") as refused:
+        load_or_create(tmp_path / "kye.pem", create=False)
+    assert "--new-key" in str(refused.value.hint)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    load_or_create(path)
+    load_or_create(path, create=True)
     path.chmod(0o640)
     with pytest.raises(ConfigurationError, match=r"used by others \(mode 640\)"):
-        load_or_create(path)
+        load_or_create(path, create=True)
 
 
 def test_a_key_is_not_made_through_a_dangling_link(tmp_path: Path) -> None:
     (tmp_path / "key.pem").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigurationError, match="cannot make the key"):
-        load_or_create(tmp_path / "key.pem")
+        load_or_create(tmp_path / "key.pem", create=True)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,7 @@ def test_a_file_without_an_ed25519_key_is_refused_and_kept(tmp_path: Path, conte
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(ConfigurationError, match="no unencrypted Ed25519 private key"):
-        load_or_create(path)
+        load_or_create(path, create=True)
     assert path.read_bytes() == content
 
 

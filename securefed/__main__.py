@@ -1,0 +1,5 @@
+"""`python -m securefed`: the `securefed` command."""
+
+from securefed.cli.app import main
+
+main()

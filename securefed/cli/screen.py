@@ -1,0 +1,72 @@
+"""What commands write on a terminal: text as it stands, tables that fit, and what to type next.
+
+Results go to files and standard output; a screen is standard error. Nothing here reads markup: a
+path, a hospital's name or a reason may hold square brackets, and `:smile:`.
+"""
+
+import shlex
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+FIRST_WIDTH = 10_000  # columns; what a table would take if there were room
+
+
+def screen(*, quiet: bool = False, stderr: bool = True) -> Console:
+    """A console that prints text as it stands.
+
+    Args:
+        quiet: print nothing, where JSON was asked for.
+    """
+    return Console(
+        stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True
+    )
+
+
+def counted(count: float, noun: str) -> str:
+    """ "1 round", "2 rounds"."""
+    return f"{count:g} {noun}" if count == 1 else f"{count:g} {noun}s"
+
+
+def command_line(*words: object) -> str:
+    """A command of this program, as a shell takes it."""
+    return shlex.join(["securefed", *map(str, words)])
+
+
+def note(console: Console, text: str) -> None:
+    """For the user to know."""
+    console.print(Text("note: ", style="yellow") + Text(text))
+
+
+def show_next(console: Console, *words: object) -> None:
+    """What to type next."""
+    console.print(Text("next: ", style="dim") + Text(command_line(*words)))
+
+
+class Narrowing:
+    """A table that leaves out columns where the screen is too narrow for all.
+
+    Args:
+        expendable: headers of columns that may go, the first one first.
+    """
+
+    def __init__(self, table: Table, expendable: Sequence[str]) -> None:
+        self._table = table
+        self._expendable = tuple(expendable)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(width=FIRST_WIDTH)
+        left_out = []
+        for header in self._expendable:
+            if Measurement.get(console, wide, self._table).maximum <= options.max_width:
+                break
+            kept = [column for column in self._table.columns if column.header != header]
+            if len(kept) < len(self._table.columns):
+                self._table.columns[:] = kept
+                left_out.append(header)
+        yield self._table
+        if left_out:
+            yield Text(f"left out, too narrow: {', '.join(left_out)}", style="dim")

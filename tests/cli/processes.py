@@ -1,0 +1,50 @@
+"""Real processes of the program, for tests that send signals to them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+PATIENCE_S = 120.0  # for what must happen on a busy machine
+
+Process = subprocess.Popen[str]
+
+
+def begin(*arguments: object, cwd: Path | None = None) -> Process:
+    """The program with these arguments, running."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "securefed", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=ENVIRONMENT,
+    )
+
+
+def wait_until(happened: Callable[[], bool], process: Process) -> None:
+    """Wait for something that the process does before it ends."""
+    end = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def listens_to(process: Process, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal (Linux)."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (caught,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def content(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was changed, and what it holds."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

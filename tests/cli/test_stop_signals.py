@@ -1,0 +1,93 @@
+"""SIGTERM and SIGHUP are Ctrl-C in every long command: real processes, real signals."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from tests.cli.processes import Process, begin, listens_to, wait_until
+from tests.tiny import changed, tiny
+
+TINY = tiny(
+    training={"max_slices": 2}, federation={"clients": 3, "shared": "classifier", "rounds": 1}
+)
+
+
+def stopped(process: Process, how: signal.Signals) -> str:
+    """What a process that was stopped said."""
+    process.send_signal(how)
+    process.send_signal(signal.SIGTERM)  # as systemd does, and a terminal that goes: both at once
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert "securefed: stopped" in stderr
+    assert "\nhint: " in stderr
+    return stderr
+
+
+def test_a_run_ends_its_round_and_says_how_it_goes_on(tmp_path: Path) -> None:
+    config, out = tmp_path / "c.yaml", tmp_path / "run"
+    many = {"rounds": 2000, "evaluate_every": 2000}
+    config.write_text(yaml.safe_dump(changed(TINY, federation=many, privacy={"dp": False})))
+    process = begin("run", "--config", config, "--out", out)
+    wait_until((out / "checkpoint.json").exists, process)
+    stderr = stopped(process, signal.SIGHUP)
+    finished = json.loads((out / "checkpoint.json").read_text())["round"]
+    assert f"stopped after round {finished} of 2000" in stderr
+    assert f"hint: continue with: securefed run --resume {out}" in stderr
+    assert not [path for path in out.rglob("*") if path.suffix in (".partial", ".lock")]
+
+
+def test_a_run_that_is_stopped_while_it_prepares_leaves_nothing(tmp_path: Path) -> None:
+    config, out = tmp_path / "c.yaml", tmp_path / "new" / "run"
+    # So many patients that it is still making them when the signal comes.
+    patients = {"phantom": {"patients": 4000, "test_patients": 4}}
+    config.write_text(yaml.safe_dump(changed(TINY, data=patients)))
+    process = begin("run", "--config", config, "--out", out)
+    wait_until((out / "writer.lock").exists, process)
+    stderr = stopped(process, signal.SIGTERM)
+    assert re.search("stopped.*; .*nothing .*is left", stderr)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml"]
+
+
+def test_an_import_leaves_neither_folder_nor_key(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "mine"
+    for modality in ("ct", "mri"):
+        (source / modality).mkdir(parents=True)
+        for number in range(600):
+            seen = np.random.default_rng([number, len(modality)]).integers(0, 255, (8, 8), np.uint8)
+            Image.fromarray(np.kron(seen, np.ones((16, 16), np.uint8))).save(
+                source / modality / f"p{number}.png"
+            )
+    lines = ["patient_id,label", *(f"p{number},{number % 2}" for number in range(600))]
+    (source / "labels.csv").write_text("\n".join(lines) + "\n")
+    process = begin("data", "import", source, "--out", out, "--size", 1024)
+    wait_until(lambda: bool(list(tmp_path.glob(".mine-*/ct/*"))), process)
+    assert (tmp_path / "mine.site-key").exists()
+    stopped(process, signal.SIGHUP)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_training_public_weights_leaves_no_file(tmp_path: Path) -> None:
+    process = begin("pretrain", "--out", tmp_path / "weights.safetensors")
+    wait_until(lambda: listens_to(process, signal.SIGTERM), process)
+    stopped(process, signal.SIGTERM)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_started_to_outlive_its_terminal_is_not_stopped_by_its_end(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = begin("data", "phantom", "--out", tmp_path / "p", "--patients", 60)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until(lambda: listens_to(process, signal.SIGTERM), process)
+    process.send_signal(signal.SIGHUP)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert (tmp_path / "p" / "manifest.csv").is_file()
