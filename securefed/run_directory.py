@@ -78,7 +78,7 @@ class Run:
     @property
     def hospitals(self) -> tuple[str, ...]:
         """Their names, in order."""
-        return tuple(self.about.data.hospitals)
+        return self.about.data.hospitals
 
     def hospital(self, name: str) -> Path:
         """The folder that stays in a hospital."""

@@ -222,14 +222,14 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
         "sites": sites,
         "problems": list(map(str, problems)),
         "near_duplicates": list(map(str, near)),
-        "warnings": loaded.warnings,
+        "warnings": [*loaded.warnings, *loaded.named],
         "fingerprint": print_of_all,
     }
     if not as_json:
         _table(sites)
         _listing("problems", problems)
         _listing("images that look the same", near)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *loaded.named):
             click.echo(f"note: {warning}")
         if print_of_all:
             click.echo(f"fingerprint under the site's key: {print_of_all}")

@@ -27,6 +27,9 @@ VERIFY = "verify"
 @click.argument("words", nargs=-1, required=True, metavar="[verify] DIRECTORY")
 @click.option("--pdf", is_flag=True, help="Also print the page to report.pdf.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page here as well.")
+@click.option(
+    "--each-hospital", is_flag=True, help="With each hospital's own numbers: they travel then."
+)
 @click.option("--key", type=click.Path(path_type=Path), help="Ed25519 key to sign with, PEM.")
 @click.option("--new-key", is_flag=True, help="Make the key that --key names.")
 @click.option("--signer", help="With verify: the public key that must have signed, or its file.")
@@ -34,6 +37,7 @@ def command(
     words: tuple[str, ...],
     pdf: bool,
     out: Path | None,
+    each_hospital: bool,
     key: Path | None,
     new_key: bool,
     signer: str | None,
@@ -51,9 +55,10 @@ def command(
         )
     directory = Path(directories[0])
     if verifying:
-        if pdf or out or key or new_key:
+        if pdf or out or each_hospital or key or new_key:
             raise ConfigurationError(
-                "verify takes no --pdf, --out, --key or --new-key", hint="it only takes --signer"
+                "verify takes no --pdf, --out, --each-hospital, --key or --new-key",
+                hint="it only takes --signer",
             )
         _verify(directory, signer)
         return
@@ -64,11 +69,17 @@ def command(
     if not directory.is_dir():
         raise RunError(f"there is no directory {directory}", hint="give what --out of a run named")
     with only_writer(directory):
-        _make(directory, pdf, out, key, new_key=new_key)
+        _make(directory, pdf, out, key, new_key=new_key, each_hospital=each_hospital)
 
 
 def _make(
-    directory: Path, pdf: bool, out: Path | None, key_file: Path | None, *, new_key: bool
+    directory: Path,
+    pdf: bool,
+    out: Path | None,
+    key_file: Path | None,
+    *,
+    new_key: bool,
+    each_hospital: bool,
 ) -> None:
     from securefed.reporting import integrity
     from securefed.reporting.page import page
@@ -88,7 +99,8 @@ def _make(
     with Bar(console) as bar:
         bar.say("reading and hashing")
         subject = subject_of(directory)
-        report = report_on(subject, integrity.inventory(directory))
+        inputs = integrity.inventory(directory)
+        report = report_on(subject, inputs, each_hospital=each_hospital)
         content = report.encode()
         pages = {
             opened: page(

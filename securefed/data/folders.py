@@ -110,11 +110,11 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
         images[modality], repeated = _by_stem(folder)
         problems += repeated
     rows: list[Row] = []
-    unnumbered = 0
+    unnumbered = False
     for stem in sorted(images["ct"].keys() | images["mri"].keys()):
         match = _NUMBERED.fullmatch(stem)
         patient_id = match["patient"] if match else stem
-        unnumbered += match is None
+        unnumbered |= match is None
         label = labels.by_patient.get(patient_id)
         if label is None:
             why = f"labels.csv has no label for patient {shown(patient_id)}"
@@ -136,8 +136,8 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
     warnings = []
     if unnumbered:
         warnings.append(
-            f"{unnumbered} images have no slice number (_s12) in their names and count as one "
-            "patient each; if one person has several, name them so, or write a manifest"
+            "images without a slice number (_s12) in their names count as one patient each; if one "
+            "person has several, name them so, or write a manifest"
         )
     if labels.unread:
         warnings.append(

@@ -33,6 +33,8 @@ class Loaded:
     """Patients read from files, and everything that was wrong or limits their use.
 
     Attributes:
+        warnings: what limits any conclusion, without a number of patients: it travels.
+        named: the same in numbers, for the operator alone.
         rows: lines or images that were offered, usable or not.
         persons: patient -> who it is under a keyed pseudonym, "" where the manifest does not say.
         simulation: what the patients are if not people with scans of their own: keys of SIMULATIONS
@@ -42,6 +44,7 @@ class Loaded:
     patients: list[Patient]
     problems: list[Problem]
     warnings: list[str]
+    named: list[str] = field(default_factory=list)
     rows: int = 0
     persons: Mapping[str, str] = field(default_factory=dict, repr=False)
     simulation: str = ""
@@ -129,13 +132,23 @@ def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False
     warnings = [*_made_up(simulation), *manifest.notes]
     patients, unreadable = _read_patients(manifest.rows, image_size, path.name)
     problems = [*manifest.problems, *unreadable]
-    warnings += _limits(patients)
+    named = []
+    if len(patients) < FEWEST_FOR_A_HEADLINE:
+        warnings.append(
+            f"fewer than {FEWEST_FOR_A_HEADLINE} patients support no headline figure: "
+            "report the interval, and leave patients out rather than slices"
+        )
+    unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
+    if unpaired:
+        warnings.append("not every patient has a slice with both CT and MRI")
+        named.append(f"{unpaired} patients have no slice with both CT and MRI")
     if problems:
-        warnings.append(f"{len(problems)} rows or files could not be used")
+        warnings.append("not every row or file could be used")
     return Loaded(
         patients,
         problems,
         warnings,
+        named,
         rows=manifest.offered,
         persons={row.patient_id: row.person for row in manifest.rows},
         simulation=simulation,
@@ -323,17 +336,3 @@ def _made_up(simulation: str) -> list[str]:
         for kind in simulation.split("+")
         if kind
     ]
-
-
-def _limits(patients: list[Patient]) -> list[str]:
-    """Say what no analysis of these patients could support; no count of a label leaves here."""
-    warnings = []
-    if len(patients) < FEWEST_FOR_A_HEADLINE:
-        warnings.append(
-            f"fewer than {FEWEST_FOR_A_HEADLINE} patients support no headline figure: "
-            "report the interval, and leave patients out rather than slices"
-        )
-    unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
-    if unpaired:
-        warnings.append(f"{unpaired} patients have no slice with both CT and MRI")
-    return warnings

@@ -23,8 +23,9 @@ class Told:
     """What limits a run on these patients.
 
     Attributes:
-        warnings: for everybody who reads the run.
-        named: with names of rows, files and patients; for the operator alone.
+        warnings: for everybody who reads the run; no number of patients, which epsilon would not
+            cover.
+        named: with numbers, and names of rows, files and patients; for the operator alone.
     """
 
     warnings: list[str]
@@ -101,9 +102,12 @@ def one_label(patients: Sequence[Patient]) -> list[str]:
 
 def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) -> Told:
     """What a run says of patients that it accepts."""
-    warnings, named = [], []
+    warnings, named = [], list(loaded.named)
     if loaded.problems:
-        named.append(f"not used: {first_of(loaded.problems)}; {LOOK}")
+        unusable = loaded.rows - loaded.usable_rows
+        named.append(
+            f"not used, {unusable} of {loaded.rows} rows: {first_of(loaded.problems)}; {LOOK}"
+        )
     if doubles.pairs:
         side = {
             patient.patient_id: name
@@ -113,10 +117,14 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
         }
         across = sum(side[pair.first] != side[pair.second] for pair in doubles.pairs)
         warnings.append(
-            f"{_pairs(doubles)}; {across} of them have one trained on and one held out, so "
-            "that held-out figures are too good, and epsilon is per identifier"
+            "some patient ids seem to be one person's (identical images, names or spellings)"
+            + (", trained on and held out: held-out figures are too good" if across else "")
+            + "; epsilon is per id, not per person"
         )
-        named.append(f"seem to be one person: {first_of(doubles.pairs)}; {LOOK}")
+        named.append(
+            f"{_pairs(doubles)}, {across} with one id trained on and one held out: "
+            f"{first_of(doubles.pairs)}; {LOOK}"
+        )
     if doubles.similar:
         named.append(f"images that look the same: {first_of(doubles.similar)}; {LOOK}")
     sites = alike_sites(loaded)

@@ -33,7 +33,8 @@ class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
         noise: only the cryptographic one protects anybody.
         epsilon: the largest spent so far, None without DP and with seeded noise.
         bytes_up, bytes_down: over all hospitals.
-        wall_s, server_s: seconds of the round, and of the server's own work in it.
+        wall_s: seconds of the round, rounded up to tenths: finer ones follow the draw of patients.
+        server_s: seconds of the server's own work in it.
     """
 
     round: int
@@ -57,7 +58,6 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         noise, epsilon: as its ledger has them so far; see RoundLine.
-        train_s, protocol_s: seconds of training and of the protocol's work.
     """
 
     round: int
@@ -66,8 +66,6 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: float | None
     bytes_up: int
     bytes_down: int
-    train_s: float
-    protocol_s: float
 
 
 class _Whose(msgspec.Struct):

@@ -8,7 +8,7 @@ import torch
 from securefed import __version__
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
-from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile
 from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
@@ -27,10 +27,7 @@ def about_run(job: JobDescription, data: FederatedData, device: torch.device) ->
             kind="phantom" if settings.data.manifest is None else "manifest",
             simulation=data.simulation or None,
             fingerprint=data.fingerprint,
-            hospitals={
-                each.name: Split(train=len(each.train), test=len(each.test))
-                for each in data.hospitals
-            },
+            hospitals=tuple(each.name for each in data.hospitals),
             warnings=tuple(data.warnings),
         ),
         model=Model(

@@ -10,27 +10,21 @@ from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
 
-class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of a hospital's patients train, and how many are held out."""
-
-    train: int
-    test: int
-
-
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """The patients.
+    """The patients; how many there are, each hospital knows for itself.
 
     Attributes:
         kind: where they come from.
         simulation: what they are if not people with scans of their own: "phantom",
             "paired-by-class", "made-up-patients", several joined by "+"; None for real patients.
         fingerprint: over all of them, under the site's key.
+        hospitals: their names, in order.
     """
 
     kind: Literal["phantom", "manifest"]
     simulation: str | None
     fingerprint: str
-    hospitals: dict[str, Split]
+    hospitals: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def __post_init__(self) -> None:

@@ -77,11 +77,14 @@ def subject_of(directory: Path) -> Run | ComparedRuns:
     )
 
 
-def report_on(subject: Run | ComparedRuns, inputs: list[InputFile]) -> Report:
+def report_on(
+    subject: Run | ComparedRuns, inputs: list[InputFile], *, each_hospital: bool = False
+) -> Report:
     """The facts of a run or a comparison.
 
     Args:
         inputs: every file of its directory, hashed (integrity.inventory).
+        each_hospital: with each hospital's own numbers, which stay in its folder otherwise.
 
     Raises:
         RunError: a damaged file, or files that contradict each other.
@@ -89,7 +92,7 @@ def report_on(subject: Run | ComparedRuns, inputs: list[InputFile]) -> Report:
     """
     compared = subject if isinstance(subject, ComparedRuns) else None
     all_runs = (subject,) if isinstance(subject, Run) else subject.runs
-    runs = [run_facts(run, subject.path) for run in all_runs]
+    runs = [run_facts(run, subject.path, each_hospital=each_hospital) for run in all_runs]
     return Report(
         kind="compare" if compared else "run",
         title=subject.path.resolve().name,
@@ -105,11 +108,12 @@ def report_on(subject: Run | ComparedRuns, inputs: list[InputFile]) -> Report:
     )
 
 
-def run_facts(run: Run, directory: Path) -> RunFacts:
+def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunFacts:
     """Everything about one run.
 
     Args:
         directory: the reported one; the run's, or one above it.
+        each_hospital: as for `report_on`.
 
     Raises:
         RunError: a damaged file, or files that contradict each other.
@@ -145,7 +149,7 @@ def run_facts(run: Run, directory: Path) -> RunFacts:
             declared=privacy.dp and run.settings.privacy.patients_epsilon is not None,
         ),
         utility=_utility(run),
-        hospitals=run.hospital_results,
+        hospitals=run.hospital_results if each_hospital else (),
         curve=run.metrics.rounds,
         ledgers=ledgers,
         egress=egress(run),
@@ -233,7 +237,7 @@ def _utility(run: Run) -> Utility:
                 hint="one of them was changed; resume the run to write both again",
             )
     return Utility(
-        patients=sum(split.test for split in run.about.data.hospitals.values()),
+        patients=held_out.patients if held_out else 0,
         training_patients=summary.patients,
         **{name: getattr(summary, name) for name in Scores.__struct_fields__},
         local_auc=summary.local_auc,

@@ -6,7 +6,7 @@ from statistics import median
 
 from securefed.hospital import results as hospital_results
 from securefed.privacy.accounting import largest
-from securefed.record import metrics, model_file
+from securefed.record import metrics, model_file, times
 from securefed.record.baselines import Baselines
 from securefed.record.run_file import unit_in_words
 from securefed.record.summary import Summary, performance
@@ -60,6 +60,12 @@ def _summary(
     lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
     rounds = [line for line in lines.rounds if line.round <= finished]
     clients = [line for line in lines.clients if line.round <= finished]
+    worked = [
+        own.train_s + own.protocol_s
+        for hospital in simulation.hospitals.values()
+        for own in times.read(hospital.folder)
+        if own.round <= finished
+    ]
     guarantees = simulation.guarantees()
     epsilon = largest(guarantees.values())
     return Summary(
@@ -80,7 +86,7 @@ def _summary(
         accountant=privacy.accountant if privacy.dp else None,
         bytes_up_per_client_round=_median([line.bytes_up for line in clients]),
         bytes_down_per_client_round=_median([line.bytes_down for line in clients]),
-        client_seconds_per_round=_median([line.train_s + line.protocol_s for line in clients]),
+        client_seconds_per_round=_median(worked),
         aggregate_seconds_per_round=_median([line.server_s for line in rounds]),
         wall_seconds=simulation.elapsed_s(),
         survivors_by_round=tuple(len(line.survivors) for line in rounds),

@@ -6,6 +6,7 @@ simulation, or continues one from its directory.
 """
 
 import copy
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,10 +21,11 @@ from securefed.hospital.opening import Hospital
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import load_vector
 from securefed.privacy.accounting import Guarantee, largest
-from securefed.record import jobs, metrics
+from securefed.record import jobs, metrics, times
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import ClientLine, RoundLine
 from securefed.record.recording import Recording
+from securefed.record.times import Times
 from securefed.server import check_point as server_check_point
 from securefed.server.recording import RecordingTransport
 from securefed.server.rounds import RoundRecord, Server
@@ -144,7 +146,7 @@ class Simulation:
             epsilon=largest(guarantees.values()),
             bytes_up=sum(sent.values()),
             bytes_down=sum(received.values()),
-            wall_s=record.wall_s,
+            wall_s=math.ceil(record.wall_s * 10) / 10,
             server_s=record.server_s,
         )
         each = [
@@ -155,13 +157,20 @@ class Simulation:
                 epsilon=guarantees[name].epsilon if guarantees else None,
                 bytes_up=sent[name],
                 bytes_down=received[name],
-                train_s=self.hospitals[name].client.busy_s.get("train", 0.0),
-                protocol_s=self.hospitals[name].client.busy_s.get("protocol", 0.0),
             )
             for name in self.hospitals
             if name in received
         ]
         metrics.append(self.directory.path, [line, *each])
+        for name in received:
+            hospital = self.hospitals[name]
+            busy = hospital.client.busy_s
+            own = Times(
+                round=record.round,
+                train_s=busy.get("train", 0.0),
+                protocol_s=busy.get("protocol", 0.0),
+            )
+            times.append(hospital.folder, own)
         self.transport.reset()
         return line
 

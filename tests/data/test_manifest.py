@@ -104,7 +104,7 @@ def test_a_bad_line_is_named_and_the_rest_goes_on(
     assert problem.line == 3
     assert reason in problem.reason
     assert str(problem).startswith("manifest.csv, line 3: ")
-    assert "1 rows or files could not be used" in loaded.warnings
+    assert "not every row or file could be used" in loaded.warnings
 
 
 @pytest.mark.parametrize(

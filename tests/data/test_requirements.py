@@ -55,7 +55,7 @@ def load(path: Path, *, dp: bool = True, **data: Any) -> FederatedData:
 
 def test_sound_patients_pass_and_nothing_is_said(tmp_path: Path) -> None:
     data = load(manifest(tmp_path / "d", people(40)))
-    assert data.named == ()
+    assert data.named == ("40 patients have no slice with both CT and MRI",)
     assert data.simulation == ""
     assert sum(len(h.train) + len(h.test) for h in data.hospitals) == 40
 
@@ -75,7 +75,7 @@ def test_a_person_with_two_identifiers_is_refused_under_dp_unless_told(
         load(path)
     assert "data.allow_duplicates" in str(caught.value.hint)
     for data in (load(path, allow_duplicates=True), load(path, dp=False)):
-        told = [text for text in data.warnings if "1 pair of patient ids seems" in text]
+        told = [text for text in data.warnings if "seem to be one person's" in text]
         assert len(told) == 1
         # Warnings travel in run.json; who it is, is for the operator.
         assert not any("p3" in text for text in data.warnings)
@@ -91,13 +91,20 @@ def test_copies_across_the_split_are_counted(tmp_path: Path) -> None:
     }
     across = sum(side[f"p{k}"] != side[f"twin {k}"] for k in range(30))
     assert across > 0
-    assert any(
-        "30 pairs of patient ids seem" in text and f"; {across} of them have one trained" in text
-        for text in data.warnings
-    )
-    assert any(
-        text.endswith("; and 27 more; securefed data check lists all") for text in data.named
-    )
+    assert any("held-out figures are too good" in text for text in data.warnings)
+    (told,) = [text for text in data.named if "pairs" in text]
+    assert told.startswith("30 pairs of patient ids seem to be one person each")
+    assert f", {across} with one id trained on and one held out: patients 'p0' and" in told
+    assert told.endswith("; and 27 more; securefed data check lists all")
+
+
+def test_what_travels_names_nobody_and_counts_nobody(tmp_path: Path) -> None:
+    rows = [*people(90), ("twin", 1, "site 1", 3), ("p91", 1, "site 2", -1)]
+    data = load(manifest(tmp_path / "d", rows), dp=False)
+    told = " ".join(data.warnings).replace("fewer than 100 patients", "").replace("2 sites", "")
+    assert not any(character.isdigit() for character in told)
+    assert "twin" in " ".join(data.named)
+    assert "1 of 92 rows" in " ".join(data.named)
 
 
 def test_too_many_unusable_rows_are_refused_with_the_first_ones_named(tmp_path: Path) -> None:
@@ -120,7 +127,7 @@ def test_few_unusable_rows_are_named_and_the_rest_goes_on(tmp_path: Path) -> Non
     rows[7] = ("p7", 1, "site 2", -1)
     path = manifest(tmp_path / "d", rows)
     data = load(path)
-    assert "1 rows or files could not be used" in data.warnings
+    assert "not every row or file could be used" in data.warnings
     assert any("line 9: ct_path '7.png': no such file" in text for text in data.named)
     with pytest.raises(DataError, match="1 of 40 rows"):
         load(path, max_unusable=0.0)

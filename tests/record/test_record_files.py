@@ -24,7 +24,7 @@ from securefed.record.audit import (
 from securefed.record.baselines import Baselines
 from securefed.record.check_point import CheckPoint
 from securefed.record.metrics import ClientLine, RoundLine
-from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Summary
 from securefed.verdict import Verdict
 
@@ -37,7 +37,7 @@ RUN = RunFile(
         kind="phantom",
         simulation="phantom",
         fingerprint="f" * 64,
-        hospitals={"north": Split(train=10, test=4)},
+        hospitals=("north",),
         warnings=("synthetic",),
     ),
     model=Model(initialisation="public", public_weights_sha256=None, shared_parameters=9),
@@ -233,7 +233,7 @@ def test_another_schema_is_refused_with_both_numbers(value: Any, tmp_path: Path)
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", ""])
 def test_a_hospitals_name_leads_nowhere_else(name: str, tmp_path: Path) -> None:
     plain = json.loads(RUN.encode())
-    plain["data"]["hospitals"] = {name: {"train": 1, "test": 1}}
+    plain["data"]["hospitals"] = [name]
     (tmp_path / "run.json").write_text(json.dumps(plain))
     with pytest.raises(RunError, match="names a hospital"):
         RunFile.read(tmp_path)
@@ -284,8 +284,6 @@ CLIENT = ClientLine(
     epsilon=1.0,
     bytes_up=10,
     bytes_down=20,
-    train_s=0.1,
-    protocol_s=0.0,
 )
 
 

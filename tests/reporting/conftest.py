@@ -34,7 +34,7 @@ from securefed.record.comparison import (
 )
 from securefed.record.metrics import ClientLine, RoundLine
 from securefed.record.recording import Recording
-from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile, Split
+from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Summary
 from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
@@ -98,9 +98,7 @@ def make_run(folder: Path, configuration: Configuration = "dp+secure", clients: 
             kind="manifest",
             simulation=None,
             fingerprint="f" * 64,
-            hospitals={
-                name: Split(train=20, test=test) for name, test in zip(names, held_out, strict=True)
-            },
+            hospitals=tuple(names),
             warnings=(),
         ),
         model=Model(initialisation="public", public_weights_sha256="a" * 64, shared_parameters=9),
@@ -204,8 +202,6 @@ def _metrics(names: list[str], spent: dict[str, float]) -> Iterator[RoundLine | 
                 epsilon=spent.get(name),
                 bytes_up=500,
                 bytes_down=25,
-                train_s=0.1,
-                protocol_s=0.1,
             )
 
 
