@@ -25,6 +25,7 @@ from securefed.data.dicom.stacks import Stack
 COVERED_MM = 120.0  # covering more of the head than this is no merit
 _FRAGMENT_MM = 40.0  # less than this is a piece of a head
 _COVERAGE_STEP_MM = 20.0
+_WRONG_KERNEL = 2
 _USABLE = (ANATOMY, PERHAPS_LOCALISER)
 _LOCALISER_SLICES = 9  # at most, in each of its planes
 _PREFERRED_STEP_MM = 5.0  # slice distance that most head protocols have
@@ -96,6 +97,14 @@ def ranks(stack: Stack, window: str) -> list[Rank]:
     return [respect(stack, window) for respect in _RANKS]
 
 
+def doubts_of(stack: Stack, window: str) -> list[str]:
+    """Why a series that was chosen may be less than it should be."""
+    best = [respect(stack, window) for respect in (_surely_a_head, _no_fragment)]
+    kernel, words = _kernel(stack, window)
+    doubts = [words for rank, words in best if rank] + [words] * (kernel == _WRONG_KERNEL)
+    return [f"the best there is for the {stack.first.modality}: {doubt}" for doubt in doubts]
+
+
 def _series(stack: Stack) -> tuple[str, int | None]:
     return stack.first.series, stack.traits.number
 
@@ -145,7 +154,7 @@ def _surely_a_head(stack: Stack, window: str) -> Rank:
     if traits.role == PERHAPS_LOCALISER:
         return 3, PERHAPS_LOCALISER
     if traits.part in (PART_OF_HEAD, CONTRADICTED):
-        return 2, f"body part: {traits.part}"
+        return 2, traits.part
     if traits.weighting in _LAST_RESORTS:
         return 1, traits.weighting
     return 0, "a plain image of the head"
@@ -190,7 +199,7 @@ def _kernel(stack: Stack, window: str) -> Rank:
     wanted = SHARP if window == "bone" else SOFT
     if stack.first.modality != "CT" or kernel == wanted:
         return 0, kernel
-    return (1, "its kernel is not known") if kernel == NO_KERNEL else (2, kernel)
+    return (1, "its kernel is not known") if kernel == NO_KERNEL else (_WRONG_KERNEL, kernel)
 
 
 def _coverage(stack: Stack, window: str) -> Rank:

@@ -9,7 +9,7 @@ import re
 
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.words import plain_words, values_of, words_of
+from securefed.data.dicom.words import any_of, plain_words, values_of, words_of
 
 SHARP, SOFT, NO_KERNEL = "sharp kernel", "soft kernel", ""
 UNKNOWN = ""
@@ -34,7 +34,7 @@ _CT_NAMES = {
     "virtual": r"vnc|virtual\w*|mono\w*|\d+ ?kev|dual ?energy|iodine",
 }
 _NAMED = {
-    modality: {name: re.compile(rf"\b({words})\b") for name, words in names.items()}
+    modality: {name: any_of(words) for name, words in names.items()}
     for modality, names in (("MR", _MR_NAMES), ("CT", _CT_NAMES))
 }
 _AGENT_WORD = re.compile(

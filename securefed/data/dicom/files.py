@@ -92,6 +92,7 @@ def _is_new(
     if here in read or link.resolve().is_relative_to(root.resolve()):
         scan.skipped.add("link to a folder that is read at its own place", place)
         return False
+    read.add(here)  # before another link to it is met
     return True
 
 

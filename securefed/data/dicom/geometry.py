@@ -54,9 +54,9 @@ def plane_of(axes: Points | None) -> str:
     return _NORMALS[int(normal.argmax())] if normal.max() > _OBLIQUE else "oblique"
 
 
-def tilt_degrees(axes: Points) -> float:
-    """The angle between the normal and the nearest axis of the patient."""
-    return float(np.degrees(np.arccos(min(1.0, float(np.abs(np.cross(axes[0], axes[1])).max())))))
+def tilt_degrees(direction: Points) -> float:
+    """The angle between a unit vector and the nearest axis of the patient."""
+    return float(np.degrees(np.arccos(min(1.0, float(np.abs(direction).max())))))
 
 
 def upright(values: Volume, grid: Grid) -> tuple[Volume, Grid]:

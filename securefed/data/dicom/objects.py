@@ -29,14 +29,18 @@ def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
     meta = getattr(header, "file_meta", {})
     kind = UID(str(header.get("SOPClassUID", "") or meta.get("MediaStorageSOPClassUID", "")))
     modality = str(header.get("Modality", "") or "")
+    if not kind:
+        raise DataError("has no SOPClassUID; is it cut off?")
     if not _is_image(kind, header):
         raise UnwantedError(f"no image: {kind.name if kind.type else 'object of a maker'}")
+    if not modality or "Rows" not in header or "Columns" not in header:
+        raise DataError("has no Modality, Rows or Columns; is it cut off?")
     if kind.startswith(_SECONDARY_CAPTURE) and not allow_burned_in:
         raise DataError("is a secondary capture, which may show the patient's name")
     if str(header.get("BurnedInAnnotation", "") or "").upper() == "YES" and not allow_burned_in:
         raise DataError("declares burned-in annotation, which may show the patient's name")
     if modality not in ("CT", "MR"):
-        raise UnwantedError(f"modality {modality or 'unknown'}")
+        raise UnwantedError(f"modality {modality}")
     if str(header.get("PhotometricInterpretation", "")) not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError("is not a grey image (PhotometricInterpretation)")
     if not str(header.get("PatientID", "") or "").strip():

@@ -54,6 +54,8 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
         advice = " (compressed: install securefed[dicom])" if _compressed(dataset) else ""
         raise DataError(f"the pixels cannot be decoded: {str(error)[:120]}{advice}") from None
+    if int(dataset.HighBit) != int(dataset.BitsStored) - 1:
+        raise DataError(f"has HighBit {dataset.HighBit} with BitsStored {dataset.BitsStored}")
     if stored.shape != item.shape:
         raise DataError("the pixels do not match Rows and Columns")
     return stored, flat_header(dataset, item.frame_number)

@@ -57,6 +57,10 @@ def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:
     planes = dict.fromkeys(plane_of(part.first.axes) for part in parts or [stack])
     images = "1 image" if count == 1 else f"{count} images"
     facts = [images, " and ".join(filter(None, planes)), traits.weighting, traits.kernel]
+    echo, inversion, b_value = traits.times
+    facts += [
+        f"{word} {time}" for word, time in (("TE", echo), ("TI", inversion), ("b", b_value)) if time
+    ]
     facts += ["after contrast medium"] if traits.contrast else []
     folder = first.path.parent.relative_to(root).as_posix()
     return f"{stack.name} ({', '.join(filter(None, facts))}; in {folder})"

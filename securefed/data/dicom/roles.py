@@ -6,11 +6,9 @@ because words can be wrong. Strong words (scout, survey, topogram) leave a serie
 C.7.6.1.1.2, C.8.2.1.1.1 and C.8.13.3.1.1; the rest is from conformance statements and the field.
 """
 
-import re
-
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.words import values_of, words_of
+from securefed.data.dicom.words import any_of, values_of, words_of
 
 ANATOMY = "anatomy"
 PERHAPS_LOCALISER = "perhaps a localiser"
@@ -73,8 +71,8 @@ _NAMES = {
     ),
     "screen picture": r"dose ?(report|info)|patient ?protocol|screen ?(save|shot)s?",
 }
-_NAMED = {role: re.compile(rf"\b({words})\b") for role, words in _NAMES.items()}
-_WEAK_LOCALISER = re.compile(r"\b(loc|pilot|smart ?brain|auto ?align)\b")
+_NAMED = {role: any_of(words) for role, words in _NAMES.items()}
+_WEAK_LOCALISER = any_of(r"loc|pilot|smart ?brain|auto ?align")
 _PARTS = {
     "PHASE": "phase image",
     "REAL": "real or imaginary part",

@@ -147,35 +147,45 @@ def _by_moment(group: list[Slice]) -> list[Stack]:
     Raises:
         DataError: nothing tells the images of one place apart.
     """
+    parts = _moments(group)
+    if parts:
+        return _stacks_of_moments(parts, [], [])
     kept, copies, unreadable = _without_copies(group)
-    repeats = _most_at_one_place(kept)
-    if repeats == 1:
-        return [Stack(_ordered(kept), tuple(copies), tuple(unreadable))]
-    for number in range(len(kept[0].moments)):
-        parts = _grouped(kept, lambda item, number=number: item.moments[number])  # type: ignore[misc]
-        if len(parts) == repeats and all(_most_at_one_place(part) == 1 for part in parts):
-            return [
-                _moment(part, index, len(parts), copies, unreadable)
-                for index, part in enumerate(parts)
-            ]
+    parts = _moments(kept)
+    if parts:
+        return _stacks_of_moments(parts, copies, unreadable)
     twice = next(each for each in _by_place(kept) if len(each) > 1)
+    names = " and ".join(f"{item.path.parent.name}/{item.path.name}" for item in twice[:2])
     raise DataError(
-        f"has different images at one place ({twice[0].path.name} and {twice[1].path.name}) and"
-        " nothing that tells them apart"
+        f"has different images at one place ({names}) and nothing that tells them apart"
     )
 
 
-def _moment(
-    part: list[Slice], index: int, count: int, copies: list[Slice], unreadable: Refusals
-) -> Stack:
-    if count > _DYNAMIC:
-        traits = replace(part[0].traits, weighting=DYNAMIC)
-        part = [replace(item, traits=traits) for item in part]
-    note = f"has {count} images at each place; this is number {index + 1}"
-    first = index == 0
-    return Stack(
-        _ordered(part), tuple(copies) if first else (), tuple(unreadable) if first else (), (note,)
-    )
+def _moments(group: list[Slice]) -> list[list[Slice]]:
+    """The images by moment, each place once in each; none if nothing divides them so."""
+    repeats = _most_at_one_place(group)
+    if repeats == 1:
+        return [group]
+    for number in range(len(group[0].moments)):
+        parts = _grouped(group, lambda item, number=number: item.moments[number])  # type: ignore[misc]
+        if len(parts) == repeats and all(_most_at_one_place(part) == 1 for part in parts):
+            return parts
+    return []
+
+
+def _stacks_of_moments(
+    parts: list[list[Slice]], copies: list[Slice], unreadable: Refusals
+) -> list[Stack]:
+    count = len(parts)
+    stacks = []
+    for index, part in enumerate(parts):
+        if count > _DYNAMIC:
+            traits = replace(part[0].traits, weighting=DYNAMIC)
+            part = [replace(item, traits=traits) for item in part]
+        notes = (f"has {count} images at each place; this is number {index + 1}",)
+        stacks.append(Stack(_ordered(part), notes=notes if count > 1 else ()))
+    stacks[0] = replace(stacks[0], copies=tuple(copies), unreadable=tuple(unreadable))
+    return stacks
 
 
 def _without_copies(group: list[Slice]) -> tuple[list[Slice], list[Slice], Refusals]:

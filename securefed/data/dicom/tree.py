@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
-from securefed.data.dicom.choice import Choice, choose
+from securefed.data.dicom.choice import Choice, choose, doubts_of
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.grey_values import WINDOWS
 from securefed.data.dicom.header import Slice
@@ -116,7 +116,7 @@ def _why_not(
         return str(error)
     differing = contradiction([item.person for item in by_patient[patient_id]])
     if differing:
-        return f"its PatientID stands for different people: {differing} differ; left out"
+        return f"its PatientID stands for different people, by {differing}; left out"
     if patient_id in labels:
         return None
     why = "its patient has no line in the label list"
@@ -172,6 +172,10 @@ class _Patient:
         self.report.notes += [Problem(self.name, note) for note in repeated]
         choice, ct, mri = self._chosen(stacks)
         self.report.series.append(PatientSeries.of(self.name, choice, self.root))
+        for stack in choice.chosen():
+            where = f"{self.name} {stack.first.modality}"
+            doubts = doubts_of(stack, self.rules.window)
+            self.report.notes += [Problem(where, doubt) for doubt in doubts]
         for stack, why in choice.left:
             self.report.skipped.add(f"series left: {why}", self.name, len(stack.slices))
         if ct is None and mri is None:

@@ -25,6 +25,8 @@ from securefed.errors import DataError
 
 Points = NDArray[np.float64]
 
+_TILTED_DEGREES = 0.5  # less is not worth a note
+
 
 @dataclass(frozen=True)
 class Series:
@@ -143,9 +145,12 @@ def _oddities(modality: str, values: Volume, grid: Grid) -> list[str]:
         if len(gaps) and gaps.max() > 1.05 * gaps.min():
             notes.append(f"slice spacing varies from {gaps.min():.2f} to {gaps.max():.2f} mm")
     if grid.axes is not None:
-        tilt = tilt_degrees(grid.axes)
-        if tilt > 0.5:
+        tilt = tilt_degrees(np.cross(*grid.axes))
+        if tilt > _TILTED_DEGREES:
             notes.append(f"slices are tilted by {tilt:.1f} degrees")
+        turn = min(map(tilt_degrees, grid.axes))
+        if turn > _TILTED_DEGREES:
+            notes.append(f"pictures are turned in their plane by {turn:.1f} degrees")
         if plane_of(grid.axes) != "axial":
             notes.append(f"slices are {plane_of(grid.axes)}, not axial")
     if modality == "CT" and float(values.min()) > AIR_HU:

@@ -9,8 +9,14 @@ from pydicom.dataset import Dataset
 def plain_words(text: str) -> str:
     """Lower case without accents, words apart: "3PlaneLoc_SSFSE" is "3plane loc ssfse"."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
+    plain = re.sub(r"(?i)\bw/o\b", "without", plain)
+    apart = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", plain)  # but "mIP" and "eADC" are one word
     return " ".join(re.findall(r"[a-z0-9*+]+", apart.lower()))
+
+
+def any_of(words: str) -> re.Pattern[str]:
+    """Finds one of the alternatives as a word of its own in plain words, "t2*" too."""
+    return re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9*+])")
 
 
 def words_of(header: Dataset, keyword: str) -> str:
