@@ -2,8 +2,9 @@
 
     python docs/generate_who_sees_what.py
 
-`securefed.reporting.sights` is the one source. Every other page links to these tables. A test
-compares both pages with what this script would write, so they cannot drift from the report.
+`securefed.reporting.sights` is the one source, and `outside_epsilon` beside it that of the list of
+what leaves without epsilon. Every other page links to these tables. A test compares both pages with
+what this script would write, so they cannot drift from the report.
 """
 
 import re
@@ -11,11 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from securefed.config import load
+from securefed.reporting.outside_epsilon import outside_epsilon
 from securefed.reporting.sights import sights
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- generated: who sees what -->", "<!-- end -->"
-BLOCK = re.compile(rf"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 PLACEMENTS = {  # column of the table -> configuration, where the noise is added
     "`plain`": ("plain", None),
@@ -27,6 +28,7 @@ PLACEMENTS = {  # column of the table -> configuration, where the noise is added
 DEFAULT = load(None, {})
 
 Row = tuple[str, str, str]  # observer, what it sees, what limits that
+Row4 = tuple[str, str, str, str]  # what leaves, who has it, how exact, what makes it less
 
 
 def rows(configuration: str, placement: str | None) -> list[Row]:
@@ -67,23 +69,49 @@ def of_every_configuration() -> str:
     return _table(("observer", "configuration", "sees", "what limits it"), lines)
 
 
+def outside() -> str:
+    """What leaves without epsilon in every configuration, equal rows joined."""
+    joined: dict[Row4, list[str]] = {}
+    for name, (configuration, placement) in PLACEMENTS.items():
+        listed = outside_epsilon(
+            configuration,
+            declared=placement is not None,
+            scorings=None,
+            audited=True,
+            baselines=True,
+            each_hospital=True,
+        )
+        for each in listed:
+            joined.setdefault((each.what, each.who, each.form, each.less), []).append(name)
+    lines = [
+        (what, "all" if len(names) == len(PLACEMENTS) else ", ".join(names), who, form, less)
+        for (what, who, form, less), names in joined.items()
+    ]
+    head = ("what leaves", "configuration", "who has it", "how exact", "what makes it less")
+    return _table(head, lines)
+
+
 def _table(heading: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     rule = tuple("---" for _ in heading)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (heading, rule, *lines))
 
 
-PAGES: dict[Path, Callable[[], str]] = {
-    ROOT / "README.md": of_the_default_run,
-    ROOT / "docs" / "threat-model.md": of_every_configuration,
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {"who sees what": of_the_default_run},
+    ROOT / "docs" / "threat-model.md": {
+        "who sees what": of_every_configuration,
+        "outside epsilon": outside,
+    },
 }
 
 
 def page(path: Path) -> str:
-    """The text of one of PAGES, with its table as the source has it now."""
-    text, count = BLOCK.subn(lambda _: PAGES[path](), path.read_text())
-    if count != 1:
-        raise LookupError(f"{path.name} has {count} places for the table, and needs one")
-    return text
+    """The text of one of PAGES, with its tables as the source has them now."""
+    tables, text = PAGES[path], path.read_text()
+    places = [name for _, name in BLOCK.findall(text)]
+    if sorted(places) != sorted(tables):
+        raise LookupError(f"{path.name} has places for {places}, and needs {list(tables)}")
+    return BLOCK.sub(lambda found: found[1] + tables[found[2]](), text)
 
 
 def main() -> None:

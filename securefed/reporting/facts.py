@@ -55,6 +55,15 @@ class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposed: bool
 
 
+class Uncovered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that a run gives away outside epsilon: to whom, how exact, what makes it less."""
+
+    what: str
+    who: str
+    form: str
+    less: str
+
+
 class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out performance of the final model; `roc` as (false-, true-positive rate)."""
 
@@ -169,6 +178,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clients: int
     privacy: Privacy
     sights: list[Sight]
+    outside_epsilon: list[Uncovered]
     utility: Utility
     hospitals: tuple[HospitalSummary, ...]
     curve: tuple[RoundLine, ...]

@@ -38,6 +38,7 @@ from securefed.reporting.facts import (
 )
 from securefed.reporting.glossary import GLOSSARY, LIMITS
 from securefed.reporting.ledgers import read_ledgers
+from securefed.reporting.outside_epsilon import outside_epsilon
 from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import sights
@@ -125,6 +126,7 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
     audit = audit_facts(run)
     verdict: Answer = audit.verdict.value if audit else "NOT AUDITED"
     privacy = _privacy(run)
+    declared = privacy.dp and run.settings.privacy.patients_epsilon is not None
     # A peer subtracts in the round with the fewest hospitals, not in the largest one.
     smallest_sum = min((n for n in summary.survivors_by_round if n), default=summary.clients)
     return RunFacts(
@@ -146,7 +148,15 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
             privacy.placement,
             run.settings.privacy.colluding,
             f"epsilon {at_most(privacy.epsilon)}" if privacy.epsilon else "",
-            declared=privacy.dp and run.settings.privacy.patients_epsilon is not None,
+            declared=declared,
+        ),
+        outside_epsilon=outside_epsilon(
+            about.configuration,
+            declared=declared,
+            scorings=sum(line.loss is not None for line in run.metrics.rounds),
+            audited=audit is not None,
+            baselines=run.settings.evaluation.baselines,
+            each_hospital=each_hospital,
         ),
         utility=_utility(run),
         hospitals=run.hospital_results if each_hospital else (),

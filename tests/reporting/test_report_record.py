@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from markupsafe import escape
 
 from securefed.data.manifest import SIMULATIONS
 from securefed.errors import RunError
@@ -16,6 +17,7 @@ from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
 from securefed.reporting.page import page
 from securefed.reporting.record import report_on, subject_of
+from securefed.run_directory import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "schemas" / "report.schema.json").read_text())
@@ -161,6 +163,40 @@ def test_what_was_not_counted_is_not_made_up(copied: Path) -> None:
 
 
 # Risks and questions
+
+
+# What leaves without epsilon
+
+
+def test_what_leaves_without_epsilon_is_computed_for_the_run(copied: Path, unaudited: Path) -> None:
+    def told(folder: Path, **how: bool) -> str:
+        report = report_on(subject_of(folder), inventory(folder), **how)
+        (run,) = report.runs
+        html = page(report, folder, fingerprint="0" * 64, signer="0" * 64, opened=False)
+        assert all(str(escape(each.what)) in html for each in run.outside_epsilon)
+        return "\n".join(f"{each.what}: {each.form}" for each in run.outside_epsilon)
+
+    scored = sum(line.loss is not None for line in Run.open(copied).metrics.rounds)
+    assert f"exact, {scored} times" in told(copied)
+    assert "figures of attacks" in told(copied)
+    assert "figures of attacks" not in told(unaudited)
+    assert "each hospital's numbers" not in told(copied)
+    assert "each hospital's numbers" in told(copied, each_hospital=True)
+    assert "the number of training patients" not in told(copied)  # declared, within epsilon
+    change(
+        copied / "run.json",
+        lambda value: value["settings"]["privacy"].update(patients_epsilon=None),
+    )
+    assert "the number of training patients" in told(copied)
+
+
+def test_each_hospitals_numbers_are_on_the_page_only_when_asked_for(copied: Path) -> None:
+    for asked in (False, True):
+        report = report_on(subject_of(copied), inventory(copied), each_hospital=asked)
+        assert bool(report.runs[0].hospitals) == asked
+        html = page(report, copied, fingerprint="0" * 64, signer="0" * 64, opened=False)
+        assert ("own results, asked for" in html) == asked
+        assert ("own numbers stay in its folder" in html) != asked
 
 
 @pytest.mark.parametrize("kind", list(SIMULATIONS))
