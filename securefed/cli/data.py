@@ -206,7 +206,12 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
 
     loaded = inspect_manifest(manifest, size, allow_outside=allow_outside)
     doubles = find_doubles(loaded.patients, loaded.persons)
-    doubts = [*map(str, doubles.pairs), *alike_sites(loaded), *one_label(loaded.patients)]
+    doubts = [
+        *map(str, doubles.pairs),
+        *doubles.twice,
+        *alike_sites(loaded),
+        *one_label(loaded.patients),
+    ]
     if not loaded.patients:
         doubts.append("no usable patient")
     problems = loaded.problems + [Problem(manifest.name, doubt) for doubt in doubts]

@@ -1,4 +1,4 @@
-"""Find one image under two patient ids: identical, or nearly so.
+"""Find one image in two places: under two patient ids, or as CT and MRI of one.
 
 Public collections hold hundreds of copies, and a copy on both sides of a split makes any accuracy
 and any privacy figure wrong. Identical images are found by their bytes. Nearly identical ones are
@@ -20,31 +20,40 @@ from securefed.data.samples import Images, Patient
 
 NEAR_BITS = 4  # of 64
 NEAR_CORRELATION = 0.99
+NEAR_IMAGES = 30_000
 _THUMBNAIL = 32
 _BLOCK = 512  # images compared with all others at a time, to bound memory
 
 
 @dataclass(frozen=True)
-class Duplicate:
-    """Two slices of different patients that show the same image; slices count from 0."""
+class View:
+    """Where an image stands; slices count from 0."""
 
+    patient: str = field(repr=False)
     modality: str  # "ct" or "mri"
-    identical: bool
-    first: tuple[str, int] = field(repr=False)  # patient id, slice
-    second: tuple[str, int] = field(repr=False)
+    slice: int
 
-    def describe(self) -> str:
-        """One line for the operator, with both pseudonyms."""
-        how = "is identical to" if self.identical else "looks like"
-        (a, i), (b, j) = self.first, self.second
-        return f"{self.modality} slice {j} of patient {b} {how} slice {i} of patient {a}"
+    def __str__(self) -> str:
+        return f"{self.modality.upper()} slice {self.slice}"
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two places that show the same image, or nearly the same.
+
+    Two patients', or one patient's CT and MRI (identical only: they show one head).
+    """
+
+    identical: bool
+    first: View
+    second: View
 
 
 @dataclass(frozen=True)
 class _Gallery:
-    """All images of a modality that show anything."""
+    """All images that show anything, of one modality."""
 
-    owners: list[tuple[str, int]]
+    views: list[View]
     patients: NDArray[np.intp]  # (images,) index of the patient
     digests: list[bytes]
     hashes: NDArray[np.uint64]  # (images,)
@@ -52,26 +61,20 @@ class _Gallery:
 
 
 def find_duplicates(patients: Sequence[Patient]) -> list[Duplicate]:
-    """Pairs of slices of different patients that are identical or nearly so.
+    """Places that show one image, the identical ones first.
 
     Blank slices are ignored. An image that occurs n times gives n - 1 identical pairs, each with
-    its first occurrence. Time grows with the square of the number of images: 10,000 take seconds.
+    its first occurrence. Near ones are looked for within a modality, up to NEAR_IMAGES images of
+    it: the time grows with their square, 10,000 take seconds.
     """
-    pairs: list[Duplicate] = []
-    for modality in ("ct", "mri"):
-        gallery = _gallery(patients, modality)
-        if not gallery.owners:
+    galleries = [_gallery(patients, modality) for modality in ("ct", "mri")]
+    pairs = _identical(galleries)
+    copies = {pair.second for pair in pairs}
+    for gallery in galleries:
+        if len(gallery.views) > NEAR_IMAGES:
             continue
-        identical = _identical(gallery)
-        pairs += [
-            Duplicate(modality, True, gallery.owners[a], gallery.owners[b]) for a, b in identical
-        ]
-        copies = {second for _, second in identical}
-        pairs += [
-            Duplicate(modality, False, gallery.owners[a], gallery.owners[b])
-            for a, b in _near(gallery)
-            if a not in copies and b not in copies
-        ]
+        near = ((gallery.views[a], gallery.views[b]) for a, b in _near(gallery))
+        pairs += [Duplicate(False, a, b) for a, b in near if a not in copies and b not in copies]
     return pairs
 
 
@@ -98,7 +101,7 @@ def _shrink(images: Images, rows: int, columns: int) -> NDArray[np.float32]:
 
 
 def _gallery(patients: Sequence[Patient], modality: str) -> _Gallery:
-    owners: list[tuple[str, int]] = []
+    views: list[View] = []
     indices: list[int] = []
     digests: list[bytes] = []
     hashes = [np.zeros(0, np.uint64)]
@@ -108,7 +111,7 @@ def _gallery(patients: Sequence[Patient], modality: str) -> _Gallery:
         shown = np.flatnonzero(images.std(axis=(1, 2)) > 1)
         if not len(shown):
             continue
-        owners += [(patient.patient_id, int(number)) for number in shown]
+        views += [View(patient.patient_id, modality, int(number)) for number in shown]
         indices += [index] * len(shown)
         digests += [hashlib.sha256(images[number].tobytes()).digest() for number in shown]
         hashes.append(difference_hash(images[shown]))
@@ -116,24 +119,26 @@ def _gallery(patients: Sequence[Patient], modality: str) -> _Gallery:
         small = small - small.mean(axis=1, keepdims=True)
         thumbnails.append(small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6))
     return _Gallery(
-        owners, np.array(indices), digests, np.concatenate(hashes), np.concatenate(thumbnails)
+        views, np.array(indices), digests, np.concatenate(hashes), np.concatenate(thumbnails)
     )
 
 
-def _identical(gallery: _Gallery) -> list[tuple[int, int]]:
-    first: dict[bytes, int] = {}
+def _identical(galleries: Sequence[_Gallery]) -> list[Duplicate]:
+    first: dict[bytes, View] = {}
     pairs = []
-    for index, digest in enumerate(gallery.digests):
-        earlier = first.setdefault(digest, index)
-        if gallery.patients[earlier] != gallery.patients[index]:
-            pairs.append((earlier, index))
+    for gallery in galleries:
+        for view, digest in zip(gallery.views, gallery.digests, strict=True):
+            earlier = first.setdefault(digest, view)
+            # One patient's slice may stand twice in a volume; CT and MRI are never one image.
+            if (earlier.patient, earlier.modality) != (view.patient, view.modality):
+                pairs.append(Duplicate(True, earlier, view))
     return pairs
 
 
 def _near(gallery: _Gallery) -> list[tuple[int, int]]:
     """Pairs of different patients within NEAR_BITS whose thumbnails agree too."""
     pairs: list[tuple[int, int]] = []
-    for start in range(0, len(gallery.owners), _BLOCK):
+    for start in range(0, len(gallery.views), _BLOCK):
         block = slice(start, start + _BLOCK)
         distance = np.bitwise_count(gallery.hashes[block, None] ^ gallery.hashes[None, :])
         # One matrix product costs less than gathering the many pairs of similar hash.

@@ -39,11 +39,13 @@ class Doubles:
 
     Attributes:
         pairs: identifiers that seem to be one person's; each pair once, with its first reason.
-        similar: pictures that look nearly the same, which may be chance; for the operator's eyes.
+        similar: images that look nearly the same, which may be chance; for the operator's eyes.
+        twice: patients with one image as CT and as MRI, for the operator's eyes.
     """
 
     pairs: list[Double]
     similar: list[str] = field(repr=False)
+    twice: list[str] = field(repr=False)
 
 
 def find_doubles(patients: Sequence[Patient], persons: Mapping[str, str] | None = None) -> Doubles:
@@ -54,7 +56,7 @@ def find_doubles(patients: Sequence[Patient], persons: Mapping[str, str] | None 
     """
     duplicates = find_duplicates(patients)
     found = [
-        *_same_pictures(duplicates),
+        *_same_images(duplicates),
         *(
             Double(first, other, "are alike but for capitals, blanks, signs or leading zeros")
             for first, *others in alike(patient.patient_id for patient in patients)
@@ -65,24 +67,33 @@ def find_doubles(patients: Sequence[Patient], persons: Mapping[str, str] | None 
     pairs: dict[frozenset[str], Double] = {}
     for double in found:
         pairs.setdefault(frozenset((double.first, double.second)), double)
-    similar = [each.describe() for each in duplicates if not each.identical]
-    return Doubles(list(pairs.values()), similar)
+    similar = [
+        f"{each.second} of patient {shown(each.second.patient)} looks like {each.first} of "
+        f"{shown(each.first.patient)}"
+        for each in duplicates
+        if not each.identical
+    ]
+    twice = [
+        f"patient {shown(each.first.patient)} has one image as {each.first} and as {each.second}"
+        for each in duplicates
+        if each.first.patient == each.second.patient
+    ]
+    return Doubles(list(pairs.values()), similar, twice)
 
 
-def _same_pictures(duplicates: Sequence[Duplicate]) -> Iterable[Double]:
+def _same_images(duplicates: Sequence[Duplicate]) -> Iterable[Double]:
     pairs: dict[tuple[str, str], list[Duplicate]] = {}
     for each in duplicates:
-        if each.identical:
-            pairs.setdefault((each.first[0], each.second[0]), []).append(each)
+        patients = each.first.patient, each.second.patient
+        if each.identical and len(set(patients)) == 2:
+            pairs.setdefault(patients, []).append(each)
     for (first, second), same in pairs.items():
-        counts = Counter(each.modality.upper() for each in same)
+        counts = Counter(each.second.modality.upper() for each in same)
         slices = " and ".join(f"{count} {modality}" for modality, count in counts.items())
-        example = same[0]
         yield Double(
             first,
             second,
-            f"show identical images ({slices} slice{'s' if len(same) > 1 else ''}, the first: "
-            f"{example.modality.upper()} {example.first[1]} and {example.second[1]})",
+            f"show identical images ({slices}, the first: {same[0].first} and {same[0].second})",
         )
 
 

@@ -23,7 +23,8 @@ _NOBODY = frozenset((
     "unknown", "unspecified", "missing", "empty", "blank", "not available", "not applicable",
     "anon", "anonym", "anonymous", "anonymized", "anonymised", "deidentified", "de-identified",
     "removed", "redacted", "unbekannt", "inconnu", "desconocido", "sconosciuto", "no id", "no name",
-    "noname", "patient", "patient id", "patient_id", "patientid", "xxx", "xxxx",
+    "noname", "not known", "unknown patient", "tbd", "n.d.", "k.a.", "keine", "patient",
+    "patient id", "patient_id", "patientid", "xxx", "xxxx",
 ))
 # fmt: on
 # With the sign that spreadsheets and pandas write; "12e7" may be a part of a hash.

@@ -125,6 +125,9 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
             f"{_pairs(doubles)}, {across} with one id trained on and one held out: "
             f"{first_of(doubles.pairs)}; {LOOK}"
         )
+    if doubles.twice:
+        warnings.append("some CT and MRI are one image: nothing can be learned from such a pair")
+        named.append(f"{first_of(doubles.twice)}; {LOOK}")
     if doubles.similar:
         named.append(f"images that look the same: {first_of(doubles.similar)}; {LOOK}")
     sites = alike_sites(loaded)

@@ -19,7 +19,7 @@ from securefed.data.names import require_patient, shown
 from securefed.errors import DataError
 
 ALIASES = {
-    "patient_id": ("patient_id", "patient", "case_id", "subject_id"),
+    "patient_id": ("patient_id", "patientid", "patient", "case_id", "subject_id"),
     "label": ("label", "tumour", "tumor", "target"),
     "ct_path": ("ct_path", "ct", "ct_image", "ct_file"),
     "mri_path": ("mri_path", "mri", "mr_path", "mri_image", "mri_file"),

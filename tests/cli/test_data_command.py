@@ -96,7 +96,7 @@ def test_an_identical_image_under_two_patients_is_a_problem(tmp_path: Path) -> N
     shutil.copy(first, other)
     result = run("check", tmp_path / "p", "--size", 24)
     assert result.exit_code == 1
-    assert "show identical images (1 CT slice, the first: CT " in result.output
+    assert "show identical images (1 CT, the first: CT slice " in result.output
 
 
 def test_check_says_what_would_stop_a_run(tmp_path: Path) -> None:

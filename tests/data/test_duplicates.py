@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.data.duplicates import difference_hash, find_duplicates
+from securefed.data.duplicates import View, difference_hash, find_duplicates
 from securefed.data.images import fit_square
 from securefed.data.load import phantom_hospitals
 from securefed.data.phantom import PhantomSpec
@@ -31,8 +31,8 @@ def test_an_identical_image_under_another_id_is_found() -> None:
     patients = people(6)
     stolen = dataclasses.replace(patients[5], patient_id="other", ct=patients[2].ct)
     found = find_duplicates([*patients[:5], stolen])
-    assert {(d.modality, d.identical, d.first, d.second) for d in found} == {
-        ("ct", True, (patients[2].patient_id, k), ("other", k)) for k in range(3)
+    assert {(d.identical, d.first, d.second) for d in found} == {
+        (True, View(patients[2].patient_id, "ct", k), View("other", "ct", k)) for k in range(3)
     }
 
 
@@ -40,10 +40,10 @@ def test_a_rescaled_darkened_copy_is_found_as_near() -> None:
     patients = people(6)
     copy = dataclasses.replace(patients[5], patient_id="other", mri=recompressed(patients[1].mri))
     found = find_duplicates([*patients[:5], copy])
-    assert {(d.modality, d.identical, d.first[0], d.second) for d in found} >= {
-        ("mri", False, patients[1].patient_id, ("other", k)) for k in range(3)
+    assert {(d.identical, d.first.patient, d.second) for d in found} >= {
+        (False, patients[1].patient_id, View("other", "mri", k)) for k in range(3)
     }
-    assert all(d.first[0] == patients[1].patient_id for d in found)
+    assert all(d.first.patient == patients[1].patient_id for d in found)
 
 
 def test_slices_of_one_patient_and_blank_slices_are_no_duplicates() -> None:

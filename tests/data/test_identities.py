@@ -26,7 +26,7 @@ def test_the_same_pictures_are_one_pair_however_many_slices_agree() -> None:
     people = [patient("first", 1), patient("x", 2), patient("other name", 1)]
     (pair,) = find_doubles(people).pairs
     assert (pair.first, pair.second) == ("first", "other name")
-    assert "(2 CT and 2 MRI slices, the first: CT 0 and 0)" in pair.reason
+    assert "(2 CT and 2 MRI, the first: CT slice 0 and CT slice 0)" in pair.reason
     assert "other name" not in repr(pair)
 
 
@@ -35,7 +35,24 @@ def test_one_copied_slice_of_one_modality_is_enough() -> None:
     mri = thief.mri.copy()
     mri[1] = victim.mri[0]
     (pair,) = find_doubles([victim, dataclasses.replace(thief, mri=mri)]).pairs
-    assert "(1 MRI slice, the first: MRI 0 and 1)" in pair.reason
+    assert "(1 MRI, the first: MRI slice 0 and MRI slice 1)" in pair.reason
+
+
+def test_anothers_ct_as_ones_own_mri_is_found() -> None:
+    victim, thief = patient("first", 1), patient("thief", 2)
+    thief = dataclasses.replace(thief, mri=victim.ct)
+    doubles = find_doubles([victim, thief])
+    (pair,) = doubles.pairs
+    assert "(2 MRI, the first: CT slice 0 and MRI slice 0)" in pair.reason
+    assert doubles.twice == []
+
+
+def test_one_image_as_ct_and_mri_of_a_patient_is_named_and_is_no_second_person() -> None:
+    one = patient("p", 1)
+    doubles = find_doubles([dataclasses.replace(one, mri=one.ct), patient("q", 2)])
+    assert doubles.pairs == []
+    assert doubles.twice[0] == "patient 'p' has one image as CT slice 0 and as MRI slice 0"
+    assert len(doubles.twice) == 2
 
 
 def test_three_copies_give_two_pairs() -> None:
