@@ -212,10 +212,11 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
         *alike_sites(loaded),
         *one_label(loaded.patients),
     ]
+    name = manifest.resolve().name
     if not loaded.patients:
         doubts.append("no usable patient")
-    problems = loaded.problems + [Problem(manifest.name, doubt) for doubt in doubts]
-    near = [Problem(manifest.name, text) for text in doubles.similar]
+    problems = loaded.problems + [Problem(name, doubt) for doubt in doubts]
+    near = [Problem(name, text) for text in doubles.similar]
     sites = summarise(loaded.patients)
     place = key_place(manifest)
     # Made by import or by the first run; a look at the data makes no secret.

@@ -100,7 +100,7 @@ def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
-            f"{path.name}: no usable patient ({len(problems)} problems"
+            f"{path.resolve().name}: no usable patient ({len(problems)} problems"
             + (f", the first: {problems[0]})" if problems else ")"),
             hint="securefed data check lists every problem",
         )
@@ -130,7 +130,7 @@ def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False
         manifest = read_manifest(file, allow_outside=allow_outside)
     simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
     warnings = [*_made_up(simulation), *manifest.notes]
-    patients, unreadable = _read_patients(manifest.rows, image_size, path.name)
+    patients, unreadable = _read_patients(manifest.rows, image_size, path.resolve().name)
     problems = [*manifest.problems, *unreadable]
     named = []
     if len(patients) < FEWEST_FOR_A_HEADLINE:

@@ -160,6 +160,8 @@ class _Reader:
             return None
         try:
             path = (self.folder / text).resolve()
+            if "\\" in text and not path.exists():  # as Windows writes paths
+                path = (self.folder / text.replace("\\", "/")).resolve()
             # Symbolic links are resolved first, so a link inside the folder cannot lead out of it.
             inside = self.allow_outside or path.is_relative_to(self.folder)
             exists = inside and path.is_file()
@@ -230,6 +232,8 @@ def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list
             old, new = getattr(first, what), getattr(row, what)
             if old != new:
                 bad.add(row.patient_id)
-                reason = f"{what} {new} contradicts {old} on line {first.line}; patient left out"
+                told = shown(str(new)), shown(str(old))
+                reason = f"{what} {told[0]} contradicts {told[1]} on line {first.line}"
+                reason += "; patient left out"
                 problems.append(Problem(name, reason, row.line))
     return [row for row in rows if row.patient_id not in bad], problems

@@ -33,6 +33,7 @@ ALIASES = {
 POSITIVE = ("1", "1.0", "tumour", "tumor", "yes", "true", "positive")
 NEGATIVE = ("0", "0.0", "healthy", "normal", "no", "false", "negative", "no tumour", "no tumor")
 _DELIMITERS = (",", ";", "\t")
+_EXCEL = re.compile("sep=.", re.IGNORECASE)  # what Excel may write above the header
 _LONGEST_RECORD = 100  # lines that one cell with line breaks may spread a record over
 
 
@@ -137,17 +138,19 @@ def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
             f"{path.name}: cannot be read ({error.strerror})", hint="give the path of a CSV file"
         ) from None
     lines = list(io.StringIO(text, newline=""))
-    first = lines[0] if lines else ""
+    if lines and _EXCEL.fullmatch(lines[0].strip()):
+        lines[0] = "\n"  # kept as a line, so that numbers are those of the file
+    at = next((place for place, line in enumerate(lines) if line.strip()), 0)
+    first = lines[at] if lines else ""
     if not _is_text(first):
         raise DataError(f"{path.name}: is not UTF-8 text", hint="save the CSV as UTF-8")
     delimiter, names, unread = _header(path.name, first, required)
-    return Table(unread, list(_records(lines, delimiter, names)))
+    return Table(unread, list(_records(lines, at + 1, delimiter, names)))
 
 
 def _records(
-    lines: Sequence[str], delimiter: str, names: Sequence[str]
+    lines: Sequence[str], at: int, delimiter: str, names: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, str] | str]]:
-    at = 1  # after the header
     while at < len(lines):
         number, few = at + 1, lines[at : at + _LONGEST_RECORD]
         reader = csv.reader(few, delimiter=delimiter, strict=True)

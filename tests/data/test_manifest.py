@@ -151,6 +151,37 @@ def test_no_bytes_between_two_lines_cost_either_of_them(
     assert [row.patient_id for row in manifest.rows] == ["first one", "last one"]
 
 
+@pytest.mark.parametrize("above", ["sep=,\n", "\n\n", "SEP=,\r\n\n"])
+def test_what_excel_writes_above_the_header_is_no_header(
+    write_manifest: WriteManifest, above: str
+) -> None:
+    path = write_manifest([HEADER, line("p", "0"), line("", "1")])
+    path.write_bytes(above.encode() + path.read_bytes())
+    manifest = read_manifest(path)
+    assert [row.patient_id for row in manifest.rows] == ["p"]
+    assert [problem.line for problem in manifest.problems] == [3 + above.count("\n")]
+
+
+def test_paths_as_windows_writes_them_are_found(write_manifest: WriteManifest) -> None:
+    rows = [
+        ["p", "1", "a", "", "ct\\0.png", "mri\\0.png", ""],
+        ["q", "1", "a", "", "..\\x.png", "", ""],
+    ]
+    manifest = read_manifest(write_manifest([HEADER, *rows]))
+    assert [row.patient_id for row in manifest.rows] == ["p"]
+    assert "leads outside" in manifest.problems[0].reason
+
+
+def test_a_folder_named_by_a_dot_has_its_name_in_messages(
+    write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_manifest([HEADER, line("p", "0"), line("q", "1")])
+    (path.parent / "ct/1.png").write_bytes(b"no picture")
+    monkeypatch.chdir(path.parent)
+    (problem,) = load_manifest(Path(), 16).problems
+    assert str(problem).startswith(f"{path.parent.name}, line 3: 1.png")
+
+
 def test_columns_that_no_rule_reads_are_named(write_manifest: WriteManifest) -> None:
     path = write_manifest([[*HEADER, "Scanner"], [*line("p", "0"), "a scanner"]])
     loaded = load_manifest(path, 16)
@@ -208,8 +239,8 @@ def test_an_unreadable_image_is_named_by_line(write_manifest: WriteManifest) -> 
 @pytest.mark.parametrize(
     ("second", "what"),
     [
-        (line("p", "1", label="0"), "label 0 contradicts 1 on line 2"),
-        (line("p", "1", site="b"), "site b contradicts a on line 2"),
+        (line("p", "1", label="0"), "label '0' contradicts '1' on line 2"),
+        (line("p", "1", site="b"), "site 'b' contradicts 'a' on line 2"),
     ],
 )
 def test_a_contradicting_patient_is_left_out_whole(
