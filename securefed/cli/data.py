@@ -188,9 +188,8 @@ def import_scans(
 @command.command()
 @click.argument("manifest", type=_EXISTING)
 @click.option("--size", default=64, show_default=True, help="Image edge to load at, in pixels.")
-@click.option("--allow-outside", is_flag=True, help="Accept images outside the manifest's folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None:
+def check(manifest: Path, size: int, as_json: bool) -> None:
     """Read a manifest (or a folder) as a run would, and say what is wrong with it.
 
     Prints what the data set is, its patients, slices, modalities and labels by site, every bad line
@@ -204,7 +203,7 @@ def check(manifest: Path, size: int, allow_outside: bool, as_json: bool) -> None
     from securefed.data.requirements import alike_sites, one_label
     from securefed.data.summary import summarise
 
-    loaded = inspect_manifest(manifest, size, allow_outside=allow_outside)
+    loaded = inspect_manifest(manifest, size)
     doubles = find_doubles(loaded.patients, loaded.persons)
     doubts = [
         *map(str, doubles.pairs),

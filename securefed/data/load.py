@@ -90,13 +90,13 @@ class FederatedData:
     named: tuple[str, ...] = field(default=(), repr=False)
 
 
-def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
+def load_manifest(path: Path, image_size: int) -> Loaded:
     """As `inspect_manifest`, for use.
 
     Raises:
         DataError: also if there is no usable patient.
     """
-    loaded = inspect_manifest(path, image_size, allow_outside=allow_outside)
+    loaded = inspect_manifest(path, image_size)
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
@@ -107,7 +107,7 @@ def load_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -
     return loaded
 
 
-def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False) -> Loaded:
+def inspect_manifest(path: Path, image_size: int) -> Loaded:
     """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
 
     Bad rows end up in `problems`; the rest is loaded. Patients come in order of first appearance,
@@ -127,7 +127,7 @@ def inspect_manifest(path: Path, image_size: int, *, allow_outside: bool = False
         )
     else:
         file = path / "manifest.csv" if path.is_dir() else path
-        manifest = read_manifest(file, allow_outside=allow_outside)
+        manifest = read_manifest(file)
     simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
     warnings = [*_made_up(simulation), *manifest.notes]
     patients, unreadable = _read_patients(manifest.rows, image_size, path.resolve().name)

@@ -79,17 +79,14 @@ class Manifest:
     offered: int
 
 
-def read_manifest(path: Path, *, allow_outside: bool = False) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
-
-    Args:
-        allow_outside: accept image paths outside the manifest's folder.
 
     Raises:
         DataError: the file cannot be read as a manifest at all.
     """
     table = read_table(path, REQUIRED)
-    reader = _Reader(path, allow_outside, table)
+    reader = _Reader(path, table)
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -115,9 +112,8 @@ def _unread(columns: tuple[str, ...]) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, path: Path, allow_outside: bool, table: Table) -> None:
+    def __init__(self, path: Path, table: Table) -> None:
         self.folder = path.parent.resolve()
-        self.allow_outside = allow_outside
         self.table = table
         self.everybody = table.identifiers()
 
@@ -163,7 +159,7 @@ class _Reader:
             if "\\" in text and not path.exists():  # as Windows writes paths
                 path = (self.folder / text.replace("\\", "/")).resolve()
             # Symbolic links are resolved first, so a link inside the folder cannot lead out of it.
-            inside = self.allow_outside or path.is_relative_to(self.folder)
+            inside = path.is_relative_to(self.folder)
             exists = inside and path.is_file()
         except (OSError, RuntimeError, ValueError) as error:
             # A name that is too long, a circle of links, a zero byte.
