@@ -6,8 +6,10 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from securefed.auditing.choices import ATTACKS, Effort
+from securefed.cli.screen import Narrowing, command_line, counted, marked, screen, show_next
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
 from securefed.privacy.accounting import at_least, at_most
@@ -72,7 +74,7 @@ def command(
     effort: Effort = "quick" if quick else "thorough" if thorough else "default"
     from securefed.auditing.audit import audit  # torch takes two seconds; --help needs none
 
-    console = Console(stderr=True, quiet=as_json)
+    console = screen(quiet=as_json)
     with Bar(console) as bar:
         bar.say("reading the run")
         file = audit(
@@ -92,21 +94,29 @@ def command(
             f"stopped; what was finished is in {where}",
             hint="--attack and --observer run the missing parts alone",
         )
+    _advise(file, run_dir, console)
     if file.verdict is Verdict.FAIL:
-        raise PolicyNotMet(f"policy {file.policy.name} is not met, see {where}")
+        raise PolicyNotMet(
+            f"policy {file.policy.name} is not met, see {where}",
+            hint=f"what the lines mean: {command_line('report', run_dir)}",
+        )
 
 
-COLOURS = {
-    Verdict.PASS: "green",
-    Verdict.FAIL: "bold red",
-    Verdict.INVALID: "magenta",
-    Verdict.INCONCLUSIVE: "yellow",
-}
+HIGHER = {"quick": "", "default": "--thorough"}  # the option of the next effort
+
+
+def _advise(audit: AuditFile, run_dir: Path, console: Console) -> None:
+    """What to type next: where more effort may close what is open, that."""
+    more = HIGHER.get(audit.effort)
+    if audit.verdict is Verdict.INCONCLUSIVE and more is not None:
+        show_next(console, "audit", run_dir, *filter(None, [more]))
+    show_next(console, "report", run_dir)
 
 
 def show(audit: AuditFile, console: Console) -> None:
     """The verdict and the lines behind it; what did not decide anything is counted."""
-    table = Table(title=f"{audit.configuration} run, {audit.effort} audit", box=box.SIMPLE)
+    title = Text(f"{audit.configuration} run, {audit.effort} audit")
+    table = Table(title=title, box=box.SIMPLE)
     for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):
         table.add_column(column, no_wrap=column != "attack")
     lines = [line for line in audit.judgements if line.metric]
@@ -115,14 +125,14 @@ def show(audit: AuditFile, console: Console) -> None:
         part = [line for line in shown if _is_worst(line) == worst]
         table.add_section()
         if worst and part:
-            table.add_row("[bold]worst case[/]")
+            table.add_row(Text("worst case", style="bold"))
         for line in part:
             table.add_row(
                 _title(line),
                 line.observer or "-",
                 _figures(line),
                 _threshold(line),
-                _coloured(line.verdict),
+                marked(line.verdict),
             )
     table.add_section()
     # What was tried on the program measures nothing; it came to nothing or did not.
@@ -132,28 +142,25 @@ def show(audit: AuditFile, console: Console) -> None:
         refused = sum(line.verdict is Verdict.PASS for line in of_it)
         told = f"{refused} of {len(of_it)} refused"
         answer = gravest(line.verdict for line in of_it)
-        table.add_row(attack, of_it[0].observer, told, "", _coloured(answer))
-    console.print(table)
+        table.add_row(attack, of_it[0].observer, told, "", marked(answer))
+    console.print(Narrowing(table, ("at most", "observer")))
     if rest := len(lines) - len(shown):
-        console.print(f"[dim]{rest} more lines in audit.json: secondary attacks that decide "
-                      "nothing, and what does not apply[/]")  # fmt: skip
+        told = f"{counted(rest, 'more line')} in audit.json: secondary attacks that decide nothing"
+        console.print(f"{told}, and what does not apply", style="dim")
     for line in tried:
         if line.verdict is Verdict.FAIL:
             told = f"{line.attack}: {line.title}"
-            console.print(f"[bold red]not refused:[/] {told}", highlight=False)
+            console.print(Text("not refused: ", style="bold red") + Text(told))
     for control in audit.controls:
         if not control.met:
-            console.print(f"[magenta]control off its gate:[/] {control.reason}")
+            console.print(Text("control off its gate: ", style="magenta") + Text(control.reason))
     for line in shown:
         if line.verdict is Verdict.INCONCLUSIVE:
             who = line.observer or "nobody"
-            console.print(f"[yellow]open:[/] {_title(line)}, {who}: {line.reason}", highlight=False)
+            told = f"{_title(line)}, {who}: {line.reason}"
+            console.print(Text("open: ", style="yellow") + Text(told))
     policy = audit.policy
-    console.print(f"{_coloured(audit.verdict)} by the policy {policy.name} ({policy.set_by})")
-
-
-def _coloured(verdict: Verdict | None) -> str:
-    return f"[{COLOURS[verdict]}]{verdict}[/]" if verdict else "[dim]reported[/]"
+    console.print(marked(audit.verdict) + f" by the policy {policy.name} ({policy.set_by})")
 
 
 def _matters(line: Judgement) -> bool:

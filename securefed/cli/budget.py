@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from securefed.cli.screen import counted, screen
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import at_most
+from securefed.progress import Bar
 
 if TYPE_CHECKING:
     from securefed.budget import Budget
@@ -93,7 +95,7 @@ def command(
     if sizes and len(sizes) > 1 and settings.privacy.placement == "distributed":
         # What a share has to be depends on how many share.
         settings = load(config, {**overrides, "privacy.dp": True, "federation.clients": len(sizes)})
-    console = Console(stderr=True, quiet=as_json)
+    console = screen(quiet=as_json)
     # Imported here: torch and matplotlib take seconds, and --help does not need them.
     from securefed.budget import plan_budget
 
@@ -101,13 +103,14 @@ def command(
         from securefed.reporting.budget_figure import require_format
 
         require_format(plot)
-    with console.status("planning") as status:
+    with Bar(console) as bar:
+        bar.say("planning")
         budget = plan_budget(
             settings,
             sizes=sizes,
             noise_multiplier=noise_multiplier,
             solve_rounds=solve_rounds,
-            say=status.update,
+            say=bar.say,
         )
         if plot is not None:
             _draw(budget, plot)
@@ -116,7 +119,7 @@ def command(
         return
     _show(budget, settings)
     if plot is not None:
-        console.print(f"plot: {plot}", highlight=False)
+        console.print(f"plot: {plot}")
 
 
 def _sizes(text: str, clients: int) -> dict[str, int]:
@@ -144,12 +147,12 @@ def _draw(budget: "Budget", path: Path) -> None:
 
 
 def _show(budget: "Budget", settings: Settings) -> None:
-    console = Console(highlight=False)
+    console = screen(stderr=False)
     dearest = budget.dearest
     one = dearest.training
-    step = "step" if one.local_steps == 1 else "steps"
     console.print(
-        f"[bold]{_asked(budget)}[/] (batch {one.batch_size}, {one.local_steps} {step} a round)"
+        Text(_asked(budget), style="bold")
+        + f" (batch {one.batch_size}, {counted(one.local_steps, 'step')} a round)"
     )
     console.print(_hospital_table(budget))
     console.print(f"largest: {dearest.guarantee}")

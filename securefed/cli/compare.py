@@ -1,15 +1,17 @@
 """`securefed compare`: the same federation under several configurations, side by side."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from securefed.auditing.choices import Effort
 from securefed.cli.compare_tables import tables
-from securefed.config import load
+from securefed.cli.screen import counted, duration, screen, show_next
+from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, Interrupted
 from securefed.progress import Bar
 from securefed.record.comparison import CompareFile
@@ -23,6 +25,7 @@ EPILOG = """\b
 Examples:
   securefed compare --seeds 1 --quick
   securefed compare --configurations plain,dp+secure --epsilons 1,2,4,8 --out runs/sweep
+  securefed compare --epsilons 1,2,4,8 --dry-run
   securefed compare --config configs/report.yaml --no-audit --json
 
 The same command again continues where it was stopped. docs/compare.md explains every figure."""
@@ -56,6 +59,7 @@ The same command again continues where it was stopped. docs/compare.md explains 
 @click.option("--no-audit", is_flag=True, help="Do not audit the runs.")
 @click.option("--quick", "effort", flag_value="quick", help="Audit each run in two minutes.")
 @click.option("--thorough", "effort", flag_value="thorough", help="Audit each run for an hour.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do, and how long it takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json, nothing else.")
 def command(
     config: Path | None,
@@ -67,6 +71,7 @@ def command(
     data_shares: bool,
     no_audit: bool,
     effort: Effort | None,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Compare configurations: utility, cost, and what each observer can find out.
@@ -92,24 +97,38 @@ def command(
         baselines=baselines,
         data_shares=DATA_SHARES if data_shares else (),
     )
-    console = Console(stderr=True, quiet=as_json)
-    compared = _compare(planned, out, None if no_audit else effort or "default", console)
+    console = screen(quiet=as_json)
+    audits = None if no_audit else effort or "default"
+    if dry_run:
+        left = _left(planned, out, audits)
+        _announce(planned, left, audits, console)
+        if as_json:
+            click.echo(json.dumps({**left, "seconds": _expected(planned, left, audits)}))
+        return
+    compared = _compare(planned, out, audits, console)
     if as_json:
         click.echo(compared.encode(), nl=False)
         return
     for table in tables(compared):
         console.print(table)
-    console.print(f"results: {escape(str(out))} (compare.json, one run directory per row and seed)")
+    console.print(f"results: {out} (compare.json, one run directory per row and seed)")
+    show_next(console, "report", out)
+
+
+def _left(plan: "Plan", out: Path, effort: Effort | None) -> dict[str, float]:
+    from securefed.comparison.comparison import work_left
+
+    return work_left(plan, out, effort)
 
 
 def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -> CompareFile:
-    from securefed.comparison.comparison import compare, work_left
+    from securefed.comparison.comparison import compare
 
-    left = work_left(plan, out, effort)
-    _announce(plan, left, console)
+    left = _left(plan, out, effort)
+    _announce(plan, left, effort, console)
     try:
         with Bar(console) as bar:
-            return compare(plan, out, _Screen(bar, left, effort), effort)
+            return compare(plan, out, _Screen(bar, left, _seconds(plan, effort)), effort)
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted(
             f"stopped; everything finished is in {out}, its table so far in compare.json",
@@ -117,25 +136,54 @@ def _compare(plan: "Plan", out: Path, effort: Effort | None, console: Console) -
         ) from None
 
 
-def _announce(plan: "Plan", left: dict[str, float], console: Console) -> None:
+# Measured with the default settings on two cores.
+SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0}
+AUDIT_SECONDS: dict[Effort, float] = {"quick": 110.0, "default": 720.0, "thorough": 3600.0}
+
+
+def _seconds(plan: "Plan", effort: Effort | None) -> dict[str, float]:
+    """What one piece of each kind of work takes, about: training in proportion to its steps."""
+    steps, usual = (
+        each.federation.rounds * each.federation.clients * each.training.local_steps
+        for each in (plan.base, Settings())
+    )
+    training = {kind: seconds * steps / usual for kind, seconds in SECONDS.items()}
+    return {**training, "audit": AUDIT_SECONDS[effort] if effort else 0.0, "ready": 0.0}
+
+
+def _expected(plan: "Plan", left: dict[str, float], effort: Effort | None) -> float:
+    """Seconds that all that is left takes, about."""
+    each = _seconds(plan, effort)
+    return sum(each[kind] * pieces for kind, pieces in left.items())
+
+
+def _announce(
+    plan: "Plan", left: dict[str, float], effort: Effort | None, console: Console
+) -> None:
     names = ", ".join(case.name for case in plan.cases)
-    console.print(f"[bold]compare[/]: {names}; {len(plan.seeds)} seeds, {plan.runs} runs")
-    todo = [f"{left['run']:g} runs"]
-    todo += [f"{left['audit']:g} audits"] if left["audit"] else []
-    todo += [f"baselines {left['baselines']:g} times"] if left["baselines"] else []
-    console.print("to do: " + ", ".join(todo), highlight=False)
+    counts = f"{counted(len(plan.seeds), 'seed')}, {counted(plan.runs, 'run')}"
+    console.print(Text("compare", style="bold") + f": {names}; {counts}")
+    each = _seconds(plan, effort)
+    todo = {
+        "run": counted(left["run"], "run"),
+        "audit": counted(left["audit"], f"{effort} audit"),
+        "baselines": f"baselines {counted(left['baselines'], 'time')}",
+        "share": f"{counted(left['share'], 'run')}' worth of shares",
+    }
+    parts = [
+        f"{text} ({duration(each[kind] * left[kind])})" for kind, text in todo.items() if left[kind]
+    ]
+    total = duration(_expected(plan, left, effort))
+    text = f"{', '.join(parts)}; about {total} on two cores" if parts else "nothing, all is there"
+    console.print(f"to do: {text}")
 
 
 class _Screen:
     """One bar over everything, in expected seconds, and what is being done."""
 
-    # Of the default run on two cores; only their proportions matter for the time left.
-    SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0, "ready": 0.0}  # noqa: RUF012
-    AUDIT_SECONDS = {"quick": 110.0, "default": 720.0, "thorough": 3600.0}  # noqa: RUF012
-
-    def __init__(self, bar: Bar, left: dict[str, float], effort: str | None) -> None:
+    def __init__(self, bar: Bar, left: dict[str, float], seconds: dict[str, float]) -> None:
         self._bar = bar
-        self._seconds = {**self.SECONDS, "audit": self.AUDIT_SECONDS.get(effort or "", 0.0)}
+        self._seconds = seconds
         self._total = sum(self._seconds[kind] * pieces for kind, pieces in left.items()) or 1.0
         self._done = self._current = 0.0
         self._text = ""

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from securefed.cli.screen import Narrowing, marked
 from securefed.exposure import OBSERVERS
 from securefed.privacy.accounting import at_least, at_most
 from securefed.record.comparison import (
@@ -21,13 +22,6 @@ from securefed.record.comparison import (
     StartingReport,
 )
 from securefed.verdict import Verdict
-
-COLOURS = {
-    Verdict.PASS: "green",
-    Verdict.INCONCLUSIVE: "yellow",
-    Verdict.INVALID: "magenta",
-    Verdict.FAIL: "red",
-}
 
 Justify = Literal["left", "right"]
 
@@ -48,10 +42,11 @@ def _configurations(compared: CompareFile) -> Group:
     columns = ["", "AUC", "95% CI", "epsilon", "kB up/down", "seconds", "run s"]
     audited = bool(compared.audit_effort)
     table = _table([*columns, "audit"] if audited else columns)
+    expendable = ("run s", "seconds", "kB up/down", "95% CI")
     for row in compared.configurations:
         cost = row.cost
         traffic = (cost.bytes_up_per_client_round, cost.bytes_down_per_client_round)
-        cells = [
+        cells: list[str | Text] = [
             _figure(row.figures.auc.value),
             _auc_interval(row),
             _spent(row),
@@ -61,13 +56,13 @@ def _configurations(compared: CompareFile) -> Group:
             _figure(cost.wall_seconds, 0),
         ]
         if audited:
-            cells.append(_verdict(row.leakage.verdict) if row.leakage else "-")
+            cells.append(_verdict(row.leakage.verdict if row.leakage else None))
         table.add_row(row.title, *cells)
     seeds = len(compared.seeds)
     kind = f"mean of {seeds} seeds, Student's t" if seeds > 1 else "one seed, Newcombe's interval"
     return _under(
         f"configurations (AUC: {kind})",
-        table,
+        Narrowing(table, expendable),
         f"epsilon: largest over hospitals and seeds, at delta {compared.delta:g} per "
         f"{compared.privacy_unit}, {compared.adjacency} adjacency, "
         f"{compared.accountant.upper()}; kB (up/down) and seconds (client/"
@@ -94,7 +89,7 @@ def _performance(compared: CompareFile) -> Group:
     refused = compared.baselines_refused
     return _under(
         "held-out patients, 95% bootstrap intervals over patients",
-        table,
+        Narrowing(table, ("F1", "recall", "precision", "accuracy", "each own")),
         "each own: mean over hospitals of the AUC on their own patients; the configurations fuse "
         "by cross-attention",
         *dict.fromkeys(remarks),
@@ -133,7 +128,8 @@ def _leakage(compared: CompareFile) -> Group:
         for place, attack in enumerate(attacks):
             cells = [_cell(observers.get(name, {}).get(attack)) for name in OBSERVERS]
             if attack in (everyone := observers.get("any", {})):
-                cells[0] = "\n".join(filter(None, (cells[0], _cell(everyone[attack]))))
+                parts = (cells[0], _cell(everyone[attack]))
+                cells[0] = Text("\n").join(part for part in parts if part)
             last = place == len(attacks) - 1
             table.add_row("" if place else row.title, attack, *cells, end_section=last)
     return _under(
@@ -144,14 +140,14 @@ def _leakage(compared: CompareFile) -> Group:
     )
 
 
-def _cell(leak: Leak | None) -> str:
+def _cell(leak: Leak | None) -> Text:
     if leak is None:
-        return ""
+        return Text()
     if leak.value is None:
         return _verdict(leak.verdict)
     upper, lower = (at_most, at_least) if leak.of_epsilon else (_short, _short)
     threshold = "" if leak.threshold is None else f" ({upper(leak.threshold)})"
-    return f"{_verdict(leak.verdict)}\n{lower(leak.value)}{threshold}"
+    return _verdict(leak.verdict) + f"\n{lower(leak.value)}{threshold}"
 
 
 def _short(value: float | None) -> str:
@@ -194,7 +190,7 @@ def _table(columns: Sequence[str], names: int = 1) -> Table:
     return table
 
 
-def _under(title: str, table: Table, *remarks: str) -> Group:
+def _under(title: str, table: Table | Narrowing, *remarks: str) -> Group:
     lines = [Text(remark, style="dim") for remark in remarks]
     return Group("", Text(title, style="bold"), table, *lines)
 
@@ -213,5 +209,5 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _verdict(verdict: Verdict | None) -> str:
-    return "-" if verdict is None else f"[{COLOURS[verdict]}]{verdict}[/]"
+def _verdict(verdict: Verdict | None) -> Text:
+    return marked(verdict, otherwise="-")

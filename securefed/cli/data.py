@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
+from securefed.cli.screen import screen
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -244,7 +244,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
 
 def _bar(*, quiet: bool) -> Bar:
     """Progress on stderr; silent when JSON was asked for."""
-    return Bar(Console(stderr=True, quiet=quiet))
+    return Bar(screen(quiet=quiet))
 
 
 def _tell(facts: dict[str, Any], as_json: bool, text: str) -> None:

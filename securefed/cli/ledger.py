@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from securefed.cli.screen import screen
 from securefed.errors import PrivacyError
 from securefed.privacy import ledger_file
+from securefed.progress import Bar
 
 if TYPE_CHECKING:
     from securefed.privacy.accountant import Accountant
@@ -47,8 +48,8 @@ def show(where: Path, as_json: bool) -> None:
     all runs in the ledger, composed as one history: figures of single runs do not add up to it. The
     accountant that decides about the next round stands first.
     """
-    console = Console(stderr=True, quiet=as_json)
-    with console.status("composing"):
+    with Bar(screen(quiet=as_json)) as bar:
+        bar.say("composing")
         facts = [_facts(path) for path in _ledgers(where)]
     if as_json:
         click.echo(json.dumps({"ledgers": facts}, indent=2))
@@ -71,11 +72,12 @@ def amend(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> 
     refused, since nothing takes back what was released.
     """
     ledger = _open(file)
-    console = Console(stderr=True, quiet=as_json and yes, highlight=False, soft_wrap=True)
-    with console.status("composing"):
+    console = screen(quiet=as_json and yes)
+    with Bar(console) as bar:
+        bar.say("composing")
         spent = ledger.guarantee()
     old = ledger.budget
-    console.print(f"{ledger.client}: {file}", markup=False)
+    console.print(f"{ledger.client}: {file}")
     console.print(f"spent:  {spent}")
     console.print(f"budget: {_limit(old)} -> {_limit(epsilon)}")
     if not yes:
@@ -147,10 +149,10 @@ def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
 
 
 def _show(facts: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{escape(facts['client'])}[/]: {escape(facts['path'])}")
+    console = screen(stderr=False)
+    console.print(Text(facts["client"], style="bold") + f": {facts['path']}")
     limit = facts["budgets"][-1]
-    since = f"since {_minute(limit['set_at'])} UTC: {escape(limit['reason'])}"
+    since = f"since {_minute(limit['set_at'])} UTC: {limit['reason']}"
     console.print(f"budget: {_limit(limit['epsilon'])}, {since}")
     for guarantee in facts["guarantees"]:
         console.print(f"spent:  {guarantee}")
@@ -169,7 +171,7 @@ def _show(facts: dict[str, Any]) -> None:
     table.add_column("last (UTC)")
     for run in facts["runs"]:
         counts = (run["rounds"], run["reservations"], run["steps"])
-        table.add_row(escape(run["run"][:SHOWN_OF_RUN]), *map(str, counts), _minute(run["last"]))
+        table.add_row(run["run"][:SHOWN_OF_RUN], *map(str, counts), _minute(run["last"]))
     console.print(table)
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from securefed.cli.screen import screen
 from securefed.progress import Bar
 
 
@@ -30,7 +30,7 @@ def command(out: Path, width: int, image_size: int, patients: int, epochs: int, 
     from securefed.model.pretraining import Schedule
     from securefed.model.public_weights import make
 
-    with Bar(Console(stderr=True)) as bar:
+    with Bar(screen()) as bar:
         about = make(
             out,
             encoder="compact",

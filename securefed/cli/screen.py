@@ -12,6 +12,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from securefed.verdict import Verdict
+
+COLOURS = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.INVALID: "magenta",
+    Verdict.INCONCLUSIVE: "yellow",
+}
 FIRST_WIDTH = 10_000  # columns; what a table would take if there were room
 
 
@@ -31,9 +39,22 @@ def counted(count: float, noun: str) -> str:
     return f"{count:g} {noun}" if count == 1 else f"{count:g} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """ "50 s", "12 min", "3 h": how long something takes, roughly."""
+    for least, unit, length in ((5400, "h", 3600), (90, "min", 60)):
+        if seconds >= least:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def command_line(*words: object) -> str:
     """A command of this program, as a shell takes it."""
     return shlex.join(["securefed", *map(str, words)])
+
+
+def marked(verdict: Verdict | None, otherwise: str = "reported") -> Text:
+    """A verdict in its colour; `otherwise` where nothing was judged."""
+    return Text(str(verdict), COLOURS[verdict]) if verdict else Text(otherwise, "dim")
 
 
 def note(console: Console, text: str) -> None:

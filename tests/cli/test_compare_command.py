@@ -57,7 +57,7 @@ def test_tables_show_every_row_and_json_is_the_file(config: Path, tmp_path: Path
     shown = compare(*plain(config, out, "--no-audit", "--data-shares"))
     assert shown.stdout == ""
     for part in (
-        "1 seeds, 1 runs",
+        "1 seed, 1 run",
         "one seed, Newcombe's interval",
         "alone, no DP",
         "pooled, no DP",
@@ -226,6 +226,41 @@ def test_a_figure_that_is_missing_is_a_dash(config: Path, tmp_path: Path) -> Non
     assert "cannot be told" in text.getvalue()
     assert "None" not in text.getvalue()
     assert "nan" not in text.getvalue()
+
+
+def test_a_dry_run_counts_runs_and_audits_and_makes_nothing(config: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--config",
+        config,
+        "--out",
+        tmp_path / "out",
+        "--seeds",
+        2,
+        "--quick",
+        "--dry-run",
+    )
+    shown = compare(*arguments)
+    assert "2 seeds, 8 runs" in shown.stderr
+    for part in ("8 runs (", "8 quick audits (15 min)", "baselines 2 times (", "; about "):
+        assert part in shown.stderr
+    told = json.loads(compare(*arguments, "--json").stdout)
+    assert (told["run"], told["audit"], told["baselines"]) == (8, 8, 2)
+    assert told["seconds"] > 8 * 110
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigurationError, match="got 0"):
+        compare("--seeds", 0, "--dry-run")
+
+
+def test_a_file_or_a_folder_of_something_else_is_refused(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a folder") as refused:
+        compare(*plain(config, config))
+    assert "--out" in str(refused.value.hint)
+    thesis = tmp_path / "work" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("ten years of work")
+    with pytest.raises(RunError, match=r"holds no comparison \(thesis.txt\)"):
+        compare(*plain(config, thesis.parent))
+    assert list(thesis.parent.iterdir()) == [thesis]
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path: Path) -> None:
