@@ -155,6 +155,7 @@ def import_scans(
                     def show(done: int, total: int) -> None:
                         bar.reach(done / total, f"patients {done}/{total}")
 
+                    bar.say("reading headers")
                     report = import_dicom(source, writer, listed.by_patient, key, rules, show)
                 report.problems = listed.problems + report.problems
     except BaseException:

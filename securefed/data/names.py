@@ -97,7 +97,12 @@ def _plain(name: str) -> str:
 
 def shown(name: str) -> str:
     """A name in quotes, with what cannot be seen written out."""
-    return "'" + "".join(map(_visible, name)) + "'"
+    return f"'{visible(name)}'"
+
+
+def visible(text: str) -> str:
+    """Text with what cannot be seen written out: no line breaks, no colours of a terminal."""
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

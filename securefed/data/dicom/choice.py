@@ -162,7 +162,8 @@ def _surely_a_head(stack: Stack, window: str) -> Rank:
 
 def _no_fragment(stack: Stack, window: str) -> Rank:
     extent = _extent_mm(stack)
-    return float(extent < _FRAGMENT_MM), f"covers {extent:.0f} mm only"
+    words = f"covers {extent:.0f} mm only" if len(stack.slices) > 1 else "one image only"
+    return float(extent < _FRAGMENT_MM), words
 
 
 def _placed(stack: Stack, window: str) -> Rank:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.header import Slice, slices_of
+from securefed.data.dicom.header import Slice, place_of, slices_of
 from securefed.data.dicom.objects import UnwantedError, require_image
-from securefed.data.dicom.pixels import read_dataset
+from securefed.data.dicom.pixels import read_dataset, unwarned
 from securefed.data.file_kinds import kind_of
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
@@ -35,6 +35,7 @@ class Scan:
     skipped: Skipped = field(default_factory=Skipped)
 
 
+@unwarned()
 def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
     """Read the headers of all DICOM files below a folder, in the order of their paths.
 
@@ -45,7 +46,7 @@ def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
         raise DataError(f"{root}: no such folder", hint="give the top of the DICOM tree")
     scan = Scan()
     for path in _files(root, scan):
-        place = str(path.relative_to(root))
+        place = place_of(path, root)
         try:
             header = _read_header(path)
             require_image(header, allow_burned_in=allow_burned_in)
@@ -61,7 +62,7 @@ def _files(root: Path, scan: Scan) -> Iterator[Path]:
     """The files of a tree in the order of their paths; what cannot be walked goes to `scan`."""
 
     def unreadable(error: OSError) -> None:
-        place = os.path.relpath(error.filename, root)
+        place = place_of(Path(error.filename), root)
         scan.problems.append(Problem(place, f"cannot be opened ({error.strerror})"))
 
     above = {_identity(folder) for folder in (root, *root.resolve().parents)}
@@ -84,7 +85,7 @@ def _is_new(
     scan: Scan,
 ) -> bool:
     """Whether a linked folder is still to be read; if not, why goes to `scan`."""
-    place = str(link.relative_to(root))
+    place = place_of(link, root)
     here = _identity(link)
     if here in above:
         scan.skipped.add("link back to a folder above", place)

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut
 
 from securefed.data.dicom.header import Slice
-from securefed.data.dicom.pixels import Stored, stored_pixels
+from securefed.data.dicom.pixels import Stored, stored_pixels, unwarned
 from securefed.errors import DataError
 
 Plane = NDArray[np.float32]  # (rows, columns)
@@ -25,6 +25,7 @@ WINDOWS = {"brain": (80.0, 40.0), "subdural": (200.0, 75.0), "bone": (2500.0, 55
 _HOUNSFIELD = ("", "HU")
 
 
+@unwarned()
 def grey_values(item: Slice) -> tuple[Plane, bool]:
     """HU for CT, scanner units for MR; and whether low values are to be shown bright.
 

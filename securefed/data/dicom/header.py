@@ -19,10 +19,16 @@ from securefed.data.dicom.frames import frame_headers
 from securefed.data.dicom.identity import Person, person_of
 from securefed.data.dicom.roles import role_of
 from securefed.data.dicom.words import values_of
+from securefed.data.names import visible
 from securefed.errors import DataError
 
 _REFORMATS = {"REFORMATTED", "MPR", "CSA MPR", "RESAMPLED", "CURVED_MPR", "THICK_SLICE"}
 _NO_DATES = {"19000101", "18000101", "19700101"}  # what tools write for "unknown"
+
+
+def place_of(path: Path, root: Path | None = None) -> str:
+    """A path for a message, relative to the tree; by its own name if no tree is given."""
+    return visible(path.name if root is None else path.relative_to(root).as_posix())
 
 
 @dataclass(frozen=True)

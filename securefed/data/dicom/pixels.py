@@ -2,6 +2,8 @@
 
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,15 +22,22 @@ from securefed.errors import DataError
 Stored = NDArray[np.int64]  # (rows, columns) of any whole type
 
 
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without pydicom's warnings: it warns, when a value is looked at, of many that do no harm."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@unwarned()
 def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Read one file, with every way in which pydicom fails turned into DataError.
 
     Files without the 128 bytes before "DICM" are read as what they look like.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of values that are not used here
-            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except InvalidDicomError:
         raise DataError("is not DICOM inside") from None
     except Exception as error:  # noqa: BLE001 - a damaged file makes pydicom raise almost anything
@@ -40,6 +49,7 @@ def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     return dataset
 
 
+@unwarned()
 def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     """(rows, columns) pixels of an image as they are stored, and its header.
 
@@ -48,9 +58,7 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     """
     dataset = _last_file(item.path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stored = pixel_array(dataset, index=item.frame_number or 0)
+        stored = pixel_array(dataset, index=item.frame_number or 0)
     except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
         advice = " (compressed: install securefed[dicom])" if _compressed(dataset) else ""
         raise DataError(f"the pixels cannot be decoded: {str(error)[:120]}{advice}") from None

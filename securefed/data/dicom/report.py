@@ -1,11 +1,13 @@
 """What an import did, for the operator's eyes: places are paths, pseudonyms and names of series."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.data.dicom.choice import Choice
 from securefed.data.dicom.geometry import plane_of
+from securefed.data.dicom.header import place_of
 from securefed.data.dicom.stacks import Stack
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
@@ -48,6 +50,7 @@ class ImportReport:
     notes: list[Problem] = field(default_factory=list)  # unusual, but used
     skipped: Skipped = field(default_factory=Skipped)
     series: list[PatientSeries] = field(default_factory=list)
+    weightings: Counter[str] = field(default_factory=Counter)  # of the MRIs, patients of each
 
 
 def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:
@@ -62,5 +65,5 @@ def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:
         f"{word} {time}" for word, time in (("TE", echo), ("TI", inversion), ("b", b_value)) if time
     ]
     facts += ["after contrast medium"] if traits.contrast else []
-    folder = first.path.parent.relative_to(root).as_posix()
+    folder = place_of(first.path.parent, root)
     return f"{stack.name} ({', '.join(filter(None, facts))}; in {folder})"

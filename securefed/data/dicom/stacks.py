@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.dicom.contrast import DYNAMIC
-from securefed.data.dicom.header import Slice, Traits
+from securefed.data.dicom.header import Slice, Traits, place_of
 from securefed.data.dicom.pixels import digest
+from securefed.data.names import shown
 from securefed.errors import DataError
 
 _SAME_PLACE_MM = 0.01
@@ -59,8 +60,8 @@ class Stack:
     def name(self) -> str:
         """How a person finds it: number and description of the series, or a file of it."""
         number = "" if self.traits.number is None else f" {self.traits.number}"
-        words = "".join(c if c.isprintable() else " " for c in self.traits.description)
-        return f"series{number} {words!r}" if words else f"series{number} of {self.first.path.name}"
+        words = self.traits.description
+        return f"series{number} {shown(words) if words else 'of ' + place_of(self.first.path)}"
 
 
 def stacks_of(slices: Iterable[Slice]) -> tuple[list[Stack], Refusals]:
@@ -155,7 +156,7 @@ def _by_moment(group: list[Slice]) -> list[Stack]:
     if parts:
         return _stacks_of_moments(parts, copies, unreadable)
     twice = next(each for each in _by_place(kept) if len(each) > 1)
-    names = " and ".join(f"{item.path.parent.name}/{item.path.name}" for item in twice[:2])
+    names = " and ".join(place_of(item.path, item.path.parents[1]) for item in twice[:2])
     raise DataError(
         f"has different images at one place ({names}) and nothing that tells them apart"
     )

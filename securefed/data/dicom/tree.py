@@ -16,7 +16,7 @@ from securefed.data.dicom.anonymisers import repeated_instances, without_shared_
 from securefed.data.dicom.choice import Choice, choose, doubts_of
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.grey_values import WINDOWS
-from securefed.data.dicom.header import Slice
+from securefed.data.dicom.header import Slice, place_of
 from securefed.data.dicom.identity import contradiction, traces
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
@@ -100,7 +100,7 @@ def import_dicom(
         else:
             patient.write(labels[patient_id], writer)
         progress(done + 1, len(by_patient))
-    report.notes += _without_scans(labels, by_patient)
+    report.notes += _mixed_weightings(root, report) + _without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
@@ -124,6 +124,16 @@ def _why_not(
     if written:
         why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
     return why
+
+
+def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
+    """A note if the MRIs differ in kind: a network may learn who got which protocol."""
+    counts = [f"{name} ({patients})" for name, patients in report.weightings.most_common()]
+    if len(counts) < 2:
+        return []
+    return [
+        Problem(root.name, f"the weighting of the MRI differs, by patients: {', '.join(counts)}")
+    ]
 
 
 def _without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:
@@ -181,6 +191,8 @@ class _Patient:
         if ct is None and mri is None:
             self._problem(None, "has no usable series" + _left_words(choice))
             return
+        if choice.mri is not None:
+            self.report.weightings[choice.mri.traits.weighting or "not known"] += 1
         self._note(ct, mri)
         self._write_pairs(label, ct, mri, writer)
 
@@ -228,10 +240,10 @@ class _Patient:
 
     def _skip_copies(self, stacks: Sequence[Stack]) -> None:
         for item in (item for stack in stacks for item in stack.copies):
-            self.report.skipped.add("the same image again", str(item.path.relative_to(self.root)))
+            self.report.skipped.add("the same image again", place_of(item.path, self.root))
 
     def _problem(self, item: Slice | None, reason: str) -> None:
-        place = self.name if item is None else str(item.path.relative_to(self.root))
+        place = self.name if item is None else place_of(item.path, self.root)
         self.report.problems.append(Problem(place, reason))
 
 

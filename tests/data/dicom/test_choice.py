@@ -203,3 +203,15 @@ def test_a_series_that_cannot_be_read_gives_way_to_the_next(
     assert problem.place == "a/IM00000"
     assert "series refused: the pixels cannot be decoded" in problem.reason
     assert len(rows(tmp_path / "out")) == 5
+
+
+def test_patients_whose_mris_differ_in_weighting_are_counted(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    for patient, name in (("A-1", "T1 AX"), ("B-2", "T1 SE"), ("C-3", "FLAIR")):
+        folder = tmp_path / "t" / patient
+        write_series(folder, ramp(), "MR", PatientID=patient, SeriesDescription=name)
+    report = run(tmp_path / "t", tmp_path / "out", {"A-1": 1, "B-2": 0, "C-3": 0})
+    assert "t: the weighting of the MRI differs, by patients: T1 (2), FLAIR (1)" in map(
+        str, report.notes
+    )

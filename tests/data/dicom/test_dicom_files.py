@@ -130,3 +130,33 @@ def test_pixels_that_lie_elsewhere_in_their_words_are_refused(
     edit(files[0], BitsStored=12, HighBit=15)
     (problem,) = reasons(run(tmp_path / "t", tmp_path / "out"))
     assert problem == "IM00000: has HighBit 15 with BitsStored 12"
+
+
+def test_odd_header_values_cost_at_most_their_file_and_no_warning(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    """Wrong dates and character sets are common; a number that is none is not used."""
+    files = write_series(tmp_path / "t", ramp(4), SeriesDescription="HEAD AX", SeriesNumber=1)
+    for path in files:
+        content = path.read_bytes().replace(b"20240101", b"2024-1-1")
+        path.write_bytes(content.replace(b"HEAD AX", b"H\xe4\x1b[31m"))
+    number = b"\x20\x00\x13\x00IS\x02\x00"
+    content = files[2].read_bytes()
+    assert number in content
+    files[2].write_bytes(content.replace(number + b"3", number + b"x"))
+    report = run(tmp_path / "t", tmp_path / "out")
+    (problem,) = reasons(report)
+    assert problem.startswith("IM00002: has a header value that cannot be used")
+    assert len(rows(tmp_path / "out")) == 3
+    text = " ".join(report.series[0].lines())
+    assert "series 1 " in text
+    assert "\x1b" not in text
+
+
+def test_file_names_cannot_write_to_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\n.dcm").write_bytes(b"no")
+    (tmp_path / os.fsdecode(b"\xe4.zip")).write_bytes(b"PK\x03\x04")
+    scan = scan_tree(tmp_path)
+    told = [str(scan.problems[0]), *scan.skipped.lines()]
+    assert told[0] == r"a\x1b[31m\n.dcm: is not DICOM inside"
+    assert r"\udce4.zip" in told[1]
