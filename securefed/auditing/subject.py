@@ -63,13 +63,14 @@ def canaries_of(run: Run) -> Canaries | None:
 
 
 def _same_patients(run: Run) -> FederatedData:
-    data = load_data(run.settings)
+    data = load_data(run.settings, begun=True)
     recorded = run.about.data.fingerprint
     if data.fingerprint != recorded:
         raise RunError(
             f"the patients differ from those of the run (fingerprint {data.fingerprint[:12]}..., "
             f"run.json has {recorded[:12]}...)",
-            hint="an audit needs the very same scans, and for phantoms the same version",
+            hint="an audit needs the very same scans and their site key, and for phantoms the same "
+            "version",
         )
     return data
 

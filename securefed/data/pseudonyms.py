@@ -12,6 +12,8 @@ import hashlib
 import hmac
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,6 +98,31 @@ def load_or_create_key(path: Path) -> SiteKey:
             "data.site_key of a run",
         ) from None
     return SiteKey(secret)
+
+
+@contextmanager
+def site_key(path: Path, *, begun: bool) -> Iterator[SiteKey]:
+    """The key of a data set for a run; one that is made goes again if the run cannot start.
+
+    Args:
+        begun: whether the run has begun under the key, so that there must be one.
+
+    Raises:
+        DataError: as `load_or_create_key`, or the key of a run that has begun is missing.
+    """
+    new = not path.exists()
+    if new and begun:
+        raise DataError(
+            f"the site key {path} is missing: nobody knows without it who trained",
+            hint="bring it back, or name it in data.site_key; another one divides otherwise",
+        )
+    key = load_or_create_key(path)
+    try:
+        yield key
+    except BaseException:
+        if new:  # it has divided nobody yet
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _read_key(path: Path) -> SiteKey:

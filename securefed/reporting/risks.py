@@ -195,6 +195,16 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
             "Set privacy.unit: patient.",
             "privacy",
         )
+    if any(each.key == "data.allow_duplicates" and each.value == "true" for each in run.settings):
+        yield _risk(
+            run,
+            62,
+            "One person may be two patients",
+            "The run was told to go on although patient ids seem to be one person's. Epsilon is "
+            "then per id: such a person has the loss of both.",
+            "Give each person one patient_id, and leave data.allow_duplicates out.",
+            "settings",
+        )
     if privacy.placement == "distributed":
         yield _risk(
             run,

@@ -77,7 +77,7 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     started = time.perf_counter()
     settings = run.settings
     say("reading patients")
-    data = data or load_data(settings)
+    data = data or load_data(settings, begun=True)
     job = _describe(settings, data, RunDirectory(run.path), run.about.run)
     require_same(run.about, about_run(job, data, choose_device(settings.device)))
     simulation = _open(job, RunDirectory(run.path), data, say, None, started)

@@ -11,7 +11,7 @@ from securefed.data.load import (
     phantom_hospitals,
 )
 from securefed.data.phantom import PhantomSpec
-from securefed.data.pseudonyms import key_place, load_or_create_key
+from securefed.data.pseudonyms import key_place, site_key
 from securefed.data.requirements import (
     require_both_labels,
     require_one_identifier_each,
@@ -22,8 +22,11 @@ from securefed.data.requirements import (
 from securefed.errors import ConfigurationError
 
 
-def load_data(settings: Settings) -> FederatedData:
+def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
     """The hospitals' patients: phantoms, or those of a manifest.
+
+    Args:
+        begun: whether a run on them has begun, so that their site key must be there.
 
     Raises:
         ConfigurationError: the sites are not as many as the hospitals.
@@ -45,24 +48,32 @@ def load_data(settings: Settings) -> FederatedData:
     doubles = find_doubles(loaded.patients, loaded.persons)
     if settings.privacy.dp and not data.allow_duplicates:
         require_one_identifier_each(doubles)
-    divided = manifest_hospitals(
-        loaded,
-        load_or_create_key(data.site_key or key_place(data.manifest)),
-        hospitals=federation.clients,
-        test_share=data.test_fraction,
-        seed=settings.seed,
-        by=data.partition,
-        alpha=data.dirichlet_alpha,
-    )
-    if len(divided.hospitals) != federation.clients:
-        raise ConfigurationError(
-            f"{data.manifest} has {len(divided.hospitals)} sites, federation.clients is "
-            f"{federation.clients}",
-            hint=f"set --clients {len(divided.hospitals)}, or data.partition: iid",
+    place = data.site_key or key_place(data.manifest)
+    made = not place.exists()
+    with site_key(place, begun=begun) as key:
+        divided = manifest_hospitals(
+            loaded,
+            key,
+            hospitals=federation.clients,
+            test_share=data.test_fraction,
+            seed=settings.seed,
+            by=data.partition,
+            alpha=data.dirichlet_alpha,
         )
-    require_both_labels(divided.hospitals)
+        if len(divided.hospitals) != federation.clients:
+            raise ConfigurationError(
+                f"{data.manifest} has {len(divided.hospitals)} sites, federation.clients is "
+                f"{federation.clients}",
+                hint=f"set --clients {len(divided.hospitals)}, or data.partition: iid",
+            )
+        require_both_labels(divided.hospitals)
     told = tell(loaded, doubles, divided.hospitals)
-    return replace(divided, warnings=[*divided.warnings, *told.warnings], named=tuple(told.named))
+    named = [f"made a site key: {place} (keep it at the site)"] if made else []
+    return replace(
+        divided,
+        warnings=[*divided.warnings, *told.warnings],
+        named=(*named, *told.named),
+    )
 
 
 def phantom_spec(settings: Settings) -> PhantomSpec:

@@ -54,10 +54,28 @@ def load(path: Path, *, dp: bool = True, **data: Any) -> FederatedData:
 
 
 def test_sound_patients_pass_and_nothing_is_said(tmp_path: Path) -> None:
-    data = load(manifest(tmp_path / "d", people(40)))
-    assert data.named == ("40 patients have no slice with both CT and MRI",)
+    path = manifest(tmp_path / "d", people(40))
+    made, paired = load(path).named
+    assert made.startswith(f"made a site key: {tmp_path / 'd.site-key'}")
+    assert paired == "40 patients have no slice with both CT and MRI"
+    data = load(path)
+    assert data.named == (paired,)
     assert data.simulation == ""
     assert sum(len(h.train) + len(h.test) for h in data.hospitals) == 40
+
+
+def test_a_run_that_cannot_start_leaves_no_key_and_one_that_has_begun_makes_none(
+    tmp_path: Path,
+) -> None:
+    path = manifest(tmp_path / "d", [(p, 1, site, k) for p, _, site, k in people(40)])
+    with pytest.raises(DataError, match="nothing can be learned"):
+        load(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["d"]
+    sound = manifest(tmp_path / "d", people(40))
+    with pytest.raises(DataError, match=r"site key .*d.site-key is missing") as caught:
+        load_data(Settings.model_validate({"data": {"manifest": sound}}), begun=True)
+    assert "bring it back" in str(caught.value.hint)
+    assert [each.name for each in tmp_path.iterdir()] == ["d"]
 
 
 COPIES = [

@@ -165,6 +165,15 @@ def test_what_was_not_counted_is_not_made_up(copied: Path) -> None:
 # Risks and questions
 
 
+def test_persons_with_two_ids_that_were_allowed_are_a_risk(copied: Path) -> None:
+    title = "One person may be two patients"
+    assert title not in [risk.title for risk in facts(copied).risks]
+    change(
+        copied / "run.json", lambda value: value["settings"]["data"].update(allow_duplicates=True)
+    )
+    assert title in [risk.title for risk in facts(copied).risks]
+
+
 # What leaves without epsilon
 
 
