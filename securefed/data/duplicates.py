@@ -20,7 +20,7 @@ from securefed.data.samples import Images, Patient
 
 NEAR_BITS = 4  # of 64
 NEAR_CORRELATION = 0.99
-NEAR_IMAGES = 30_000
+NEAR_SLICES = 10_000  # all patients together, some seconds; the time grows with the square
 _THUMBNAIL = 32
 _BLOCK = 512  # images compared with all others at a time, to bound memory
 
@@ -64,18 +64,23 @@ def find_duplicates(patients: Sequence[Patient]) -> list[Duplicate]:
     """Places that show one image, the identical ones first.
 
     Blank slices are ignored. An image that occurs n times gives n - 1 identical pairs, each with
-    its first occurrence. Near ones are looked for within a modality, up to NEAR_IMAGES images of
-    it: the time grows with their square, 10,000 take seconds.
+    its first occurrence. Near ones are looked for within a modality and up to NEAR_SLICES: the time
+    grows with their square.
     """
     galleries = [_gallery(patients, modality) for modality in ("ct", "mri")]
     pairs = _identical(galleries)
     copies = {pair.second for pair in pairs}
+    if too_many_for_near(patients):
+        return pairs
     for gallery in galleries:
-        if len(gallery.views) > NEAR_IMAGES:
-            continue
         near = ((gallery.views[a], gallery.views[b]) for a, b in _near(gallery))
         pairs += [Duplicate(False, a, b) for a, b in near if a not in copies and b not in copies]
     return pairs
+
+
+def too_many_for_near(patients: Sequence[Patient]) -> bool:
+    """Whether only identical images are looked for."""
+    return sum(patient.slices for patient in patients) > NEAR_SLICES
 
 
 def difference_hash(images: Images) -> NDArray[np.uint64]:

@@ -12,7 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from securefed.data.duplicates import Duplicate, find_duplicates
+from securefed.data.duplicates import (
+    NEAR_SLICES,
+    Duplicate,
+    find_duplicates,
+    too_many_for_near,
+)
 from securefed.data.names import alike, shown
 from securefed.data.samples import Patient
 
@@ -73,6 +78,8 @@ def find_doubles(patients: Sequence[Patient], persons: Mapping[str, str] | None 
         for each in duplicates
         if not each.identical
     ]
+    if too_many_for_near(patients):
+        similar.append(f"not looked for: there are more than {NEAR_SLICES:,} slices")
     twice = [
         f"patient {shown(each.first.patient)} has one image as {each.first} and as {each.second}"
         for each in duplicates

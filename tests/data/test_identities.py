@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
+from securefed.data import duplicates
 from securefed.data.identities import find_doubles
 from securefed.data.samples import Patient
 
@@ -79,3 +81,14 @@ def test_a_pair_is_named_once_whatever_gives_it_away() -> None:
     people = [patient("first", 1), patient("FIRST", 1)]
     pairs = find_doubles(people, {"first": "k", "FIRST": "k"}).pairs
     assert len(pairs) == 1
+
+
+def test_where_near_images_are_too_many_to_compare_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duplicates, "NEAR_SLICES", 5)
+    people = [patient("first", 1), patient("second", 2), patient("copy", 1)]
+    doubles = find_doubles(people)
+    assert len(doubles.pairs) == 1
+    assert doubles.similar[0].startswith("not looked for")
+    assert find_doubles(people[:2]).similar == []
