@@ -162,7 +162,8 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything about one run. `folder` is relative to the reported directory, "" for itself.
 
-    `banners` stand above everything else: what the run must not be taken for.
+    `banners` stand above everything else: what the run must not be taken for. `hidden` says what
+    masks hide and from how many hospitals; null without them.
     """
 
     folder: str
@@ -179,6 +180,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     privacy: Privacy
     sights: list[Sight]
     outside_epsilon: list[Uncovered]
+    hidden: str | None
     utility: Utility
     hospitals: tuple[HospitalSummary, ...]
     curve: tuple[RoundLine, ...]

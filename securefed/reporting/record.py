@@ -43,6 +43,7 @@ from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import sights
 from securefed.run_directory import ComparedRuns, Run
+from securefed.secure_sum import hiding_of
 from securefed.settings_file import dotted
 
 # run.json and ledger compute the same history; different machines may round differently.
@@ -125,7 +126,7 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
     _require_same_epsilon(run, ledgers)
     audit = audit_facts(run)
     verdict: Answer = audit.verdict.value if audit else "NOT AUDITED"
-    privacy = _privacy(run)
+    privacy, hidden = _privacy(run), hiding_of(run.settings)
     declared = privacy.dp and run.settings.privacy.patients_epsilon is not None
     # A peer subtracts in the round with the fewest hospitals, not in the largest one.
     smallest_sum = min((n for n in summary.survivors_by_round if n), default=summary.clients)
@@ -158,6 +159,7 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
             baselines=run.settings.evaluation.baselines,
             each_hospital=each_hospital,
         ),
+        hidden=hidden.sentence if hidden else None,
         utility=_utility(run),
         hospitals=run.hospital_results if each_hospital else (),
         curve=run.metrics.rounds,

@@ -19,6 +19,7 @@ from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
 from securefed.run_directory import Run
+from securefed.secure_sum import hiding_of
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
 from securefed.simulation.device import choose_device
@@ -27,7 +28,7 @@ from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import require_room
 from securefed.training.trainer import TrainingSet
-from securefed.wire.description import JobDescription, hiding_of
+from securefed.wire.description import JobDescription
 
 Say = Callable[[str], None]
 

@@ -6,7 +6,6 @@ nothing else is needed to open a hospital beside its own patients, or a server b
 """
 
 import copy
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -15,8 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.graph import SparseGraph
-from protocols.hiding import Hiding, hiding
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
@@ -30,6 +27,7 @@ from securefed.privacy.accounting import sample_rate, solve_noise_multiplier
 from securefed.privacy.counts import CountNoise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
+from securefed.secure_sum import cohort_size, secure_rules
 from securefed.wire.contribution import ContributionLayout, Layout
 from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
@@ -174,30 +172,6 @@ class JobDescription:
         return replace(self, roster=Roster(dict(keys)), rules=rules)
 
 
-def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRules:
-    """The rules of a new job that every client enforces; its sums are of vectors so long."""
-    secure = settings.secure_aggregation
-    return JobRules(
-        job=uuid.uuid4().hex,
-        vector_length=vector_length,
-        allow_two_party=secure.allow_two_party,
-        # No client answers for a sum over fewer hospitals than every round has.
-        minimum_cohort=_cohort_size(settings),
-        # Sums are numbered apart from the plan's steps: each has one, and may have announced one
-        # more that came to nothing.
-        max_rounds=2 * (2 * settings.federation.rounds + 1),
-        sparse=SparseGraph() if secure.graph == "sparse" else None,
-        other_lengths=tuple(others),
-    )
-
-
-def hiding_of(settings: Settings) -> Hiding | None:
-    """What masks hide in a run with these settings, and from how many; None without them."""
-    if not settings.secure_aggregation.enabled:
-        return None
-    return hiding(secure_rules(settings, vector_length=1), _cohort_size(settings))
-
-
 def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> Layout:
     """How contributions of `parameters` values are encoded; with `noise`, shares of it and all."""
     clients, max_patients = settings.federation.clients, settings.secure_aggregation.max_patients
@@ -241,7 +215,7 @@ def calibrated(
     Raises:
         ConfigurationError, PrivacyError: no noise share does what is asked.
     """
-    dimension, cohort = padded(parameters), _cohort_size(settings)
+    dimension, cohort = padded(parameters), cohort_size(settings)
     fewest = secure_rules(settings, dimension).threshold(cohort)
     return calibrate(
         noise_multiplier,
@@ -272,7 +246,3 @@ def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> 
         [declaration.event] if declaration else [],
     )
     return calibrated(settings, parameters, multiplier, rounds)
-
-
-def _cohort_size(settings: Settings) -> int:
-    return settings.federation.clients_per_round or settings.federation.clients

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
 from securefed.reporting.charts import Axis
@@ -20,6 +21,8 @@ from securefed.reporting.integrity import inventory
 from securefed.reporting.page import page, picture_address
 from securefed.reporting.record import report_on, subject_of
 from securefed.reporting.words import number, size, span
+from securefed.secure_sum import hiding_of
+from tests.reporting.conftest import make_run
 
 KEY = "ab" * 32
 CONTRAST_AA = 4.5
@@ -146,6 +149,21 @@ def test_the_page_never_says_the_word_that_is_counsels(html: str, unaudited: Pat
     for text in (html, other):
         assert "compliant" not in text.lower()
         assert "compliance" not in text.lower()
+
+
+def test_the_page_says_from_how_many_a_run_of_its_numbers_hides(tmp_path: Path) -> None:
+    """The sentence that the terminal shows before the run."""
+    folder = make_run(tmp_path / "run", "secure", clients=4)
+    (run,) = report_on(subject_of(folder), []).runs
+    hidden = hiding_of(Settings.model_validate({"federation": {"clients": 4}}))
+    assert hidden is not None
+    assert run.hidden == hidden.sentence
+    shown = "Your update stays hidden while at most 1 of 4 hospitals works with the server;"
+    assert shown in drawn(report_on(subject_of(folder), []), folder)
+    plain = make_run(tmp_path / "plain", "dp", clients=4)
+    (run,) = report_on(subject_of(plain), []).runs
+    assert run.hidden is None
+    assert "stays hidden" not in drawn(report_on(subject_of(plain), []), plain)
 
 
 def test_every_section_is_there_and_every_link_leads_to_one(html: str) -> None:

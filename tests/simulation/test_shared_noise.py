@@ -23,6 +23,7 @@ from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
 from securefed.record import recording as adversary
+from securefed.secure_sum import secure_rules
 from securefed.server.opening import open_server
 from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.simulation import Simulation
@@ -30,7 +31,7 @@ from securefed.training.patients import stack
 from securefed.training.private import poisson_sample
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.contribution import Contribution
-from securefed.wire.description import JobDescription, secure_rules
+from securefed.wire.description import JobDescription
 from securefed.wire.plain import plain_update
 from securefed.wire.shared_noise import SharedNoiseLayout
 from tests.tiny import resume, settings_with, start

@@ -1,0 +1,42 @@
+"""What a run's settings mean for its secure sums: the rules of the job, and what they hide.
+
+Every client enforces the rules. What they hide, and from how many, is said before a run and on its
+page, by one sentence from here.
+"""
+
+import uuid
+
+from protocols.graph import SparseGraph
+from protocols.hiding import Hiding, hiding
+from protocols.parameters import JobRules
+from securefed.config import Settings
+
+
+def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRules:
+    """The rules of a new job that every client enforces; its sums are of vectors so long."""
+    secure = settings.secure_aggregation
+    return JobRules(
+        job=uuid.uuid4().hex,
+        vector_length=vector_length,
+        allow_two_party=secure.allow_two_party,
+        # No client answers for a sum over fewer hospitals than every round has.
+        minimum_cohort=cohort_size(settings),
+        # Sums are numbered apart from the plan's steps: each has one, and may have announced one
+        # more that came to nothing.
+        max_rounds=2 * (2 * settings.federation.rounds + 1),
+        sparse=SparseGraph() if secure.graph == "sparse" else None,
+        other_lengths=tuple(others),
+    )
+
+
+def hiding_of(settings: Settings) -> Hiding | None:
+    """What masks hide in a run with these settings, and from how many; None without them."""
+    if not settings.secure_aggregation.enabled:
+        return None
+    rules = secure_rules(settings, 1, 2)  # as many lengths as a run has
+    return hiding(rules, cohort_size(settings))
+
+
+def cohort_size(settings: Settings) -> int:
+    """Hospitals that are asked in a training round."""
+    return settings.federation.clients_per_round or settings.federation.clients
