@@ -96,6 +96,7 @@ def phantom(
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
 @click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
 @click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
+@click.option("--allow-unregistered", is_flag=True, help="Pair what could not be registered.")
 @click.option("--force", is_flag=True, help="Replace an older data set at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def import_scans(
@@ -108,6 +109,7 @@ def import_scans(
     size: int,
     max_gap_days: int,
     allow_burned_in: bool,
+    allow_unregistered: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -132,7 +134,7 @@ def import_scans(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
-    rules = ImportRules(site, window, size, max_gap_days, allow_burned_in)
+    rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
     key_path = site_key or out.with_name(out.name + ".site-key")
     if key_path.resolve().is_relative_to(out.resolve()):
         raise ConfigurationError(
@@ -210,6 +212,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
         *map(str, doubles.pairs),
         *doubles.twice,
         *alike_sites(loaded),
+        *loaded.unregistered,
         *one_label(loaded.patients),
     ]
     name = manifest.resolve().name

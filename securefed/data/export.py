@@ -46,11 +46,14 @@ class DatasetWriter:
         site: str,
         slices: Iterable[tuple[Image | None, Image | None]],
         registration: str = "",
+        error_mm: float | None = None,
         person: str = "",
     ) -> None:
         """Write a patient's slices, in order, as (CT, MRI); slices with neither are left out.
 
         Args:
+            registration: how CT and MRI were brought together, "" where nothing was done.
+            error_mm: of the registration, where there was one.
             person: a keyed pseudonym of who is behind the id; "" where nobody knows.
         """
         self.patients += 1
@@ -60,6 +63,7 @@ class DatasetWriter:
             name = f"{patient_id}_s{number:03d}"
             row = {"patient_id": patient_id, "label": str(label), "site": site}
             row |= {"slice": str(number), "pair_id": name, "registration": registration}
+            row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             row |= {"simulation": self.simulation, "person": person}
             for modality, image in (("ct", ct), ("mri", mri)):
                 if image is not None:
@@ -79,7 +83,7 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the manifest over everything added."""
-        self.write_table("manifest.csv", (*COLUMNS, "registration"), self._rows)
+        self.write_table("manifest.csv", COLUMNS, self._rows)
 
 
 @contextmanager

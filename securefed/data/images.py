@@ -65,6 +65,11 @@ def fit_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.array(resized)
 
 
+def is_blank(image: NDArray[np.uint8]) -> bool:
+    """Whether a picture shows one grey value only, give or take one: no scan is so."""
+    return bool(int(image.max()) - int(image.min()) <= 1)
+
+
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write (rows, columns) uint8 as a grey PNG without any metadata."""
     Image.fromarray(image).save(path, format="PNG", compress_level=6)

@@ -21,6 +21,7 @@ from securefed.data.manifest import SIMULATIONS, Manifest, Row, read_manifest
 from securefed.data.names import require_site
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
+from securefed.data.registrations import registrations, unregistered_pairs
 from securefed.data.samples import Images, Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -39,6 +40,7 @@ class Loaded:
         persons: patient -> who it is under a keyed pseudonym, "" where the manifest does not say.
         simulation: what the patients are if not people with scans of their own: keys of SIMULATIONS
             joined by "+"; "" for real patients.
+        unregistered: pairs that no registration vouches for; names patients.
     """
 
     patients: list[Patient]
@@ -48,6 +50,7 @@ class Loaded:
     rows: int = 0
     persons: Mapping[str, str] = field(default_factory=dict, repr=False)
     simulation: str = ""
+    unregistered: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def usable_rows(self) -> int:
@@ -142,6 +145,10 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
     if unpaired:
         warnings.append("not every patient has a slice with both CT and MRI")
         named.append(f"{unpaired} patients have no slice with both CT and MRI")
+    named += registrations(manifest.rows)
+    unregistered = unregistered_pairs(manifest.rows)
+    if unregistered:
+        warnings.append("not every CT is registered to the MRI it is paired with")
     if problems:
         warnings.append("not every row or file could be used")
     return Loaded(
@@ -152,6 +159,7 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
         rows=manifest.offered,
         persons={row.patient_id: row.person for row in manifest.rows},
         simulation=simulation,
+        unregistered=tuple(unregistered),
     )
 
 

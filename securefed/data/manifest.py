@@ -10,6 +10,7 @@ Columns (any order, any case; others are named and not read):
   pair_id     optional, for messages only        also: pair
   person      optional, who is behind the id     a keyed pseudonym that import writes
   simulation  empty for real patients; else what they are, see SIMULATIONS
+  registration, registration_mm   optional, how import brought CT and MRI together
 Paths are relative to the manifest's folder and must stay inside it. A bad line is named with its
 number and reason, and the others go on; a patient whose label or site contradicts itself is left
 out whole, because a wrong guess would put a person on two sides of a split. Header values are read
@@ -37,6 +38,8 @@ COLUMNS = (
     "pair_id",
     "person",
     "simulation",
+    "registration",
+    "registration_mm",
 )
 DEFAULT_SITE = "site-1"
 _TRIED = 20  # cells of a column that are tried as paths
@@ -62,6 +65,8 @@ class Row:
     slice: float | None = None
     person: str = field(default="", repr=False)
     simulation: str = ""
+    registration: str = ""
+    registration_mm: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,8 @@ class _Reader:
             slice=_slice(cells.get("slice", "")),
             person=cells.get("person", ""),
             simulation=_simulation(cells.get("simulation", "")),
+            registration=cells.get("registration", ""),
+            registration_mm=cells.get("registration_mm", ""),
         )
 
     def _image(self, column: str, text: str) -> Path | None:

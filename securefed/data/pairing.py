@@ -1,7 +1,9 @@
 """From the CT and the MRI chosen for a patient to the slice pairs that are written.
 
-A pair is one place in the head: the MRI is brought to the pixels of each CT slice (alignment). CT
-and MRI that cannot be brought together are kept as separate slices, and the reason is given.
+A pair is one place in the head: the MRI is brought to the pixels of each CT slice (alignment). A
+CT slice that the MRI does not cover, or that falls into a gap of it, has no MRI. CT and MRI that
+cannot be brought together are kept as separate slices, and the reason is given. A picture of one
+grey value is left out.
 """
 
 from collections.abc import Sequence
@@ -10,11 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.data.alignment import align, onto_ct
+from securefed.data.alignment import PAIRED, Alignment, align, onto_ct
 from securefed.data.dicom.volume import Series, to_eight_bits
-from securefed.data.images import fit_square
+from securefed.data.images import fit_square, is_blank
+from securefed.data.resampling import gaps
+from securefed.errors import DataError
 
-LEAST_COVERAGE = 0.25  # a CT slice of which the MRI shows less has no MRI
+LEAST_COVERAGE = 0.25  # of a CT slice's head: where the MRI shows less, there is none
+
+_APART = "CT and MRI kept as separate slices"
 
 Images = NDArray[np.uint8]
 SlicePair = tuple[Images | None, Images | None]
@@ -22,59 +28,96 @@ SlicePair = tuple[Images | None, Images | None]
 
 @dataclass(frozen=True)
 class Pairing:
-    """The slices of a patient as (CT, MRI) and how they were aligned ("" for one modality)."""
+    """The slices of a patient as (CT, MRI), and how they were brought together.
+
+    Attributes:
+        status: as in `Alignment`; "unpaired" where no alignment was tried, or none of the CT is
+            covered; "" for one modality.
+        error_mm: of the registration, where there was one.
+    """
 
     slices: list[SlicePair]
     status: str
+    error_mm: float | None = None
     notes: Sequence[str] = ()
 
 
 def pair(
-    ct: Series | None, mri: Series | None, *, window: str, size: int, max_gap_days: int
+    ct: Series | None,
+    mri: Series | None,
+    *,
+    window: str,
+    size: int,
+    max_gap_days: int,
+    allow_unregistered: bool = False,
 ) -> Pairing:
     """Pair the slices of a patient as (size, size) images; at least one series is given.
 
+    Args:
+        allow_unregistered: pair in scanner coordinates what could not be registered.
+
     Raises:
-        DataError: a series shows one constant value.
+        DataError: a series, or every slice in the window, shows one grey value.
     """
     ct_images = None if ct is None else to_eight_bits(ct, ct.values, window)
     mri_images = None if mri is None else to_eight_bits(mri, mri.values, window)
+    apart = _side_by_side(ct_images, mri_images, size)
+    if not apart:
+        raise DataError("every slice is of one grey value: nothing to see in this window")
+    notes = _blank_slices(ct_images, "CT") + _blank_slices(mri_images, "MRI")
     if ct is None or mri is None or ct_images is None or mri_images is None:
-        return Pairing(_side_by_side(ct_images, mri_images, size), "")
+        return Pairing(apart, "", None, notes)
     days = days_between(ct, mri)
     reason = _why_not_paired(ct, mri, days, max_gap_days)
     if reason:
-        note = f"CT and MRI kept as separate slices: {reason}"
-        return Pairing(_side_by_side(ct_images, mri_images, size), "unpaired", [note])
-    notes = [] if days is not None else ["a study date is missing; the gap is unknown"]
+        return Pairing(apart, "unpaired", None, [*notes, f"{_APART}: {reason}"])
+    if days is None:
+        notes.append("a study date is missing; the gap is unknown")
     alignment = align(ct, mri)
-    if alignment.status in ("failed", "unregistered"):
-        notes.append(_doubt(alignment.status))
-    elif alignment.metric is not None:
-        notes.append(f"registered, mutual information {alignment.metric:.3f}")
-    resampled, covered = onto_ct(mri_images, mri, ct, alignment)
+    notes += _said(alignment, allow_unregistered)
+    status, error_mm = alignment.status, alignment.error_mm
+    if status not in PAIRED and not allow_unregistered:
+        return Pairing(apart, status, error_mm, notes)
+    if gaps(mri).any():
+        notes.append("slices of the MRI are missing; CT slices in the gap have no MRI")
+    resampled, covered = onto_ct(mri_images, mri, ct, alignment.transform)
     slices: list[SlicePair] = [
-        (fit_square(a, size), fit_square(b, size) if share >= LEAST_COVERAGE else None)
+        (_picture(a, size), _picture(b, size) if share >= LEAST_COVERAGE else None)
         for a, b, share in zip(ct_images, resampled, covered, strict=True)
     ]
-    if all(image is None for _, image in slices):
-        notes.append("CT and MRI kept as separate slices: no overlap")
-        return Pairing(_side_by_side(ct_images, mri_images, size), "unpaired", notes)
-    return Pairing(slices, alignment.status, notes)
+    if not any(mri_image is not None for _, mri_image in slices):
+        return Pairing(apart, "unpaired", error_mm, [*notes, f"{_APART}: no overlap"])
+    return Pairing(slices, status, error_mm, notes)
+
+
+def _picture(image: Images, size: int) -> Images | None:
+    return None if is_blank(image) else fit_square(image, size)
+
+
+def _blank_slices(images: Images | None, modality: str) -> list[str]:
+    if images is None:
+        return []
+    blank = sum(map(is_blank, images))
+    if not blank:
+        return []
+    return [f"{blank} of {len(images)} {modality} slices show one grey value and are left out"]
+
+
+def _said(alignment: Alignment, allow_unregistered: bool) -> list[str]:
+    if alignment.status == "same-frame":
+        return []
+    if alignment.status == "registered":
+        return [f"registered; two registrations agree within {alignment.error_mm:.1f} mm"]
+    what = f"registration {alignment.status}: {alignment.reason}"
+    if allow_unregistered:
+        return [f"{what}; paired in scanner coordinates all the same: look at it"]
+    return [f"{what}; {_APART} (--allow-unregistered pairs them in scanner coordinates)"]
 
 
 def days_between(ct: Series, mri: Series) -> int | None:
     """Days between the two studies; None if a date is missing."""
     first, second = ct.first.study_date, mri.first.study_date
     return abs((first - second).days) if first and second else None
-
-
-def _doubt(status: str) -> str:
-    if status == "failed":
-        return "registration failed; paired in scanner coordinates, look at it"
-    return (
-        "SimpleITK is not installed; paired in scanner coordinates (pip install securefed[dicom])"
-    )
 
 
 def _why_not_paired(ct: Series, mri: Series, days: int | None, max_gap_days: int) -> str | None:
@@ -87,6 +130,7 @@ def _why_not_paired(ct: Series, mri: Series, days: int | None, max_gap_days: int
 
 def _side_by_side(ct: Images | None, mri: Images | None, size: int) -> list[SlicePair]:
     slices: list[SlicePair] = [
-        (fit_square(image, size), None) for image in (ct if ct is not None else ())
+        (_picture(image, size), None) for image in (ct if ct is not None else ())
     ]
-    return slices + [(None, fit_square(image, size)) for image in (mri if mri is not None else ())]
+    slices += [(None, _picture(image, size)) for image in (mri if mri is not None else ())]
+    return [each for each in slices if any(image is not None for image in each)]

@@ -29,6 +29,7 @@ ALIASES = {
     "person": ("person",),
     "simulation": ("simulation",),
     "registration": ("registration",),
+    "registration_mm": ("registration_mm",),
 }
 POSITIVE = ("1", "1.0", "tumour", "tumor", "yes", "true", "positive")
 NEGATIVE = ("0", "0.0", "healthy", "normal", "no", "false", "negative", "no tumour", "no tumor")

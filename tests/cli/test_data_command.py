@@ -80,7 +80,7 @@ def test_check_names_bad_lines_and_exits_1(tmp_path: Path) -> None:
     manifest = tmp_path / "p" / "manifest.csv"
     lines = manifest.read_text().splitlines()
     lines[2] = lines[2].replace(",0,", ",7,", 1).replace(",1,", ",7,", 1)
-    manifest.write_text("\n".join([*lines, "stranger,1,a,0,../../x.png,,,,,"]) + "\n")
+    manifest.write_text("\n".join([*lines, "stranger,1,a,0,../../x.png,,,,,,"]) + "\n")
     result = run("check", manifest, "--size", 24)
     assert result.exit_code == 1
     assert "manifest.csv, line 3: label '7' is neither" in result.output

@@ -41,6 +41,7 @@ class ImportRules:
         image_size: edge of the written images, 16 to 1024 pixels.
         max_gap_days: CT and MRI further apart are not paired (both are kept).
         allow_burned_in: accept secondary captures and declared burned-in text.
+        allow_unregistered: pair in scanner coordinates what could not be registered.
     """
 
     site: str = "site-1"
@@ -48,6 +49,7 @@ class ImportRules:
     image_size: int = 256
     max_gap_days: int = 30
     allow_burned_in: bool = False
+    allow_unregistered: bool = False
 
     def __post_init__(self) -> None:
         if self.window not in WINDOWS:
@@ -223,12 +225,21 @@ class _Patient:
                 window=rules.window,
                 size=rules.image_size,
                 max_gap_days=rules.max_gap_days,
+                allow_unregistered=rules.allow_unregistered,
             )
         except DataError as error:
             self._problem(None, str(error))
             return
         self.report.notes += [Problem(self.name, note) for note in pairing.notes]
-        writer.add(self.name, label, rules.site, pairing.slices, pairing.status, self.person)
+        writer.add(
+            self.name,
+            label,
+            rules.site,
+            pairing.slices,
+            registration=pairing.status,
+            error_mm=pairing.error_mm,
+            person=self.person,
+        )
 
     def _note(self, ct: Series | None, mri: Series | None) -> None:
         for series in (ct, mri):

@@ -1,0 +1,56 @@
+"""What a manifest says of how import brought CT and MRI together, for `data check` and a run.
+
+The figure of a registered pair is by how much two registrations of it disagree, in millimetres
+(securefed/data/registration.py).
+"""
+
+import math
+from collections.abc import Sequence
+
+from securefed.data.manifest import Row
+
+PAIRED = ("", "same-frame", "registered")
+_WORDS = {"failed": "could not be registered", "unregistered": "were not registered"}
+
+
+def registrations(rows: Sequence[Row]) -> list[str]:
+    """How many patients were registered, how well, and how many not; nobody is named."""
+    by_status: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_status.setdefault(row.registration, {})[row.patient_id] = row
+    said = []
+    for status, words in _WORDS.items():
+        if status in by_status:
+            said.append(f"CT and MRI of {_patients(len(by_status[status]))} {words}")
+    registered = by_status.get("registered", {})
+    errors = [_number(row.registration_mm) for row in registered.values()]
+    if errors and all(map(math.isfinite, errors)):
+        said.append(
+            f"CT and MRI of {_patients(len(registered))} were registered; two registrations of a "
+            f"patient agree within {max(errors):.1f} mm"
+        )
+    return said
+
+
+def unregistered_pairs(rows: Sequence[Row]) -> list[str]:
+    """Patients whose CT and MRI are paired though no registration vouches for it, by name."""
+    pairs: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.registration not in PAIRED and row.ct_path and row.mri_path:
+            pairs.setdefault(row.patient_id, []).append(row)
+    return [
+        f"{patient_id}: registration {found[0].registration}; its {len(found)} pairs may show two "
+        "places"
+        for patient_id, found in pairs.items()
+    ]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _patients(count: int) -> str:
+    return "1 patient" if count == 1 else f"{count} patients"
