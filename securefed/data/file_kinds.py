@@ -13,6 +13,10 @@ _MARKS = (
     (344, b"ni1\0", "NIfTI"),
     (4, b"n+2\0", "NIfTI"),
     (4, b"ni2\0", "NIfTI"),
+    (0, (348).to_bytes(4, "little"), "Analyze"),  # as NIfTI, without its mark
+    (0, (348).to_bytes(4, "big"), "Analyze"),
+    (0, b"# === DATA DESCRIPTION FILE", "Philips PAR"),
+    (0, b"!INTERFILE", "Interfile"),
     (0, b"NRRD0", "NRRD"),
     (0, b"ObjectType", "MetaImage"),
     (0, b"NDims", "MetaImage"),
@@ -43,10 +47,15 @@ _MARKS = (
     (0, b"MATLAB 5.0 MAT-file", "MATLAB"),
     (0, b"\x93NUMPY", "NumPy"),
     (0, b"%PDF", "PDF"),
+    (0, b"L\0\0\0\x01\x14\x02\0", "Windows shortcut"),  # a folder may lie behind it
+    (0, b"book\0\0\0\0mark", "macOS alias"),
 )
 _GZIP = "gzip archive"
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
-OTHER_SCANS = ("NIfTI", "NRRD", "MetaImage", "MINC or NetCDF")
+OTHER_SCANS = (
+    *("NIfTI", "NRRD", "MetaImage", "MINC or NetCDF", "Analyze", "Philips PAR", "Interfile"),
+)
+_ISO_MARK_AT = 32769  # of a CD or DVD: far behind the first bytes
 
 
 def kind_of(path: Path) -> str | None:
@@ -57,6 +66,9 @@ def kind_of(path: Path) -> str | None:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+        file.seek(_ISO_MARK_AT)
+        if file.read(5) == b"CD001":
+            return "ISO disc image"
     if not head:
         return "empty"
     kind = next((name for at, mark, name in _MARKS if head[at : at + len(mark)] == mark), None)

@@ -9,6 +9,8 @@ then series by series in the order of `_RANKS`. The number of slices alone decid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from securefed.data.dicom.anatomy import CONTRADICTED, PART_OF_HEAD, is_elsewhere
 from securefed.data.dicom.contrast import (
     ANGIOGRAPHY,
@@ -18,12 +20,12 @@ from securefed.data.dicom.contrast import (
     SOFT,
     UNKNOWN,
 )
-from securefed.data.dicom.geometry import plane_of
+from securefed.data.dicom.geometry import is_fine, plane_of
 from securefed.data.dicom.roles import ANATOMY, PERHAPS_LOCALISER
 from securefed.data.dicom.stacks import Stack
 
 COVERED_MM = 120.0  # covering more of the head than this is no merit
-_FRAGMENT_MM = 40.0  # less than this is a piece of a head
+_FRAGMENT_MM, _FRAGMENT_IMAGES = 40.0, 3  # no more than this is a piece of a head
 _COVERAGE_STEP_MM = 20.0
 _WRONG_KERNEL = 2
 _USABLE = (ANATOMY, PERHAPS_LOCALISER)
@@ -62,8 +64,10 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
     mris: list[Stack | None] = [stack for stack in able if stack.first.modality == "MR"]
     pairs = [(ct, mri) for ct in cts or [None] for mri in mris or [None]]
 
+    graded = {id(stack): ranks(stack, window) for stack in able}
+
     def rank(pair: tuple[Stack | None, Stack | None]) -> tuple[float, ...]:
-        both = [ranks(stack, window) for stack in pair if stack is not None]
+        both = [graded[id(stack)] for stack in pair if stack is not None]
         days = days_apart(*pair)
         sure = [value for each in both for value, _ in each[:_SURE]]
         rest = [value for each in both for value, _ in each[_SURE:]]
@@ -161,9 +165,11 @@ def _surely_a_head(stack: Stack, window: str) -> Rank:
 
 
 def _no_fragment(stack: Stack, window: str) -> Rank:
-    extent = _extent_mm(stack)
-    words = f"covers {extent:.0f} mm only" if len(stack.slices) > 1 else "one image only"
-    return float(extent < _FRAGMENT_MM), words
+    extent, images = _extent_mm(stack), len(stack.slices)
+    few = f"{images} images only" if images > 1 else "one image only"
+    if images <= _FRAGMENT_IMAGES:
+        return 1, few
+    return float(extent < _FRAGMENT_MM), f"covers {extent:.0f} mm only"
 
 
 def _placed(stack: Stack, window: str) -> Rank:
@@ -172,8 +178,11 @@ def _placed(stack: Stack, window: str) -> Rank:
 
 
 def _plane(stack: Stack, window: str) -> Rank:
+    """Axial; an MRI also so fine that axial slices can be cut, as 3D sequences are."""
     plane = plane_of(stack.first.axes)
-    return float(plane != "axial"), plane or "has no orientation"
+    fine = stack.heights is not None and is_fine(np.diff(stack.heights), stack.first.spacing)
+    cut = fine and stack.first.modality == "MR" and plane in ("coronal", "sagittal")
+    return float(plane != "axial" and not cut), plane or "has no orientation"
 
 
 def _original(stack: Stack, window: str) -> Rank:

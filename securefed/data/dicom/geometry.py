@@ -3,8 +3,9 @@
 A patient may lie on the back, the face or a side, and come head or feet first; the orientation in
 the header says how the stored rows and columns lie in the patient. Here axes are swapped and
 reversed so that in an axial picture row 0 is anterior and column 0 the patient's right; coronal and
-sagittal pictures have row 0 at the top of the head, sagittal ones column 0 anterior. Only whole
-turns: nothing is interpolated but pixels that are not square. Axes: PS3.3, C.7.6.2.1.1 (x to the
+sagittal pictures have row 0 at the top of the head, sagittal ones column 0 anterior. A fine coronal
+or sagittal volume (3D sequences are stored so) is cut into axial slices. Only whole turns: nothing
+is interpolated but pixels that are not square. Axes: PS3.3, C.7.6.2.1.1 (x to the
 left, y to the back, z to the head).
 """
 
@@ -20,6 +21,9 @@ Volume = NDArray[np.float32]  # (slices, rows, columns)
 Points = NDArray[np.float64]
 
 LARGEST_ASPECT = 10.0
+FINE_MM = 2.0  # slices closer than this can be cut in another plane
+_EVEN = 0.05  # share by which slice distances of a fine volume may differ
+_ASIDE_MM = 0.5  # and a slice may lie aside of the one before
 _SQUARE = 0.01  # pixels that differ less are square
 _OBLIQUE = 0.7  # a normal further than 45 degrees from each axis has no plane
 # Plane -> the direction of columns from left to right, and of rows from top to bottom.
@@ -84,6 +88,44 @@ def ascending(values: Volume, grid: Grid) -> tuple[Volume, Grid]:
         return values, grid
     order = np.argsort(grid.positions @ np.cross(*grid.axes), kind="stable")
     return values[order], Grid(grid.axes, grid.spacing, grid.positions[order], grid.aspect)
+
+
+def is_fine(steps_mm: Points, spacing: tuple[float, float] | None) -> bool:
+    """Whether slices (mm between them) are so even and close that any plane can be cut."""
+    if len(steps_mm) < 2 or spacing is None:
+        return False
+    even = float(steps_mm.max() - steps_mm.min()) <= _EVEN * float(steps_mm.mean())
+    return even and float(steps_mm.max()) <= FINE_MM
+
+
+def axial(values: Volume, grid: Grid) -> tuple[Volume, Grid]:
+    """A fine coronal or sagittal volume as axial slices: another order of the same voxels."""
+    if grid.axes is None or grid.positions is None or grid.spacing is None:
+        return values, grid
+    across, down = grid.axes
+    normal = np.cross(across, down)
+    between = np.diff(grid.positions, axis=0)
+    if plane_of(grid.axes) not in ("coronal", "sagittal") or not is_fine(
+        between @ normal, grid.spacing
+    ):
+        return values, grid
+    directions = np.stack([normal, down, across])  # of the array's axes
+    steps = np.array([float((between @ normal).mean()), *grid.spacing])
+    order = [int(np.abs(directions[:, patient]).argmax()) for patient in (2, 1, 0)]
+    aside = np.linalg.norm(between - np.outer(between @ normal, normal), axis=1).max()
+    if len(set(order)) < 3 or aside > _ASIDE_MM:
+        return values, grid
+    directions, steps = directions[order], steps[order]
+    values, corner = values.transpose(order), grid.positions[0].copy()
+    for axis, patient in enumerate((2, 1, 0)):
+        if directions[axis, patient] < 0:
+            corner += (values.shape[axis] - 1) * steps[axis] * directions[axis]
+            directions[axis] = -directions[axis]
+            values = np.flip(values, axis)
+    positions = corner + np.outer(np.arange(len(values)) * steps[0], directions[0])
+    edges = (float(steps[1]), float(steps[2]))
+    cut = Grid(directions[[2, 1]], edges, positions, edges[0] / edges[1])
+    return np.ascontiguousarray(values), cut
 
 
 def square(values: Volume, grid: Grid) -> tuple[Volume, Grid]:

@@ -67,7 +67,7 @@ class Slice:
     aspect: float  # height of a pixel by its width
     shape: tuple[int, int]
     traits: Traits
-    moments: tuple[str, ...] = field(repr=False)  # what may tell images of one place apart
+    moments: tuple[str, ...] = field(repr=False)  # when and how; tells images of one place apart
 
 
 def slices_of(path: Path, header: Dataset) -> Iterator[Slice]:
@@ -110,7 +110,9 @@ def _slice(path: Path, frame_number: int | None, header: Dataset) -> Slice:
             str(header.get(keyword, "") or "")
             for keyword in (
                 *("StackID", "TemporalPositionIndex", "TemporalPositionIdentifier"),
-                *("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime"),
+                *("SeriesTime", "AcquisitionNumber", "TriggerTime", "AcquisitionTime"),
+                *("ConvolutionKernel", "ImageType", "ReconstructionDiameter", "SliceThickness"),
+                *("SequenceName", "RepetitionTime", "FlipAngle", "ContentTime"),
             )
         ),
     )

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from securefed.data.dicom.geometry import Grid, ascending, plane_of, square, tilt_degrees, upright
+from securefed.data.dicom.geometry import (
+    Grid,
+    ascending,
+    axial,
+    plane_of,
+    square,
+    tilt_degrees,
+    upright,
+)
 from securefed.data.dicom.grey_values import (
     AIR_HU,
     Plane,
@@ -88,8 +96,11 @@ def build_series(stack: Stack) -> Series:
         raise DataError("mixes MONOCHROME1 and MONOCHROME2")
     values = np.stack([plane for plane, _ in planes])
     grid, notes = _grid(kept)
-    for step in (upright, ascending, square):
+    stored = plane_of(grid.axes)
+    for step in (upright, ascending, axial, square):
         values, grid = step(values, grid)
+    if plane_of(grid.axes) != stored:
+        notes.append(f"its fine {stored} slices were cut into axial ones")
     return Series(
         modality=stack.first.modality,
         first=stack.first,

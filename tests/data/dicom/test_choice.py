@@ -76,8 +76,9 @@ REFORMAT = {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}
         ({"BodyPartExamined": "CHEST"}, "shows the chest"),
         ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "projection"),
         ({"ConvolutionKernel": "Hc40f", "gap": 0.5}, "covers 6 mm only"),
+        ({"ConvolutionKernel": "Hc40f", "slices": 3, "gap": 50.0}, "3 images only"),
         ({"ConvolutionKernel": "Hc40f", "gap": 4.0}, "covers 48 mm"),
-        ({"ConvolutionKernel": "Hc40f", "slices": 3, "gap": 40.0}, "slices 40.0 mm apart"),
+        ({"ConvolutionKernel": "Hc40f", "slices": 4, "gap": 30.0}, "slices 30.0 mm apart"),
         (
             {"ConvolutionKernel": "Hc40f", "slices": 6, "gap": 20.0},
             "as good as the chosen one, which comes first",
@@ -143,6 +144,21 @@ def test_the_mri_is_t1_of_the_head_at_the_visit(
     choice = chosen(tmp_path)
     assert description(choice.mri) == f"T1 POST {GOOD}"
     assert [reason for _, reason in choice.left] == [why]
+
+
+def test_a_fine_sagittal_mri_is_as_good_as_an_axial_one_and_a_ct_is_not(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    """3D sequences are stored sagittal; reformats of a CT are what is left when it is chosen."""
+    for modality in ("CT", "MR"):
+        for name, axes in (("T1 post fine", SAGITTAL), ("T2", None)):
+            gap = 20.0 if axes is None else 2.0
+            slices = 6 if axes is None else 22
+            header: dict[str, Any] = {"SeriesDescription": name, "axes": axes, "gap": gap}
+            write_head(write_series, tmp_path / modality / name, modality, slices, **header)
+    choice = chosen(tmp_path)
+    assert description(choice.mri) == "T1 post fine"
+    assert description(choice.ct) == "T2"
 
 
 def test_of_two_visits_ct_and_mri_come_from_the_closer_pair(

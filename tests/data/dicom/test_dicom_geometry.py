@@ -30,19 +30,19 @@ def point_values(places: NDArray[np.float64]) -> NDArray[np.int16]:
 
 
 def write_as_seen(
-    write: WriteSeries, folder: Path, axes: Sequence[float], *, modality: str = "MR"
+    write: WriteSeries, folder: Path, axes: Sequence[float], gap: float = 1.0
 ) -> None:
     """A cube of EDGE mm of `point_values`, stored along any axes (a scan in any position)."""
     across, down = np.array(axes[:3], float), np.array(axes[3:], float)
     normal = np.cross(across, down)
     first = np.full(3, (EDGE - 1) / 2) - (EDGE - 1) / 2 * (across + down + normal)
-    n, r, k = np.meshgrid(*[np.arange(EDGE)] * 3, indexing="ij")
+    n, r, k = np.meshgrid(np.arange(0, EDGE, gap), *[np.arange(EDGE)] * 2, indexing="ij")
     places = first + n[..., None] * normal + r[..., None] * down + k[..., None] * across
-    files = write(folder, point_values(places), modality)
+    files = write(folder, point_values(places), "MR")
     for number, path in enumerate(files):
         edit(
             path,
-            ImagePositionPatient=(first + number * normal).tolist(),
+            ImagePositionPatient=(first + number * gap * normal).tolist(),
             ImageOrientationPatient=list(map(float, axes)),
         )
 
@@ -57,9 +57,14 @@ def write_as_seen(
         (-1, 0, 0, 0, 1, 0),  # mirrored: feet first, seen from the feet
         (1, 0, 0, 0, -1, 0),
         (0, 1, 0, 1, 0, 0),
+        # Fine slices of another plane, as 3D sequences have: cut into axial ones.
+        CORONAL,
+        (-1, 0, 0, 0, 0, 1),
+        SAGITTAL,
+        (0, 0, 1, 0, 1, 0),
     ],
 )
-def test_an_axial_scan_in_any_position_is_the_same_volume(
+def test_a_scan_in_any_position_is_the_same_volume(
     tmp_path: Path, write_series: WriteSeries, axes: Sequence[float]
 ) -> None:
     write_as_seen(write_series, tmp_path / "t", axes)
@@ -80,14 +85,14 @@ def test_an_axial_scan_in_any_position_is_the_same_volume(
         ((0, 0, 1, 0, 1, 0), (0, 1, 0), (0, 0, -1)),
     ],
 )
-def test_coronal_and_sagittal_scans_have_the_head_up_and_are_named(
+def test_thick_coronal_and_sagittal_scans_have_the_head_up_and_are_named(
     tmp_path: Path,
     write_series: WriteSeries,
     axes: Sequence[float],
     across: Sequence[int],
     down: Sequence[int],
 ) -> None:
-    write_as_seen(write_series, tmp_path / "t", axes)
+    write_as_seen(write_series, tmp_path / "t", axes, gap=3.0)
     series = only_series(tmp_path / "t")
     assert np.allclose(series.steps, [across, down])
     assert series.positions is not None

@@ -112,7 +112,8 @@ def test_a_damaged_copy_gives_way_to_the_sound_one(
 
 
 @pytest.mark.parametrize(
-    "keyword", ["TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime"]
+    "keyword",
+    ["TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "RepetitionTime"],
 )
 def test_images_of_one_place_are_told_apart_by_their_moment(
     tmp_path: Path, write_series: WriteSeries, keyword: str
