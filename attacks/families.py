@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attacks.family import Family
 
 FAMILIES = {
+    "direct tests": "attacks.direct_tests.family",
     "head leakage": "attacks.head.family",
     "epsilon": "attacks.epsilon.family",
     "inversion": "attacks.inversion.family",

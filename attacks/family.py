@@ -20,17 +20,19 @@ class Case:
 
     Attributes:
         exposures: of the observers to audit, at least one; their own part is taken off.
+        recorded: the same as they were, with what an observer knows of itself.
     """
 
     subject: Subject
     exposures: Mapping[Observer, Exposure] = field(repr=False)
     effort: Effort
+    recorded: Mapping[Observer, Exposure] = field(repr=False)
 
     @classmethod
     def of(cls, subject: Subject, exposures: Mapping[Observer, Exposure], effort: Effort) -> "Case":
         """The case, from exposures as recorded."""
         others = {name: without_own_part(each, subject) for name, each in exposures.items()}
-        return cls(subject, others, effort)
+        return cls(subject, others, effort, exposures)
 
     @property
     def released(self) -> Vector:

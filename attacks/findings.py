@@ -1,7 +1,8 @@
 """What attacks hand to the verdict: findings, controls, and checks that must come to nothing.
 
-A finding's estimate may be a figure with two limits, which the policy's threshold is held against,
-or a lower bound: then the run's own claim is what it can contradict.
+A finding's estimate may be a figure with two limits, which the policy's threshold is held against;
+or a lower bound: then the run's own claim is what it can contradict; or a surprise, which says how
+improbable it is that the claim is true.
 """
 
 import math
@@ -48,6 +49,35 @@ class LowerBound:
     def p_value_at_most(self, threshold: float) -> float:
         """The bound is a test inverted at its own level: it is refused there, or not at all."""
         return 1 - self.confidence if self.value > threshold else 1.0
+
+
+LARGEST_SURPRISE = 300.0  # p-values below 1e-300 are all the same
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How improbable it is to see this, or worse, of a run that does what it claims.
+
+    Attributes:
+        value: -log10 of the p-value, up to LARGEST_SURPRISE.
+        of: what was held against the claim, in words.
+    """
+
+    value: float
+    of: str
+
+    @classmethod
+    def at(cls, log_p_value: float, of: str, tried: int = 1) -> "Surprise":
+        """From the natural logarithm of a p-value that is the least of `tried` (Bonferroni)."""
+        value = -(log_p_value + math.log(tried)) / math.log(10)
+        return cls(float(min(max(0.0, value), LARGEST_SURPRISE)), of)
+
+    def interval(self, confidence: float) -> Interval:
+        """A p-value is computed, not estimated."""
+        return Interval(self.value, self.value, confidence)
+
+    def p_value_at_most(self, threshold: float) -> float:
+        return float(10.0**-self.value)
 
 
 @dataclass(frozen=True)

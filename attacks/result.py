@@ -58,6 +58,17 @@ class ScoreChart:
 
 
 @dataclass(frozen=True, eq=False)
+class NoiseChart:
+    """Noise over what is claimed: name -> (points, 3): round, ratio, squares it is measured by."""
+
+    title: str
+    curves: Mapping[str, NDArray[np.float64]] = field(repr=False)
+
+
+Chart = RocChart | ScoreChart | NoiseChart
+
+
+@dataclass(frozen=True, eq=False)
 class AttackResult:
     """What one step of a family's work gives: an observer's results, or controls and checks.
 
@@ -71,4 +82,4 @@ class AttackResult:
     details: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
-    charts: tuple[RocChart | ScoreChart, ...] = field(default=(), repr=False)
+    charts: tuple[Chart, ...] = field(default=(), repr=False)

@@ -5,7 +5,8 @@ patients are the truth that results are scored with, and the pool that shadow mo
 Built by `securefed.auditing` from a run directory; no attack reads files.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,9 @@ class Hospital:
         claimed_epsilon: from its ledger; None without differential privacy.
         weight: of its updates in a mean: the training patients that it declares.
         expected_batch: what it divides a sum of gradients by, records.
+        accounted_noise: noise multiplier in its ledger, of all the noise that hides a patient.
+        reserved: round -> how often its ledger reserved it, of this run.
+        encoding_error: largest error of an entry of its update by fixed point; 0 in the clear.
     """
 
     name: str
@@ -40,6 +44,9 @@ class Hospital:
     claimed_epsilon: float | None
     weight: int
     expected_batch: int
+    accounted_noise: float = 0.0
+    reserved: Mapping[int, int] = field(default_factory=dict, repr=False, hash=False)
+    encoding_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Training:
             shared is one SGD step over the union.
         strategy: of the server, and what it asks clients to add.
         delta: of the claim.
+        value_range: entries of an update are cut there before they are sent.
     """
 
     rounds: int
@@ -67,6 +75,7 @@ class Training:
     shared_noise: bool
     strategy: Strategy
     delta: float
+    value_range: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)

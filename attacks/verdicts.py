@@ -1,8 +1,9 @@
 """Verdicts: from findings and controls to PASS, FAIL, INCONCLUSIVE or INVALID.
 
     PASS          the upper confidence limit is under the threshold
-    FAIL          the lower limit is over it; or a lower bound is over what the run claims; or a
-                  check did not come to nothing that must, whatever the policy says
+    FAIL          the lower limit is over it; or a lower bound is over what the run claims; or what
+                  was seen is too improbable if the claim is true; or a check did not come to
+                  nothing that must, whatever the policy says
     INCONCLUSIVE  between; or not attacked, withheld, without a threshold, without power
     (none)        reported, not judged: the policy wants it so, the attack has nothing to work on,
                   or another line decides (below)
@@ -24,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from attacks.findings import Check, Control, Finding, LowerBound, Scene
+from attacks.findings import Check, Control, Finding, LowerBound, Scene, Surprise
 from attacks.policy import Gate, Policy, Threshold
 from attacks.statistics.intervals import Interval, holm, tail
 from securefed.exposure import Observer
@@ -194,6 +195,8 @@ def _of_finding(
             return Verdict.INCONCLUSIVE, "the policy sets no threshold for it"
         if most is None:
             return None, f"reported, not judged: {limit.reason}"
+        if isinstance(estimate, Surprise):
+            return _against_chance(estimate, most)
         decider = primary if secondary and _answers(primary, finding, findings) else None
         level = tail(policy.confidence)
         return _against_threshold(interval, most, level, adjusted_p, decider)
@@ -257,6 +260,14 @@ def _against_threshold(
             f"{over}, but not after Holm's correction for several attacks (p {adjusted_p:.3g})",
         )
     return Verdict.FAIL, over
+
+
+def _against_chance(surprise: Surprise, most: float) -> Answer:
+    """A test of the claim at the policy's own level, which is that of each test by itself."""
+    said = f"{surprise.of}: p {10.0**-surprise.value:.2g}"
+    if surprise.value > most:
+        return Verdict.FAIL, f"{said}; an honest run falls below {10.0**-most:.2g} that rarely"
+    return Verdict.PASS, f"{said}, as an honest run may"
 
 
 def _against_claim(

@@ -25,6 +25,7 @@ from attacks.membership.head_gradients import (
     HeadShape,
     Records,
     encoded_records,
+    gradients,
     summed_gradients,
 )
 from attacks.result import Progress
@@ -85,6 +86,15 @@ class KnownHospital:
             rate=hospital.sample_rate * training.local_steps,
             clip_norm=training.clip_norm,
         )
+
+    def gradients(self, start: Vector) -> npt.NDArray[np.float64]:
+        """Each record's gradient at the shared parameters `start`, not clipped, (records, P)."""
+        vectors = self.network_head[None].clone()
+        vectors[0, self.shared] = torch.from_numpy(start)
+        every = torch.arange(len(self.records))
+        rows = gradients(self.shape, vectors, self.records, Drawn(torch.zeros_like(every), every))
+        finite: npt.NDArray[np.float64] = rows[:, self.shared].double().numpy()
+        return finite
 
     def expected_sums(
         self, starts: Sequence[Vector], sample: int, progress: Progress

@@ -14,14 +14,16 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 from attacks.findings import LowerBound
+from attacks.result import NoiseChart, RocChart, ScoreChart
 from attacks.result import Picture as Reconstruction
-from attacks.result import RocChart, ScoreChart
 from attacks.suite import Done
 from securefed.record.audit import Curve, Picture
 
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "securefed", "font.size": 10}
+RARE = 1e-4  # chance that any point of an honest run falls into the grey of its noise
 BLUE, ORANGE, GREY = "#1b5e9e", "#b3541e", "0.6"
 
 
@@ -44,13 +46,15 @@ def draw(done: Sequence[Done], folder: Path) -> tuple[tuple[Picture, ...], tuple
                     draw_roc(chart, file(f"roc-{each.step.observer}.svg", chart.title))
                 case ScoreChart():
                     draw_scores(chart, file(f"canaries-{each.step.observer}.svg", chart.title))
-    bounds: dict[str, dict[str, LowerBound]] = defaultdict(dict)  # metric -> observer
+                case NoiseChart():
+                    draw_noise(chart, file(f"noise-{each.step.observer}.svg", chart.title))
+    bounds: dict[tuple[str, str], dict[str, LowerBound]] = defaultdict(dict)  # -> observer
     for finding in (finding for each in done for finding in each.result.findings):
         if isinstance(finding.estimate, LowerBound):
-            bounds[finding.metric][finding.observer] = finding.estimate
-    for metric, by_observer in bounds.items():
-        title = f"{metric.capitalize()} claimed and certified"
-        draw_bounds(by_observer, metric, title, file(f"{metric}.svg", title))
+            bounds[finding.attack, finding.metric][finding.observer] = finding.estimate
+    for (attack, metric), by_observer in bounds.items():
+        title = f"{metric.capitalize()} claimed and certified, {attack}"
+        draw_bounds(by_observer, metric, title, file(f"{attack}-{metric}.svg", title))
     return shown, tuple(curves)
 
 
@@ -104,6 +108,25 @@ def draw_scores(chart: ScoreChart, path: Path) -> None:
         axes.set_ylabel("canaries")
         axes.set_title(chart.title)
         axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def draw_noise(chart: NoiseChart, path: Path) -> None:
+    """Noise over what is claimed, in every pair of rounds, and where an honest one hardly falls."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.add_subplot()
+        points = np.concatenate(list(chart.curves.values()))
+        low = np.sqrt(stats.chi2.ppf(RARE / len(points), points[:, 2].min()) / points[:, 2].min())
+        axes.axhspan(0, float(low), color=GREY, alpha=0.25, lw=0, label="too little")
+        axes.axhline(1.0, color="black", linewidth=0.8, label="claimed")
+        for index, (name, curve) in enumerate(chart.curves.items()):
+            axes.plot(curve[:, 0], curve[:, 1], ".-", color=f"C{index}", linewidth=0.8, label=name)
+        axes.set_ylim(0, max(1.4, 1.05 * float(points[:, 1].max())))
+        axes.set_xlabel("round")
+        axes.set_ylabel("noise, measured / claimed")
+        axes.set_title(chart.title)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         _save(figure, path)
 
 

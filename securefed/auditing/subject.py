@@ -4,6 +4,8 @@ Here the auditor's knowledge comes together, which no observer has: the patients
 and must be the run's own, rates and noise are those that each hospital's ledger holds.
 """
 
+import math
+from collections.abc import Mapping
 from functools import partial
 
 from attacks.subject import Canaries, Hospital, Subject, Training
@@ -23,8 +25,10 @@ from securefed.record.declared import Declared
 from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
 from securefed.training import canaries
+from securefed.training.mechanism import build_mechanism
 from securefed.training.patients import one_slice_records, stack
 from securefed.training.trainer import TrainingSet
+from securefed.wire.contribution import ContributionLayout
 from securefed.wire.description import initial_network
 
 
@@ -88,18 +92,21 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     declared = _declared(run, hospital.name, train)
     batch_size = settings.training.batch_size
     rate = sample_rate(batch_size, declared.records)
-    noise, claim = 0.0, None
+    noise, claim, accounted = 0.0, None, 0.0
+    reserved: Mapping[int, int] = {}
     if settings.privacy.dp:
         path = run.hospital(hospital.name) / ledger_file.NAME
         if not path.exists():
             raise RunError(f"{hospital.name} has no ledger at {path}")
         ledger = Ledger.open(path)
         claim = ledger.spent()
-        spent = ledger.history()
+        spent, reserved = ledger.history(), ledger.statement().attempts(run.about.run)
         if spent:
-            rate, noise = spent[-1].sample_rate, spent[-1].noise_multiplier
-        if shared:  # the ledger holds the noise of all the shares that count
-            noise = shared.share_sigma / shared.clip_steps
+            rate, accounted = spent[-1].sample_rate, spent[-1].noise_multiplier
+        else:  # a ledger that claims nothing: what was released is held against the settings
+            accounted = _agreed_noise(run, declared, rate, shared)
+        # The ledger holds the noise of all the shares that count.
+        noise = shared.share_sigma / shared.clip_steps if shared else accounted
     return Hospital(
         name=hospital.name,
         train=train,
@@ -109,6 +116,9 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
         claimed_epsilon=claim,
         weight=declared.patients,
         expected_batch=min(batch_size, declared.records),
+        accounted_noise=accounted,
+        reserved=reserved,
+        encoding_error=_encoding_error(settings, declared.patients),
     )
 
 
@@ -120,6 +130,24 @@ def _declared(run: Run, name: str, train: PatientTensors) -> TrainingSet:
         return TrainingSet(said.patients, said.records)
     image = run.settings.privacy.unit == "image"
     return TrainingSet(len(train), len(one_slice_records(train)) if image else len(train))
+
+
+def _agreed_noise(run: Run, of: TrainingSet, rate: float, shared: RingNoise | None) -> float:
+    """The noise multiplier that the run's settings ask of a hospital with that training set."""
+    if shared:
+        return shared.noise_multiplier
+    event = build_mechanism(run.job, of.records).event(rate, run.settings.training.local_steps)
+    return event.noise_multiplier if event else 0.0
+
+
+def _encoding_error(settings: Settings, patients: int) -> float:
+    """Largest error of an entry of a hospital's update by fixed point; 0 where there is none."""
+    secure = settings.secure_aggregation
+    if not secure.enabled or settings.privacy.placement == "distributed":
+        return 0.0
+    clients = settings.federation.clients
+    layout = ContributionLayout(1, clients, secure.value_range, secure.max_patients)
+    return layout.error_bound(clients=1, patients=patients)
 
 
 def _training(settings: Settings, rounds: int) -> Training:
@@ -135,4 +163,12 @@ def _training(settings: Settings, rounds: int) -> Training:
         shared_noise=privacy.placement == "distributed",
         strategy=build_strategy(federation.strategy, federation),
         delta=privacy.delta,
+        value_range=_value_range(settings),
     )
+
+
+def _value_range(settings: Settings) -> float:
+    """Where masks cut entries of an update; shared noise has the whole ring."""
+    secure = settings.secure_aggregation
+    cut = secure.enabled and settings.privacy.placement == "local"
+    return secure.value_range if cut else math.inf

@@ -182,7 +182,7 @@ def _figures(line: Judgement) -> str:
     """The figure with its limits; a lower bound on epsilon is rounded down."""
     if line.value is None:
         return ""
-    if line.interval is None:
+    if line.interval is None or line.interval == (line.value, line.value):
         return _figure(line.value)
     low, high = line.interval
     if high is None:

@@ -29,7 +29,8 @@ More survivors only add independent noise, and wrapping modulo 2^32 is post-proc
 weakens the guarantee.
 
 Not covered: hospitals that add no noise, or tell it, beyond the number assumed. Their shares are
-then missing for everybody, unnoticed. Local noise does not depend on others.
+then missing for everybody. An audit of the opened sums finds the first, afterwards; nobody can find
+the second. Local noise does not depend on others.
 """
 
 import math

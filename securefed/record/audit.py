@@ -16,7 +16,8 @@ from securefed.verdict import Verdict
 PICTURES = (".png", ".svg")
 Limits = tuple[float | None, float | None]  # lower, upper; None where the interval is open
 CHECKED = "malicious server"  # the family whose attempts are `checks`
-EPSILON = "epsilon"  # the family whose figures are epsilons: a certified one against the claim
+SURPRISE = "surprise"  # the metric of tests of what the run claims
+EPSILON = "epsilon"  # the metric of lower bounds on epsilon, against the claim
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,12 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of_epsilon(self) -> bool:
         """Whether `value` is a lower bound on epsilon, and `threshold` the claimed upper one."""
-        return self.attack == EPSILON
+        return self.metric == EPSILON
+
+    @property
+    def of_claim(self) -> bool:
+        """Whether what the run says of itself was tested, and not what leaks."""
+        return self.metric in (EPSILON, SURPRISE)
 
     @property
     def title(self) -> str:

@@ -160,6 +160,7 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
         if line.decides
         and line.value is not None
         and line.threshold is not None
+        and line.threshold <= 1
         and not line.of_epsilon
     ]
     if not rows:

@@ -109,13 +109,14 @@ def _audited(run: RunFacts) -> Iterator[Risk]:
     for line in failed[:3]:
         yield _risk(
             run,
-            100 if line.of_epsilon else 98,
+            100 if line.of_claim else 98,
             f"An attack succeeds: {line.attack}, by the {line.observer}"
             if line.observer
             else f"An attack succeeds: {line.attack}",
             f"{line.title}: {figure(line)} ({limits(line)}); {line.reason}.",
-            "Do not release this model. Check the implementation of the noise."
-            if line.of_epsilon
+            "Do not release this model: what it claims is not what it did. Check the "
+            "implementation of sampling, clipping and noise."
+            if line.of_claim
             else "Do not release this model; lower epsilon, or turn on what is off: differential "
             "privacy bounds it, secure aggregation hides single updates from the server.",
             "audit",

@@ -30,6 +30,7 @@ DEFAULT_TEXT = yaml.safe_dump(DEFAULT.model_dump(by_alias=True, exclude_none=Fal
 
 
 # The gates of the specification, by hand: a change of the file has to be a change here too.
+HONEST = "honest releases, 120 simulations"
 GATES = {
     ("inversion", "plain, one image, reference LeNet 32x32", "psnr_db"): ("at_least", 18),
     ("inversion", "plain, one image, reference LeNet 32x32", "psnr_over_mean_colour_db"): (
@@ -50,6 +51,12 @@ GATES = {
     ),
     ("epsilon", "true epsilon 2", "share of bounds above the truth"): ("at_most", 0.05),
     ("epsilon", "true epsilon 8", "share of bounds above the truth"): ("at_most", 0.05),
+    ("direct tests", HONEST, "largest surprise"): ("at_most", 6),
+    ("direct tests", HONEST, "share of surprises over 2"): ("at_most", 0.02),
+    ("direct tests", "half the noise", "least surprise"): ("at_least", 4),
+    ("direct tests", "half the noise, patients unknown", "least surprise"): ("at_least", 4),
+    ("direct tests", "patients drawn twice as often", "least surprise"): ("at_least", 4),
+    ("direct tests", "patients not clipped", "least surprise"): ("at_least", 4),
     # "Also audit a run with sigma halved: where power allows it must be caught."
     ("epsilon", "half the noise of epsilon 8", "share contradicted"): ("at_least", 0.6),
 }

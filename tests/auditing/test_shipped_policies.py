@@ -12,6 +12,9 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 DEFAULT = read_policy()
 
 
+HONEST = 4.0  # a surprise beyond is no honest run's
+
+
 def limits(policy: Policy) -> dict[tuple[str, str, str], float]:
     """What each judged figure may be; a figure that is only reported may be anything."""
     infinite = float("inf")
@@ -43,8 +46,8 @@ def test_strict_and_research_lie_on_their_sides_of_the_default() -> None:
     strict, research = (read_policy(FOLDER / f"{name}.yaml") for name in ("strict", "research"))
     for key, limit in limits(DEFAULT).items():
         assert limits(strict)[key] <= limit <= limits(research)[key]
-        # What every policy only reports has no sides.
-        assert limits(strict)[key] < limit or limits(strict)[key] == float("inf")
+        # What every policy only reports has no sides, nor whether a run does what it claims.
+        assert limits(strict)[key] < limit or limits(strict)[key] in (float("inf"), HONEST)
     assert limits(strict) != limits(DEFAULT) != limits(research)
     assert strict.confidence > DEFAULT.confidence >= research.confidence
     powers = [each.power("epsilon") for each in (strict, DEFAULT, research)]

@@ -144,6 +144,7 @@ def test_a_certified_epsilon_is_rounded_down_and_the_claim_up() -> None:
         attack="epsilon",
         observer="server",
         method="canaries",
+        metric="epsilon",
         verdict=Verdict.PASS,
         reason="not contradicted",
         value=1.2346,
