@@ -76,11 +76,16 @@ def _steps_of(of: Family, case: Case) -> Iterator[Step]:
             yield Step(of.name, observer, label, for_attack, partial(on, exposure))
 
 
-def conclude(done: Sequence[Done], policy: Policy) -> AuditVerdict:
+def conclude(
+    done: Sequence[Done], policy: Policy, asked: Collection[str] = tuple(FAMILIES)
+) -> AuditVerdict:
     """Judge what was done.
 
     A family whose attack ran and whose controls did not (the user stopped between them) is
     INVALID, as any attack without its controls.
+
+    Args:
+        asked: the families that the audit was to run; what the policy says of others is not asked.
     """
     results = [each.result for each in done]
     return judge(
@@ -88,4 +93,5 @@ def conclude(done: Sequence[Done], policy: Policy) -> AuditVerdict:
         [control for result in results for control in result.controls],
         policy,
         [check for result in results for check in result.checks],
+        asked,
     )

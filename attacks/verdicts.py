@@ -21,7 +21,7 @@ attacks found little, with this confidence. It does not say that none could.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,8 +101,13 @@ def judge(
     controls: Sequence[Control],
     policy: Policy,
     checks: Sequence[Check] = (),
+    asked: Collection[str] | None = None,
 ) -> AuditVerdict:
-    """Apply the policy. Every threshold of the policy is answered, found or not."""
+    """Apply the policy. Every threshold of the policy is answered, found or not.
+
+    Args:
+        asked: families whose thresholds have to be answered; None: all.
+    """
     broken: dict[str, tuple[str, ...]] = {}
     for attack in sorted({f.attack for f in findings if f.estimate is not None}):
         complaints = (gate_complaint(g, controls) for g in policy.gates if g.attack == attack)
@@ -117,7 +122,9 @@ def judge(
     judgements += [
         _not_attacked(t)
         for t in policy.thresholds
-        if t.at_most is not None and (t.attack, t.metric, t.scene) not in answered
+        if t.at_most is not None
+        and (asked is None or t.attack in asked)
+        and (t.attack, t.metric, t.scene) not in answered
     ]
     judgements += [_of_check(check) for check in checks]
     verdict = gravest(line.verdict for line in judgements) or Verdict.INCONCLUSIVE

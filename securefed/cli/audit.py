@@ -161,6 +161,9 @@ def show(audit: AuditFile, console: Console) -> None:
             console.print(Text("open: ", style="yellow") + Text(told))
     policy = audit.policy
     console.print(marked(audit.verdict) + f" by the policy {policy.name} ({policy.set_by})")
+    if audit.asked:
+        told = f"on {', '.join(audit.asked)} alone; the policy asks for more"
+        console.print(Text(told, style="dim"))
 
 
 def _matters(line: Judgement) -> bool:

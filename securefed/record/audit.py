@@ -178,6 +178,7 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: identity of the run that was audited.
         interrupted: Ctrl-C ended it; what was finished is judged.
+        asked: families that it was to run, where that was not all: the verdict is on them alone.
         details: family -> observer -> what was attacked, how often, with what caveats.
     """
 
@@ -189,6 +190,7 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     effort: str
     seed: int
     interrupted: bool = False
+    asked: tuple[str, ...] = ()
     policy: Policy
     verdict: Verdict
     exposures: tuple[Exposed, ...] = ()
@@ -201,6 +203,12 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     pictures: tuple[Picture, ...] = ()
     curves: tuple[Curve, ...] = ()
     seconds: float | None = None
+
+    @property
+    def of_the_run(self) -> Verdict:
+        """The verdict for who reads no further: a part that passes leaves the rest open."""
+        part = self.asked and self.verdict is Verdict.PASS
+        return Verdict.INCONCLUSIVE if part else self.verdict
 
     @property
     def families(self) -> tuple[str, ...]:

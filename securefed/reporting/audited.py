@@ -18,7 +18,7 @@ def audit_facts(run: Run) -> Audit | None:
     if file is None:
         return None
     return Audit(
-        verdict=file.verdict,
+        verdict=file.of_the_run,
         effort=file.effort,
         seed=file.seed,
         seconds=file.seconds,

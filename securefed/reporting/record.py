@@ -53,8 +53,8 @@ VERDICT_WORDS: dict[Answer, str] = {
     "PASS": "The attacks that were run found less than the policy allows, and their controls "
     "stand. It does not say that no attack could.",
     "FAIL": "An attack whose controls stand found more than the policy allows.",
-    "INCONCLUSIVE": "The attacks could not decide: intervals hold their thresholds, or power was "
-    "too small. This is not a pass.",
+    "INCONCLUSIVE": "The attacks could not decide: intervals hold their thresholds, power was too "
+    "small, or not all attacks were run. This is not a pass.",
     "INVALID": "A control failed, so the attacks it speaks for prove nothing either way.",
     "NOT AUDITED": "Nobody has attacked this run, so nobody knows what attackers learn from it. "
     "The command is: securefed audit RUN_DIRECTORY",

@@ -13,7 +13,7 @@ from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.epsilon.composed_power import CanaryView
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
-from attacks.findings import Check, Control, Finding
+from attacks.findings import Check, Control, Finding, Surprise
 from attacks.policy import Policy
 from attacks.statistics.intervals import Interval, Proportion, Resampled
 from attacks.verdicts import judge
@@ -173,6 +173,32 @@ def test_an_audit_in_which_nothing_applies_is_inconclusive():
         for t in POLICY.thresholds
     ]
     assert judge(absent, [], POLICY).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_surprise_fails_at_the_policys_own_level_and_holm_does_not_soften_it() -> None:
+    """Each direct test has the error that the policy names, however many there are."""
+    policy = read_policy()
+    honest = [Finding("direct tests", f"test {i}", "surprise", "server", "as configured",
+                      Surprise(0.1, "hospital-1")) for i in range(400)]  # fmt: skip
+    over = dataclasses.replace(honest[0], method="worst", estimate=Surprise(4.2, "round 80"))
+    controls = [
+        Control(gate.attack, gate.control, gate.metric, 5.0 if gate.kind == "positive" else 0.0)
+        for gate in policy.gates
+        if gate.attack == "direct tests"
+    ]
+    *passed, failed = judge([*honest, over], controls, policy, asked=()).judgements
+    assert {line.verdict for line in passed} == {Verdict.PASS}
+    assert failed.verdict is Verdict.FAIL
+    assert "round 80: p 6.3e-05" in failed.reason
+
+
+def test_a_part_of_an_audit_is_judged_on_what_was_asked() -> None:
+    policy = read_policy()
+    whole = judge([], [], policy)
+    part = judge([], [], policy, asked=("inversion",))
+    assert {line.attack for line in part.judgements} == {"inversion"}
+    assert len(part.judgements) < len(whole.judgements)
+    assert part.verdict is Verdict.INCONCLUSIVE  # asked for, and nobody got to it
 
 
 # --- what was not attacked ----------------------------------------------------------------------

@@ -319,3 +319,11 @@ def test_a_damaged_line_is_refused_by_its_number(content: str, tmp_path: Path) -
         out.write(content + "\n")
     with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is damaged"):
         metrics.read(tmp_path)
+
+
+def test_a_part_that_passes_leaves_the_run_open() -> None:
+    passed = msgspec.structs.replace(AUDIT, verdict=Verdict.PASS)
+    assert passed.of_the_run is Verdict.PASS
+    part = msgspec.structs.replace(passed, asked=("direct tests",))
+    assert part.of_the_run is Verdict.INCONCLUSIVE
+    assert msgspec.structs.replace(part, verdict=Verdict.FAIL).of_the_run is Verdict.FAIL
