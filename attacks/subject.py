@@ -86,6 +86,7 @@ class Canaries:
         hospital: whose records they were among.
         included: the coins, (M,).
         directions: unit vectors in the space of the shared parameters, (M, P).
+        stress: made-up patients beside them, as tokens, all included; None where there are none.
 
     Raises:
         InvalidScores: no canaries, or sizes that differ.
@@ -94,6 +95,7 @@ class Canaries:
     hospital: str
     included: Bools = field(repr=False)
     directions: npt.NDArray[np.float32] = field(repr=False)
+    stress: PatientTensors | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.directions.ndim != 2 or not len(self.directions):

@@ -74,7 +74,10 @@ class Patients:
         clip_norm = self._subject.training.clip_norm or 0.0
         rows = known_hospital(self._subject, name).gradients(self._start)
         rows[~np.isfinite(rows).all(axis=1)] = 0.0
-        self.norms[name] = norms = np.linalg.norm(rows, axis=1)
+        norms = np.linalg.norm(rows, axis=1)
+        canaries = self._subject.canaries
+        stressed = canaries is not None and canaries.hospital == name and canaries.stress
+        self.norms[name] = norms[: -len(stressed)] if stressed else norms
         clipped = rows * np.minimum(clip_norm / (norms + LIKE_OPACUS), 1.0)[:, None]
         excess = (rows - clipped).sum(axis=0)
         return Part(self._with_canaries(hospital, clipped), excess, hospital.sample_rate)

@@ -49,7 +49,7 @@ def known_hospital(subject: Subject, name: str) -> "KnownHospital":
 
 @dataclass(frozen=True, eq=False)
 class KnownHospital:
-    """A hospital's training records as tokens, and how they enter its sums.
+    """A hospital's training records as tokens, stress records last, and how they enter its sums.
 
     Attributes:
         seed: of the samples.
@@ -77,12 +77,15 @@ class KnownHospital:
         shared = [
             torch.full((p.numel(),), n in names) for n, p in zip(shape.places, flat, strict=True)
         ]
+        records = encoded_records(network, hospital.train, each_slice=training.unit == "image")
+        if (held := subject.canaries) and held.stress and held.hospital == hospital.name:
+            records = records.with_tokens(held.stress)
         return cls(
             seed=(subject.seed, position),
             network_head=torch.cat(flat),
             shape=shape,
             shared=torch.cat(shared),
-            records=encoded_records(network, hospital.train, each_slice=training.unit == "image"),
+            records=records,
             rate=hospital.sample_rate * training.local_steps,
             clip_norm=training.clip_norm,
         )

@@ -13,7 +13,7 @@ the places of a record. A change there must be repeated here; tests hold both to
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -79,6 +79,19 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def with_tokens(self, more: PatientTensors) -> "Records":
+        """These records, then others of one slice each, which are tokens already."""
+        first = self.first[-1] + 1 + torch.arange(len(more))
+        return replace(
+            self,
+            ct=torch.cat([self.ct, more.ct[:, 0].transpose(1, 2)]),
+            mri=torch.cat([self.mri, more.mri[:, 0].transpose(1, 2)]),
+            has_ct=torch.cat([self.has_ct, more.has_ct[:, 0]]),
+            has_mri=torch.cat([self.has_mri, more.has_mri[:, 0]]),
+            first=torch.cat([self.first, first]),
+            label=torch.cat([self.label, more.label]),
+        )
 
 
 def encoded_records(

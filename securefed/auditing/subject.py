@@ -27,6 +27,7 @@ from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.mechanism import build_mechanism
 from securefed.training.patients import one_slice_records, stack
+from securefed.training.stress import stress_records
 from securefed.training.trainer import TrainingSet
 from securefed.wire.contribution import ContributionLayout
 from securefed.wire.description import initial_network
@@ -63,7 +64,10 @@ def canaries_of(run: Run) -> Canaries | None:
     if not held.count:
         return None
     secret = canaries.read(run.hospital(run.hospitals[held.hospital - 1]))
-    return Canaries(secret.hospital, secret.included, secret.directions())
+    stress = None
+    if secret.stress:
+        stress = stress_records(secret.seed, secret.stress, initial_network(run.settings)[0])
+    return Canaries(secret.hospital, secret.included, secret.directions(), stress)
 
 
 def _same_patients(run: Run) -> FederatedData:

@@ -7,7 +7,7 @@ against this one's patients, and the job is refused where it does not hold.
 import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from securefed.training import canaries
 from securefed.training.canaries import CanarySecret
 from securefed.training.mechanism import build_mechanism
 from securefed.training.patients import one_slice_records, stack
+from securefed.training.stress import stress_count
 from securefed.training.trainer import LocalPlan, LocalTrainer, TrainingSet
 from securefed.wire import openings as openings_file
 from securefed.wire.description import JobDescription, declaration_of
@@ -101,7 +102,7 @@ def open_hospital(
     declared, ledger = declare(settings, job.run, folder, name, TrainingSet(len(train), records))
     plan = _plan(job, declared)
     network = copy.deepcopy(job.network).to(device)
-    theirs = _canaries(job, folder) if job.canary_hospital == name else None
+    theirs = _canaries(job, folder, declared) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
     now = Agreement(
         run=job.run,
@@ -271,11 +272,15 @@ def _past_a_round(folder: Path) -> bool:
     return any(folder.glob("checkpoint-*.safetensors"))
 
 
-def _canaries(job: JobDescription, folder: Path) -> CanarySecret:
+def _canaries(job: JobDescription, folder: Path, declared: TrainingSet) -> CanarySecret:
     """The run's canaries: drawn when it starts, read again when it goes on."""
     count = job.settings.canaries.count
     if not _past_a_round(folder) and not (folder / canaries.FILE).exists():
-        canaries.save(canaries.draw(folder.name, count, job.parameters), folder)
+        drawn = canaries.draw(folder.name, count, job.parameters)
+        # Encoders that train have no tokens to enlarge, and without a clip nothing is tested.
+        if job.settings.privacy.dp and not job.settings.model.train_encoders:
+            drawn = replace(drawn, stress=stress_count(declared.records))
+        canaries.save(drawn, folder)
     secret = canaries.read(folder)
     if (secret.hospital, len(secret), secret.parameters) != (folder.name, count, job.parameters):
         raise RunError(f"{folder / canaries.FILE} holds the canaries of another run")

@@ -52,6 +52,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[int, msgspec.Meta(ge=2)]
     seed: Seed
     coins: Coins
+    stress: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class CanarySecret:
         parameters: P, shared parameters.
         seed: of the directions, 128 bits in hexadecimal.
         included: the coins, (M,).
+        stress: how many stress records are beside them (`stress`), all of them included.
     """
 
     hospital: str
     parameters: int
     seed: str = field(repr=False)
     included: NDArray[np.bool_] = field(repr=False)
+    stress: int = 0
 
     def __len__(self) -> int:
         return len(self.included)
@@ -121,7 +124,7 @@ def save(secret: CanarySecret, folder: Path) -> None:
         RunError: there is one already, or it cannot be written.
     """
     coins = "".join("1" if each else "0" for each in secret.included)
-    stored = _Stored(1, secret.hospital, secret.parameters, secret.seed, coins)
+    stored = _Stored(1, secret.hospital, secret.parameters, secret.seed, coins, secret.stress)
     try:
         # Exclusive, so that canaries of a run that has begun are never replaced.
         content = msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
@@ -153,7 +156,7 @@ def read(folder: Path) -> CanarySecret:
     included = np.array([coin == "1" for coin in stored.coins])
     if len(included) >= stored.parameters or len(included) * stored.parameters > LARGEST_TABLE:
         raise RunError(f"{path}: {len(included)} canaries in {stored.parameters} parameters")
-    return CanarySecret(stored.hospital, stored.parameters, stored.seed, included)
+    return CanarySecret(stored.hospital, stored.parameters, stored.seed, included, stored.stress)
 
 
 class CanaryRecords:
@@ -166,7 +169,8 @@ class CanaryRecords:
 
     def __init__(self, secret: CanarySecret, clip_norm: float | None, shared: list[str]) -> None:
         length = LENGTH * clip_norm if clip_norm else 1.0
-        self.identity = f"{secret.hospital}\0{secret.seed}\0{secret.included.tolist()}".encode()
+        told = (secret.hospital, secret.seed, str(secret.included.tolist()), str(secret.stress))
+        self.identity = "\0".join(told).encode()
         rows = torch.from_numpy(length * secret.directions()[secret.included])
         self._count = len(rows)
         # A last row of zeros, for patients to look up: none of the canaries may be included.

@@ -34,6 +34,7 @@ from securefed.training.private import (
     require_declared_public,
 )
 from securefed.training.step import Step
+from securefed.training.stress import joined, stress_records
 from securefed.wire.contribution import Layout
 
 PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (model.public_weights)
@@ -138,6 +139,11 @@ class LocalTrainer:
             raise ValueError("a mechanism that costs epsilon needs a ledger, and only such a one")
         self._trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self._canaries = self._canary_records(canaries) if canaries else None
+        #: What is drawn from: patients, then the stress records of a run with canaries.
+        self._pool = self._records
+        if canaries and canaries.stress:
+            stress = stress_records(canaries.seed, canaries.stress, network)
+            self._pool = joined(self._records, stress)
         # With its canaries, a seeded step is another release than without them.
         self._fingerprint = _fingerprint(self._records)
         self._fingerprint += self._canaries.identity if self._canaries is not None else b""
@@ -187,12 +193,12 @@ class LocalTrainer:
     def draw(self, round_number: int, step: int) -> tuple[Step, KeystreamSource]:
         """A Poisson sample of all records, canaries last: one draw, one rate."""
         source = self._source(round_number, step)
-        patients = len(self._records)
+        patients = len(self._pool)
         canaries = len(self._canaries) if self._canaries is not None else 0
         rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
         sample = Step(
             network=self.network,
-            patients=self._records[rows[rows < patients]],
+            patients=self._pool[rows[rows < patients]],
             canaries=self._canaries,
             drawn_canaries=rows[rows >= patients] - patients,
             shared=self._shared,

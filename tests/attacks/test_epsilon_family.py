@@ -36,6 +36,7 @@ from securefed.simulation.opening import start
 from securefed.training import canaries, step
 from securefed.training.patients import stack
 from securefed.training.private import private_gradients
+from securefed.training.stress import stress_records
 from securefed.verdict import Verdict
 from tests.tiny import settings_with
 
@@ -242,7 +243,8 @@ class Run:
             seed=5,
         )
         secret = canaries.read(path / "hospitals" / hospitals[0].name)
-        canaries_held = Canaries(secret.hospital, secret.included, secret.directions())
+        stress = stress_records(secret.seed, secret.stress, simulation.job.network)
+        canaries_held = Canaries(secret.hospital, secret.included, secret.directions(), stress)
         self.subject = replace(self.subject, canaries=canaries_held)
         self.parameters = simulation.job.shared
 

@@ -114,6 +114,13 @@ def test_a_broken_mechanism_fails_the_run(tmp_path: Path, fault: Fault, by: set[
     assert {("server", method) for method in by} <= failed(run, "server")
 
 
+def test_stress_records_beside_canaries_show_that_nothing_is_clipped(tmp_path: Path) -> None:
+    """At a clipping norm that hardly a patient's gradient reaches: without them p is .17 here."""
+    run = run_with(patients_not_clipped, tmp_path / "run", canaries={"count": 20})
+    lines = {line.method: line for line in judged(run, "server")}
+    assert lines[residuals.CLIPPING].verdict is Verdict.FAIL
+
+
 @pytest.mark.slow
 def test_patients_who_are_not_clipped_fail_a_run_whose_norm_is_small(tmp_path: Path) -> None:
     run = run_with(patients_not_clipped, tmp_path / "run", privacy={"clip_norm": 0.2})
