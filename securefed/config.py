@@ -399,13 +399,18 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, path) from None
+        raise _explain(error, path, overrides) from None
 
 
-def _explain(error: ValidationError, path: Path | None) -> ConfigurationError:
+def _explain(
+    error: ValidationError, path: Path | None, overrides: Mapping[str, Any]
+) -> ConfigurationError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    place = _in(path)
+    # A value that was typed is not the file's fault, and a contradiction may be between the two.
+    place = "" if key in overrides else _in(path)
+    if path and not key and overrides:
+        place = f" ({path} and the command line together)"
     if first["type"] == "extra_forbidden":
         return ConfigurationError(
             f"unknown key {key}{place}", hint=f"known here: {', '.join(_siblings(first['loc']))}"

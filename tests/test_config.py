@@ -320,3 +320,15 @@ def test_an_override_below_a_plain_value_is_refused_by_the_path_of_that_value(tm
         load(path, {"data.phantom.patients": 10})
     with pytest.raises(ConfigurationError, match=r"^seed must be a section of keys, got 3$"):
         load(None, {"seed": 3, "seed.x": 1})
+
+
+def test_a_value_that_was_typed_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("federation: {rounds: 3}\n")
+    with pytest.raises(ConfigurationError, match=r"federation\.rounds: .*, got -1$"):
+        load(path, {"federation.rounds": -1})
+    with pytest.raises(ConfigurationError, match=r"run\.yaml and the command line together"):
+        load(path, {"federation.clients": 2})
+    path.write_text("federation: {rounds: -1}\n")
+    with pytest.raises(ConfigurationError, match=r"got -1 \(in .*run\.yaml\)"):
+        load(path, {"seed": 1})

@@ -91,6 +91,11 @@ def main() -> None:
         # The protocol's refusals that reach this far mean that the run cannot go on.
         code = error.exit_code if isinstance(error, SecureFedError) else 1
         _leave(str(error), error.hint, code)
+    except RuntimeError as error:
+        # What pathlib raises for a circle of links, before Python 3.13.
+        if "--debug" in sys.argv or not str(error).startswith("Symlink loop"):
+            raise
+        _leave(f"{error}", "a link there leads to itself: name what it should point to", 1)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from securefed.cli.screen import screen
+from securefed.errors import ConfigurationError
 from securefed.progress import Bar
 
 
@@ -27,6 +28,10 @@ def command(out: Path, width: int, image_size: int, patients: int, epochs: int, 
     scans is used: the CT encoder learns "is there a dense core", the MRI encoder "is there a
     mass", each from its own modality. Takes about two minutes on two cores.
     """
+    if not out.parent.is_dir():
+        raise ConfigurationError(
+            f"there is no folder {out.parent}", hint="make it, or change --out"
+        )
     from securefed.model.pretraining import Schedule
     from securefed.model.public_weights import make
 

@@ -10,6 +10,7 @@ after its last round; a run of other settings is never touched, and stops the co
 anything is trained.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +55,7 @@ def require_own(folder: Path) -> None:
         RunError: it does, or is no folder.
     """
     hint = "choose another --out: a comparison makes its runs itself, in a folder of its own"
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():
         raise RunError(f"{folder} is not a folder", hint=hint)
     if not folder.exists() or (folder / CompareFile.NAME).exists():
         return

@@ -21,6 +21,7 @@ from torch import nn
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.errors import ConfigurationError
+from securefed.files import write_atomically
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
 from securefed.model.network import DualEncoderNetwork
@@ -97,7 +98,7 @@ def make(
         about[f"{name}_held_out_slice_auc"] = f"{auc:.4f}"
         for key, value in network.state_dict().items():
             tensors[f"{name}.{key}"] = value.half()
-    path.write_bytes(_with_sorted_metadata(tensors_to_bytes(tensors, metadata=about)))
+    write_atomically(path, _with_sorted_metadata(tensors_to_bytes(tensors, metadata=about)))
     return about
 
 

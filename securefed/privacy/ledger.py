@@ -168,7 +168,10 @@ class Ledger:
                 something else than asked for.
         """
         if not path.is_file():
-            raise PrivacyError(f"there is no ledger at {path}")
+            raise PrivacyError(
+                f"there is no ledger at {path}",
+                hint="name a ledger, a hospital's folder or a run directory",
+            )
         with ledger_file.connection(path) as database:
             ledger_file.check(database, path)
             ledger_file.add_shared_noise(database)

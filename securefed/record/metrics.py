@@ -4,7 +4,9 @@ A line with `"client": null` is a round's. A round that was repeated after a cra
 each time, and counts as it went the last. The last training round plus one is the final evaluation.
 """
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +118,17 @@ def read(folder: Path) -> Metrics:
 
 
 def append(folder: Path, lines: Iterable[RoundLine | ClientLine]) -> None:
-    """Add lines."""
-    with (folder / NAME).open("ab") as out:
-        out.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
+    """Add lines, all of them or, on a full disk, none.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    path = folder / NAME
+    whole = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as out:
+            out.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, whole)
+        raise

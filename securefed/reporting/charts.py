@@ -130,6 +130,22 @@ def training(curve: Sequence[RoundLine], budget: float | None) -> list[tuple[Mar
     return [(chart, caption) for chart, caption in charts if chart]
 
 
+def stacked(charts: Sequence[Markup]) -> str:
+    """Charts of the usual size one below the other, as an SVG file of its own."""
+    height = HEIGHT * len(charts)
+    placed = (
+        str(chart).replace(
+            "<svg ", f'<svg y="{place * HEIGHT}" width="{WIDTH}" height="{HEIGHT}" ', 1
+        )
+        for place, chart in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'font-family="sans-serif"><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+        f"{''.join(placed)}</svg>\n"
+    )
+
+
 def roc(utility: Utility) -> Markup:
     """The ROC curve with the operating point at probability 0.5."""
     if not utility.roc or utility.sensitivity is None or utility.specificity is None:

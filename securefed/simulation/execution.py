@@ -15,6 +15,7 @@ process, one after the other.
 import logging
 import shlex
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,7 @@ import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.errors import DiskFull, Interrupted
+from securefed.errors import DiskFull, Interrupted, PrivacyError
 from securefed.files import is_full, only_writer
 from securefed.record import metrics
 from securefed.record.directory import RunDirectory
@@ -149,10 +150,18 @@ def _everything_kept(path: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; {kept}", hint=go_on) from None
-    except (DiskFull, OSError) as error:
-        if not isinstance(error, DiskFull) and not is_full(error):
+    except DiskFull as error:
+        raise DiskFull(f"{error}; {kept}", hint=f"free some space, then {go_on}") from None
+    except OSError as error:
+        if not is_full(error):
             raise
-        raise DiskFull(f"{error}; {kept}", hint=f"free some space, then {go_on}") from error
+        text = f"{error.strerror} for {path}; {kept}"
+        raise DiskFull(text, hint=f"free some space, then {go_on}") from error
+    except PrivacyError as error:
+        if not isinstance(error.__cause__, sqlite3.OperationalError):
+            raise
+        # A full disk too: SQLite often does not know why it could not write.
+        raise PrivacyError(f"{error}; {kept}", hint=f"{error.hint}; then {go_on}") from error
 
 
 @contextmanager

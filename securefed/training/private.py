@@ -25,12 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from securefed.errors import ConfigurationError, PrivacyError
-from securefed.privacy.noise import RandomSource, add_gaussian
+from securefed.privacy.noise import RandomSource
 
 Forward = Callable[..., Tensor]
 LossOfPatient = Callable[[Forward, Mapping[str, Tensor]], Tensor]
@@ -93,11 +92,14 @@ def private_gradients(
         PrivacyError: a loss that is not one number per patient, or that reaches parameters
             other than through `forward`.
     """
+    # Opacus takes as long to load as torch, and without noise nothing needs it.
+    from securefed.training.noising_optimizer import NoisingOptimizer
+
     _check_settings(clip_norm, noise_multiplier, expected_batch_size, chunk)
     refuse_batch_statistics(model)
     parameters = _trainable(model)
     patients = _count_patients(batch)
-    optimizer = _NoisingOptimizer(
+    optimizer = NoisingOptimizer(
         parameters.values(), clip_norm, noise_multiplier, expected_batch_size, source
     )
     size = chunk or max(patients, 1)
@@ -167,33 +169,6 @@ def patient_gradients(
         name: torch.where(finite.view(-1, *(1,) * (g.dim() - 1)), g, 0.0)
         for name, g in gradients.items()
     }
-
-
-class _NoisingOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
-    """Opacus' clipping, accumulation and scaling, with our noise; never steps by itself."""
-
-    def __init__(
-        self,
-        parameters: Collection[nn.Parameter],
-        clip_norm: float,
-        noise_multiplier: float,
-        expected_batch_size: float,
-        source: RandomSource,
-    ) -> None:
-        super().__init__(
-            torch.optim.SGD(parameters, lr=0.0),
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=clip_norm,
-            expected_batch_size=expected_batch_size,
-        )
-        self._source = source
-
-    def add_noise(self) -> None:
-        std = self.noise_multiplier * self.max_grad_norm
-        for parameter in self.params:
-            parameter.grad = add_gaussian(parameter.summed_grad, std, self._source)
-            # The average of two noisings of one sum would be a second release: no sum, no second.
-            parameter.summed_grad = None
 
 
 def _noised(parameter: nn.Parameter) -> Tensor:

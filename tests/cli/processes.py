@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 PATIENCE_S = 120.0  # for what must happen on a busy machine
 
@@ -39,6 +42,19 @@ def listens_to(process: Process, number: int) -> bool:
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     (caught,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
     return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def write_pictures(folder: Path, patients: int) -> None:
+    """A folder of paired pictures with labels, no two of them alike, as `data import` takes it."""
+    for modality in ("ct", "mri"):
+        (folder / modality).mkdir(parents=True)
+        for number in range(patients):
+            drawn = np.random.default_rng([number, len(modality)])
+            coarse = drawn.integers(0, 255, (8, 8), np.uint8)
+            picture = Image.fromarray(np.kron(coarse, np.ones((16, 16), np.uint8)))
+            picture.save(folder / modality / f"p{number}.png")
+    lines = ["patient_id,label", *(f"p{number},{number % 2}" for number in range(patients))]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
 def content(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -5,11 +5,9 @@ import re
 import signal
 from pathlib import Path
 
-import numpy as np
 import yaml
-from PIL import Image
 
-from tests.cli.processes import Process, begin, listens_to, wait_until
+from tests.cli.processes import Process, begin, listens_to, wait_until, write_pictures
 from tests.tiny import changed, tiny
 
 TINY = tiny(
@@ -57,15 +55,7 @@ def test_a_run_that_is_stopped_while_it_prepares_leaves_nothing(tmp_path: Path) 
 
 def test_an_import_leaves_neither_folder_nor_key(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "mine"
-    for modality in ("ct", "mri"):
-        (source / modality).mkdir(parents=True)
-        for number in range(600):
-            seen = np.random.default_rng([number, len(modality)]).integers(0, 255, (8, 8), np.uint8)
-            Image.fromarray(np.kron(seen, np.ones((16, 16), np.uint8))).save(
-                source / modality / f"p{number}.png"
-            )
-    lines = ["patient_id,label", *(f"p{number},{number % 2}" for number in range(600))]
-    (source / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_pictures(source, 600)
     process = begin("data", "import", source, "--out", out, "--size", 1024)
     wait_until(lambda: bool(list(tmp_path.glob(".mine-*/ct/*"))), process)
     assert (tmp_path / "mine.site-key").exists()
