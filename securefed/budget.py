@@ -243,9 +243,8 @@ def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) 
     declaration = trainings[0].declaration
     if declaration:
         yield (
-            "epsilon pays for declaring the number of records too, with noise of "
-            f"{declaration.noise_multiplier:.1f}; a run's rate and noise follow from the noised "
-            "number"
+            f"noise of {declaration.noise_multiplier:.1f} on the number of records, which epsilon "
+            "pays for too; a run's rate and noise follow from the noised number"
         )
     if settings.federation.clients_per_round:
         yield "a hospital that is not asked in every round spends less than planned"

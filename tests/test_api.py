@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def test_the_guarantee_has_all_that_epsilon_means(result: securefed.Run) -> None
     assert result.guarantee is not None
     assert result.guarantee.epsilon == result.summary.epsilon
     assert 0 < result.guarantee.counted <= 8
-    for part in ("delta 0.001", "per patient", "add/remove", "poisson", "PRV"):
+    for part in ("delta 0.001", "per made-up patient", "add/remove", "poisson", "PRV"):
         assert part in str(result.guarantee)
 
 
@@ -179,7 +179,9 @@ def test_loading_gives_the_same_again(result: securefed.Run) -> None:
 
 def test_a_plan_foretells_what_the_run_spends(result: securefed.Run) -> None:
     plan = securefed.plan(TINY)
-    assert plan.dearest.guarantee == result.guarantee
+    assert result.guarantee is not None
+    # A plan is about the settings; the run knows that its patients are phantoms.
+    assert plan.dearest.guarantee == replace(result.guarantee, unit="patient")
 
 
 def test_the_default_directory_says_when_and_what(
@@ -323,9 +325,7 @@ def test_a_missing_hospital_is_an_error_of_the_run(copied: Path) -> None:
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", ".."])
 def test_a_hospitals_name_leads_nowhere_else(copied: Path, name: str) -> None:
     about = json.loads((copied / "run.json").read_text())
-    change(
-        copied / "run.json", data={**about["data"], "hospitals": {name: {"train": 1, "test": 1}}}
-    )
+    change(copied / "run.json", data={**about["data"], "hospitals": [name]})
     with pytest.raises(RunError, match="names a hospital"):
         securefed.load(copied)
 
@@ -373,7 +373,7 @@ def test_a_notebook_shows_a_table_with_headers_and_the_meaning_of_epsilon(
     shown = result._repr_html_()
     assert shown.count('<th scope="row">') == 4
     assert "hospital-3" in shown
-    assert "per patient (add/remove adjacency" in shown
+    assert "per made-up patient (add/remove adjacency" in shown
 
 
 def test_names_in_a_notebook_are_text_and_never_markup(copied: Path) -> None:
