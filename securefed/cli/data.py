@@ -160,6 +160,10 @@ def import_scans(
                     bar.say("reading headers")
                     report = import_dicom(source, writer, listed.by_patient, key, rules, show)
                 report.problems = listed.problems + report.problems
+                report.notes += [
+                    Problem(labels.name, f"column {column!r} is not read")
+                    for column in listed.unread
+                ]
     except BaseException:
         if key_is_new:  # it has named nobody yet
             key_path.unlink(missing_ok=True)

@@ -121,6 +121,8 @@ class _Reader:
         self.folder = path.parent.resolve()
         self.table = table
         self.everybody = table.identifiers()
+        cells = (row for _, row in table.lines if not isinstance(row, str))
+        self.has_sites = any(row.get("site") for row in cells)
 
     def unread_files(self) -> Iterator[str]:
         """Where no line has a CT, or none an MRI: the unread columns that name files."""
@@ -148,7 +150,8 @@ class _Reader:
             line=line,
             patient_id=patient_id,
             label=parse_label(cells["label"]),
-            site=require_site(cells.get("site") or DEFAULT_SITE),
+            # Beside named sites an empty cell would make a hospital of whoever has none.
+            site=require_site(cells["site"]) if self.has_sites else DEFAULT_SITE,
             ct_path=images[0],
             mri_path=images[1],
             slice=_slice(cells.get("slice", "")),

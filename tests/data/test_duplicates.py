@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from securefed.data.duplicates import View, difference_hash, find_duplicates
@@ -33,6 +34,19 @@ def test_an_identical_image_under_another_id_is_found() -> None:
     found = find_duplicates([*patients[:5], stolen])
     assert {(d.identical, d.first, d.second) for d in found} == {
         (True, View(patients[2].patient_id, "ct", k), View("other", "ct", k)) for k in range(3)
+    }
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_that_is_mirrored_or_turned_is_found(turns: int, mirrored: bool) -> None:
+    patients = people(3)
+    images = patients[0].mri[:, :, ::-1] if mirrored else patients[0].mri
+    turned = np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2)))
+    copy = dataclasses.replace(patients[2], patient_id="other", mri=turned)
+    found = find_duplicates([*patients[:2], copy])
+    assert {(d.identical, d.first.patient, d.second) for d in found} == {
+        (True, patients[0].patient_id, View("other", "mri", k)) for k in range(3)
     }
 
 

@@ -90,6 +90,7 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         (line("1.5E+11", "1"), "patient_id '1.5E+11' is a number that a spreadsheet"),
         (line("q", "1", site="../x"), "site '../x' cannot be the name of a folder"),
         (line("q", "1", site="#N/A"), "site '#N/A' stands for no site"),
+        (line("q", "1", site=""), "site is empty"),
         (line("q\x1b[2J", "1"), r"patient_id 'q\x1b[2J' holds control characters"),
     ],
 )
