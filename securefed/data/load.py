@@ -1,7 +1,7 @@
 """From a manifest, a folder or a phantom specification to the patients of each hospital.
 
-This is what training calls. It opens images, groups them into patients, warns about what limits
-any conclusion, and gives a fingerprint of what was loaded, so that two runs can be shown to have
+This is what training calls. It has rows made patients (patient_images), warns about what limits any
+conclusion, and gives a fingerprint of what was loaded, so that two runs can be shown to have
 used the same data. Patients are divided before anything else happens to them, and every division
 is checked for overlap (securefed/data/partition.py). The fingerprint travels in run.json, so it is
 keyed with the site's secret: without it nobody can confirm a guess of who or what was loaded.
@@ -16,13 +16,13 @@ import numpy as np
 
 from securefed.data import partition
 from securefed.data.folders import read_folder
-from securefed.data.images import read_image
-from securefed.data.manifest import SIMULATIONS, Manifest, Row, read_manifest
+from securefed.data.manifest import SIMULATIONS, Manifest, read_manifest
 from securefed.data.names import require_site
+from securefed.data.patient_images import read_patients
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
 from securefed.data.registrations import registrations, unregistered_pairs
-from securefed.data.samples import Images, Patient
+from securefed.data.samples import Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 
@@ -133,7 +133,7 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
         manifest = read_manifest(file)
     simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
     warnings = [*_made_up(simulation), *manifest.notes]
-    patients, unreadable = _read_patients(manifest.rows, image_size, path.resolve().name)
+    patients, unreadable = read_patients(manifest.rows, image_size, path.resolve().name)
     problems = [*manifest.problems, *unreadable]
     named = []
     if len(patients) < FEWEST_FOR_A_HEADLINE:
@@ -287,55 +287,6 @@ def _digest(patient: Patient) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
-
-
-def _read_patients(
-    rows: Sequence[Row], size: int, name: str
-) -> tuple[list[Patient], list[Problem]]:
-    by_patient: dict[str, list[Row]] = {}
-    for row in rows:
-        by_patient.setdefault(row.patient_id, []).append(row)
-    patients: list[Patient] = []
-    problems: list[Problem] = []
-    for group in by_patient.values():
-        slices = []
-        for row in _in_order(group):
-            try:
-                slices.append(_read_row(row, size))
-            except DataError as error:
-                problems.append(Problem(name, str(error), row.line))
-        if slices:
-            patients.append(_stack(group[0], slices, size))
-    return patients, problems
-
-
-def _in_order(rows: list[Row]) -> list[Row]:
-    numbers = [row.slice for row in rows if row.slice is not None]
-    if len(numbers) < len(rows):
-        return rows
-    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
-
-
-_Slice = tuple[Images | None, Images | None]  # (size, size) each
-
-
-def _read_row(row: Row, size: int) -> _Slice:
-    return (
-        read_image(row.ct_path, size) if row.ct_path else None,
-        read_image(row.mri_path, size) if row.mri_path else None,
-    )
-
-
-def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
-    images = np.zeros((2, len(slices), size, size), dtype=np.uint8)
-    present = np.zeros((2, len(slices)), dtype=np.bool_)
-    for index, pair in enumerate(slices):
-        for modality, image in enumerate(pair):
-            if image is not None:
-                images[modality, index] = image
-                present[modality, index] = True
-    (ct, mri), (has_ct, has_mri) = images, present
-    return Patient(row.patient_id, row.site, row.label, ct, mri, has_ct, has_mri)
 
 
 def _made_up(simulation: str) -> list[str]:

@@ -1,0 +1,67 @@
+"""From a manifest's rows to patients: images are opened, put in order and stacked.
+
+A row whose image cannot be read costs that row. A modality that a slice does not have is a block of
+zeros with its mask False.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from securefed.data.images import read_image
+from securefed.data.manifest import Row
+from securefed.data.samples import Images, Patient
+from securefed.data.table import Problem
+from securefed.errors import DataError
+
+
+def read_patients(rows: Sequence[Row], size: int, name: str) -> tuple[list[Patient], list[Problem]]:
+    """The patients of a manifest's rows, and the rows whose images cannot be read.
+
+    Args:
+        name: of what was read, for problems.
+    """
+    by_patient: dict[str, list[Row]] = {}
+    for row in rows:
+        by_patient.setdefault(row.patient_id, []).append(row)
+    patients: list[Patient] = []
+    problems: list[Problem] = []
+    for group in by_patient.values():
+        slices = []
+        for row in _in_order(group):
+            try:
+                slices.append(_read_row(row, size))
+            except DataError as error:
+                problems.append(Problem(name, str(error), row.line))
+        if slices:
+            patients.append(_stack(group[0], slices, size))
+    return patients, problems
+
+
+def _in_order(rows: list[Row]) -> list[Row]:
+    numbers = [row.slice for row in rows if row.slice is not None]
+    if len(numbers) < len(rows):
+        return rows
+    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
+
+
+_Slice = tuple[Images | None, Images | None]  # (size, size) each
+
+
+def _read_row(row: Row, size: int) -> _Slice:
+    return (
+        read_image(row.ct_path, size) if row.ct_path else None,
+        read_image(row.mri_path, size) if row.mri_path else None,
+    )
+
+
+def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
+    images = np.zeros((2, len(slices), size, size), dtype=np.uint8)
+    present = np.zeros((2, len(slices)), dtype=np.bool_)
+    for index, pair in enumerate(slices):
+        for modality, image in enumerate(pair):
+            if image is not None:
+                images[modality, index] = image
+                present[modality, index] = True
+    (ct, mri), (has_ct, has_mri) = images, present
+    return Patient(row.patient_id, row.site, row.label, ct, mri, has_ct, has_mri)
