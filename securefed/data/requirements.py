@@ -125,6 +125,11 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
             f"{_pairs(doubles)}, {across} with one id trained on and one held out: "
             f"{first_of(doubles.pairs)}; {LOOK}"
         )
+    if len({patient.label for hospital in hospitals for patient in hospital.test}) < 2:
+        warnings.append("held-out patients are not of both labels: there is no AUC")
+    for hospital in hospitals:
+        if len({patient.label for patient in hospital.train}) == 1:
+            named.append(f"{hospital.name} trains on patients of one label only")
     if doubles.twice:
         warnings.append("some CT and MRI are one image: nothing can be learned from such a pair")
         named.append(f"{first_of(doubles.twice)}; {LOOK}")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from securefed.config import Settings
+from securefed.data.identities import Doubles
 from securefed.data.images import write_png
-from securefed.data.load import FederatedData, HospitalData
-from securefed.data.requirements import require_both_labels
+from securefed.data.load import FederatedData, HospitalData, Loaded
+from securefed.data.requirements import require_both_labels, tell
 from securefed.data.samples import Patient
 from securefed.errors import DataError
 from securefed.simulation.patients import load_data
@@ -173,6 +174,19 @@ def test_patients_of_whom_only_one_label_trains_are_refused() -> None:
     require_both_labels([HospitalData("a", well, []), HospitalData("b", [ill], [])])
     with pytest.raises(DataError, match="have label 0: nothing can be learned"):
         require_both_labels([HospitalData("a", well[:2], [ill]), HospitalData("b", well[2:], [])])
+
+
+def test_held_out_patients_of_one_label_and_hospitals_that_train_on_one_are_told() -> None:
+    def patient(name: str, label: int) -> Patient:
+        image, present = np.zeros((1, 8, 8), dtype=np.uint8), np.ones(1, dtype=np.bool_)
+        return Patient(name, "a", label, image, image, present, present)
+
+    well, ill = [patient(f"p{k}", 0) for k in range(4)], [patient(f"q{k}", 1) for k in range(4)]
+    loaded, none = Loaded([*well, *ill], [], [], rows=8), Doubles([], [], [])
+    hospitals = [HospitalData("a", [*well[:2], ill[0]], well[2:]), HospitalData("b", ill[1:], [])]
+    told = tell(loaded, none, hospitals)
+    assert told.warnings == ["held-out patients are not of both labels: there is no AUC"]
+    assert told.named == ["b trains on patients of one label only"]
 
 
 def test_sites_that_look_like_one_are_refused_where_each_would_be_a_hospital(
