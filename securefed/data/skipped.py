@@ -17,7 +17,7 @@ class Skipped:
         """Count `files` at a place."""
         self.counts[reason] = self.counts.get(reason, 0) + files
         places = self.first.setdefault(reason, [])
-        if len(places) < NAMED:
+        if len(places) < NAMED and place not in places:
             places.append(place)
 
     def lines(self) -> Iterator[str]:

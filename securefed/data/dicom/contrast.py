@@ -16,15 +16,16 @@ UNKNOWN = ""
 ANGIOGRAPHY, DYNAMIC = "angiography", "series in time"
 
 _MR_NAMES = {
-    "diffusion": r"dwi\w*|\w*diff\w*|dti\w*|trace\w*|tracew|hardi|dki|b ?(500|800|1000|2000)",
+    "diffusion": r"e?dwi\w*|\w*diff\w*|dti\w*|trace\w*|tracew|hardi|dki|b ?(500|800|1000|2000)",
     "perfusion": r"perf\w*|dsc|dce|p?asl|pcasl|pwi|dynamic",
     ANGIOGRAPHY: r"\w*tof\w*|mra|cemra|mrv|\w*angio\w*|pc ?3d|venogra\w*",
     "functional": r"f?mri? ?rest\w*|bold\w*|fmri\w*|rest ?state|task\w*|ep2d ?bold\w*",
     "susceptibility": r"swi\w*|swan|susc\w*|venobold|mag ?images|qsm",
     "spectroscopy": r"mrs|svs|csi|press",
+    # Before FLAIR, as there is T1 FLAIR.
+    "T1": r"\w*t1\w*|\w*mp2?rage\w*|bravo|\w*spgr\w*|mdeft|\w*tfe|vibe\w*|tfl\w*|lava|ir ?prep",
     "FLAIR": r"\w*flair\w*|dark ?fluid|tirm ?dark\w*|da ?fl",
     "T2*": r"\w*t2\*|t2 ?star\w*|\w*t2 ?ffe|t2s|hemo\w*|t2w? ?gre|gre ?t2",
-    "T1": r"\w*t1\w*|\w*mp2?rage\w*|bravo|\w*spgr\w*|mdeft|\w*tfe|vibe\w*|tfl\w*|lava|ir ?prep",
     "T2": r"\w*t2\w*|ciss|fiesta\w*|drive|haste\w*|trufi\w*|ssfse\w*|stir|tse|blade|propeller",
     "PD": r"\w*pd\w*|proton ?dens\w*",
 }

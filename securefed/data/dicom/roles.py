@@ -54,7 +54,7 @@ _NAMES = {
     ),
     "calibration": (
         r"calib\w*|(asset ?)?cal|sense ?ref|ref ?scan|coil ?(survey|sens\w*)|pre ?scan|shim\w*"
-        r"|(b0|b1|field) ?map\w*"
+        r"|(b0|b1|field) ?map\w*|phantom|qa"
     ),
     "bolus monitoring": (
         r"(pre)?monitoring|bolus ?track\w*|test ?bolus|smart ?prep|sure ?start|care ?bolus"

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from securefed.data.dicom.contrast import DYNAMIC
 from securefed.data.dicom.header import Slice, Traits, place_of
+from securefed.data.dicom.likeness import Geometries
 from securefed.data.dicom.pixels import digest
 from securefed.data.names import shown
 from securefed.errors import DataError
 
 _SAME_PLACE_MM = 0.01
-_SAME_DIRECTION = 0.01  # of a direction cosine: half a degree
-_SAME_SIZE = 1e-3  # share of a pixel's edge
 _CONTINUES = 1.6  # a gap up to this many slice distances is no gap between two series
+_EVEN = 1.05  # largest by smallest distance of slices that two series share out
 _SIDEWAYS_MM = 10.0  # largest step aside of a series that continues another
 _DYNAMIC = 3  # more images at one place are a series in time
 
@@ -66,7 +66,7 @@ class Stack:
 
 def stacks_of(slices: Iterable[Slice]) -> tuple[list[Stack], Refusals]:
     """The stacks of one patient's images, and an image and the reason of each refused group."""
-    geometries = _Geometries()
+    geometries = Geometries()
 
     def kind(item: Slice) -> Hashable:
         return item.modality, item.study_date, geometries.number(item), item.traits
@@ -80,38 +80,6 @@ def stacks_of(slices: Iterable[Slice]) -> tuple[list[Stack], Refusals]:
         except DataError as error:
             refused.append((group[0], str(error)))
     return _joined_ends(stacks, geometries), refused
-
-
-class _Geometries:
-    """Numbers planes and pixels that are the same but for rounding."""
-
-    def __init__(self) -> None:
-        self._known: list[Slice] = []
-
-    def number(self, item: Slice) -> int:
-        for number, known in enumerate(self._known):
-            if _same_geometry(item, known):
-                return number
-        self._known.append(item)
-        return len(self._known) - 1
-
-
-def _same_geometry(one: Slice, other: Slice) -> bool:
-    if one.shape != other.shape or not np.isclose(one.aspect, other.aspect, rtol=_SAME_SIZE):
-        return False
-    if (one.axes is None) != (other.axes is None) or (one.spacing is None) != (
-        other.spacing is None
-    ):
-        return False
-    if (
-        one.axes is not None
-        and other.axes is not None
-        and float(np.abs(one.axes - other.axes).max()) > _SAME_DIRECTION
-    ):
-        return False
-    if one.spacing is None or other.spacing is None:
-        return True
-    return bool(np.allclose(one.spacing, other.spacing, rtol=_SAME_SIZE))
 
 
 def _grouped(slices: Iterable[Slice], key: Callable[[Slice], Hashable]) -> list[list[Slice]]:
@@ -243,7 +211,7 @@ def _ordered(group: Sequence[Slice]) -> tuple[Slice, ...]:
     return tuple(item for place in _by_place(group) for item in place)
 
 
-def _joined_ends(stacks: list[Stack], geometries: _Geometries) -> list[Stack]:
+def _joined_ends(stacks: list[Stack], geometries: Geometries) -> list[Stack]:
     """Join stacks that continue each other: a head in two series."""
     alike: dict[Hashable, list[Stack]] = defaultdict(list)
     for stack in stacks:
@@ -256,7 +224,7 @@ def _joined_ends(stacks: list[Stack], geometries: _Geometries) -> list[Stack]:
         group.sort(key=lambda stack: -np.inf if stack.heights is None else stack.heights[0])
         chain = group[:1]
         for stack in group[1:]:
-            if _continues(chain[-1], stack):
+            if _continues(chain[-1], stack) or _interleaves(chain[-1], stack):
                 chain[-1] = _join(chain[-1], stack)
             else:
                 chain.append(stack)
@@ -265,27 +233,36 @@ def _joined_ends(stacks: list[Stack], geometries: _Geometries) -> list[Stack]:
 
 
 def _continues(lower: Stack, upper: Stack) -> bool:
-    low, high = lower.heights, upper.heights
-    last, first = lower.slices[-1], upper.first
-    if low is None or high is None or last.position is None or first.position is None:
+    if lower.heights is None or upper.heights is None:
         return False
-    steps = np.concatenate([np.diff(low), np.diff(high)])
-    gap = float(high[0] - low[-1])
-    aside = np.linalg.norm(first.position - last.position - gap * np.cross(*_required(first.axes)))
+    steps = np.concatenate([np.diff(lower.heights), np.diff(upper.heights)])
+    gap = float(upper.heights[0] - lower.heights[-1])
     reach = _CONTINUES * float(steps.max()) if len(steps) else 0.0
-    return _SAME_PLACE_MM < gap <= reach and float(aside) <= _SIDEWAYS_MM
+    return _SAME_PLACE_MM < gap <= reach and _in_line(lower.slices[-1], upper.first)
 
 
-def _required(axes: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    if axes is None:
-        raise ValueError("a stack with heights has a direction")
-    return axes
+def _interleaves(one: Stack, other: Stack) -> bool:
+    """Whether two stacks are the odd and the even slices of one."""
+    if one.heights is None or other.heights is None or one.heights[-1] < other.heights[0]:
+        return False
+    steps = np.diff(np.sort(np.concatenate([one.heights, other.heights])))
+    even = steps.min() > _SAME_PLACE_MM and steps.max() <= _EVEN * steps.min()
+    return bool(even) and _in_line(one.first, other.first)
+
+
+def _in_line(one: Slice, other: Slice) -> bool:
+    """Whether a slice lies along the normal of another, or nearly."""
+    if one.position is None or other.position is None or one.axes is None:
+        return False
+    normal = np.cross(*one.axes)
+    offset = other.position - one.position
+    return float(np.linalg.norm(offset - (offset @ normal) * normal)) <= _SIDEWAYS_MM
 
 
 def _join(lower: Stack, upper: Stack) -> Stack:
     note = f"put together from {lower.name} and {upper.name}"
     return Stack(
-        lower.slices + upper.slices,
+        _ordered(lower.slices + upper.slices),
         lower.copies + upper.copies,
         lower.unreadable + upper.unreadable,
         (*lower.notes, *upper.notes, note),

@@ -20,7 +20,7 @@ from securefed.data.dicom.header import Slice, place_of
 from securefed.data.dicom.identity import contradiction, traces
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
-from securefed.data.dicom.volume import Series, build_series
+from securefed.data.dicom.volume import Series, build_series, to_eight_bits
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import OTHER_SCANS
 from securefed.data.names import require_patient, shown, spelling
@@ -207,7 +207,9 @@ class _Patient:
             built: dict[str, Series] = {}
             for stack in choice.chosen():
                 try:
-                    built[stack.first.modality] = build_series(stack)
+                    series = build_series(stack)
+                    _require_contrast(series, rules.window)
+                    built[stack.first.modality] = series
                 except DataError as error:
                     self._problem(stack.first, f"series refused: {error}")
                     able.remove(stack)
@@ -256,6 +258,12 @@ class _Patient:
     def _problem(self, item: Slice | None, reason: str) -> None:
         place = self.name if item is None else place_of(item.path, self.root)
         self.report.problems.append(Problem(place, reason))
+
+
+def _require_contrast(series: Series, window: str) -> None:
+    pictures = to_eight_bits(series, series.values, window)
+    if pictures.min() == pictures.max():
+        raise DataError(f"shows one grey only ({pictures.max()} of 255)")
 
 
 def _left_words(choice: Choice) -> str:

@@ -155,3 +155,16 @@ def test_a_ct_without_air_is_doubted(tmp_path: Path, write_series: WriteSeries) 
     write_series(tmp_path / "t", ramp())
     report = run(tmp_path / "t", tmp_path / "out")
     assert any("is it in Hounsfield units" in note.reason for note in report.notes)
+
+
+@pytest.mark.parametrize(("modality", "value"), [("MR", 0), ("CT", 2000), ("CT", -1000)])
+def test_a_series_of_one_grey_is_refused_and_costs_no_other(
+    tmp_path: Path, write_series: WriteSeries, modality: str, value: int
+) -> None:
+    blank = np.full((4, 20, 20), value, dtype=np.int16)
+    write_series(tmp_path / "t/blank", blank, modality)
+    write_series(tmp_path / "t/good", ramp(), "CT" if modality == "MR" else "MR")
+    report = run(tmp_path / "t", tmp_path / "out")
+    (problem,) = reasons(report)
+    assert problem.startswith("blank/IM00000: series refused: shows one ")
+    assert load_manifest(tmp_path / "out", 20).patients[0].slices == 4

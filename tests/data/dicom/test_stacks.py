@@ -206,3 +206,13 @@ def test_a_frame_shared_by_patients_is_not_believed(
     report = run(tmp_path / "t", tmp_path / "out", {"A-1": 1, "B-2": 0})
     assert "one FrameOfReferenceUID stands with 2 patients" in report.notes[0].reason
     assert "same-frame" not in {row["registration"] for row in rows(tmp_path / "out")}
+
+
+def test_odd_and_even_slices_in_two_series_are_one_volume(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    write_series(tmp_path / "a", ramp(4), gap=8.0, SeriesNumber=1, **SAME)
+    write_series(tmp_path / "b", ramp(4), gap=8.0, origin=(0, 0, 4), SeriesNumber=2, **SAME)
+    stack = the_stack(tmp_path)
+    assert stack.heights is not None
+    assert stack.heights.tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
