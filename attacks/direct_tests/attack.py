@@ -18,7 +18,7 @@ up for too little of another.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from securefed.exposure import Exposure, Observer
 
 SURPRISE, EPSILON = "surprise", "epsilon"
 LEDGER = "ledger"
+FEW = 0.2  # of the gradients clipped: less, and clipping is hardly tested
 SCENE: Scene = "as configured"
 
 
@@ -120,7 +121,7 @@ def attack(
     found = [Finding(NAME, m, SURPRISE, observer, SCENE, each) for m, each in surprises.items()]
     found += [
         Finding(NAME, method, SURPRISE, observer, SCENE, None, why, applies=False)
-        for method, why in _left_out(evidence, surprises).items()
+        for method, why in _left_out(subject, evidence, surprises).items()
     ]
     if bound := epsilon_of_noise(subject, evidence):
         found.append(Finding(NAME, residuals.NOISE, EPSILON, observer, SCENE, bound))
@@ -140,6 +141,8 @@ def tests(subject: Subject, evidence: Evidence) -> dict[str, Surprise]:
         for method in (*residuals.METHODS, *blind.METHODS)
         if any(method in each for each in several)
     }
+    if (clipping := found.get(residuals.CLIPPING)) and (told := _clipped(subject, evidence.norms)):
+        found[residuals.CLIPPING] = replace(clipping, of=f"{clipping.of}, {told}")
     if pair := two_hospitals(evidence.residuals):
         found[residuals.TWO] = pair
     found[LEDGER] = _ledger(subject, evidence)
@@ -201,11 +204,29 @@ def epsilon_of_noise(subject: Subject, evidence: Evidence) -> LowerBound | None:
     return min(bounds, key=over) if SUM in measured else max(bounds, key=over)
 
 
-def _left_out(evidence: Evidence, surprises: Mapping[str, Surprise]) -> dict[str, str]:
+def _clipped(subject: Subject, norms: Array) -> str:
+    """How many of patients' gradients there were to clip, and what would show clipping better."""
+    if not norms.size:
+        return ""
+    clip_norm = subject.training.clip_norm or 0.0
+    share, median = float((norms > clip_norm).mean()), float(np.median(norms))
+    told = f"{share:.0%} of patients' gradients are longer than the norm"
+    if share < FEW:
+        told += (
+            f"; canaries, or an audit run with privacy.clip_norm {median / 2:.2g}, would show more"
+        )
+    return told
+
+
+def _left_out(
+    subject: Subject, evidence: Evidence, surprises: Mapping[str, Surprise]
+) -> dict[str, str]:
     """Method -> why it was not tried."""
     left = {method: evidence.unknown for method in residuals.METHODS if evidence.unknown}
     if residuals.TWO not in surprises and not evidence.unknown:
         left[residuals.TWO] = "updates of two hospitals are needed, told apart"
+    if residuals.CLIPPING not in surprises and not evidence.unknown:
+        left[residuals.CLIPPING] = _clipped(subject, evidence.norms)
     if not evidence.blindly:
         left |= dict.fromkeys(blind.METHODS, "a single round has no neighbour to compare it with")
     return left

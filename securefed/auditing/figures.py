@@ -54,7 +54,9 @@ def draw(done: Sequence[Done], folder: Path) -> tuple[tuple[Picture, ...], tuple
             bounds[finding.attack, finding.metric][finding.observer] = finding.estimate
     for (attack, metric), by_observer in bounds.items():
         title = f"{metric.capitalize()} claimed and certified, {attack}"
-        draw_bounds(by_observer, metric, title, file(f"{attack}-{metric}.svg", title))
+        draw_bounds(
+            by_observer, metric, title, file(f"bound-{attack.replace(' ', '-')}.svg", title)
+        )
     return shown, tuple(curves)
 
 

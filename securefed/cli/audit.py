@@ -160,10 +160,10 @@ def show(audit: AuditFile, console: Console) -> None:
             told = f"{_title(line)}, {who}: {line.reason}"
             console.print(Text("open: ", style="yellow") + Text(told))
     policy = audit.policy
-    console.print(marked(audit.verdict) + f" by the policy {policy.name} ({policy.set_by})")
     if audit.asked:
-        told = f"on {', '.join(audit.asked)} alone; the policy asks for more"
+        told = f"judged on {', '.join(audit.asked)} alone; the policy asks for more"
         console.print(Text(told, style="dim"))
+    console.print(marked(audit.verdict) + f" by the policy {policy.name} ({policy.set_by})")
 
 
 def _matters(line: Judgement) -> bool:

@@ -71,6 +71,10 @@ def test_an_honest_run_passes_every_test(tmp_path: Path) -> None:
     by_server = {line.method for line in lines if line.observer == "server"}
     assert by_server == {*residuals.METHODS, *blind.METHODS, LEDGER}
     assert all(control.met for control in file.controls)
+    (clipping,) = (
+        line for line in lines if (line.observer, line.method) == ("server", residuals.CLIPPING)
+    )
+    assert "of patients' gradients are longer than the norm; canaries, or an" in clipping.reason
     (bound,) = (line for line in lines if line.of_epsilon and line.observer == "server")
     assert bound.value is not None
     assert bound.threshold is not None
