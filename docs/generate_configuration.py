@@ -36,9 +36,10 @@ wrong type (`rounds: "80"`), a value out of range or a contradiction ends the co
 
 What an observer can learn is decided by [`privacy`](#privacy), by
 [`secure_aggregation`](#secure_aggregation) and by [`federation.shared`](#federationshared);
-[`federation.evaluate_every`](#federationevaluate_every) sets how often totals over held-out
-patients are released; [`evaluation.baselines`](#evaluationbaselines) spends more of the training
-patients' privacy. The other keys do not change it.
+[`federation.evaluate_every`](#federationevaluate_every) sets how often exact totals over held-out
+patients are released, where [no noise](#privacyevaluation_epsilon) protects them;
+[`evaluation.baselines`](#evaluationbaselines) spends more of the training patients' privacy. The
+other keys do not change it.
 
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from securefed.config import load
 from securefed.reporting.outside_epsilon import outside_epsilon
-from securefed.reporting.sights import sights
+from securefed.reporting.sights import Scored, sights
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -26,6 +26,7 @@ PLACEMENTS = {  # column of the table -> configuration, where the noise is added
     "shared noise": ("dp+secure", "distributed"),
 }
 DEFAULT = load(None, {})
+SCORED = Scored("an epsilon of their own", "the larger one of that noise alone")
 
 Row = tuple[str, str, str]  # observer, what it sees, what limits that
 Row4 = tuple[str, str, str, str]  # what leaves, who has it, how exact, what makes it less
@@ -44,6 +45,7 @@ def rows(configuration: str, placement: str | None) -> list[Row]:
             colluding,
             epsilon,
             declared=bool(epsilon) and DEFAULT.privacy.patients_epsilon is not None,
+            scored=SCORED if epsilon and DEFAULT.privacy.evaluation_epsilon is not None else None,
         )
         return [(each.observer, each.sees, each.bound) for each in seen]
 
@@ -76,6 +78,7 @@ def outside() -> str:
         listed = outside_epsilon(
             configuration,
             declared=placement is not None,
+            noised_scores=placement is not None,
             scorings=None,
             audited=True,
             baselines=True,

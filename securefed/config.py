@@ -5,8 +5,9 @@ ConfigurationError that names the key's path.
 
 How well patients are protected is decided by `privacy` and `secure_aggregation`. What else an
 observer may see depends on `federation` (which parameters travel, how often and from how many;
-every `evaluate_every` rounds totals of held-out scores), `canaries`, and `evaluation.baselines`,
-which train and report more on the same patients. `exposures` only says what of that is kept.
+where scores are exact, every `evaluate_every` rounds totals of them), `canaries`, and
+`evaluation.baselines`, which train and report more on the same patients. `exposures` only says what
+of that is kept.
 """
 
 from collections.abc import Mapping
@@ -185,6 +186,13 @@ class PrivacySettings(Section):
         description="Part of epsilon, at most a quarter, for the number of training patients that "
         "a hospital declares once, with noise; null: exact, and not covered by epsilon.",
     )
+    evaluation_epsilon: float | None = Field(
+        2.0,
+        gt=0,
+        le=1000,
+        description="Budget of held-out patients, beside epsilon: the final model is scored once, "
+        "with noise; null: exact totals, every federation.evaluate_every rounds.",
+    )
     seeded_noise: bool = Field(
         False, description="Noise from the seed: reproducible, for research, no real protection."
     )
@@ -218,7 +226,13 @@ class FederationSettings(Section):
     timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="A slower client is dropped, seconds."
     )
-    evaluate_every: int = Field(5, ge=1, le=100_000, description="Rounds between evaluations.")
+    evaluate_every: int = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="Rounds between lines on the terminal, and between evaluations where scores "
+        "are exact (privacy.evaluation_epsilon).",
+    )
 
 
 class SecureAggregationSettings(Section):

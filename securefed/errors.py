@@ -68,7 +68,10 @@ class Unplanned(RunError):
 
 
 class AskedBefore(RunError):
-    """A hospital that helped to open a sum was asked the same in a sum of other hospitals."""
+    """A hospital that helped to open a sum was asked the same in a sum of other hospitals.
+
+    Or it has scored its held-out patients for the run, and was asked to under other parameters.
+    """
 
 
 class NotEverybody(RunError):

@@ -246,6 +246,20 @@ class Run:
             return None
         return replace(weakest, unit=unit_in_words(weakest.unit, self.about.data.simulation))
 
+    @cached_property
+    def evaluation(self) -> Guarantee | None:
+        """What scoring cost held-out patients: the weakest of any hospital; None if it was exact.
+
+        Raises:
+            PrivacyError: a ledger is missing or damaged.
+        """
+        each = [ledger.evaluation() for ledger in self.ledgers.values()]
+        weakest = max((one for one in each if one), key=lambda one: one.counted, default=None)
+        if weakest is None:
+            return None
+        who = unit_in_words("patient", self.about.data.simulation)
+        return replace(weakest, unit=f"held-out {who}")
+
     def to_pandas(self, table: Literal["rounds", "hospitals"] = "rounds") -> Any:
         """One row per round, or per hospital, as a pandas.DataFrame.
 

@@ -29,7 +29,7 @@ BASE: dict[str, Any] = {
     "model": {"image_size": 32},
     "training": {"batch_size": 5, "max_slices": 4},
     # Noise that hides one of three hundred patients would drown ten; tests of it ask for it.
-    "privacy": {"delta": 1e-3, "patients_epsilon": None},
+    "privacy": {"delta": 1e-3, "patients_epsilon": None, "evaluation_epsilon": None},
     "federation": {"timeout_s": 60.0},
 }
 

@@ -118,7 +118,7 @@ def _facts(path: Path) -> dict[str, Any]:
     first: Accountant = ledger.accountant
     second: Accountant = "rdp" if first == "prv" else "prv"
     limit = ledger.budgets()[-1]
-    own = ledger.guarantee()
+    own, evaluation = ledger.guarantee(), ledger.statement().evaluation()
     spent = {first: own, second: _spent(ledger, second)}
     return {
         "path": str(path),
@@ -134,6 +134,7 @@ def _facts(path: Path) -> dict[str, Any]:
         },
         "noise": own.noise,
         "guarantees": [str(each) for each in spent.values() if each],
+        "evaluation": vars(evaluation) if evaluation else None,
         "reservations": len(ledger.history()),
         "noise_from": own.noise_from,
         "runs": [vars(each) for each in ledger.runs()],
@@ -149,6 +150,8 @@ def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
 
 
 def _show(facts: dict[str, Any]) -> None:
+    from securefed.privacy.accounting import Guarantee
+
     console = screen(stderr=False)
     console.print(Text(facts["client"], style="bold") + f": {facts['path']}")
     limit = facts["budgets"][-1]
@@ -156,6 +159,8 @@ def _show(facts: dict[str, Any]) -> None:
     console.print(f"budget: {_limit(limit['epsilon'])}, {since}")
     for guarantee in facts["guarantees"]:
         console.print(f"spent:  {guarantee}")
+    if facts["evaluation"]:
+        console.print(f"beside: {Guarantee(**facts['evaluation'])}")
     if facts["noise_from"] > 1:
         console.print(
             f"noise:  of {facts['noise_from']} hospitals together; it holds if they keep to the "

@@ -106,7 +106,7 @@ def command(
         from securefed.simulation import execution
 
         work: Callable[..., object] = partial(execution.resume, begun)
-        _to_its_end(work, resume, console, as_json)
+        _to_its_end(work, begun.settings, resume, console, as_json)
         return
     settings = load(config, overrides)
     _announce(settings, console)
@@ -115,17 +115,20 @@ def command(
 
     place = named_by_date(settings.configuration) if out is None else nullcontext(out)
     with place as path:
-        _to_its_end(partial(execution.execute, settings, path), path, console, as_json)
+        _to_its_end(partial(execution.execute, settings, path), settings, path, console, as_json)
 
 
-def _to_its_end(work: Callable[..., object], path: Path, console: Console, as_json: bool) -> None:
+def _to_its_end(
+    work: Callable[..., object], settings: Settings, path: Path, console: Console, as_json: bool
+) -> None:
     """Do the work, show its rounds, and its results from the directory that it was done in."""
+    every = settings.federation.evaluate_every  # scored or not: how often there is a line
     with Bar(console) as bar:
         rounds = Rounds(bar)
 
         def on_round(line: RoundLine) -> None:
             rounds.round(line)
-            if line.loss is not None or line.dropped or line.aborted:
+            if (line.round - 1) % every == 0 or line.dropped or line.aborted:
                 bar.line(_round_text(line))
 
         try:
@@ -148,6 +151,8 @@ def _to_its_end(work: Callable[..., object], path: Path, console: Console, as_js
 
 def _show(done: Run, console: Console) -> None:
     console.print(Narrowing(_table(done), EXPENDABLE))
+    if done.evaluation:
+        console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:
         console.print(f"largest: {done.guarantee}")
     summary = done.summary
@@ -181,6 +186,11 @@ def _announce(settings: Settings, console: Console) -> None:
             f"privacy: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} per "
             f"{privacy.unit} of a hospital, add/remove adjacency, {privacy.accountant.upper()}"
         )
+        if privacy.evaluation_epsilon is not None:
+            console.print(
+                f"held-out patients: epsilon at most {privacy.evaluation_epsilon:g} beside it; the "
+                "final model is scored once, with noise"
+            )
         if privacy.seeded_noise:
             note(console, "seeded noise: who knows the seed can remove it")
     if settings.secure_aggregation.enabled and federation.clients == 2:

@@ -78,6 +78,8 @@ class Plan:
         values["evaluation"]["baselines"] = False
         values["secure_aggregation"]["enabled"] = "secure" in case.configuration
         values["privacy"]["dp"] = case.epsilon is not None
+        # Curves and intervals over patients need every score; who compares holds all patients.
+        values["privacy"]["evaluation_epsilon"] = None
         if case.epsilon is not None:
             values["privacy"]["epsilon"] = case.epsilon
         if case.configuration != "dp+secure":

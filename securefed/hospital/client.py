@@ -23,6 +23,7 @@ from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
 from securefed.hospital.questions import Questions
+from securefed.hospital.scoring import NoisedScoring
 from securefed.model.scores import Counts
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
@@ -30,6 +31,7 @@ from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, Words
 from securefed.wire.messages import Reply, Request
+from securefed.wire.openings import question_of
 from securefed.wire.plain import plain_scores, plain_update
 from securefed.wire.plan import Step
 
@@ -50,6 +52,7 @@ class Client:
         secure: the client's side of secure aggregation, or None to contribute in the clear.
         questions: what it lets itself be asked; None lets anybody ask anything, for checks of the
             other refusals alone.
+        scoring: how held-out patients answer with noise; None for exact histograms.
         sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
     Attributes:
@@ -63,6 +66,7 @@ class Client:
         secure: SecureSumClient | None,
         sent: Recording | None = None,
         questions: Questions | None = None,
+        scoring: NoisedScoring | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer
@@ -70,6 +74,7 @@ class Client:
         self._secure = secure
         self._sent = sent
         self._questions = questions
+        self._scoring = scoring
         self._step = _BEFORE
         self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
 
@@ -149,7 +154,7 @@ class Client:
             if self._secure is None:
                 return plain_update(part, len(shared))
             return self._mask(request, layout.encode(part), self._secure)
-        counts = self._timed("train", lambda: self._score(shared))
+        counts = self._timed("train", lambda: self._score(request, shared))
         if self._secure is None:
             return plain_scores(counts)
         return self._mask(request, layout.scores.encode(counts), self._secure)
@@ -159,9 +164,11 @@ class Client:
         values = self.trainer.contribute(number)
         return Contribution(values, self.trainer.declared.patients, self.trainer.expected_batch)
 
-    def _score(self, shared: Vector) -> Counts:
+    def _score(self, request: Request, shared: Vector) -> Counts:
         self.trainer.receive(shared)
-        return self.trainer.evaluate()
+        if self._scoring is None:
+            return self.trainer.evaluate()
+        return self._scoring.answer(question_of(request), self.trainer.evaluate)
 
     def _mask(self, request: Request, words: Words, secure: SecureSumClient) -> bytes:
         if self._sent and request.train:

@@ -20,6 +20,7 @@ from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.hospital import declaration
 from securefed.hospital.client import Client
 from securefed.hospital.questions import Questions
+from securefed.hospital.scoring import NoisedScoring
 from securefed.model.patients import PatientTensors
 from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
@@ -126,7 +127,31 @@ def open_hospital(
     elif job.layout.needs_masks:
         raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
     questions = Questions(name, job.plan, job.roster, openings, job.layout)
-    return Hospital(name, folder, job.run, Client(name, trainer, masks, sent, questions), ledger)
+    scoring = _scoring(job, folder, ledger, held_out=len(test))
+    client = Client(name, trainer, masks, sent, questions, scoring)
+    return Hospital(name, folder, job.run, client, ledger)
+
+
+def _scoring(
+    job: JobDescription, folder: Path, ledger: Ledger | None, *, held_out: int
+) -> NoisedScoring | None:
+    """How held-out patients answer; None where they do so exactly."""
+    settings, noise = job.settings, job.score_noise
+    if noise is None or ledger is None:
+        return None
+    if settings.privacy.delta * held_out >= 1:
+        raise PrivacyError(
+            f"privacy.delta {settings.privacy.delta:g} is not below 1 / {held_out}, the held-out "
+            f"patients of {ledger.client}",
+            hint=f"set privacy.delta to {0.1 / held_out:.1g} or smaller",
+        )
+    most = settings.secure_aggregation.max_patients
+    return NoisedScoring(noise, folder, ledger, run=job.run, most=most, seed=_seed(settings))
+
+
+def _seed(settings: Settings) -> int | None:
+    """Of noise; None for secret noise."""
+    return settings.seed if settings.privacy.seeded_noise else None
 
 
 def declare(
@@ -155,9 +180,15 @@ def declare(
     ledger, noise = _ledger(settings, folder, name), declaration_of(settings)
     if ledger is None or noise is None:
         return exact, ledger
-    seed = settings.seed if privacy.seeded_noise else None
     declared = declaration.training_set(
-        exact, noise, folder, ledger, run=run, most=most, seed=seed, begun=_begun(folder)
+        exact,
+        noise,
+        folder,
+        ledger,
+        run=run,
+        most=most,
+        seed=_seed(settings),
+        begun=_begun(folder),
     )
     return declared, ledger
 

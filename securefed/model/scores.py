@@ -96,21 +96,39 @@ def metrics(counts: Counts) -> Metrics:
     """Metrics of a (possibly summed) histogram, shape (2 * BINS,)."""
     negatives, positives = counts.reshape(2, BINS)
     n_negative, n_positive = int(negatives.sum()), int(positives.sum())
-    total = n_negative + n_positive
-    half = BINS // 2
-    true_positive, true_negative = int(positives[half:].sum()), int(negatives[:half].sum())
-    missed, false_alarms = n_positive - true_positive, n_negative - true_negative
     both = n_negative > 0 and n_positive > 0
-    auc = float(area(negatives, positives))
+    auc = float(area(negatives, positives)) if both else None
+    return of_confusion(
+        confusion(counts),
+        auc=auc,
+        interval=None if auc is None else auc_interval(auc, n_negative, n_positive),
+        loss=_loss(negatives, positives) if counts.any() else None,
+    )
+
+
+def of_confusion(
+    confusion: "Confusion",
+    *,
+    auc: float | None,
+    interval: tuple[float, float] | None,
+    loss: float | None,
+) -> Metrics:
+    """Metrics with all that follows from a confusion matrix."""
+    right = confusion.true_positive + confusion.true_negative
+    wrong = confusion.false_positive + confusion.false_negative
     return Metrics(
-        patients=total,
-        auc=auc if both else None,
-        auc_ci95=_auc_interval(auc, n_negative, n_positive) if both else None,
-        accuracy=_ratio(true_positive + true_negative, total),
-        sensitivity=_ratio(true_positive, n_positive),
-        specificity=_ratio(true_negative, n_negative),
-        f1=_ratio(2 * true_positive, 2 * true_positive + missed + false_alarms),
-        loss=_loss(negatives, positives) if total else None,
+        patients=right + wrong,
+        auc=auc,
+        auc_ci95=interval,
+        accuracy=_ratio(right, right + wrong),
+        sensitivity=_ratio(
+            confusion.true_positive, confusion.true_positive + confusion.false_negative
+        ),
+        specificity=_ratio(
+            confusion.true_negative, confusion.true_negative + confusion.false_positive
+        ),
+        f1=_ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong),
+        loss=loss,
     )
 
 
@@ -143,7 +161,10 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _auc_interval(auc: float, negatives: int, positives: int) -> tuple[float, float]:
+def auc_interval(
+    auc: float, negatives: float, positives: float, noise: float = 0.0
+) -> tuple[float, float]:
+    """95% interval of an area over patients, widened by `noise`, a standard deviation beside it."""
     # Newcombe 2006 (Statistics in Medicine 25:559), method 5: the true areas from which the
     # observed one is at most 1.96 standard errors away. Unlike a bootstrap it does not shrink to
     # nothing where a handful of patients happen to be ranked perfectly.
@@ -151,7 +172,7 @@ def _auc_interval(auc: float, negatives: int, positives: int) -> tuple[float, fl
 
     def standard_error(true: float) -> float:
         spread = 1 + extra * (1 - true) / (2 - true) + extra * true / (1 + true)
-        return math.sqrt(true * (1 - true) * spread / (negatives * positives))
+        return math.hypot(math.sqrt(true * (1 - true) * spread / (negatives * positives)), noise)
 
     def low(true: float) -> float:
         return auc - true - Z_95 * standard_error(true)
@@ -160,8 +181,8 @@ def _auc_interval(auc: float, negatives: int, positives: int) -> tuple[float, fl
         return true - auc - Z_95 * standard_error(true)
 
     return (
-        float(brentq(low, 0.0, min(auc, 1 - EDGE))) if auc > 0 else 0.0,
-        float(brentq(high, max(auc, EDGE), 1.0)) if auc < 1 else 1.0,
+        float(brentq(low, 0.0, min(auc, 1 - EDGE))) if auc > Z_95 * noise else 0.0,
+        float(brentq(high, max(auc, EDGE), 1.0)) if auc < 1 - Z_95 * noise else 1.0,
     )
 
 

@@ -98,9 +98,7 @@ def _plain(
     decoded = decode_reply(content(run.folder, reply))
     if decoded.refusal:
         return None
-    update, patients, _ = plain_contribution(
-        decoded.body, run.job.parameters, layout.max_patients, train=True
-    )
+    update, patients, _ = plain_contribution(decoded.body, run.job.parameters, layout, train=True)
     return update, patients
 
 

@@ -176,7 +176,7 @@ class _Plain:
         summation = PlainSummation(
             playback,
             job.parameters,
-            self.layout.max_patients,
+            self.layout,
             job.settings.federation.minimum_clients,
             NO_WAIT_S,
         )
@@ -199,7 +199,7 @@ class _Plain:
                     update, patients, _ = plain_contribution(
                         reply.body,
                         self._run.job.parameters,
-                        self.layout.max_patients,
+                        self.layout,
                         train=True,
                     )
                     found[name] = (update, patients)

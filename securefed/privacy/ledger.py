@@ -174,7 +174,7 @@ class Ledger:
             )
         with ledger_file.connection(path) as database:
             ledger_file.check(database, path)
-            ledger_file.add_shared_noise(database)
+            ledger_file.add_later_tables(database)
             ledger = cls(path, *ledger_file.settings(database, path))
             (begun_with, _, _), *_ = ledger_file.budgets(database)
         asked = {"client": client, "unit": unit, "delta": delta, "accountant": accountant}
@@ -222,6 +222,25 @@ class Ledger:
             attempt = len(attempts) + 1
             ledger_file.append_reservation(database, run, round_number, attempt, replay_key, event)
         return Reservation(attempt, replayed=False)
+
+    def reserve_evaluation(self, event: Event, *, run: str, replay_key: str | None = None) -> None:
+        """Spend a release about held-out patients; call it before one is made. On disk at return.
+
+        Their history is one of its own, and has no limit: who asks holds a run to one release.
+
+        Args:
+            event: a Gaussian without sampling.
+            replay_key: as for `reserve`.
+
+        Raises:
+            ConfigurationError: an event with sampling.
+        """
+        if event.sample_rate != 1:
+            raise ConfigurationError(f"held-out patients are not sampled, got {event}")
+        with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
+            before = ledger_file.evaluations(database)
+            if replay_key is None or (run, replay_key, event) not in before:
+                ledger_file.append_evaluation(database, run, replay_key, event)
 
     def require(self, events: Sequence[Event]) -> None:
         """Refuse a plan that the budget does not hold: the whole run, before any work.

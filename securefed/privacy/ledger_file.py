@@ -62,6 +62,18 @@ CREATE TABLE IF NOT EXISTS shared_noise (
     hospitals INTEGER NOT NULL CHECK (hospitals > 1)
 ) STRICT;
 """
+# Releases about held-out patients, who are others than those that train: a history of its own.
+_EVALUATION = """
+CREATE TABLE IF NOT EXISTS evaluation (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    replay_key TEXT,
+    noise_multiplier REAL NOT NULL CHECK (noise_multiplier > 0),
+    counts INTEGER NOT NULL CHECK (counts > 0),
+    hospitals INTEGER NOT NULL CHECK (hospitals > 0),
+    reserved_at TEXT NOT NULL
+) STRICT;
+"""
 _EVENT = (
     "noise_multiplier, sample_rate, steps, COALESCE(hospitals, 1)"
     " FROM reservation LEFT JOIN shared_noise USING (id)"
@@ -129,16 +141,17 @@ def build(database: sqlite3.Connection) -> None:
     database.executescript(_TABLES)
     for table, key in triggers:
         database.executescript(_APPEND_ONLY.format(table=table, key=key))
-    add_shared_noise(database)
+    add_later_tables(database)
 
 
-def add_shared_noise(database: sqlite3.Connection) -> None:
-    """Lay out the table of shared noise where it is missing."""
-    query = "SELECT 1 FROM sqlite_schema WHERE name = 'shared_noise_replace'"  # the last of it
-    if database.execute(query).fetchone() is None:
-        # Two processes may come to this at once: hence "if not exists" all the same.
-        triggers = _APPEND_ONLY.format(table="shared_noise", key="id")
-        database.executescript(f"BEGIN IMMEDIATE; {_SHARED_NOISE} {triggers} COMMIT;")
+def add_later_tables(database: sqlite3.Connection) -> None:
+    """Lay out the tables that ledgers of before do not have, where they are missing."""
+    for table, content in (("shared_noise", _SHARED_NOISE), ("evaluation", _EVALUATION)):
+        query = "SELECT 1 FROM sqlite_schema WHERE name = ?"
+        if database.execute(query, (f"{table}_replace",)).fetchone() is None:  # the last of it
+            # Two processes may come to this at once: hence "if not exists" all the same.
+            triggers = _APPEND_ONLY.format(table=table, key="id")
+            database.executescript(f"BEGIN IMMEDIATE; {content} {triggers} COMMIT;")
 
 
 def check(database: sqlite3.Connection, path: Path) -> None:
@@ -229,6 +242,26 @@ def append_reservation(
     if event.noise_from > 1:
         shared = (cursor.lastrowid, event.noise_from)
         database.execute("INSERT INTO shared_noise VALUES (?, ?)", shared)
+
+
+def evaluations(database: sqlite3.Connection) -> list[tuple[str, str | None, Event]]:
+    """Run, replay key and event of each release about held-out patients, oldest first."""
+    rows = database.execute(
+        "SELECT run, replay_key, noise_multiplier, 1.0, counts, hospitals FROM evaluation"
+        " ORDER BY id"
+    )
+    return [(run, key, Event(*event)) for run, key, *event in rows]
+
+
+def append_evaluation(
+    database: sqlite3.Connection, run: str, replay_key: str | None, event: Event
+) -> None:
+    """Write a release about held-out patients; within a transaction."""
+    database.execute(
+        "INSERT INTO evaluation (run, replay_key, noise_multiplier, counts, hospitals, reserved_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (run, replay_key, event.noise_multiplier, event.steps, event.noise_from, now()),
+    )
 
 
 def budget(database: sqlite3.Connection) -> float | None:

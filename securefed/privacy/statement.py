@@ -40,6 +40,7 @@ class Statement:
     Attributes:
         budgets: limits on epsilon, oldest first; the last one is in force, None is no limit.
         reservations: oldest first.
+        evaluations: events of releases about held-out patients, and whether noise was seeded.
     """
 
     client: str
@@ -48,6 +49,7 @@ class Statement:
     accountant: Accountant
     budgets: tuple[float | None, ...]
     reservations: tuple[Entry, ...]
+    evaluations: tuple[tuple[Event, bool], ...] = ()
 
     @property
     def history(self) -> list[Event]:
@@ -62,6 +64,21 @@ class Statement:
     def attempts(self, run: str) -> Counter[int]:
         """Round -> how often a run reserved it."""
         return Counter(each.round for each in self.reservations if each.run == run)
+
+    def evaluation(self, accountant: Accountant | None = None) -> Guarantee | None:
+        """What held-out patients have spent, in a history of their own; None where nothing was."""
+        if not self.evaluations:
+            return None
+        chosen, events = accountant or self.accountant, [event for event, _ in self.evaluations]
+        return Guarantee(
+            counted=epsilon(events, self.delta, chosen),
+            delta=self.delta,
+            unit="held-out patient",
+            accountant=chosen,
+            noise="seeded" if any(seeded for _, seeded in self.evaluations) else "cryptographic",
+            noise_from=max(event.noise_from for event in events),
+            sampling="no",
+        )
 
     def guarantee(self, accountant: Accountant | None = None) -> Guarantee:
         """What the whole history comes to; by the ledger's own accountant unless told."""
@@ -94,7 +111,7 @@ def read(path: Path) -> Statement:
         try:
             with ledger_file.connection(copy) as database:
                 ledger_file.check(database, copy)
-                ledger_file.add_shared_noise(database)
+                ledger_file.add_later_tables(database)
                 return of(database, copy)
         except PrivacyError as error:
             told = str(error).replace(str(copy), str(path))
@@ -112,6 +129,9 @@ def of(database: sqlite3.Connection, path: Path) -> Statement:
             Entry(run, number, attempt, bool(seeded), Event(*event))
             for run, number, attempt, seeded, *event in ledger_file.reservations(database)
         )
+        evaluations = tuple(
+            (event, key is not None) for _, key, event in ledger_file.evaluations(database)
+        )
     except ConfigurationError as error:
         raise ledger_file.damaged(path, str(error)) from None
-    return Statement(client, unit, delta, accountant, budgets, entries)
+    return Statement(client, unit, delta, accountant, budgets, entries, evaluations)

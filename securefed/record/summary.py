@@ -55,6 +55,8 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
         noise: only the cryptographic one protects anybody.
         epsilon: the largest of any hospital, an upper bound; means nothing without delta, unit and
             accountant: `Run.guarantee` has them together. None without DP, and with seeded noise.
+        evaluation_epsilon: of held-out patients, who are others; the figures above carry its noise.
+            None where they are exact.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
         survivors_by_round: clients in each round's sum; 0 is an aborted round.
         rounds_aborted: how many came to nothing; where that is all of them there is no model.
@@ -73,6 +75,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     noise: Noise
     epsilon: float | None
     epsilon_by_client: dict[str, float] | None
+    evaluation_epsilon: float | None = None
     delta: float | None
     privacy_unit: str | None
     accountant: Accountant | None
@@ -115,6 +118,8 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     """held_out.json: what the final model says of all held-out patients, in totals.
 
     Attributes:
+        noise: standard deviation of the noise in each of 16 counts that all of this was made from,
+            patients; None where they are exact. Noised numbers below 0 are shown as 0.
         roc: corners of the ROC curve as (false-positive rate, true-positive rate); None where the
             patients are all of one label.
     """
@@ -123,5 +128,6 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema = SCHEMA
 
     patients: int
+    noise: float | None = None
     confusion: Confusion
     roc: tuple[tuple[float, float], ...] | None

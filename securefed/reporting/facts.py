@@ -25,6 +25,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `adjacency` and `sampling` are fixed by the accounting; all other fields are null without DP.
     `odds_factor` is e^epsilon: how much more likely any conclusion can become through one record.
+    `evaluation` says what held-out patients are promised; `evaluation_epsilon` is null for nothing.
     """
 
     dp: bool
@@ -39,6 +40,8 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placement: str | None = None
     clip_norm: float | None = None
     odds_factor: float | None = None
+    evaluation: str = ""
+    evaluation_epsilon: float | None = None
 
 
 class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,11 +68,15 @@ class Uncovered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Held-out performance of the final model; `roc` as (false-, true-positive rate)."""
+    """Held-out performance of the final model; `roc` as (false-, true-positive rate).
+
+    `noise`: standard deviation of the noise in each count behind it, null where they are exact.
+    """
 
     patients: int
     training_patients: int
     local_auc: float | None
+    noise: float | None
     confusion: Confusion | None
     roc: tuple[tuple[float, float], ...] | None
 

@@ -3,9 +3,9 @@
 from securefed.reporting.facts import Term
 
 LIMITS = [
-    "Epsilon covers training patients of this run only: not held-out patients, whose counts are "
-    "released; not settings chosen after looking at results; not another run on the same patients, "
-    "whose epsilon has to be composed with this one.",
+    "Epsilon covers training patients of this run only: not held-out patients, who have a figure "
+    "of their own or none; not settings chosen after looking at results; not another run on the "
+    "same patients, whose epsilon has to be composed with this one.",
     "A pass says that the attacks that were run found little, at the stated confidence. It does "
     "not say that no attack could find more.",
     "Secure aggregation hides single updates, not their sum, and cannot see a poisoned update.",

@@ -15,6 +15,7 @@ def outside_epsilon(
     configuration: str,
     *,
     declared: bool,
+    noised_scores: bool,
     scorings: int | None,
     audited: bool,
     baselines: bool,
@@ -25,6 +26,7 @@ def outside_epsilon(
     Args:
         configuration: plain, dp, secure or dp+secure.
         declared: whether hospitals' numbers of training patients carry noise that epsilon pays for.
+        noised_scores: whether held-out patients have an epsilon of their own.
         scorings: how often held-out patients were scored; None where it is not known yet.
         audited: whether attacks on the run's own patients were carried out and written down.
         baselines: whether models of hospitals alone, and of one modality, were scored.
@@ -32,7 +34,8 @@ def outside_epsilon(
     """
     return [
         *_training("dp" in configuration, "secure" in configuration, declared),
-        *_held_out("secure" in configuration, scorings, baselines),
+        *(() if noised_scores else _held_out("secure" in configuration, scorings)),
+        *_baselines(baselines),
         *_evidence(audited, each_hospital),
         *_beside(),
     ]
@@ -56,7 +59,7 @@ def _training(dp: bool, secure: bool, declared: bool) -> Iterator[Uncovered]:
         )
 
 
-def _held_out(secure: bool, scorings: int | None, baselines: bool) -> Iterator[Uncovered]:
+def _held_out(secure: bool, scorings: int | None) -> Iterator[Uncovered]:
     whose = "all hospitals together" if secure else "each hospital"
     often = "at every scoring" if scorings is None else f"{scorings} times"
     yield Uncovered(
@@ -66,7 +69,8 @@ def _held_out(secure: bool, scorings: int | None, baselines: bool) -> Iterator[U
         if secure
         else "the server",
         form=f"exact, {often}",
-        less="a larger federation.evaluate_every" + ("" if secure else "; secure aggregation"),
+        less="privacy.evaluation_epsilon, with differential privacy; a larger "
+        "federation.evaluate_every" + ("" if secure else "; secure aggregation"),
     )
     yield Uncovered(
         what="what is computed from them: AUC, loss, confusion matrix, ROC curve",
@@ -74,6 +78,9 @@ def _held_out(secure: bool, scorings: int | None, baselines: bool) -> Iterator[U
         form="exact, over all hospitals",
         less="these files can be kept back",
     )
+
+
+def _baselines(baselines: bool) -> Iterator[Uncovered]:
     if baselines:
         yield Uncovered(
             what="AUCs of models of each hospital alone and of one modality",

@@ -19,6 +19,8 @@ from securefed import __version__
 from securefed.data.manifest import SIMULATIONS
 from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
+from securefed.privacy.accounting import epsilon as epsilon_of
+from securefed.privacy.counts import CountNoise
 from securefed.record.comparison import CompareFile
 from securefed.record.run_file import RunFile
 from securefed.record.summary import Scores
@@ -41,7 +43,7 @@ from securefed.reporting.ledgers import read_ledgers
 from securefed.reporting.outside_epsilon import outside_epsilon
 from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
-from securefed.reporting.sights import sights
+from securefed.reporting.sights import Scored, sights
 from securefed.run_directory import ComparedRuns, Run
 from securefed.secure_sum import hiding_of
 from securefed.settings_file import dotted
@@ -124,6 +126,7 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
     about, summary = run.about, run.summary
     ledgers = read_ledgers(run.path)
     _require_same_epsilon(run, ledgers)
+    _require_same_evaluation(run)
     audit = audit_facts(run)
     verdict: Answer = audit.verdict.value if audit else "NOT AUDITED"
     privacy, hidden = _privacy(run), hiding_of(run.settings)
@@ -150,10 +153,12 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
             run.settings.privacy.colluding,
             f"epsilon {at_most(privacy.epsilon)}" if privacy.epsilon else "",
             declared=declared,
+            scored=_scored(run),
         ),
         outside_epsilon=outside_epsilon(
             about.configuration,
             declared=declared,
+            noised_scores=run.job.score_noise is not None,
             scorings=sum(line.loss is not None for line in run.metrics.rounds),
             audited=audit is not None,
             baselines=run.settings.evaluation.baselines,
@@ -201,6 +206,17 @@ def _require_same_epsilon(run: Run, ledgers: list[LedgerFacts]) -> None:
             )
 
 
+def _require_same_evaluation(run: Run) -> None:
+    claimed = run.summary.evaluation_epsilon
+    spent = run.evaluation.epsilon if run.evaluation else None
+    if claimed is not None and (spent is None or spent > claimed + SAME_EPSILON):
+        raise RunError(
+            f"{run.path}: the ledgers hold epsilon {at_most(spent)} for held-out patients, "
+            f"summary.json claims {at_most(claimed)}",
+            hint="summary.json was changed or is older than the ledgers; finish the run",
+        )
+
+
 def _privacy(run: Run) -> Privacy:
     guarantee, settings = run.guarantee, run.settings.privacy
     if guarantee is None:
@@ -235,6 +251,28 @@ def _privacy(run: Run) -> Privacy:
         noise=guarantee.noise,
         # Beyond e^500 it is no number that anybody could use.
         odds_factor=math.exp(epsilon) if epsilon is not None and epsilon < 500 else None,
+        evaluation=_evaluation(run),
+        evaluation_epsilon=run.evaluation.epsilon if run.evaluation else None,
+    )
+
+
+def _scored(run: Run) -> Scored | None:
+    noise, privacy = run.job.score_noise, run.settings.privacy
+    if noise is None or run.evaluation is None or run.evaluation.epsilon is None:
+        return None
+    alone = epsilon_of([CountNoise(noise.sigma).event], privacy.delta, privacy.accountant)
+    return Scored(f"epsilon {at_most(run.evaluation.epsilon)}", f"epsilon {at_most(alone)}")
+
+
+def _evaluation(run: Run) -> str:
+    spent = run.evaluation
+    if run.settings.privacy.evaluation_epsilon is None:
+        return "Held-out patients are not covered: their scores are exact totals."
+    if spent is None:
+        return "Held-out patients were not scored, and have spent nothing."
+    return (
+        "Held-out patients, who never train, are covered by a guarantee of their own, not part of "
+        f"that figure: {spent}. The final model was scored once, with noise in each count."
     )
 
 
@@ -253,6 +291,7 @@ def _utility(run: Run) -> Utility:
         training_patients=summary.patients,
         **{name: getattr(summary, name) for name in Scores.__struct_fields__},
         local_auc=summary.local_auc,
+        noise=held_out.noise if held_out else None,
         confusion=held_out.confusion if held_out else None,
         roc=held_out.roc if held_out else None,
     )

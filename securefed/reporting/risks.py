@@ -235,7 +235,7 @@ def _hidden(run: RunFacts) -> Iterator[Risk]:
             run,
             70 if not run.privacy.dp else 52,
             "The server sees every hospital's update",
-            "Also its held-out counts, which epsilon does not cover.",
+            "Also its held-out counts, which training's epsilon does not cover.",
             "Train with --secure; it costs a few kilobytes per round.",
             "sees",
         )

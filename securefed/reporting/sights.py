@@ -5,7 +5,22 @@ true. docs/threat-model.md has the reasons, and these sentences in a table for e
 (docs/generate_who_sees_what.py).
 """
 
+from dataclasses import dataclass
+
 from securefed.reporting.facts import Sight
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What bounds one noised scoring of held-out patients, in words.
+
+    Attributes:
+        epsilon: with the noise that counts.
+        alone: with one hospital's own noise only, once the others' is subtracted.
+    """
+
+    epsilon: str
+    alone: str
 
 
 def sights(
@@ -16,6 +31,7 @@ def sights(
     epsilon: str,
     *,
     declared: bool,
+    scored: Scored | None,
 ) -> list[Sight]:
     """What server, peer, coalition and outsider see.
 
@@ -27,6 +43,7 @@ def sights(
         colluding: with distributed noise, the hospitals that may work with the server.
         epsilon: in words, for the bounds; "" without DP.
         declared: whether hospitals' numbers of patients carry noise.
+        scored: what bounds noised scores; None where scores are exact.
     """
     dp, secure = "dp" in configuration, "secure" in configuration
     shared_noise = placement == "distributed"
@@ -34,9 +51,9 @@ def sights(
     noised = "noised " if dp else ""
     numbers = "noised number of patients" if declared else "number of patients"
     return [
-        _server(secure, noised, numbers, bound),
+        _server(secure, noised, numbers, scored, bound),
         _peer(dp, smallest_sum, shared_noise, bound),
-        _coalition(dp, shared_noise, colluding, numbers, bound),
+        _coalition(dp, shared_noise, colluding, numbers, scored, bound),
         Sight(
             observer="outsider",
             who="anybody with the released model",
@@ -48,17 +65,20 @@ def sights(
     ]
 
 
-def _server(secure: bool, noised: str, numbers: str, bound: str) -> Sight:
+def _server(secure: bool, noised: str, numbers: str, scored: Scored | None, bound: str) -> Sight:
     if secure:
         sees = (
-            f"One weighted sum of {noised}updates per round, the total {numbers}, total held-out "
-            "counts, and who took part; no single hospital's part of them."
+            f"One weighted sum of {noised}updates per round, the total {numbers}, "
+            f"{'one noised total of' if scored else 'total'} held-out counts, and who took part; "
+            "no single hospital's part of them."
         )
     else:
         sees = (
-            f"Every hospital's {noised}update in every round, its {numbers} and its "
-            "held-out counts."
+            f"Every hospital's {noised}update in every round, its {numbers} and "
+            f"{'once its noised' if scored else 'its'} held-out counts."
         )
+    if scored:
+        bound += f"; for held-out patients {scored.epsilon}"
     return Sight(
         observer="server",
         who="the coordinator",
@@ -91,17 +111,28 @@ def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
     )
 
 
-def _coalition(dp: bool, shared_noise: bool, colluding: int, numbers: str, bound: str) -> Sight:
+def _coalition(
+    dp: bool,
+    shared_noise: bool,
+    colluding: int,
+    numbers: str,
+    scored: Scored | None,
+    bound: str,
+) -> Sight:
     kind = "noised" if dp else "exact"
     update = f"the {kind} update of the one hospital left"
     if shared_noise:
         update = "the update of the one hospital left with only its share of the noise"
         bound = f"epsilon holds for up to {colluding} colluding hospitals, not for all but one"
+    counts = "its held-out counts"
+    if scored:
+        counts = "once its held-out counts with its own noise"
+        bound += f"; for held-out patients {scored.alone}"
     return Sight(
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
-        sees=f"In every round {update}, its {numbers} and its held-out counts.",
+        sees=f"In every round {update}, its {numbers} and {counts}.",
         bound=bound,
         exposed=True,
     )

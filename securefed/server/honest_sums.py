@@ -27,7 +27,7 @@ def require_sum(total: Total, step: Request, survivors: int, layout: Layout) -> 
         what = f"{total.patients} patients"
     elif step.train and (mean is None or not (np.abs(mean) <= layout.largest_update).all()):
         what = f"no update, or one beyond {layout.largest_update:g}"
-    elif not step.train and (total.counts.min() < 0 or total.counts.max() > most):
+    elif total.scores is not None and not layout.scores.possible(total.scores, survivors):
         what = "a histogram that is none"
     if not what:
         return

@@ -39,4 +39,4 @@ def _summation(job: JobDescription, transport: Transport, folder: Path) -> Summa
         )
     if job.layout.needs_masks:
         raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
-    return PlainSummation(transport, job.parameters, job.layout.max_patients, minimum, deadline_s)
+    return PlainSummation(transport, job.parameters, job.layout, minimum, deadline_s)

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RoundAborted, RunError
-from securefed.model.scores import Counts, Metrics, metrics
+from securefed.model.noised_scores import NoisedScores
+from securefed.model.scores import Counts, Metrics
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.model.strategies.strategy import State, Strategy
 from securefed.server.summation import Summation, Summed
@@ -45,7 +46,7 @@ class RoundRecord:
         dropped: name -> reason.
         patients: training patients of the survivors.
         metrics, scores: of the parameters the round started from, if they were scored; scores are
-            held-out patients as a histogram (model.scores).
+            held-out patients as a histogram (model.scores, model.noised_scores).
         unscored: why they were not, where the plan wanted it.
         aborted: why nothing was aggregated, or "".
         wall_s, server_s: seconds of the whole round, and of the server's own computation.
@@ -60,7 +61,7 @@ class RoundRecord:
     aborted: str
     wall_s: float
     server_s: float
-    scores: Counts | None = None
+    scores: Counts | NoisedScores | None = None
     unscored: str = ""
 
 
@@ -132,8 +133,8 @@ class Server:
             survivors=summed.survivors if summed else (),
             dropped=summed.dropped if summed else {},
             patients=0,
-            metrics=metrics(summed.total.counts) if summed else None,
-            scores=summed.total.counts if summed else None,
+            metrics=summed.total.metrics if summed else None,
+            scores=summed.total.scores if summed else None,
             aborted=_reason(lost),
             wall_s=time.perf_counter() - start,
             server_s=summed.server_s if summed else 0.0,
@@ -162,8 +163,8 @@ class Server:
             survivors=summed.survivors if summed else (),
             dropped=summed.dropped if summed else {},
             patients=summed.total.patients if summed else 0,
-            metrics=metrics(scored.total.counts) if scored else None,
-            scores=scored.total.counts if scored else None,
+            metrics=scored.total.metrics if scored else None,
+            scores=scored.total.scores if scored else None,
             aborted=_reason(lost),
             wall_s=time.perf_counter() - start,
             server_s=sum(each.server_s for each in (scored, summed) if each),

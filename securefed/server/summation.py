@@ -25,7 +25,7 @@ from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total, Words, vector_length
 from securefed.wire.messages import Request, Stage
 from securefed.wire.openings import Openings, question_of
-from securefed.wire.plain import plain_contribution, plain_total
+from securefed.wire.plain import plain_contribution, plain_scores_total, plain_total
 from securefed.wire.plan import Step
 from securefed.wire.transport import Transport
 
@@ -68,13 +68,13 @@ class PlainSummation:
         self,
         transport: Transport,
         parameters: int,
-        max_patients: int,
+        layout: Layout,
         minimum: int,
         deadline_s: float,
     ) -> None:
         self._transport = transport
         self._parameters = parameters
-        self._max_patients = max_patients
+        self._layout = layout
         self._minimum = minimum
         self._deadline_s = deadline_s
 
@@ -88,14 +88,15 @@ class PlainSummation:
         for name, body in answers.bodies.items():
             try:
                 contributions[name] = plain_contribution(
-                    body, self._parameters, self._max_patients, train=work.train
+                    body, self._parameters, self._layout, train=work.train
                 )
             except RunError as error:
                 dropped[name] = str(error)
         _require(len(contributions), self._minimum, work, dropped)
         # Sorted: the sum must not depend on who answered first.
         survivors = tuple(sorted(contributions))
-        total = plain_total([contributions[name] for name in survivors])
+        parts = [contributions[name] for name in survivors]
+        total = plain_total(parts) if work.train else plain_scores_total(parts, self._layout)
         return Summed(total, survivors, dropped, time.perf_counter() - start)
 
 

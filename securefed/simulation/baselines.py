@@ -156,8 +156,10 @@ def _one_modality(
 ) -> tuple[Baseline, Simulation]:
     started = time.perf_counter()
     silent = settings.exposures.model_copy(update={"record": False})
+    # Baselines of private runs are of phantoms, and give every round's exact scores.
+    exact = settings.privacy.model_copy(update={"evaluation_epsilon": None})
     only = start(
-        settings.model_copy(update={"exposures": silent}),
+        settings.model_copy(update={"exposures": silent, "privacy": exact}),
         RunDirectory.create(folder),
         lambda text: None,
         data=data,

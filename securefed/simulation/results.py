@@ -81,6 +81,7 @@ def _summary(
         epsilon_by_client=None
         if epsilon is None
         else {name: each.counted for name, each in guarantees.items()},
+        evaluation_epsilon=largest(simulation.evaluations().values()),
         delta=privacy.delta if privacy.dp else None,
         privacy_unit=privacy.unit if privacy.dp else None,
         accountant=privacy.accountant if privacy.dp else None,

@@ -92,6 +92,15 @@ class Simulation:
             if hospital.ledger
         }
 
+    def evaluations(self) -> dict[str, Guarantee]:
+        """What held-out patients have spent, by hospital; empty where their scores are exact."""
+        each = {
+            name: hospital.ledger.statement().evaluation()
+            for name, hospital in self.hospitals.items()
+            if hospital.ledger
+        }
+        return {name: guarantee for name, guarantee in each.items() if guarantee}
+
     def elapsed_s(self) -> float:
         """Wall seconds of the run so far, earlier parts of a resumed run included."""
         return self.elapsed_before_s + time.perf_counter() - self.started

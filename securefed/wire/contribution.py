@@ -2,7 +2,8 @@
 
     training   word 0 .. P-1   patients / max_patients * update, fixed point
                word P          patients
-    scoring    word 0 ..       histogram of held-out scores (model.scores)
+    scoring    word 0 ..       histogram of held-out scores (model.scores), or one in few bins with
+                               noise (model.noised_scores), in steps of privacy.counts
 
 All of it is inside the mask, so the server learns totals only. FedAvg (McMahan et al. 2017) is the
 weighted update divided by the patients. Nothing can wrap: a layout refuses to exist where the
@@ -16,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import CountSlot, FixedPoint
-from securefed.errors import RunError
-from securefed.model.scores import COUNTS, Counts
+from securefed.errors import ConfigurationError, RunError
+from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
+from securefed.model.scores import COUNTS, Counts, Metrics, metrics
 from securefed.model.sharing import Vector
+from securefed.privacy.counts import STEPS, CountNoise
 
 Words = NDArray[np.uint32]
+RING_HALF = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +50,20 @@ class Total:
     Attributes:
         mean_update: (P,) FedAvg mean, or None when nobody trained.
         patients: training patients of the survivors together.
-        counts: summed histogram of held-out scores, (COUNTS,); zeros of a step that trains.
+        scores: summed histogram of held-out scores, (COUNTS,) exact or noised; None of a step that
+            trains.
     """
 
     mean_update: NDArray[np.float64] | None = None
     patients: int = 0
-    counts: Counts = field(default_factory=lambda: np.zeros(COUNTS, np.int64))
+    scores: Counts | NoisedScores | None = field(default=None, repr=False)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Of the scores."""
+        if isinstance(self.scores, NoisedScores):
+            return self.scores.metrics
+        return None if self.scores is None else metrics(self.scores)
 
 
 @dataclass(frozen=True)
@@ -59,37 +71,69 @@ class ScoreLayout:
     """How held-out scores are encoded, whatever the mechanism; public and the same for everybody.
 
     Attributes:
-        clients: the largest number of histograms in one sum.
+        clients: the number of histograms in one sum: everybody's.
         max_patients: largest number of patients one hospital may have.
+        noise: that each hospital adds to its own; None where histograms are exact.
     """
 
     clients: int
     max_patients: int
+    noise: CountNoise | None = None
 
     def __post_init__(self) -> None:
         self._code()
+        if self.noise and self.clients * self.max_patients * STEPS + self._margin > RING_HALF:
+            raise ConfigurationError(
+                f"noised scores of {self.clients} hospitals with up to {self.max_patients} "
+                "patients do not fit 32 bits",
+                hint="lower secure_aggregation.max_patients, or set privacy.evaluation_epsilon: "
+                "null",
+            )
 
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
-        return COUNTS
+        return NOISED_COUNTS if self.noise else COUNTS
 
     def encode(self, counts: Counts) -> Words:
-        """One hospital's histogram, (COUNTS,) -> (words,).
+        """One hospital's histogram, (words,) counts, or noised ones in steps.
 
         Raises:
             RunError: a wrong shape; nothing may be sent.
             protocols.errors.ValueOutOfRange: a count that is out of its range.
         """
-        if counts.shape != (COUNTS,):
+        if counts.shape != (self.words,):
             raise RunError(
-                f"counts have shape {counts.shape}, expected ({COUNTS},); nothing was sent"
+                f"counts have shape {counts.shape}, expected ({self.words},); nothing was sent"
             )
+        if self.noise:
+            return counts.astype(np.uint32)  # modulo 2^32
         return self._code().encode(counts)
 
     def decode(self, total: Words) -> Total:
         """A sum of histograms, (words,). Any words decode; the server judges what they say."""
-        return Total(counts=self._code().decode(total))
+        if not self.noise:
+            return Total(scores=self._code().decode(total))
+        steps = total.astype(np.uint32, copy=False).view(np.int32).astype(np.int64)
+        return self.in_the_clear(steps, self.clients)
+
+    def in_the_clear(self, counts: Counts, hospitals: int) -> Total:
+        """A sum of so many histograms as they were given to `encode`, (words,)."""
+        if not self.noise:
+            return Total(scores=counts)
+        return Total(scores=NoisedScores(counts / STEPS, self.noise.deviation(hospitals)))
+
+    def possible(self, scores: Counts | NoisedScores, hospitals: int) -> bool:
+        """Whether so many honest histograms can add up to this, but for a chance below 1e-30."""
+        margin = self._margin / STEPS
+        counts = scores.counts if isinstance(scores, NoisedScores) else scores
+        most = hospitals * self.max_patients + margin
+        return bool(counts.min() >= -margin and counts.max() <= most)
+
+    @property
+    def _margin(self) -> float:
+        """Twelve standard deviations of a count's noise in a sum, steps."""
+        return 12 * STEPS * self.noise.deviation(self.clients) if self.noise else 0.0
 
     def _code(self) -> CountSlot:
         return CountSlot(maximum=self.max_patients, summands=self.clients)
@@ -151,12 +195,14 @@ class ContributionLayout:
         clients: the largest number of contributions in one sum.
         value_range: largest absolute value of an update entry; larger ones are clipped.
         max_patients: largest number of patients one hospital may have.
+        score_noise: of held-out scores; None where they are exact.
     """
 
     parameters: int
     clients: int
     value_range: float
     max_patients: int
+    score_noise: CountNoise | None = None
 
     def __post_init__(self) -> None:
         self._update_code()
@@ -169,7 +215,7 @@ class ContributionLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(self.clients, self.max_patients)
+        return ScoreLayout(self.clients, self.max_patients, self.score_noise)
 
     @property
     def largest_update(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols.hiding import hiding
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
@@ -24,7 +25,7 @@ from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
 from securefed.privacy.accounting import sample_rate, solve_noise_multiplier
-from securefed.privacy.counts import CountNoise, declaration_noise
+from securefed.privacy.counts import CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.secure_sum import cohort_size, secure_rules
@@ -119,7 +120,7 @@ class JobDescription:
             clients=self.hospitals,
             rounds=federation.rounds,
             clients_per_round=federation.clients_per_round,
-            evaluate_every=federation.evaluate_every,
+            evaluate_every=None if self.score_noise else federation.evaluate_every,
             seed=self.settings.seed,
         )
 
@@ -139,6 +140,11 @@ class JobDescription:
             ConfigurationError, PrivacyError: no noise share does what is asked.
         """
         return _solved_noise(self.settings, self.parameters, self.smallest_training_set)
+
+    @property
+    def score_noise(self) -> CountNoise | None:
+        """The noise on held-out scores; None where they are exact."""
+        return score_noise_of(self.settings)
 
     @cached_property
     def layout(self) -> Layout:
@@ -182,9 +188,12 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             max_patients=max_patients,
             batch_size=settings.training.batch_size,
             learning_rate=settings.training.learning_rate,
+            score_noise=score_noise_of(settings),
         )
     value_range = settings.secure_aggregation.value_range
-    return ContributionLayout(parameters, clients, value_range, max_patients)
+    return ContributionLayout(
+        parameters, clients, value_range, max_patients, score_noise_of(settings)
+    )
 
 
 def declaration_of(settings: Settings) -> CountNoise | None:
@@ -202,6 +211,30 @@ def declaration_of(settings: Settings) -> CountNoise | None:
         privacy.delta,
         privacy.accountant,
         privacy.unit,
+    )
+
+
+def score_noise_of(settings: Settings) -> CountNoise | None:
+    """The noise that each hospital adds to its held-out scores; None where they are exact.
+
+    Behind masks scores open over everybody or not at all, also for a server that lies, so that the
+    noise of all hospitals counts but of those that collude. Where masks do not withstand so many,
+    and on sparse graphs, which are proven for the vectors of many and not for every one's, each
+    hospital adds all of the noise, as without masks.
+
+    Raises:
+        ConfigurationError: no noise does what is asked.
+    """
+    privacy, secure = settings.privacy, settings.secure_aggregation
+    if not privacy.dp or privacy.evaluation_epsilon is None:
+        return None
+    clients, counted = settings.federation.clients, 1
+    if secure.enabled and secure.graph == "complete":
+        withstood = hiding(secure_rules(settings, 1), clients).colluding
+        if privacy.colluding <= withstood:
+            counted = clients - privacy.colluding
+    return count_noise(
+        privacy.evaluation_epsilon, privacy.delta, privacy.accountant, counted=counted
     )
 
 

@@ -30,6 +30,7 @@ Round = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 # characters, no text, no length of the sender's choice.
 ErrorName = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Noised = Annotated[int, Meta(ge=-(2**32), le=2**32 - 1)]
 Message = TypeVar("Message")
 
 
@@ -77,12 +78,12 @@ class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     Attributes:
         update: difference of the shared parameters, float32 little-endian; empty from scoring.
         patients: training patients, the FedAvg weight; 0 from scoring.
-        counts: histogram of held-out scores (see model.scores); empty from training.
+        counts: histogram of held-out scores (see wire.contribution); empty from training.
     """
 
     update: bytes
     patients: Count
-    counts: Annotated[list[Count], Meta(max_length=LONGEST_HISTOGRAM)]
+    counts: Annotated[list[Noised], Meta(max_length=LONGEST_HISTOGRAM)]
 
 
 def encode(message: Request | Reply | PlainContribution) -> bytes:

@@ -3,13 +3,13 @@
 import numpy as np
 
 from securefed.errors import RunError
-from securefed.model.scores import COUNTS, Counts
+from securefed.model.scores import Counts
 from securefed.model.sharing import LARGEST_PARAMETER, Vector
 from securefed.wire import messages
-from securefed.wire.contribution import Contribution, Total
+from securefed.wire.contribution import Contribution, Layout, Total
 from securefed.wire.messages import PlainContribution
 
-Plain = tuple[Vector, int, Counts]  # update (P,), training patients, counts (COUNTS,)
+Plain = tuple[Vector, int, Counts]  # update (P,), training patients, counts (words,)
 
 
 def plain_update(part: Contribution, parameters: int) -> bytes:
@@ -31,8 +31,9 @@ def plain_scores(counts: Counts) -> bytes:
     return messages.encode(PlainContribution(b"", 0, counts.tolist()))
 
 
-def plain_contribution(body: bytes, parameters: int, max_patients: int, *, train: bool) -> Plain:
-    """A reply's contribution to a step that trains or scores, checked; what it has no part in is 0.
+def plain_contribution(body: bytes, parameters: int, layout: Layout, *, train: bool) -> Plain:
+    """A reply's contribution to a step that trains or scores, checked; what it has no part in is
+    empty, or 0.
 
     Raises:
         RunError: not such a contribution, a wrong length, or values out of range.
@@ -43,19 +44,31 @@ def plain_contribution(body: bytes, parameters: int, max_patients: int, *, train
         raise RunError("an update of the wrong length or with non-finite values")
     if np.abs(update).max(initial=0.0) > 2 * LARGEST_PARAMETER:
         raise RunError("an update that leads from no acceptable parameters to others")
-    counts = (*message.counts, message.patients)
-    expected = 0 if train else COUNTS
-    if len(message.counts) != expected or not all(0 <= n <= max_patients for n in counts):
+    counts = np.array(message.counts, np.int64)
+    if train:
+        right = counts.size == 0 and message.patients <= layout.max_patients
+    else:
+        right = counts.size == layout.scores.words and message.patients == 0
+        right = right and _possible(counts, layout)
+    if not right:
         raise RunError("counts of the wrong length or out of range")
-    if not train:
-        return update, 0, np.array(message.counts, np.int64)
-    return update, message.patients, np.zeros(COUNTS, np.int64)
+    return update, message.patients, counts
 
 
 def plain_total(contributions: list[Plain]) -> Total:
-    """FedAvg in the clear over the survivors' contributions to one step, at least one."""
+    """FedAvg in the clear over the survivors' contributions to a step that trains, at least one."""
     patients = sum(weight for _, weight, _ in contributions)
-    counts = np.stack([counts for *_, counts in contributions]).sum(axis=0)
     weighted = sum(update.astype(np.float64) * weight for update, weight, _ in contributions)
     mean = np.asarray(weighted / patients) if patients else None
-    return Total(mean_update=mean, patients=patients, counts=counts)
+    return Total(mean_update=mean, patients=patients)
+
+
+def plain_scores_total(contributions: list[Plain], layout: Layout) -> Total:
+    """Scores of the survivors of a step that scores, at least one."""
+    counts = np.stack([counts for *_, counts in contributions]).sum(axis=0)
+    return layout.scores.in_the_clear(counts, len(contributions))
+
+
+def _possible(counts: Counts, layout: Layout) -> bool:
+    scores = layout.scores.in_the_clear(counts, 1).scores
+    return scores is not None and layout.scores.possible(scores, 1)

@@ -4,7 +4,7 @@ Everything that may be asked is a step with a number of its own, which travels i
 
     1 .. R        training rounds of a cohort
     R + r         scoring of the parameters that round r starts from, by everybody; r = R + 1 are
-                  the final ones
+                  the final ones, and the only ones that are scored where scores carry noise
 
 A step trains or scores, never both: the two are sums of their own, of vectors as long as they need
 (`contribution.vector_length`), so that a hospital that is missing from one does not cost the other.
@@ -40,12 +40,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The server's public plan: clients, rounds, sampling and evaluation."""
+    """The server's public plan: clients, rounds, sampling and evaluation.
+
+    Attributes:
+        evaluate_every: rounds between scorings; None scores the final parameters only.
+    """
 
     clients: tuple[str, ...]
     rounds: int
     clients_per_round: int | None
-    evaluate_every: int
+    evaluate_every: int | None
     seed: int
 
     def cohort(self, round_number: int) -> tuple[str, ...]:
@@ -63,7 +67,8 @@ class Plan:
     def scoring(self, round_number: int) -> Step | None:
         """The step that scores what a round starts from; None where the plan has none."""
         last = self.rounds + 1
-        planned = round_number == last or (round_number - 1) % self.evaluate_every == 0
+        every = self.evaluate_every
+        planned = round_number == last or (every and (round_number - 1) % every == 0)
         if not (planned and 1 <= round_number <= last):
             return None
         return Step(self.rounds + round_number, round_number, False, self.clients)

@@ -16,6 +16,7 @@ import numpy as np
 from protocols.fixed_point import CountSlot
 from securefed.errors import RunError
 from securefed.model.sharing import LARGEST_PARAMETER
+from securefed.privacy.counts import CountNoise
 from securefed.privacy.ring_code import RingCode
 from securefed.wire.contribution import Contribution, ScoreLayout, Total, Words
 
@@ -30,6 +31,7 @@ class SharedNoiseLayout:
         max_patients: largest number of patients one hospital may have.
         batch_size: largest expected batch of one hospital.
         learning_rate: of the step.
+        score_noise: of held-out scores; None where they are exact.
     """
 
     code: RingCode
@@ -37,6 +39,7 @@ class SharedNoiseLayout:
     max_patients: int
     batch_size: int
     learning_rate: float
+    score_noise: CountNoise | None = None
 
     def __post_init__(self) -> None:
         self._count_code()
@@ -49,7 +52,7 @@ class SharedNoiseLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(self.clients, self.max_patients)
+        return ScoreLayout(self.clients, self.max_patients, self.score_noise)
 
     @property
     def largest_update(self) -> float:

@@ -39,7 +39,7 @@ def create(folder: Path, client: str = "hospital-1", budget: float | None = 4.0)
 def path(tmp_path: Path) -> Path:
     """The ledger of one hospital that has trained in two runs, one round of them twice."""
     path = create(tmp_path / "hospital-1")
-    for run, round_number in (("first", 0), ("second", 0), ("second", 0)):
+    for run, round_number in (("first", 1), ("second", 1), ("second", 1)):
         Ledger.open(path).reserve(round_number, STEPS, run=run)
     return path
 
@@ -89,13 +89,13 @@ def test_a_ledger_without_budget_or_runs_says_so(tmp_path: Path) -> None:
 
 def test_noise_that_others_add_is_named(tmp_path: Path) -> None:
     path = create(tmp_path)
-    Ledger.open(path).reserve(0, Event(2.0, 0.25, 1, noise_from=3), run="a")
+    Ledger.open(path).reserve(1, Event(2.0, 0.25, 1, noise_from=3), run="a")
     assert "noise:  of 3 hospitals together" in ledger("show", path).stdout
 
 
 def test_an_epsilon_without_bound_is_null_in_json_and_inf_on_the_screen(tmp_path: Path) -> None:
     path = create(tmp_path, budget=None)
-    Ledger.open(path).reserve(0, Event(0.0, 0.25, 1), run="a")
+    Ledger.open(path).reserve(1, Event(0.0, 0.25, 1), run="a")
     assert as_json("show", path)["ledgers"][0]["spent"] == {"prv": None, "rdp": None}
     assert "epsilon inf at delta" in ledger("show", path).stdout
 
@@ -103,7 +103,7 @@ def test_an_epsilon_without_bound_is_null_in_json_and_inf_on_the_screen(tmp_path
 def test_where_prv_has_no_figure_the_deciding_accountant_still_has(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     settings: Any = {"client": "a", "unit": "patient", "delta": 1e-15, "accountant": "rdp"}
-    Ledger.create(path, budget_epsilon=None, **settings).reserve(0, Event(1.0, 0.3, 80), run="a")
+    Ledger.create(path, budget_epsilon=None, **settings).reserve(1, Event(1.0, 0.3, 80), run="a")
     (one,) = as_json("show", path)["ledgers"]
     assert one["spent"]["prv"] is None
     assert one["spent"]["rdp"] > 0
@@ -177,3 +177,28 @@ def test_the_refusal_of_a_round_leads_to_a_command_that_works(path: Path) -> Non
     done = CliRunner().invoke(cli, [*(filled.get(word, word) for word in words), "--yes"])
     assert done.exit_code == 0
     Ledger.open(path).require([Event(0.5, 1.0, 50)])
+
+
+def test_what_is_declared_before_the_first_round_is_paid_and_no_round(tmp_path: Path) -> None:
+    path = create(tmp_path)
+    opened = Ledger.open(path)
+    opened.reserve(0, Event(7.0, 1.0, 1), run="a")
+    opened.reserve(1, Event(2.0, 0.25, 4), run="a")
+    (one,) = as_json("show", path)["ledgers"]
+    (run,) = one["runs"]
+    assert (run["rounds"], run["reservations"]) == (1, 2)
+    assert one["spent"]["prv"] == epsilon([Event(7.0, 1.0, 1), Event(2.0, 0.25, 4)], DELTA)
+    assert one["evaluation"] is None
+
+
+def test_held_out_patients_stand_beside_and_never_in_what_training_spent(tmp_path: Path) -> None:
+    path, release = create(tmp_path), Event(2.0, 1.0, 1, noise_from=3)
+    for run in ("a", "b"):
+        Ledger.open(path).reserve_evaluation(release, run=run)
+    (one,) = as_json("show", path)["ledgers"]
+    assert one["spent"]["prv"] == 0.0
+    assert one["evaluation"]["counted"] == epsilon([release, release], DELTA)
+    assert one["evaluation"]["unit"] == "held-out patient"
+    assert "beside: epsilon" in ledger("show", path).stdout
+    with pytest.raises(ConfigurationError, match="not sampled"):
+        Ledger.open(path).reserve_evaluation(Event(2.0, 0.5, 1), run="a")

@@ -90,6 +90,7 @@ def test_json_prints_the_flat_summary_and_nothing_else(config: Path, tmp_path: P
         "noise",
         "epsilon",
         "epsilon_by_client",
+        "evaluation_epsilon",
         "delta",
         "privacy_unit",
         "accountant",

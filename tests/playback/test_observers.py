@@ -286,7 +286,9 @@ def test_the_report_calls_a_hospital_exposed_where_its_update_can_be_told_apart(
 ) -> None:
     truth: Truth = request.getfixturevalue(kind)
     (sight,) = [
-        s for s in sights(kind, len(NAMES), None, 0, "", declared=False) if s.observer == observer
+        s
+        for s in sights(kind, len(NAMES), None, 0, "", declared=False, scored=None)
+        if s.observer == observer
     ]
     assert sight.exposed == exposure(truth.path, observer, NAMES[0]).sees_updates
 

@@ -8,10 +8,13 @@ from securefed.reporting.outside_epsilon import outside_epsilon
 CONFIGURATIONS = ["plain", "dp", "secure", "dp+secure"]
 
 
-def listed(configuration: str, *, declared: bool | None = None) -> list[Uncovered]:
+def listed(
+    configuration: str, *, declared: bool | None = None, noised: bool = False
+) -> list[Uncovered]:
     return outside_epsilon(
         configuration,
         declared="dp" in configuration if declared is None else declared,
+        noised_scores=noised,
         scorings=17,
         audited=True,
         baselines=True,
@@ -34,6 +37,13 @@ def test_masks_make_counts_totals_and_leave_them_exact(configuration: str) -> No
     assert f"held-out patients of {whose}" in held_out.what
     assert held_out.form == "exact, 17 times"
     assert ("those of the last" in held_out.who) == ("secure" in configuration)
+
+
+def test_scores_with_an_epsilon_of_their_own_are_not_listed() -> None:
+    told = " ".join(each.what for each in listed("dp+secure", noised=True))
+    assert "scores in steps" not in told
+    assert "ROC" not in told
+    assert "AUCs of models of each hospital alone" in told
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)

@@ -185,6 +185,11 @@ def test_what_leaves_without_epsilon_is_computed_for_the_run(copied: Path, unaud
         assert all(str(escape(each.what)) in html for each in run.outside_epsilon)
         return "\n".join(f"{each.what}: {each.form}" for each in run.outside_epsilon)
 
+    assert "scores in steps" not in told(copied)  # an epsilon of their own
+    change(
+        copied / "run.json",
+        lambda value: value["settings"]["privacy"].update(evaluation_epsilon=None),
+    )
     scored = sum(line.loss is not None for line in Run.open(copied).metrics.rounds)
     assert f"exact, {scored} times" in told(copied)
     assert "figures of attacks" in told(copied)

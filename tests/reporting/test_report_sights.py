@@ -3,7 +3,7 @@
 import pytest
 
 from securefed.reporting.facts import Sight
-from securefed.reporting.sights import sights
+from securefed.reporting.sights import Scored, sights
 
 
 def seen(
@@ -12,7 +12,7 @@ def seen(
     where = placement if "dp" in configuration else None
     epsilon = "epsilon 8.000" if "dp" in configuration else ""
     declared = "dp" in configuration
-    found = sights(configuration, smallest_sum, where, 1, epsilon, declared=declared)
+    found = sights(configuration, smallest_sum, where, 1, epsilon, declared=declared, scored=None)
     return {sight.observer: sight for sight in found}
 
 
@@ -40,6 +40,19 @@ def test_all_but_one_learn_the_last_ones_counts_in_every_configuration(
     coalition = seen(configuration, placement=placement)["coalition"]
     noised = "noised " if "dp" in configuration else ""
     assert f"its {noised}number of patients and its held-out counts" in coalition.sees
+
+
+@pytest.mark.parametrize("configuration", ["dp", "dp+secure"])
+def test_noised_scores_are_bounded_with_all_noise_and_for_a_coalition_with_the_last_ones(
+    configuration: str,
+) -> None:
+    scored = Scored("epsilon 2.000", "epsilon 3.700")
+    found = sights(configuration, 4, "local", 1, "epsilon 8.000", declared=True, scored=scored)
+    server, _, coalition, _ = found
+    assert "noised" in server.sees.partition("number of patients")[2]
+    assert server.bound.endswith("epsilon 8.000; for held-out patients epsilon 2.000")
+    assert "once its held-out counts with its own noise" in coalition.sees
+    assert coalition.bound.endswith("for held-out patients epsilon 3.700")
 
 
 def test_shared_noise_does_not_bound_a_coalition_of_all_but_one() -> None:

@@ -337,7 +337,9 @@ def test_layout_carries_every_total_and_divides_by_the_expected_batch() -> None:
     assert np.allclose(decoded.mean_update, -0.5 / 13 * rows.sum(axis=0), atol=1e-4)
     counts = np.arange(COUNTS, dtype=np.int64) % 7
     scored = LAYOUT.scores.encode(counts)
-    assert np.array_equal(LAYOUT.scores.decode(scored + scored).counts, 2 * counts)
+    scores = LAYOUT.scores.decode(scored + scored).scores
+    assert isinstance(scores, np.ndarray)
+    assert np.array_equal(scores, 2 * counts)
 
 
 def test_a_round_in_which_nobody_trained_has_no_update() -> None:

@@ -49,11 +49,20 @@ def test_with_keys_it_has_a_roster_and_a_job_of_its_own_each_time() -> None:
         assert each.roster is not None
         assert each.rules is not None
         assert tuple(each.roster.keys) == names
-        assert each.rules.vector_lengths == (job.layout.words, 1024)
+        assert each.rules.vector_lengths == (job.layout.words, 16)  # noised scores
         assert each.rules.minimum_cohort == 4
     assert first.rules != second.rules, "a job's name is never used twice"
     clear = described(names, secure_aggregation={"enabled": False}).with_keys(keys(names))
     assert (clear.roster, clear.rules) == (None, None)
+
+
+def test_exact_scores_have_fine_bins_and_a_scoring_every_so_many_rounds() -> None:
+    noised, exact = (
+        described(HOSPITALS[:4], privacy={"evaluation_epsilon": each}) for each in (2.0, None)
+    )
+    assert (noised.layout.scores.words, exact.layout.scores.words) == (16, 1024)
+    assert [n for n in range(1, 82) if noised.plan.scoring(n)] == [81]
+    assert [n for n in range(1, 82) if exact.plan.scoring(n)] == [*range(1, 81, 5), 81]
 
 
 @pytest.mark.parametrize(("graph", "complete"), [("complete", True), ("sparse", False)])

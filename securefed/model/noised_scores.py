@@ -1,0 +1,94 @@
+"""Scores of held-out patients as few counts with noise, and the metrics that are left.
+
+Each bin carries its own noise, so there are 8 for each label instead of `scores.BINS`: wide ones
+where a trained model is sure, narrow ones around the threshold 0, which is an edge. Noise may make
+a count negative. The AUC takes the counts as they are, since cutting negative ones off would move
+it; its interval is widened by what the noise does to it. What must be whole patients (the confusion
+matrix) is cut off at 0 and rounded.
+
+Not covered: ties. Two scores in one bin count one half, and a model whose scores fill two bins only
+has a coarse AUC; the interval does not know of that.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securefed.model.auc import area
+from securefed.model.scores import (
+    BINS,
+    LARGEST_LOGIT,
+    Confusion,
+    Counts,
+    Metrics,
+    auc_interval,
+    of_confusion,
+)
+
+EDGES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # logits
+COARSE = len(EDGES) + 1
+NOISED_COUNTS = 2 * COARSE
+
+_STARTS = [0, *(round((edge + LARGEST_LOGIT) * BINS / (2 * LARGEST_LOGIT)) for edge in EDGES)]
+
+
+def coarse(counts: Counts) -> Counts:
+    """A histogram, (2 * BINS,), in the wide bins, (NOISED_COUNTS,)."""
+    wide: Counts = np.add.reduceat(counts.reshape(2, BINS), _STARTS, axis=1).reshape(-1)
+    return wide
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedScores:
+    """Held-out patients in wide bins, label 0's and then label 1's, each with noise.
+
+    Attributes:
+        counts: (NOISED_COUNTS,) patients, neither whole nor positive.
+        deviation: standard deviation of the noise of each, patients.
+    """
+
+    counts: NDArray[np.float64] = field(repr=False)
+    deviation: float
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the counts give; None where noise leaves no patients of a label. There is no loss:
+        it needs finer bins."""
+        negatives, positives = self.counts.reshape(2, COARSE)
+        n_negative, n_positive = float(negatives.sum()), float(positives.sum())
+        auc = interval = None
+        if min(n_negative, n_positive) >= 1:
+            # `area` takes counts as they come; noise can carry it beyond what areas can be.
+            auc = float(np.clip(area(negatives, positives), 0, 1))
+            interval = auc_interval(auc, n_negative, n_positive, self._auc_deviation(auc))
+        return of_confusion(self.confusion, auc=auc, interval=interval, loss=None)
+
+    @property
+    def confusion(self) -> Confusion:
+        """Whole patients, none of them negative."""
+        quarters = self.counts.reshape(2, 2, COARSE // 2).sum(axis=2)
+        (true_negative, false_positive), (false_negative, true_positive) = (
+            quarters.round().clip(min=0).astype(int).tolist()
+        )
+        return Confusion(true_positive, false_negative, false_positive, true_negative)
+
+    @property
+    def roc(self) -> NDArray[np.float64] | None:
+        """Corners of the curve as in `scores.roc`, of the counts that are not negative."""
+        both = self.counts.reshape(2, COARSE).clip(min=0)
+        above = both[:, ::-1].cumsum(axis=1)
+        if not above[:, -1].all():
+            return None
+        return np.concatenate([[[0.0, 0.0]], (above / above[:, -1:]).T])
+
+    def _auc_deviation(self, auc: float) -> float:
+        """What the noise of the counts does to the area, to first order: a standard deviation."""
+        negatives, positives = self.counts.reshape(2, COARSE)
+        below = np.cumsum(negatives) - negatives / 2
+        above = positives.sum() - np.cumsum(positives) + positives / 2
+        of_positives = below / negatives.sum() - auc  # each divided by the patients of its label
+        of_negatives = above / positives.sum() - auc
+        slopes = [of_positives / positives.sum(), of_negatives / negatives.sum()]
+        return self.deviation * math.sqrt(float(np.square(slopes).sum()))
