@@ -73,6 +73,17 @@ def test_data_check_says_it_of_the_original_and_of_the_import(
         assert "SIMULATION (paired-by-class): CT and MRI of different people" in text
 
 
+def test_the_sites_key_is_in_no_file_of_a_run(simulated: Run) -> None:
+    """Whoever has it can tell who trained; the run has its effects only."""
+    text = (simulated.path.parent / "out.site-key").read_bytes().strip()
+    files = [path for path in simulated.path.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        content = path.read_bytes()
+        assert text not in content
+        assert bytes.fromhex(text.decode()) not in content
+
+
 def test_phantoms_written_to_files_are_still_phantoms(tmp_path: Path) -> None:
     arguments = ["phantom", "--out", str(tmp_path / "p"), "--size", "32", "--hospitals", "2"]
     assert CliRunner().invoke(command, arguments).exit_code == 0
