@@ -9,7 +9,7 @@ themselves (PS3.15) is a task for other tools.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
@@ -23,6 +23,7 @@ from securefed.data.dicom.stacks import Stack, stacks_of
 from securefed.data.dicom.volume import Series, build_series, to_eight_bits
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import OTHER_SCANS
+from securefed.data.head_overlap import LEAST_OVERLAP, head_overlap
 from securefed.data.names import require_patient, shown, spelling
 from securefed.data.pairing import pair
 from securefed.data.pseudonyms import SiteKey
@@ -220,6 +221,8 @@ class _Patient:
         self, label: int, ct: Series | None, mri: Series | None, writer: DatasetWriter
     ) -> None:
         rules = self.rules
+        if ct is not None and mri is not None:
+            mri = self._with_believed_frame(ct, mri)
         try:
             pairing = pair(
                 ct,
@@ -242,6 +245,20 @@ class _Patient:
             error_mm=pairing.error_mm,
             person=self.person,
         )
+
+    def _with_believed_frame(self, ct: Series, mri: Series) -> Series:
+        """The MRI, without a frame of reference that it shares with the CT and does not keep."""
+        if not ct.frame or ct.frame != mri.frame or ct.positions is None or mri.positions is None:
+            return mri
+        overlap = head_overlap(ct, mri)
+        if overlap is None or overlap >= LEAST_OVERLAP:
+            return mri
+        doubt = (
+            f"CT and MRI share a FrameOfReferenceUID, but their heads overlap by {overlap:.0%}"
+            " only; it is not believed"
+        )
+        self.report.notes.append(Problem(self.name, doubt))
+        return replace(mri, first=replace(mri.first, frame=""))
 
     def _note(self, ct: Series | None, mri: Series | None) -> None:
         for series in (ct, mri):
