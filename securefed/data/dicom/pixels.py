@@ -72,7 +72,8 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
 def digest(item: Slice) -> bytes:
     """The same for images that are the same pixel for pixel."""
     stored, _ = stored_pixels(item)
-    return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).digest()
+    # As 64-bit numbers: one image may be stored in two byte orders.
+    return hashlib.sha256(stored.astype("<i8").tobytes()).digest()
 
 
 @lru_cache(maxsize=1)  # images of one file follow each other

@@ -216,3 +216,10 @@ def test_odd_and_even_slices_in_two_series_are_one_volume(
     stack = the_stack(tmp_path)
     assert stack.heights is not None
     assert stack.heights.tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
+
+
+def test_a_copy_in_another_encoding_is_a_copy(tmp_path: Path, pydicom_files: Path) -> None:
+    for name in ("MR_small", "MR_small_bigendian", "MR_small_RLE", "MR_small_implicit"):
+        shutil.copy(pydicom_files / f"{name}.dcm", tmp_path / name)
+    stack = the_stack(tmp_path)
+    assert (len(stack.slices), len(stack.copies)) == (1, 3)
