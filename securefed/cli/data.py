@@ -93,6 +93,7 @@ def phantom(
 @click.option("--site", default=DEFAULT_SITE, show_default=True, help="Name of this hospital.")
 @click.option("--site-key", type=_EXISTING, help="Key of the pseudonyms.  [default: OUT.site-key]")
 @click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
+@click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
 @click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
 @click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
@@ -106,6 +107,7 @@ def import_scans(
     site: str,
     site_key: Path | None,
     window: str,
+    levels: tuple[float, float] | None,
     size: int,
     max_gap_days: int,
     allow_burned_in: bool,
@@ -113,13 +115,14 @@ def import_scans(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn a DICOM tree, or ct/ and mri/ folders of images, into a data set.
+    """Turn a DICOM tree, ct/ and mri/ folders of images, or a manifest, into a data set.
 
     Patient ids become pseudonyms under a key that is made beside --out (OUT.site-key, readable by
     you only). Keep the key at the site and out of the data set: it links pseudonyms to patients.
     Files that cannot be used are listed with the reason, the rest is imported, and the exit code
     is 1. docs/data.md has the rules.
     """
+    from securefed.data.deep_grey import require_levels
     from securefed.data.dicom.report import ImportReport
     from securefed.data.dicom.tree import ImportRules, import_dicom
     from securefed.data.export import new_dataset
@@ -134,6 +137,7 @@ def import_scans(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
+    require_levels(levels)
     rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
     key_path = site_key or out.with_name(out.name + ".site-key")
     if key_path.resolve().is_relative_to(out.resolve()):
@@ -146,7 +150,7 @@ def import_scans(
         with new_dataset(out, force=force) as writer:
             if labels is None:
                 key = load_or_create_key(key_path)
-                folder = import_folder(source, writer, key, size, site)
+                folder = import_folder(source, writer, key, size, site, levels)
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(source.name, warning) for warning in folder.warnings]
             else:

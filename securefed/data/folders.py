@@ -9,22 +9,27 @@ Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumo
           and the warning says so.
 """
 
+import itertools
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from securefed.data.export import DatasetWriter
-from securefed.data.images import read_image
-from securefed.data.manifest import DEFAULT_SITE, Row
+from securefed.data.deep_grey import Levels, read_ct, read_mri
+from securefed.data.export import DatasetWriter, Image
+from securefed.data.file_kinds import PICTURES, kind_of
+from securefed.data.manifest import DEFAULT_SITE, Row, read_manifest
 from securefed.data.names import shown, spelling
 from securefed.data.pseudonyms import SiteKey
+from securefed.data.skipped import NAMED
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SIMULATED_SITE = "simulated"
 PAIRED_BY_CLASS = "paired-by-class"  # of SIMULATIONS
+_LOOKED_AT = 2000  # files whose kind is looked at, to say what a folder holds
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
 
@@ -51,57 +56,132 @@ def read_folder(root: Path) -> Folder:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such file or folder"
         raise DataError(f"{root}: {what}", hint="give a manifest or a folder")
+    holds = _kinds(root)
+    if holds.get("DICOM") and not holds.keys() & set(PICTURES):
+        raise DataError(
+            f"{root}: holds DICOM files, the first {holds['DICOM'][0]}",
+            hint="securefed data import FOLDER --labels labels.csv --out NEW; labels.csv has the "
+            "columns patient_id,label with the PatientID of the files",
+        )
     inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
     ct, mri = inside.get("ct"), inside.get("mri") or inside.get("mr")
     if ct and mri:
-        return _paired(root, ct, mri)
+        folder = _paired(root, ct, mri)
+        return replace(folder, warnings=[*folder.warnings, *_beside(root, ct, mri)])
     ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
     if ct and mri:
-        return _classes(ct, mri)
+        folder = _classes(ct, mri)
+        return replace(folder, warnings=[*folder.warnings, *_beside(root, ct, mri)])
+    what = ", ".join(f"{len(names)} {kind}" for kind, names in holds.items()) or "no file"
     raise DataError(
-        f"{root.name}: the layout is not known",
+        f"{root}: the layout is not known (it holds {what})",
         hint="expected manifest.csv, or ct/ and mri/ with labels.csv, or CT and MRI folders "
-        "with Healthy/ and Tumor/ inside; DICOM goes through securefed data import",
+        "with Healthy/ and Tumor/ inside; DICOM needs data import with --labels",
     )
 
 
-def import_folder(root: Path, writer: DatasetWriter, key: SiteKey, size: int, site: str) -> Folder:
-    """Write the images of a known layout as a data set, names replaced by pseudonyms.
+def import_folder(
+    root: Path,
+    writer: DatasetWriter,
+    key: SiteKey,
+    size: int,
+    site: str,
+    levels: Levels | None = None,
+) -> Folder:
+    """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
 
     A simulated patient keeps the invented name: there is nobody behind it.
+
+    Args:
+        levels: values shown black and white in CT pictures of more than 8 bits.
     """
-    folder = read_folder(root)
+    folder = _of_manifest(root) if root.is_file() or (root / "manifest.csv").is_file() else None
+    folder = folder or read_folder(root)
     writer.simulation = folder.simulation
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
     for row in sorted(folder.rows, key=lambda row: row.slice or 0):
         by_patient.setdefault(row.patient_id, []).append(row)
     for patient_id, rows in by_patient.items():
-        slices = []
-        for row in rows:
-            try:
-                ct = read_image(row.ct_path, size) if row.ct_path else None
-                mri = read_image(row.mri_path, size) if row.mri_path else None
-                slices.append((ct, mri))
-            except DataError as error:
-                problems.append(Problem(patient_id, str(error)))
+        slices, faults = _read(rows, size, levels)
+        problems += [Problem(shown(patient_id), fault) for fault in faults]
         simulated = bool(folder.simulation)
         name = patient_id if simulated else key.pseudonym(patient_id)
+        its_own = simulated or rows[0].site != DEFAULT_SITE
         if slices:
-            writer.add(name, rows[0].label, rows[0].site if simulated else site, slices)
+            writer.add(name, rows[0].label, rows[0].site if its_own else site, slices)
     if not writer.patients:
+        first = f", the first: {problems[0]}" if problems else ""
         raise DataError(
-            f"{root}: not one image could be imported", hint="look at what the folder holds"
+            f"{root}: not one image could be imported ({len(problems)} problems{first})",
+            hint="look at what the folder holds",
         )
     return replace(folder, problems=problems)
+
+
+def _read(
+    rows: Sequence[Row], size: int, levels: Levels | None
+) -> tuple[list[tuple[Image | None, Image | None]], list[str]]:
+    """The slices of one patient as (CT, MRI), and what could not be used."""
+    with_mri = [row.mri_path for row in rows if row.mri_path]
+    mris = iter(read_mri(with_mri, size))
+    slices: list[tuple[Image | None, Image | None]] = []
+    faults: list[str] = []
+    for row in rows:
+        mri = next(mris) if row.mri_path else None
+        try:
+            ct = read_ct(row.ct_path, size, levels) if row.ct_path else None
+            if isinstance(mri, DataError):
+                raise mri
+            slices.append((ct, mri))
+        except DataError as error:
+            faults.append(str(error))
+    return slices, faults
+
+
+def _of_manifest(root: Path) -> Folder:
+    manifest = read_manifest(root / "manifest.csv" if root.is_dir() else root)
+    simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
+    return Folder(manifest.rows, manifest.problems, manifest.notes, simulation)
+
+
+def _kinds(root: Path) -> dict[str, list[str]]:
+    """Names of the files below a folder by kind; at most _LOOKED_AT, for a message."""
+    kinds: dict[str, list[str]] = {}
+    for path in itertools.islice(_files(root), _LOOKED_AT):
+        try:
+            kind = kind_of(path) or "other files"
+        except OSError:
+            kind = "files that cannot be opened"
+        kinds.setdefault(kind, []).append(str(path.relative_to(root)))
+    return kinds
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        names.sort()
+        for name in sorted(files):
+            if not name.startswith(".") and (Path(folder) / name).is_file():
+                yield Path(folder) / name
+
+
+def _beside(root: Path, ct: Path, mri: Path) -> list[str]:
+    """What stands beside the two folders and is not read."""
+    read = {ct, mri, root / "labels.csv"}
+    left = [
+        path.name + "/" * path.is_dir() for path in _visible(root.iterdir()) if path not in read
+    ]
+    if not left:
+        return []
+    more = ", ..." if len(left) > NAMED else ""
+    return [f"not read, beside {ct.name}/ and {mri.name}/: {', '.join(left[:NAMED])}{more}"]
 
 
 def _paired(root: Path, ct: Path, mri: Path) -> Folder:
     if not (root / "labels.csv").is_file():
         raise DataError(
             f"{root}: ct/ and mri/ are there, but labels.csv is not",
-            hint="write labels.csv with the columns patient_id,label; a folder with a manifest.csv "
-            "needs no import, only securefed data check",
+            hint="write labels.csv with the columns patient_id,label into it",
         )
     labels = read_labels(root / "labels.csv")
     problems = list(labels.problems)
@@ -200,7 +280,7 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     for path in _visible(folder.iterdir()):
         place = f"{folder.name}/{path.name}"
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            problems.append(Problem(place, "is not a PNG, JPEG, TIFF or BMP image"))
+            problems.append(Problem(place, _not_an_image(path)))
         elif not path.resolve().is_relative_to(folder.resolve()):
             problems.append(Problem(place, "is a link that leads outside its folder"))
         elif path.stem in images:
@@ -208,6 +288,18 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
         else:
             images[path.stem] = path
     return images, problems
+
+
+def _not_an_image(path: Path) -> str:
+    if path.is_dir():
+        return f"is a folder, and {sum(1 for _ in _files(path))} files in it are not read"
+    try:
+        kind = kind_of(path)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    if kind in PICTURES:
+        return f"is {kind} inside, without one of the suffixes {', '.join(SUFFIXES)}"
+    return "is not a PNG, JPEG, TIFF or BMP image" + (f" but {kind}" if kind else "")
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:

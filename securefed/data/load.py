@@ -18,6 +18,7 @@ from securefed.data import partition
 from securefed.data.folders import read_folder
 from securefed.data.manifest import SIMULATIONS, Manifest, read_manifest
 from securefed.data.names import require_site
+from securefed.data.odd_pictures import odd_pictures
 from securefed.data.patient_images import read_patients
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
@@ -145,7 +146,7 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
     if unpaired:
         warnings.append("not every patient has a slice with both CT and MRI")
         named.append(f"{unpaired} patients have no slice with both CT and MRI")
-    named += registrations(manifest.rows)
+    named += [*registrations(manifest.rows), *odd_pictures(patients)]
     unregistered = unregistered_pairs(manifest.rows)
     if unregistered:
         warnings.append("not every CT is registered to the MRI it is paired with")

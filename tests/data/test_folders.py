@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from securefed.data.folders import read_folder
+from securefed.data.export import new_dataset
+from securefed.data.folders import Folder, import_folder, read_folder
 from securefed.data.images import write_png
 from securefed.data.load import load_manifest
+from securefed.data.pseudonyms import SiteKey
 from securefed.errors import DataError
 
 
@@ -110,3 +113,94 @@ def test_unknown_layouts_are_refused_with_the_known_ones(tmp_path: Path) -> None
     assert "Healthy/ and Tumor/" in str(caught.value.hint)
     with pytest.raises(DataError, match="no such file or folder"):
         read_folder(tmp_path / "gone")
+
+
+def deep(path: Path, number: int, scale: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(number).integers(0, 2000, (16, 16)) * scale
+    Image.fromarray(values.astype(np.uint16)).save(path)
+
+
+def imported(root: Path, out: Path, levels: tuple[float, float] | None = None) -> Folder:
+    with new_dataset(out) as writer:
+        return import_folder(root, writer, SiteKey(bytes(32)), 16, "here", levels)
+
+
+def test_deep_grey_is_imported_with_levels_for_ct_and_by_its_own_range_for_mri(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "in"
+    for number in range(3):
+        deep(root / "ct" / f"anna_s{number}.png", number)
+        deep(root / "mri" / f"anna_s{number}.png", 10 + number, scale=20)
+    (root / "labels.csv").write_text("patient_id,label\nanna,1\n")
+    with pytest.raises(DataError, match=r"3 problems.*--levels LOW HIGH"):
+        imported(root, tmp_path / "refused")
+    with pytest.raises(DataError, match="shows one grey value, 255, on this scale"):
+        imported(root, tmp_path / "refused", (-90, -10))
+    assert imported(root, tmp_path / "out", (1024, 1104)).problems == []
+    (patient,) = load_manifest(tmp_path / "out", 16).patients
+    stored = np.random.default_rng(0).integers(0, 2000, (16, 16))
+    expected = np.clip((stored - 1024) / 80, 0, 1) * 255
+    assert np.abs(patient.ct[0] - expected).max() <= 1
+    assert (patient.mri.min(), patient.mri.max()) == (0, 255)
+
+
+def test_one_scale_is_for_all_mri_of_a_patient(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for number, scale in enumerate((1, 4)):
+        deep(root / "mri" / f"anna_s{number}.png", number, scale)
+    put(root / "mri" / "berta_s1.png", 5)
+    deep(root / "mri" / "berta_s2.png", 6)
+    (root / "ct").mkdir()
+    (root / "labels.csv").write_text("patient_id,label\nanna,1\nberta,0\n")
+    folder = imported(root, tmp_path / "out")
+    assert [problem.place for problem in folder.problems] == ["'berta'", "'berta'"]
+    assert "mixes 8 bits and more" in folder.problems[0].reason
+    (patient,) = load_manifest(tmp_path / "out", 16).patients
+    assert patient.mri[0].max() < 64  # a quarter of the other's range stays a quarter
+    assert patient.mri[1].max() == 255
+
+
+def test_a_manifest_is_imported_with_its_sites(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    deep(root / "a.png", 1)
+    put(root / "b.png", 2)
+    (root / "manifest.csv").write_text(
+        "patient_id,label,site,ct\nanna,1,north,a.png\nberta,0,north,b.png\n"
+    )
+    for source in (root, root / "manifest.csv"):
+        out = tmp_path / f"out-{source.name}"
+        imported(source, out, (0, 2000))
+        patients = load_manifest(out, 16).patients
+        assert {(p.site, p.label) for p in patients} == {("north", 1), ("north", 0)}
+        assert not any(p.patient_id in ("anna", "berta") for p in patients)
+
+
+def test_what_stands_beside_or_within_is_named(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    put(root / "t2" / "x.png", 1)
+    (root / "export.zip").write_bytes(b"PK\x03\x04")
+    put(root / "CT" / "more" / "x.png", 2)
+    (root / "CT" / "scan.nii").write_bytes(bytes(344) + b"n+1\0")
+    put(root / "CT" / "picture.dat.png", 3)
+    (root / "CT" / "picture.dat.png").rename(root / "CT" / "picture.dat")
+    folder = read_folder(root)
+    assert "not read, beside CT/ and mri/: export.zip, t2/" in folder.warnings
+    reasons = {problem.place: problem.reason for problem in folder.problems}
+    assert reasons == {
+        "CT/more": "is a folder, and 1 files in it are not read",
+        "CT/scan.nii": "is not a PNG, JPEG, TIFF or BMP image but NIfTI",
+        "CT/picture.dat": "is PNG inside, without one of the suffixes "
+        ".png, .jpg, .jpeg, .tif, .tiff, .bmp",
+    }
+
+
+@pytest.mark.parametrize("inside", ["anna/IM1", "ct/IM1"])
+def test_dicom_is_recognised_and_the_labels_asked_for(tmp_path: Path, inside: str) -> None:
+    (tmp_path / inside).parent.mkdir()
+    (tmp_path / "mr").mkdir()
+    (tmp_path / inside).write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(DataError, match=f"holds DICOM files, the first {inside}") as caught:
+        read_folder(tmp_path)
+    assert "--labels labels.csv" in str(caught.value.hint)

@@ -1,0 +1,27 @@
+"""Pictures that loaded, and that hardly look like a scan in a fitting window."""
+
+from collections.abc import Sequence
+
+from securefed.data.images import doubt_about
+from securefed.data.samples import Patient
+from securefed.data.skipped import NAMED
+
+
+def odd_pictures(patients: Sequence[Patient]) -> list[str]:
+    """One line for each kind of doubt: how many pictures, and the first ones by patient."""
+    places: dict[str, list[str]] = {}
+    for patient in patients:
+        for name, images, present in (
+            ("CT", patient.ct, patient.has_ct),
+            ("MRI", patient.mri, patient.has_mri),
+        ):
+            for number in present.nonzero()[0]:
+                doubt = doubt_about(images[number])
+                if doubt:
+                    place = f"{name} {number + 1} of {patient.patient_id}"
+                    places.setdefault(doubt, []).append(place)
+    return [
+        f"{len(found)} {'picture' if len(found) == 1 else 'pictures'} {doubt} "
+        f"({', '.join(found[:NAMED])}{', ...' if len(found) > NAMED else ''})"
+        for doubt, found in places.items()
+    ]
