@@ -24,6 +24,7 @@ from securefed.privacy.accounting import Guarantee, at_most
 from securefed.privacy.statement import Statement
 from securefed.record import metrics
 from securefed.record.audit import AuditFile
+from securefed.record.check_point import CheckPoint
 from securefed.record.comparison import CompareFile
 from securefed.record.metrics import Metrics, RoundLine
 from securefed.record.run_file import RunFile, unit_in_words
@@ -94,6 +95,11 @@ class Run:
         """Whether its results have been written."""
         return (self.path / Summary.NAME).is_file()
 
+    @property
+    def past_a_round(self) -> bool:
+        """Whether a round has ended with its state on disk."""
+        return self.finished or (self.path / CheckPoint.NAME).is_file()
+
     @cached_property
     def summary(self) -> Summary:
         """summary.json.
@@ -159,6 +165,11 @@ class Run:
                 hint="the files are not of one run; write that file again",
             )
 
+    @property
+    def learned(self) -> bool:
+        """Whether a finished run has a model: some round opened a sum."""
+        return self.summary.rounds > self.summary.rounds_aborted
+
     def require_learned(self) -> None:
         """Refuse a finished run that has no model.
 
@@ -166,7 +177,7 @@ class Run:
             NothingLearned: none of its rounds opened a sum.
         """
         summary = self.summary
-        if summary.rounds > summary.rounds_aborted:
+        if self.learned:
             return
         spent = at_most(summary.epsilon)
         lost = [line.aborted for line in self.metrics.rounds if line.aborted]

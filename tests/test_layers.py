@@ -100,6 +100,8 @@ FORBIDDEN = {
     "securefed/server": ["data", "training", "hospital", "simulation", "privacy.ledger"],
     # A hospital obeys rules of its own, whatever the server's code does.
     "securefed/hospital": ["server", "simulation", "playback", "auditing"],
+    # Whether files agree is told from files, never from the program that wrote them.
+    "securefed/evidence": ["hospital", "simulation", "auditing", "reporting"],
     # What travels is known to both sides, and knows neither.
     "securefed/wire": ["data", "training", "hospital", "server", "simulation", "record"],
     # What an observer saw follows from messages, never from a hospital's program.

@@ -142,9 +142,9 @@ def test_a_report_reads_each_file_of_a_run_once(
         reads[file.relative_to(path).as_posix()] += 1
         return read_bounded(file, limit)
 
-    for module in (json_file, securefed.record.metrics):
+    for module in (json_file, securefed.record.lines):
         monkeypatch.setattr(module, "read_bounded", counted)
-    report_on(Run.open(path), [])
+    report_on(Run.open(path), [], {path: ()})
     assert set(reads) >= {"run.json", "summary.json", "metrics.jsonl", "audit.json"}
     assert set(reads.values()) == {1}
 

@@ -1,5 +1,6 @@
 """One audit of a run, to audit.json: attacks, verdict, pictures."""
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from securefed.auditing.policy import read_policy
 from securefed.auditing.record import audit_lines, exposed
 from securefed.auditing.subject import subject_of
 from securefed.errors import ConfigurationError
+from securefed.evidence import checks as evidence
 from securefed.exposure import OBSERVERS, Observer
 from securefed.files import only_writer
 from securefed.record.audit import AuditFile
+from securefed.record.mismatch import Mismatch
 from securefed.run_directory import Run
+from securefed.verdict import Verdict
 
 Report = Callable[[str, float], None]  # what is being done, and the finished share of everything
 
@@ -34,6 +38,9 @@ def audit(
     report: Report = lambda text, share: None,
 ) -> AuditFile:
     """Audit a run; writes audit.json and audit/ into its directory.
+
+    First the run's files are held against each other. Where they disagree the verdict is FAIL, and
+    nothing is attacked: whatever came of it would be about what somebody wrote there.
 
     Ctrl-C ends it early: what was finished is judged and written, `interrupted` is true.
 
@@ -63,6 +70,8 @@ def _audit(
     report: Report,
 ) -> AuditFile:
     started = time.perf_counter()
+    if contradictions := _contradictions(run, report):
+        return _failed(run, contradictions, effort, judge_by)
     exposures = exposures_of(run, observers)
     case = Case.of(subject_of(run), exposures, Efforts(effort))
     done, interrupted = _work(steps(case, attacks), report)
@@ -80,6 +89,32 @@ def _audit(
         curves=curves,
         seconds=time.perf_counter() - started,
     )
+    file.write(run.path)
+    return file
+
+
+def _contradictions(run: Run, report: Report) -> tuple[Mismatch, ...]:
+    """Of a finished run; but for the audit that is about to be replaced."""
+    if not run.finished:
+        return ()
+    report("holding the files of the run against each other", 0.0)
+    return tuple(each for each in evidence.mismatches(run) if each.file != AuditFile.NAME)
+
+
+def _failed(
+    run: Run, contradictions: tuple[Mismatch, ...], effort: Effort, policy: Policy
+) -> AuditFile:
+    lines = audit_lines([], conclude([], policy), policy)
+    file = AuditFile(
+        run=run.about.run,
+        configuration=run.about.configuration,
+        effort=effort,
+        seed=run.about.randomness.seed,
+        evidence=contradictions,
+        **{**lines, "verdict": Verdict.FAIL},
+    )
+    # Pictures of an older audit beside this one would mislead.
+    shutil.rmtree(run.path / "audit", ignore_errors=True)
     file.write(run.path)
     return file
 

@@ -94,6 +94,11 @@ def command(
             f"stopped; what was finished is in {where}",
             hint="--attack and --observer run the missing parts alone",
         )
+    if file.evidence:
+        raise PolicyNotMet(
+            f"the files of the run contradict each other, see {where}",
+            hint="put back the files as the run wrote them; nothing was attacked",
+        )
     _advise(file, run_dir, console)
     if file.verdict is Verdict.FAIL:
         raise PolicyNotMet(
@@ -115,6 +120,10 @@ def _advise(audit: AuditFile, run_dir: Path, console: Console) -> None:
 
 def show(audit: AuditFile, console: Console) -> None:
     """The verdict and the lines behind it; what did not decide anything is counted."""
+    for mismatch in audit.evidence:
+        console.print(Text("contradicts the rest: ", style="bold red") + str(mismatch))
+    if audit.evidence:
+        return
     title = Text(f"{audit.configuration} run, {audit.effort} audit")
     table = Table(title=title, box=box.SIMPLE)
     for column in ("attack", "observer", "figure (95%)", "at most", "verdict"):

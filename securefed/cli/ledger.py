@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.cli.screen import screen
-from securefed.errors import PrivacyError
+from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
 from securefed.progress import Bar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from securefed.privacy.accountant import Accountant
     from securefed.privacy.accounting import Guarantee
     from securefed.privacy.ledger import Ledger
+    from securefed.privacy.statement import Statement
 
 SHOWN_OF_RUN = 12  # characters of a run's identifier; JSON has the whole
 _EXISTING = click.Path(path_type=Path)
@@ -26,7 +27,7 @@ _EXISTING = click.Path(path_type=Path)
 
 @click.group(name="ledger", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Show what patients have spent, amend their budget.
+    """Show what patients have spent, amend their budget, copy the ledger and check copies.
 
     A hospital's ledger holds every round that touched its patients, written before the round and
     never taken back. A round that would pass the budget is refused.
@@ -35,6 +36,8 @@ def command() -> None:
     securefed ledger show runs/mine                          every hospital of a run
     securefed ledger show hospital-1/ledger.sqlite --json
     securefed ledger amend hospital-1/ledger.sqlite --epsilon 10 --reason "board, minute 7"
+    securefed ledger export hospital-1/ledger.sqlite /backup/hospital-1.sqlite
+    securefed ledger verify hospital-1/ledger.sqlite --copy /backup/hospital-1.sqlite
     """
 
 
@@ -88,6 +91,83 @@ def amend(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> 
         click.echo(json.dumps({"path": str(file), **changed, "reason": reason}, indent=2))
         return
     click.echo(f"the budget of {ledger.client} is {_limit(epsilon)} now")
+
+
+@command.command()
+@click.argument("file", type=_EXISTING)
+@click.argument("to", type=_EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+def export(file: Path, to: Path, as_json: bool) -> None:
+    """Copy a ledger to TO, with what its log (ledger.sqlite-wal) holds.
+
+    The right way to back a ledger up, also while a run goes on: a copy of the file alone may lack
+    the last rounds. Make one after each run; a run refuses to go on with a copy that is older than
+    its last round. TO must not exist.
+    """
+    from securefed.privacy.ledger_copy import export as copy
+
+    held = copy(file, to)
+    if as_json:
+        about = {"client": held.client, "reservations": len(held.reservations)}
+        click.echo(json.dumps({"path": str(file), "copy": str(to), **about}, indent=2))
+        return
+    click.echo(f"{to} holds {_count(held)} of {held.client}, as the ledger does now")
+
+
+@command.command()
+@click.argument("where", metavar="FOLDER_OR_FILE", type=_EXISTING)
+@click.option("--copy", "copy_file", type=_EXISTING, help="Also: may this copy take its place?")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+def verify(where: Path, copy_file: Path | None, as_json: bool) -> None:
+    """Say whether ledgers are whole; of a run, whether they hold every round that was trained.
+
+    FOLDER_OR_FILE is a ledger, the folder of one hospital, or a run directory. Nothing is changed.
+    With --copy, a copy is held against the one ledger: it must have all reservations and budgets.
+    """
+    from securefed.privacy import ledger_copy, statement
+
+    paths = _ledgers(where)
+    held = {path: statement.read(path) for path in paths}
+    wrong = _against_the_run(where)
+    if copy_file:
+        if len(paths) > 1:
+            raise ConfigurationError(
+                f"{where} has {len(paths)} ledgers", hint="name the one that --copy is of"
+            )
+        lacking = ledger_copy.difference(held[paths[0]], statement.read(copy_file))
+        wrong += [f"{copy_file}: {lacking}"] if lacking else []
+    if as_json:
+        facts = [
+            {"path": str(path), "client": one.client, "reservations": len(one.reservations)}
+            for path, one in held.items()
+        ]
+        click.echo(json.dumps({"ledgers": facts, "wrong": wrong}, indent=2))
+    else:
+        for path, one in held.items():
+            click.echo(f"{one.client}: {path} is whole, {_count(one)}")
+    if wrong:
+        raise PrivacyError(
+            "not as it must be:" + "".join(f"\n  {each}" for each in wrong),
+            hint="put back the newest copy (securefed ledger export), and look for what changed it",
+        )
+
+
+def _against_the_run(where: Path) -> list[str]:
+    """What evidence says of the ledgers of a run directory; nothing of other places."""
+    from securefed.record.run_file import RunFile
+
+    if not (where / RunFile.NAME).is_file():
+        return []
+    from securefed.evidence.checks import mismatches
+    from securefed.run_directory import Run
+
+    found = mismatches(Run.open(where))
+    return [str(each) for each in found if each.file.endswith(ledger_file.NAME)]
+
+
+def _count(held: "Statement") -> str:
+    count = len(held.reservations)
+    return f"{count} reservation{'' if count == 1 else 's'}"
 
 
 def _ledgers(where: Path) -> list[Path]:

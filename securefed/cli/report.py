@@ -81,10 +81,11 @@ def _make(
     new_key: bool,
     each_hospital: bool,
 ) -> None:
+    from securefed.evidence.checks import mismatches
     from securefed.reporting import integrity
     from securefed.reporting.page import page
     from securefed.reporting.pdf import print_pdf
-    from securefed.reporting.record import report_on, subject_of
+    from securefed.reporting.record import report_on, runs_of, subject_of
     from securefed.reporting.signing_key import NAME, load_or_create
 
     console = screen()
@@ -99,8 +100,11 @@ def _make(
     with Bar(console) as bar:
         bar.say("reading and hashing")
         subject = subject_of(directory)
-        inputs = integrity.inventory(directory)
-        report = report_on(subject, inputs, each_hospital=each_hospital)
+        inputs, evidence = integrity.inventory(directory), {}
+        for one in runs_of(subject):
+            bar.say(f"holding the files of {one.path.name} against each other")
+            evidence[one.path] = mismatches(one)
+        report = report_on(subject, inputs, evidence, each_hospital=each_hospital)
         content = report.encode()
         pages = {
             opened: page(
@@ -130,6 +134,8 @@ def _make(
         write_atomically(out, files["report.html"])
     for run in report.runs:
         console.print(Text(f"{run.verdict}", style="bold") + f" {run.configuration} {run.folder}")
+        for mismatch in run.evidence:
+            console.print(Text("contradicts the rest: ", style="bold red") + str(mismatch))
     console.print(f"page: {out or directory / 'report.html'}")
     console.print(f"signed by {signer}")
     show_next(console, "report", VERIFY, directory, "--signer", signer)

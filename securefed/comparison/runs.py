@@ -25,6 +25,7 @@ from securefed.comparison.plan import Plan, baseline_case
 from securefed.config import Settings
 from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
+from securefed.evidence import checks as evidence
 from securefed.files import LOCK, write_atomically
 from securefed.model.scores import COUNTS
 from securefed.record import model_file
@@ -89,7 +90,7 @@ def finish(
     """The finished run of these settings and patients in `path`: as it is, continued, or made.
 
     Raises:
-        RunError: a run of other settings or patients.
+        RunError: a run of other settings or patients, or whose files contradict each other.
         Interrupted: Ctrl-C; finished rounds are on disk.
     """
     state = state_of(path, settings)
@@ -100,6 +101,8 @@ def finish(
         raise RunError(
             f"{path} holds a run on other patients", hint="choose another --out for these"
         )
+    if state is State.FINISHED:
+        evidence.require(run)
     share(1.0)
     return run
 

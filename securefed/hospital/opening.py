@@ -110,6 +110,8 @@ def open_hospital(
         hospital=name,
         settings=settings.model_dump(mode="json"),
         records=records,
+        declared_patients=declared.patients,
+        declared_records=declared.records,
         parameters=job.parameters,
         event=trainer.event,
         canaries_sha256=_digest(folder / canaries.FILE) if theirs else None,

@@ -118,8 +118,17 @@ class Observers:
         return self._run.released()
 
     @cached_property
+    def replayed(self) -> ServerReplay:
+        """The server's side of the run, played over the messages; the run need not be finished."""
+        return server.replay(self._run)
+
+    def sent(self, name: str) -> SentContributions:
+        """What a hospital of a masked run kept of what it sent."""
+        return SentContributions(self._run, name)
+
+    @cached_property
     def _replay(self) -> ServerReplay:
-        released, replay = self._released, server.replay(self._run)
+        released, replay = self._released, self.replayed
         replay.trail.at(replay.end, released)
         return replay
 

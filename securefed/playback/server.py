@@ -30,7 +30,7 @@ from securefed.playback.trail import Trail
 from securefed.record.jobs import Job
 from securefed.record.recording import Sighting
 from securefed.server.summation import PlainSummation, SecureSummation, Summed
-from securefed.wire.contribution import Layout
+from securefed.wire.contribution import Layout, Total
 from securefed.wire.messages import Request, decode_reply, decode_request
 from securefed.wire.openings import Openings
 from securefed.wire.plain import plain_contribution
@@ -65,6 +65,8 @@ class ServerReplay:
     Attributes:
         rounds: number -> the attempt that the run went on from.
         trail: the shared parameters, as far as they can be followed.
+        scores: totals of held-out scores, by the round that starts from what was scored; of the
+            final parameters under the plan's rounds plus one.
         notes: why rounds are missing.
         end: number of the round that follows the last one trained.
     """
@@ -72,6 +74,7 @@ class ServerReplay:
     rounds: dict[int, ServerRound]
     trail: Trail
     notes: Notes
+    scores: dict[int, Total] = field(default_factory=dict)
     end: int = 1
 
 
@@ -113,6 +116,8 @@ def _play(
     # The final parameters follow the last round, whichever that was.
     found.trail.at(found.end if step == run.job.plan.final else step.round, shared)
     summed = _advance(server, attempt, step, request, found)
+    if summed and not step.train:
+        found.scores[step.round] = summed.total
     contributions = server.contributions(attempt) if step.train else {}
     if step.train and (summed or contributions):
         layout = server.layout

@@ -70,6 +70,11 @@ class Trail:
                 hint="the recording in exposures/ is damaged; make the run again",
             )
 
+    def shared(self, number: int) -> Values | None:
+        """What round `number` starts from, (P,); None where that is not known."""
+        known = self._before.get(number)
+        return known.shared if known else None
+
     def step(self, number: int, mean: Values | None) -> None:
         """Round `number` ended; without a mean update the parameters stayed."""
         known = self._before.get(number)

@@ -6,8 +6,8 @@ norm C, and N(0, (noise_multiplier C)^2) is added to the sum. Adjacency is add/r
 sets are neighbours if one holds one unit more.
 
 The computations are Opacus' (see `composition`). Both figures, PRV and RDP, are upper bounds. For
-PRV it is the accountant's own upper end: epsilon at delta - delta/1000, plus 0.01; hence nothing
-below 0.01 can be shown by it.
+PRV it is the accountant's own upper end, epsilon at delta - delta/1000, plus 0.01, or the RDP bound
+where that is smaller.
 
 Not covered: steps with another mechanism or another kind of sampling, and epsilons obtained
 elsewhere: everything that touched a patient has to be in the history. PRV composes the
@@ -159,6 +159,7 @@ def epsilon(history: Sequence[Event], delta: float, accountant: Accountant = "pr
     | noise_multiplier below 1e-6      | inf                                             |
     | sample_rate 1                    | the Gaussian mechanism without subsampling      |
     | PRV grid above 2^23 points       | the RDP bound instead: looser, and still a bound|
+    | RDP bound below PRV's            | the RDP bound: both hold                        |
     | order of the events              | does not matter; equal events are added up      |
     | a sum of epsilons per round      | would be larger: composition is not addition    |
 
@@ -238,7 +239,7 @@ def solve_noise_multiplier(
         rough = composition.rdp_epsilon(_composed([*beside, event]), delta, composition.GRID_ORDERS)
         return _log_ratio(rough, target_epsilon)
 
-    if excess(MAX_NOISE_MULTIPLIER) > 0:
+    if rough_excess(MAX_NOISE_MULTIPLIER) > 0 and excess(MAX_NOISE_MULTIPLIER) > 0:
         raise ConfigurationError(
             f"epsilon {target_epsilon:g} cannot be reached: it would need a noise multiplier "
             f"above {MAX_NOISE_MULTIPLIER:g}",

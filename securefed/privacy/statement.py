@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 from securefed.errors import ConfigurationError, PrivacyError
@@ -91,6 +93,37 @@ class Statement:
             noise=self.noise,
             noise_from=max((event.noise_from for event in self.history), default=1),
         )
+
+
+MOST_COMPARED = 10  # hospitals of which every two are composed: 45 pairs
+
+
+def of_one_person(ledgers: Sequence[Statement], hospitals: int) -> Guarantee | None:
+    """What holds for a person who is a patient of so many of these hospitals.
+
+    Each hospital's releases are private by noise of its own, so the person's history is that of
+    all of them, composed as one.
+
+    Returns:
+        The weakest of any so many of them; where that would be too many to try, that of all, which
+        holds for fewer as well. None where noise is shared out: their records then meet in one
+        sum, which is no composition.
+
+    Raises:
+        ValueError: more hospitals than ledgers, or ledgers of different terms.
+    """
+    if len({(one.delta, one.unit, one.accountant) for one in ledgers}) != 1:
+        raise ValueError("only ledgers of one delta, unit and accountant compose")
+    if any(event.noise_from > 1 for one in ledgers for event in one.history):
+        return None
+    chosen = [tuple(ledgers)]
+    if len(ledgers) <= MOST_COMPARED:
+        chosen = list(combinations(ledgers, hospitals))
+    together = [
+        replace(each[0], reservations=tuple(entry for one in each for entry in one.reservations))
+        for each in chosen
+    ]
+    return max((one.guarantee() for one in together), key=lambda each: each.counted)
 
 
 def read(path: Path) -> Statement:

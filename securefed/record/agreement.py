@@ -22,6 +22,8 @@ class Agreement(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         run: the run's identity.
         settings: all of them, in the form of the settings file.
         records: what training draws from: patients, or slices where these are the privacy unit.
+        declared_patients, declared_records: what the hospital said of its training set; the exact
+            numbers where nothing is declared.
         parameters: how many are shared.
         event: what one round costs; None where nothing is promised.
         canaries_sha256: of canaries.json, where this hospital holds the run's canaries.
@@ -34,6 +36,8 @@ class Agreement(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     hospital: str
     settings: dict[str, Any]
     records: int
+    declared_patients: int
+    declared_records: int
     parameters: int
     event: Event | None
     canaries_sha256: str | None

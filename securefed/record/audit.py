@@ -11,6 +11,7 @@ import msgspec
 
 from securefed.config import Configuration
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
+from securefed.record.mismatch import Mismatch
 from securefed.verdict import Verdict
 
 PICTURES = (".png", ".svg")
@@ -179,6 +180,8 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         run: identity of the run that was audited.
         interrupted: Ctrl-C ended it; what was finished is judged.
         asked: families that it was to run, where that was not all: the verdict is on them alone.
+        evidence: where the run's files contradict each other; then nothing was attacked, and the
+            verdict is FAIL.
         details: family -> observer -> what was attacked, how often, with what caveats.
     """
 
@@ -193,6 +196,7 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     asked: tuple[str, ...] = ()
     policy: Policy
     verdict: Verdict
+    evidence: tuple[Mismatch, ...] = ()
     exposures: tuple[Exposed, ...] = ()
     judgements: tuple[Judgement, ...]
     findings: tuple[Finding, ...]

@@ -4,17 +4,15 @@ A line with `"client": null` is a round's. A round that was repeated after a cra
 each time, and counts as it went the last. The last training round plus one is the final evaluation.
 """
 
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from securefed.files import read_bounded
 from securefed.privacy.accounting import Noise
+from securefed.record import lines as lines_file
 from securefed.record.json_file import decode
 
 NAME = "metrics.jsonl"
@@ -83,8 +81,13 @@ class Metrics:
     @cached_property
     def rounds(self) -> tuple[RoundLine, ...]:
         """One line a round, ascending; one that was repeated as it went the last time."""
-        latest = {line.round: line for line in self.lines if isinstance(line, RoundLine)}
+        latest = {line.round: line for line in self.repeated}
         return tuple(latest[number] for number in sorted(latest))
+
+    @cached_property
+    def repeated(self) -> tuple[RoundLine, ...]:
+        """The rounds' lines, each time that one was trained."""
+        return tuple(line for line in self.lines if isinstance(line, RoundLine))
 
     @cached_property
     def clients(self) -> tuple[ClientLine, ...]:
@@ -108,7 +111,7 @@ def read(folder: Path) -> Metrics:
     if not path.exists():
         return Metrics(())
     lines: list[RoundLine | ClientLine] = []
-    for number, content in enumerate(read_bounded(path, LARGEST_FILE).splitlines(), start=1):
+    for number, content in enumerate(lines_file.read(path, LARGEST_FILE), start=1):
         place = f"{path}, line {number}"
         if decode(content, _Whose, place).client is None:
             lines.append(decode(content, RoundLine, place))
@@ -123,12 +126,4 @@ def append(folder: Path, lines: Iterable[RoundLine | ClientLine]) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    path = folder / NAME
-    whole = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("ab") as out:
-            out.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    except OSError:
-        with suppress(OSError):
-            os.truncate(path, whole)
-        raise
+    lines_file.append(folder / NAME, map(msgspec.json.encode, lines))

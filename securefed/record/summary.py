@@ -3,6 +3,8 @@
 No patient's data is in any of these files, and nobody's own score.
 """
 
+from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -11,9 +13,11 @@ from securefed.config import Configuration
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
+from securefed.record.metrics import Metrics
+from securefed.record.times import Times
 
 if TYPE_CHECKING:
-    from securefed.model.scores import Metrics
+    from securefed.model.scores import Metrics as Scored
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     f1: float | None
 
 
-def performance(scored: "Metrics | None") -> dict[str, Any]:
+def performance(scored: "Scored | None") -> dict[str, Any]:
     """The fields of `Scores`; all None where nobody was scored."""
     return {
         "auc": scored.auc if scored else None,
@@ -86,6 +90,29 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     wall_seconds: float
     survivors_by_round: tuple[int, ...]
     rounds_aborted: int
+
+
+def costs(lines: Metrics, worked: Sequence[Sequence[Times]], finished: int) -> dict[str, Any]:
+    """The fields of `Summary` that are medians over `finished` rounds.
+
+    Args:
+        worked: each hospital's times.
+    """
+    clients = [line for line in lines.clients if line.round <= finished]
+    seconds = [
+        one.train_s + one.protocol_s for own in worked for one in own if one.round <= finished
+    ]
+    rounds = [line for line in lines.rounds if line.round <= finished]
+    return {
+        "bytes_up_per_client_round": _median([line.bytes_up for line in clients]),
+        "bytes_down_per_client_round": _median([line.bytes_down for line in clients]),
+        "client_seconds_per_round": _median(seconds),
+        "aggregate_seconds_per_round": _median([line.server_s for line in rounds]),
+    }
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(median(values)) if values else None
 
 
 class HospitalSummary(JsonFile, Scores, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from securefed.files import read_bounded
+from securefed.record import lines
 from securefed.record.json_file import decode
 
 NAME = "times.jsonl"
@@ -26,8 +26,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 def append(folder: Path, times: Times) -> None:
     """Add a round."""
-    with (folder / NAME).open("ab") as out:
-        out.write(msgspec.json.encode(times) + b"\n")
+    lines.append(folder / NAME, [msgspec.json.encode(times)])
 
 
 def read(folder: Path) -> tuple[Times, ...]:
@@ -39,5 +38,5 @@ def read(folder: Path) -> tuple[Times, ...]:
     path = folder / NAME
     if not path.exists():
         return ()
-    lines = enumerate(read_bounded(path, LARGEST_FILE).splitlines(), start=1)
-    return tuple(decode(content, Times, f"{path}, line {number}") for number, content in lines)
+    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
+    return tuple(decode(content, Times, f"{path}, line {number}") for number, content in numbered)

@@ -12,8 +12,10 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from securefed.record.audit import Check, Control, EpsilonTest, Exposed, Finding, Judgement
+from securefed.record.inventory import InputFile
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import RoundLine
+from securefed.record.mismatch import Mismatch
 from securefed.record.summary import Confusion, HospitalSummary, Scores
 from securefed.verdict import Verdict
 
@@ -26,6 +28,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `adjacency` and `sampling` are fixed by the accounting; all other fields are null without DP.
     `odds_factor` is e^epsilon: how much more likely any conclusion can become through one record.
     `evaluation` says what held-out patients are promised; `evaluation_epsilon` is null for nothing.
+    `together` says what holds for a person who is a patient of several of the hospitals.
     """
 
     dp: bool
@@ -42,6 +45,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     odds_factor: float | None = None
     evaluation: str = ""
     evaluation_epsilon: float | None = None
+    together: str = ""
 
 
 class Sight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +78,7 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     patients: int
-    training_patients: int
+    training_patients: int | None
     local_auc: float | None
     noise: float | None
     confusion: Confusion | None
@@ -91,16 +95,20 @@ class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LedgerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One hospital's privacy ledger, composed anew by both accountants."""
+    """One hospital's privacy ledger, composed anew by both accountants.
+
+    `told` says what is wrong with it; then it counts for nothing, and all figures are null.
+    """
 
     hospital: str
     budget: float | None
     epsilon_prv: float | None
     epsilon_rdp: float | None
-    delta: float
-    unit: str
-    reservations: int
+    delta: float | None
+    unit: str | None
+    reservations: int | None
     mechanisms: list[Mechanism]
+    told: str = ""
 
 
 class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +179,8 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `banners` stand above everything else: what the run must not be taken for. `hidden` says what
     masks hide and from how many hospitals; null without them.
+    `evidence` says where its files contradict each other or are missing. What such a file says is
+    left out, the verdict is FAIL and no epsilon is claimed.
     """
 
     folder: str
@@ -178,6 +188,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     configuration: str
     verdict: Answer
     verdict_words: str
+    evidence: tuple[Mismatch, ...]
     simulation: str | None
     canaries: int | None
     banners: list[str]
@@ -255,14 +266,6 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     word: str
     meaning: str
-
-
-class InputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file the report was made from, or that lay beside it, by its path below the directory."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 class Report(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,8 +9,6 @@ needs to know passes the key they expect (`--signer`). And it protects the recor
 the report was made; whoever makes reports could have changed the run before.
 """
 
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -20,9 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from securefed.errors import RunError
-from securefed.files import is_lock
+from securefed.record.inventory import InputFile, digest, files_below
 from securefed.record.json_file import SCHEMA, JsonFile, Schema, decode_file
-from securefed.reporting.facts import InputFile, Report
+from securefed.reporting.facts import Report
 
 REPORT, SIGNATURE = Report.NAME, "report.sig"
 PAGES = ("report.html", "report.pdf")
@@ -59,30 +57,7 @@ def inventory(directory: Path) -> list[InputFile]:
     Raises:
         RunError: a symbolic link (its target is outside what is signed), or an unreadable file.
     """
-    files = []
-    for folder, folders, names in os.walk(directory):
-        for name in sorted([*folders, *names]):
-            path = Path(folder) / name
-            if path.is_symlink():
-                raise RunError(
-                    f"{path} is a symbolic link; a report covers plain files only",
-                    hint="copy what it points to into the directory",
-                )
-        for name in names:
-            path = Path(folder) / name
-            place = path.relative_to(directory).as_posix()
-            if place not in OWN and not is_lock(name):
-                files.append(InputFile(path=place, size=path.stat().st_size, sha256=digest(path)))
-    return sorted(files, key=lambda file: file.path)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hex; RunError if it cannot be read."""
-    try:
-        with path.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from None
+    return [file for file in files_below(directory) if file.path not in OWN]
 
 
 def sign(directory: Path, names: Sequence[str], key: Ed25519PrivateKey) -> bytes:

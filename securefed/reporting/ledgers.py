@@ -1,52 +1,62 @@
-"""The privacy ledgers of a run, read from copies and composed anew by both accountants.
+"""The privacy ledgers of a run, composed anew by both accountants; those that cannot count named.
 
 summary.json has an epsilon as the run computed it; here it is computed once more from what each
-hospital's ledger says was spent. The files are copied first, because opening an SQLite database
-can change it, and evidence must stay as it is.
+hospital's ledger says was spent.
 """
 
-import shutil
-import tempfile
-from pathlib import Path
-
+from securefed.privacy import ledger_file
+from securefed.privacy.accounting import steps_by_mechanism
+from securefed.privacy.statement import Statement, read
 from securefed.reporting.facts import LedgerFacts, Mechanism
+from securefed.reporting.withheld import Withheld
+from securefed.run_directory import Run
 
 
-def read_ledgers(folder: Path) -> list[LedgerFacts]:
-    """Every hospitals/NAME/ledger.sqlite, by name; empty where there is none.
+def read_ledgers(run: Run, withheld: Withheld) -> list[LedgerFacts]:
+    """One for each hospital of a run with DP, in order; without DP none.
 
     Raises:
-        PrivacyError: a ledger is damaged.
+        PrivacyError: a ledger is missing or damaged that evidence does not name.
     """
-    paths = sorted((folder / "hospitals").glob("*/ledger.sqlite"))
-    return [_ledger(path) for path in paths]
+    if not run.settings.privacy.dp:
+        return []
+    facts = []
+    for name in run.hospitals:
+        told = withheld.why(f"hospitals/{name}/{ledger_file.NAME}")
+        facts.append(_unknown(name, told) if told else _ledger(name, read(run.ledger(name))))
+    return facts
 
 
-def _ledger(path: Path) -> LedgerFacts:
-    # Imported here: it brings Opacus and torch, and a run without DP has no ledger.
-    from securefed.privacy.accounting import steps_by_mechanism
-    from securefed.privacy.ledger import Ledger
-
-    with tempfile.TemporaryDirectory(prefix="securefed-report-") as scratch:
-        for file in path.parent.glob("ledger.sqlite*"):  # the log of a crashed run goes along
-            shutil.copyfile(file, Path(scratch) / file.name)
-        ledger = Ledger.open(Path(scratch) / path.name)
-        history = ledger.history()
-        shared = max((event.noise_from for event in history), default=1)
-        return LedgerFacts(
-            hospital=ledger.client,
-            budget=ledger.budget,
-            epsilon_prv=_finite(ledger.spent("prv")),
-            epsilon_rdp=_finite(ledger.spent("rdp")),
-            delta=ledger.delta,
-            unit=ledger.unit,
-            reservations=len(history),
-            mechanisms=[
-                Mechanism(noise_multiplier=sigma, sample_rate=rate, steps=steps, noise_from=shared)
-                for (sigma, rate), steps in steps_by_mechanism(history).items()
-            ],
-        )
+def _ledger(hospital: str, ledger: Statement) -> LedgerFacts:
+    shared = max((event.noise_from for event in ledger.history), default=1)
+    return LedgerFacts(
+        hospital=hospital,
+        budget=ledger.budgets[-1],
+        epsilon_prv=_finite(ledger.guarantee("prv").epsilon),
+        epsilon_rdp=_finite(ledger.guarantee("rdp").epsilon),
+        delta=ledger.delta,
+        unit=ledger.unit,
+        reservations=len(ledger.reservations),
+        mechanisms=[
+            Mechanism(noise_multiplier=sigma, sample_rate=rate, steps=steps, noise_from=shared)
+            for (sigma, rate), steps in steps_by_mechanism(ledger.history).items()
+        ],
+    )
 
 
-def _finite(epsilon: float) -> float | None:
-    return epsilon if epsilon < float("inf") else None
+def _unknown(hospital: str, told: str) -> LedgerFacts:
+    return LedgerFacts(
+        hospital=hospital,
+        budget=None,
+        epsilon_prv=None,
+        epsilon_rdp=None,
+        delta=None,
+        unit=None,
+        reservations=None,
+        mechanisms=[],
+        told=told,
+    )
+
+
+def _finite(epsilon: float | None) -> float | None:
+    return epsilon if epsilon is not None and epsilon < float("inf") else None

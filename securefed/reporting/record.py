@@ -2,13 +2,13 @@
 
 The order of work: read, count and compose what can be computed again (egress, ledgers), say who
 sees what, then draw the few conclusions that stand on the page: verdicts, risks, answers to
-questions. Nothing is taken on trust that can be recomputed cheaply; what the run recorded and the
-ledgers say must agree, or the report is refused.
+questions. What a run's files say of each other was checked before (`securefed.evidence`): of a run
+that contradicts itself no epsilon is claimed, and what a file says that is wrong is left out.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,21 @@ from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
 from securefed.privacy.accounting import epsilon as epsilon_of
 from securefed.privacy.counts import CountNoise
+from securefed.privacy.statement import of_one_person
+from securefed.record import metrics
+from securefed.record.audit import AuditFile
 from securefed.record.comparison import CompareFile
+from securefed.record.inventory import InputFile
+from securefed.record.mismatch import Mismatch
+from securefed.record.recording import INDEX
 from securefed.record.run_file import RunFile
-from securefed.record.summary import Scores
+from securefed.record.summary import HeldOut, HospitalSummary, Scores, Summary
 from securefed.reporting.audited import audit_facts
 from securefed.reporting.compared import comparison_facts
 from securefed.reporting.egress import egress
 from securefed.reporting.facts import (
     Answer,
     Audit,
-    InputFile,
-    LedgerFacts,
     Privacy,
     Report,
     RunFacts,
@@ -44,13 +48,15 @@ from securefed.reporting.outside_epsilon import outside_epsilon
 from securefed.reporting.questions import answers
 from securefed.reporting.risks import merged, risks
 from securefed.reporting.sights import Scored, sights
+from securefed.reporting.withheld import Withheld
 from securefed.run_directory import ComparedRuns, Run
 from securefed.secure_sum import hiding_of
 from securefed.settings_file import dotted
 
-# run.json and ledger compute the same history; different machines may round differently.
-SAME_EPSILON = 1e-6
-
+CONTRADICTED = (
+    "The files of this run contradict each other, or some are missing. Somebody changed them, or "
+    "they are not all of this run; nothing in them is a result."
+)
 VERDICT_WORDS: dict[Answer, str] = {
     "PASS": "The attacks that were run found less than the policy allows, and their controls "
     "stand. It does not say that no attack could.",
@@ -82,21 +88,27 @@ def subject_of(directory: Path) -> Run | ComparedRuns:
 
 
 def report_on(
-    subject: Run | ComparedRuns, inputs: list[InputFile], *, each_hospital: bool = False
+    subject: Run | ComparedRuns,
+    inputs: list[InputFile],
+    evidence: Mapping[Path, Sequence[Mismatch]],
+    *,
+    each_hospital: bool = False,
 ) -> Report:
     """The facts of a run or a comparison.
 
     Args:
         inputs: every file of its directory, hashed (integrity.inventory).
+        evidence: a run's directory -> where its files contradict each other.
         each_hospital: with each hospital's own numbers, which stay in its folder otherwise.
 
     Raises:
-        RunError: a damaged file, or files that contradict each other.
-        PrivacyError: a damaged ledger.
+        RunError: a damaged file that evidence does not name; run.json or summary.json.
     """
     compared = subject if isinstance(subject, ComparedRuns) else None
-    all_runs = (subject,) if isinstance(subject, Run) else subject.runs
-    runs = [run_facts(run, subject.path, each_hospital=each_hospital) for run in all_runs]
+    runs = [
+        run_facts(run, subject.path, evidence[run.path], each_hospital=each_hospital)
+        for run in runs_of(subject)
+    ]
     return Report(
         kind="compare" if compared else "run",
         title=subject.path.resolve().name,
@@ -112,25 +124,34 @@ def report_on(
     )
 
 
-def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunFacts:
+def runs_of(subject: Run | ComparedRuns) -> tuple[Run, ...]:
+    """The runs that a report is about."""
+    return (subject,) if isinstance(subject, Run) else subject.runs
+
+
+def run_facts(
+    run: Run, directory: Path, evidence: Sequence[Mismatch], *, each_hospital: bool = False
+) -> RunFacts:
     """Everything about one run.
 
     Args:
         directory: the reported one; the run's, or one above it.
+        evidence: where the run's files contradict each other.
         each_hospital: as for `report_on`.
 
     Raises:
-        RunError: a damaged file, or files that contradict each other.
-        PrivacyError: a damaged ledger.
+        RunError: a damaged file that evidence does not name; run.json or summary.json.
     """
-    about, summary = run.about, run.summary
-    ledgers = read_ledgers(run.path)
-    _require_same_epsilon(run, ledgers)
-    _require_same_evaluation(run)
-    audit = audit_facts(run)
+    about, summary, withheld = run.about, run.summary, Withheld(evidence)
+    audit = None if AuditFile.NAME in withheld else audit_facts(run)
     verdict: Answer = audit.verdict.value if audit else "NOT AUDITED"
-    privacy, hidden = _privacy(run), hiding_of(run.settings)
+    words = VERDICT_WORDS[verdict]
+    if evidence:
+        verdict, words = "FAIL", CONTRADICTED
+    privacy = _privacy(run, evidence)
+    hidden = hiding_of(run.settings)
     declared = privacy.dp and run.settings.privacy.patients_epsilon is not None
+    curve = () if metrics.NAME in withheld else run.metrics.rounds
     # A peer subtracts in the round with the fewest hospitals, not in the largest one.
     smallest_sum = min((n for n in summary.survivors_by_round if n), default=summary.clients)
     return RunFacts(
@@ -138,7 +159,8 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
         run=about.run,
         configuration=about.configuration,
         verdict=verdict,
-        verdict_words=VERDICT_WORDS[verdict],
+        verdict_words=words,
+        evidence=tuple(evidence),
         simulation=about.data.simulation,
         canaries=run.settings.canaries.count or None,
         banners=list(_banners(run)),
@@ -151,25 +173,31 @@ def run_facts(run: Run, directory: Path, *, each_hospital: bool = False) -> RunF
             smallest_sum,
             privacy.placement,
             run.settings.privacy.colluding,
-            f"epsilon {at_most(privacy.epsilon)}" if privacy.epsilon else "",
+            "no epsilon is claimed"
+            if privacy.epsilon is None
+            else f"epsilon {at_most(privacy.epsilon)}",
             declared=declared,
-            scored=_scored(run),
+            scored=None if evidence else _scored(run),
         ),
         outside_epsilon=outside_epsilon(
             about.configuration,
             declared=declared,
             noised_scores=run.job.score_noise is not None,
-            scorings=sum(line.loss is not None for line in run.metrics.rounds),
+            scorings=sum(line.loss is not None for line in curve),
             audited=audit is not None,
             baselines=run.settings.evaluation.baselines,
             each_hospital=each_hospital,
         ),
         hidden=hidden.sentence if hidden else None,
-        utility=_utility(run),
-        hospitals=run.hospital_results if each_hospital else (),
-        curve=run.metrics.rounds,
-        ledgers=ledgers,
-        egress=egress(run),
+        utility=_utility(run, withheld),
+        hospitals=tuple(
+            HospitalSummary.read(run.hospital(name))
+            for name in (run.hospitals if each_hospital else ())
+            if f"hospitals/{name}/{HospitalSummary.NAME}" not in withheld
+        ),
+        curve=curve,
+        ledgers=read_ledgers(run, withheld),
+        egress=None if _unread(withheld, metrics.NAME, f"exposures/{INDEX}") else egress(run),
         audit=audit,
         wall_seconds=summary.wall_seconds,
         settings=_rows(about.settings),
@@ -190,35 +218,22 @@ def _banners(run: Run) -> Iterator[str]:
             yield f"A simulation, not patients: {what}. Nothing here holds per patient."
 
 
-def _require_same_epsilon(run: Run, ledgers: list[LedgerFacts]) -> None:
-    summary = run.summary
-    by_client = summary.epsilon_by_client or {}
-    for ledger in ledgers:
-        claimed = by_client.get(ledger.hospital)
-        spent = ledger.epsilon_rdp if summary.accountant == "rdp" else ledger.epsilon_prv
-        if claimed is None or spent is None:
-            continue
-        if spent > claimed + SAME_EPSILON:
-            raise RunError(
-                f"{run.path}: the ledger of {ledger.hospital} holds epsilon {at_most(spent)}, "
-                f"summary.json claims {at_most(claimed)}",
-                hint="summary.json was changed or is older than the ledger; finish the run",
-            )
+def _unread(withheld: Withheld, *places: str) -> bool:
+    return any(place in withheld for place in places)
 
 
-def _require_same_evaluation(run: Run) -> None:
-    claimed = run.summary.evaluation_epsilon
-    spent = run.evaluation.epsilon if run.evaluation else None
-    if claimed is not None and (spent is None or spent > claimed + SAME_EPSILON):
-        raise RunError(
-            f"{run.path}: the ledgers hold epsilon {at_most(spent)} for held-out patients, "
-            f"summary.json claims {at_most(claimed)}",
-            hint="summary.json was changed or is older than the ledgers; finish the run",
+def _privacy(run: Run, evidence: Sequence[Mismatch]) -> Privacy:
+    settings = run.settings.privacy
+    if evidence:
+        first, more = evidence[0], len(evidence) - 1
+        others = f", and {more} more" if more else ""
+        return Privacy(
+            dp=settings.dp,
+            noise=settings.noise,
+            sentence="No epsilon is claimed: the files of this run contradict each other or are "
+            f"missing ({first}{others}).",
         )
-
-
-def _privacy(run: Run) -> Privacy:
-    guarantee, settings = run.guarantee, run.settings.privacy
+    guarantee = run.guarantee
     if guarantee is None:
         return Privacy(
             dp=False,
@@ -249,6 +264,7 @@ def _privacy(run: Run) -> Privacy:
         placement=settings.placement,
         clip_norm=settings.clip_norm,
         noise=guarantee.noise,
+        together=_together(run) if epsilon is not None else "",
         # Beyond e^500 it is no number that anybody could use.
         odds_factor=math.exp(epsilon) if epsilon is not None and epsilon < 500 else None,
         evaluation=_evaluation(run),
@@ -276,21 +292,32 @@ def _evaluation(run: Run) -> str:
     )
 
 
-def _utility(run: Run) -> Utility:
-    summary, held_out = run.summary, run.held_out
-    if held_out:
-        right = held_out.confusion.true_positive + held_out.confusion.true_negative
-        if not math.isclose(right, (summary.accuracy or 0.0) * held_out.patients, abs_tol=1e-6):
-            raise RunError(
-                f"{run.path}: held_out.json counts {right} of {held_out.patients} patients "
-                f"right, summary.json has accuracy {summary.accuracy}",
-                hint="one of them was changed; resume the run to write both again",
-            )
+def _together(run: Run) -> str:
+    ledgers = list(run.ledgers.values())
+    if len(ledgers) < 2:
+        return ""
+    two, everywhere = of_one_person(ledgers, 2), of_one_person(ledgers, len(ledgers))
+    if two is None or everywhere is None:
+        return (
+            "A person who is a patient of two hospitals is a group of two under shared noise, for "
+            "which this epsilon does not hold."
+        )
+    return (
+        f"A person who is a patient of two of the hospitals has epsilon {at_most(two.epsilon)}, of "
+        f"all {len(ledgers)} {at_most(everywhere.epsilon)}: their histories composed as one, at "
+        "the same delta."
+    )
+
+
+def _utility(run: Run, withheld: Withheld) -> Utility:
+    summary = run.summary
+    held_out = None if HeldOut.NAME in withheld else run.held_out
+    known = Summary.NAME not in withheld
     return Utility(
         patients=held_out.patients if held_out else 0,
-        training_patients=summary.patients,
-        **{name: getattr(summary, name) for name in Scores.__struct_fields__},
-        local_auc=summary.local_auc,
+        training_patients=summary.patients if known else None,
+        **{name: getattr(summary, name) if known else None for name in Scores.__struct_fields__},
+        local_auc=summary.local_auc if known else None,
         noise=held_out.noise if held_out else None,
         confusion=held_out.confusion if held_out else None,
         roc=held_out.roc if held_out else None,

@@ -47,7 +47,8 @@ _SIMULATED = (
 
 def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
-    own = [*_simulated(run), *_audited(run), *_bounded(run), *_hidden(run), *_useful(run)]
+    own = [*_contradicted(run), *_simulated(run), *_audited(run), *_bounded(run), *_hidden(run)]
+    own += _useful(run)
     return sorted(own, key=lambda risk: -risk.grave)
 
 
@@ -75,6 +76,20 @@ def _risk(run: RunFacts, grave: int, title: str, why: str, change: str, evidence
     )
 
 
+def _contradicted(run: RunFacts) -> Iterator[Risk]:
+    if run.evidence:
+        yield _risk(
+            run,
+            120,
+            "The files of this run contradict each other, or are missing",
+            "; ".join(str(each) for each in run.evidence[:3])
+            + (f"; and {len(run.evidence) - 3} more" if len(run.evidence) > 3 else "")
+            + ".",
+            "Believe none of it. Put back the files as the run wrote them, or make the run again.",
+            "evidence",
+        )
+
+
 def _simulated(run: RunFacts) -> Iterator[Risk]:
     """Graver than a failed attack: nothing else on the page means what it seems to mean."""
     kinds = (run.simulation or "").split("+")
@@ -95,7 +110,7 @@ def _simulated(run: RunFacts) -> Iterator[Risk]:
 
 def _audited(run: RunFacts) -> Iterator[Risk]:
     audit = run.audit
-    if audit is None:
+    if audit is None and run.verdict == "NOT AUDITED":
         yield _risk(
             run,
             65,
@@ -104,6 +119,7 @@ def _audited(run: RunFacts) -> Iterator[Risk]:
             "Run securefed audit on the run directory, then make the report again.",
             "audit",
         )
+    if audit is None:
         return
     failed = [line for line in audit.judgements if line.verdict is Verdict.FAIL]
     for line in failed[:3]:

@@ -29,6 +29,7 @@ from securefed.errors import DiskFull, Interrupted, PrivacyError
 from securefed.files import is_full, only_writer
 from securefed.record import metrics
 from securefed.record.directory import RunDirectory
+from securefed.record.inventory import LOG
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import Summary
 from securefed.run_directory import Run
@@ -77,7 +78,7 @@ def execute(
     """
     with (
         RunDirectory.new(path) as directory,
-        _log_file(path / "hospitals.log"),
+        _log_file(path / LOG),
         ExitStack() as locks,
     ):
         try:
@@ -116,7 +117,7 @@ def resume(
     if run.finished:
         run.require_learned()
         return run.summary
-    with only_writer(run.path), _log_file(run.path / "hospitals.log"), ExitStack() as locks:
+    with only_writer(run.path), _log_file(run.path / LOG), ExitStack() as locks:
         with _everything_kept(run.path):
             simulation = opening.resume(run, say, data=data)
             _lock_ledgers(simulation, locks)

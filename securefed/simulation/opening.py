@@ -14,6 +14,7 @@ from protocols.identity import IdentityKey
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
+from securefed.evidence import checks as evidence
 from securefed.hospital.opening import View, declare, open_hospital
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
@@ -69,7 +70,7 @@ def start(
 
 
 def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulation:
-    """Continue a run after its last finished round.
+    """Continue a run after its last finished round, unless its files contradict each other.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: it cannot go on; nothing was trained.
@@ -77,6 +78,8 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     """
     started = time.perf_counter()
     settings = run.settings
+    say("holding the files of the run against each other")
+    evidence.require(run)
     say("reading patients")
     data = data or load_data(settings, begun=True)
     job = _describe(settings, data, RunDirectory(run.path), run.about.run)

@@ -1,15 +1,14 @@
 """What a finished run writes: the server's files, each hospital's own, and summary.json."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 
 from securefed.hospital import results as hospital_results
 from securefed.privacy.accounting import largest
 from securefed.record import metrics, model_file, times
 from securefed.record.baselines import Baselines
+from securefed.record.inventory import Inventory
 from securefed.record.run_file import unit_in_words
-from securefed.record.summary import Summary, performance
+from securefed.record.summary import Summary, costs, performance
 from securefed.server import results as server_results
 from securefed.server.rounds import RoundRecord
 from securefed.simulation.simulation import Simulation
@@ -48,8 +47,9 @@ def write_summary(
     Args:
         final: None where no round came to a model that could be scored.
     """
-    summary = _summary(simulation, final, baselines)
-    summary.write(simulation.directory.path)
+    folder, summary = simulation.directory.path, _summary(simulation, final, baselines)
+    Inventory.of(folder, {Summary.NAME: summary.encode()}).write(folder)
+    summary.write(folder)
     return summary
 
 
@@ -59,13 +59,7 @@ def _summary(
     settings, privacy = simulation.settings, simulation.settings.privacy
     lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
     rounds = [line for line in lines.rounds if line.round <= finished]
-    clients = [line for line in lines.clients if line.round <= finished]
-    worked = [
-        own.train_s + own.protocol_s
-        for hospital in simulation.hospitals.values()
-        for own in times.read(hospital.folder)
-        if own.round <= finished
-    ]
+    worked = [times.read(hospital.folder) for hospital in simulation.hospitals.values()]
     guarantees = simulation.guarantees()
     epsilon = largest(guarantees.values())
     return Summary(
@@ -85,16 +79,9 @@ def _summary(
         delta=privacy.delta if privacy.dp else None,
         privacy_unit=privacy.unit if privacy.dp else None,
         accountant=privacy.accountant if privacy.dp else None,
-        bytes_up_per_client_round=_median([line.bytes_up for line in clients]),
-        bytes_down_per_client_round=_median([line.bytes_down for line in clients]),
-        client_seconds_per_round=_median(worked),
-        aggregate_seconds_per_round=_median([line.server_s for line in rounds]),
+        **costs(lines, worked, finished),
         wall_seconds=simulation.elapsed_s(),
         survivors_by_round=tuple(len(line.survivors) for line in rounds),
         rounds_aborted=sum(not line.survivors for line in rounds),
         **performance(final.metrics if final else None),
     )
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return float(median(values)) if values else None

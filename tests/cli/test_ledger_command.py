@@ -202,3 +202,43 @@ def test_held_out_patients_stand_beside_and_never_in_what_training_spent(tmp_pat
     assert "beside: epsilon" in ledger("show", path).stdout
     with pytest.raises(ConfigurationError, match="not sampled"):
         Ledger.open(path).reserve_evaluation(Event(2.0, 0.5, 1), run="a")
+
+
+# Export and verify
+
+
+def test_a_copy_is_exported_and_known_to_be_old_after_the_next_round(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite"
+    made = ledger("export", path, copy)
+    assert made.exit_code == 0
+    assert made.stdout == f"{copy} holds 3 reservations of hospital-1, as the ledger does now\n"
+    checked = ledger("verify", path, "--copy", copy)
+    assert checked.exit_code == 0
+    assert "is whole, 3 reservations" in checked.stdout
+    Ledger.open(path).reserve(1, STEPS, run="second")
+    with pytest.raises(PrivacyError, match=r"copy\.sqlite: it is older: it holds 3 of 4"):
+        ledger("verify", path, "--copy", copy)
+
+
+def test_export_and_verify_have_json_twins(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    assert as_json("export", path, copy) == {
+        "path": str(path),
+        "copy": str(copy),
+        "client": "hospital-1",
+        "reservations": 3,
+    }
+    assert as_json("verify", path) == {
+        "ledgers": [{"path": str(path), "client": "hospital-1", "reservations": 3}],
+        "wrong": [],
+    }
+
+
+def test_a_damaged_ledger_is_named_by_its_own_path(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(PrivacyError) as refused:
+        ledger("verify", path)
+    assert str(path) in str(refused.value)
+    assert "securefed-ledger-" not in str(refused.value)

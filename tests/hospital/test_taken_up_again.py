@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from protocols.identity import IdentityKey
 from securefed.data.load import FederatedData
 from securefed.errors import PrivacyError, RunError, SecureFedError
+from securefed.hospital import check_point
+from securefed.hospital.opening import Hospital, open_hospital
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
 from securefed.record.agreement import Agreement
+from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
+from securefed.wire.description import JobDescription
 from tests.tiny import finish, resume, settings_with, start
 
 settings = settings_with(
@@ -52,6 +58,18 @@ def run(stopped: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
+def take_up(run: Path, patients: FederatedData) -> Hospital:
+    """The second hospital alone, opened again for the job that run.json describes."""
+    begun, own = Run.open(run), IdentityKey.generate()
+    job = JobDescription(begun.settings, begun.about.run, begun.hospitals)
+    others = {name: IdentityKey.generate().public for name in begun.hospitals}
+    job = job.with_keys({**others, "hospital-2": own.public})
+    (data,) = (each for each in patients.hospitals if each.name == "hospital-2")
+    hospital = open_hospital(job, begun.hospital("hospital-2"), data, own, torch.device("cpu"))
+    check_point.restore(hospital, 2)
+    return hospital
+
+
 @pytest.fixture
 def ledger(run: Path) -> Path:
     return run / "hospitals" / "hospital-2" / "ledger.sqlite"
@@ -68,7 +86,7 @@ def test_a_run_that_nobody_touched_goes_on_from_its_ledgers(
 def test_a_lost_ledger_is_not_made_anew(run: Path, ledger: Path, patients: FederatedData) -> None:
     ledger.unlink()
     with pytest.raises(PrivacyError, match=r"hospital-2 has no ledger .*ledger\.sqlite.* begun"):
-        resume(run, patients)
+        take_up(run, patients)
     assert not ledger.exists()
 
 
@@ -82,7 +100,7 @@ def test_whatever_is_left_of_a_hospitals_folder_shows_that_the_run_has_begun(
         if each.name != left:
             shutil.rmtree(each) if each.is_dir() else each.unlink()
     with pytest.raises(SecureFedError, match="hospital-2"):
-        resume(run, patients)
+        take_up(run, patients)
     assert not ledger.exists()
 
 
@@ -104,7 +122,7 @@ def test_a_ledger_of_other_terms_is_refused(
     ledger.unlink()
     Ledger.create(ledger, **{**own, "accountant": "rdp", **changes})
     with pytest.raises(PrivacyError, match=told):
-        resume(run, patients)
+        take_up(run, patients)
 
 
 def test_the_ledger_of_another_hospital_is_refused(
@@ -112,7 +130,7 @@ def test_the_ledger_of_another_hospital_is_refused(
 ) -> None:
     shutil.copyfile(run / "hospitals" / "hospital-1" / "ledger.sqlite", ledger)
     with pytest.raises(PrivacyError, match="is of client 'hospital-1', not 'hospital-2'"):
-        resume(run, patients)
+        take_up(run, patients)
 
 
 def test_an_old_backup_of_the_ledger_is_refused(
@@ -120,7 +138,7 @@ def test_an_old_backup_of_the_ledger_is_refused(
 ) -> None:
     shutil.copyfile(ledger.parent / "backup", ledger)
     with pytest.raises(PrivacyError, match=r"ledger\.sqlite holds 1 reservation.* 2 when"):
-        resume(run, patients)
+        take_up(run, patients)
 
 
 def test_a_ledger_of_the_same_terms_and_another_run_is_refused(
@@ -138,14 +156,14 @@ def test_a_ledger_of_the_same_terms_and_another_run_is_refused(
     for number in (1, 2):
         other.reserve(number, Event(9.0, 0.5, 1), run="another")
     with pytest.raises(PrivacyError, match=r"ledger\.sqlite holds 0 reservations"):
-        resume(run, patients)
+        take_up(run, patients)
 
 
 def test_an_amended_budget_is_not_another_ledger(
     run: Path, ledger: Path, patients: FederatedData
 ) -> None:
     Ledger.open(ledger).amend_budget(20.0, "the board, minute 7")
-    assert len(finish(resume(run, patients))) == 2
+    assert take_up(run, patients).reservations == 2
 
 
 # ---- what was agreed ---------------------------------------------------------------------------
@@ -192,8 +210,9 @@ def test_settings_edited_in_run_json_are_refused(
         about["configuration"] = masked.removeprefix("+")
     (run / "run.json").write_text(json.dumps(about))
     place = f"{section}.{key}" if section else key
-    with pytest.raises(RunError, match=rf"{place} is .*agreement\.json"):
-        resume(run, patients)
+    told = rf"did not agree to this job: {place} is .*agreement\.json"
+    with pytest.raises(RunError, match=told):
+        take_up(run, patients)
 
 
 def test_an_agreement_edited_to_match_does_not_turn_privacy_off(
@@ -206,8 +225,8 @@ def test_an_agreement_edited_to_match_does_not_turn_privacy_off(
         if "configuration" in content:
             content["configuration"] = "secure"
         path.write_text(json.dumps(content))
-    with pytest.raises(PrivacyError, match=r"hospital-1 has a ledger .*privacy\.dp: false"):
-        resume(run, patients)
+    with pytest.raises(PrivacyError, match=r"hospital-2 has a ledger .*privacy\.dp: false"):
+        take_up(run, patients)
 
 
 def test_a_hospital_keeps_what_it_agreed_to(run: Path) -> None:

@@ -327,3 +327,13 @@ def test_a_part_that_passes_leaves_the_run_open() -> None:
     part = msgspec.structs.replace(passed, asked=("direct tests",))
     assert part.of_the_run is Verdict.INCONCLUSIVE
     assert msgspec.structs.replace(part, verdict=Verdict.FAIL).of_the_run is Verdict.FAIL
+
+
+@pytest.mark.parametrize("torn", [b'{"round": 3, "cli', b"x" * 200_000])
+def test_a_line_that_a_crash_cut_short_counts_as_not_written(tmp_path: Path, torn: bytes) -> None:
+    metrics.append(tmp_path, [round_line(1)])
+    with (tmp_path / "metrics.jsonl").open("ab") as out:
+        out.write(torn)
+    assert metrics.read(tmp_path).rounds == (round_line(1),)
+    metrics.append(tmp_path, [round_line(2)])
+    assert metrics.read(tmp_path).rounds == (round_line(1), round_line(2))

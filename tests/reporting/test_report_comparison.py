@@ -11,9 +11,8 @@ from securefed.errors import RunError
 from securefed.record.comparison import CompareFile
 from securefed.reporting.compared import comparison_facts
 from securefed.reporting.facts import Comparison
-from securefed.reporting.integrity import inventory
 from securefed.reporting.page import MANY_RUNS, page
-from securefed.reporting.record import report_on, subject_of
+from tests.reporting.conftest import facts_of
 
 
 def cells(found: Comparison, title: str, name: str) -> dict[str, str]:
@@ -62,7 +61,7 @@ def test_the_tables_hold_the_figures_of_compare_json(compared: Path) -> None:
 
 
 def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
-    report = report_on(subject_of(compared), inventory(compared))
+    report = facts_of(compared)
     assert report.kind == "compare"
     assert {run.folder: run.verdict for run in report.runs} == {
         "seed-0/dp-secure-epsilon-8": "FAIL",
@@ -78,13 +77,13 @@ def test_every_run_has_its_verdict_and_sections(compared: Path) -> None:
 def test_the_same_advice_to_several_runs_stands_once(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "c"))
     (folder / "seed-0" / "dp-secure-epsilon-8" / "audit.json").unlink()
-    report = report_on(subject_of(folder), inventory(folder))
+    report = facts_of(folder)
     (risk,) = [risk for risk in report.risks if risk.title == "Nobody has attacked this run"]
     assert risk.run == "seed-0/dp-secure-epsilon-8, seed-0/plain"
 
 
 def test_many_runs_become_a_table_of_verdicts(compared: Path) -> None:
-    report = report_on(subject_of(compared), inventory(compared))
+    report = facts_of(compared)
     runs = [
         msgspec.structs.replace(report.runs[0], folder=f"run-{i}") for i in range(MANY_RUNS + 1)
     ]

@@ -17,12 +17,10 @@ from securefed.errors import RunError
 from securefed.privacy.accounting import at_most
 from securefed.reporting.charts import Axis
 from securefed.reporting.facts import Report, Risk
-from securefed.reporting.integrity import inventory
 from securefed.reporting.page import page, picture_address
-from securefed.reporting.record import report_on, subject_of
 from securefed.reporting.words import number, size, span
 from securefed.secure_sum import hiding_of
-from tests.reporting.conftest import make_run
+from tests.reporting.conftest import facts_of, make_run
 
 KEY = "ab" * 32
 CONTRAST_AA = 4.5
@@ -145,7 +143,7 @@ def test_scans_of_patients_stay_off_the_page_and_phantoms_are_shown(
 
 
 def test_the_page_never_says_the_word_that_is_counsels(html: str, unaudited: Path) -> None:
-    other = drawn(report_on(subject_of(unaudited), inventory(unaudited)), unaudited)
+    other = drawn(facts_of(unaudited), unaudited)
     for text in (html, other):
         assert "compliant" not in text.lower()
         assert "compliance" not in text.lower()
@@ -154,16 +152,16 @@ def test_the_page_never_says_the_word_that_is_counsels(html: str, unaudited: Pat
 def test_the_page_says_from_how_many_a_run_of_its_numbers_hides(tmp_path: Path) -> None:
     """The sentence that the terminal shows before the run."""
     folder = make_run(tmp_path / "run", "secure", clients=4)
-    (run,) = report_on(subject_of(folder), []).runs
+    (run,) = facts_of(folder).runs
     hidden = hiding_of(Settings.model_validate({"federation": {"clients": 4}}))
     assert hidden is not None
     assert run.hidden == hidden.sentence
     shown = "Your update stays hidden while at most 1 of 4 hospitals works with the server;"
-    assert shown in drawn(report_on(subject_of(folder), []), folder)
+    assert shown in drawn(facts_of(folder), folder)
     plain = make_run(tmp_path / "plain", "dp", clients=4)
-    (run,) = report_on(subject_of(plain), []).runs
+    (run,) = facts_of(plain).runs
     assert run.hidden is None
-    assert "stays hidden" not in drawn(report_on(subject_of(plain), []), plain)
+    assert "stays hidden" not in drawn(facts_of(plain), plain)
 
 
 def test_every_section_is_there_and_every_link_leads_to_one(html: str) -> None:
@@ -197,14 +195,14 @@ def test_at_most_three_risks_stand_unfolded(report: Report, audited: Path) -> No
 
 
 def test_an_unaudited_run_says_so_with_the_command(unaudited: Path) -> None:
-    text = drawn(report_on(subject_of(unaudited), inventory(unaudited)), unaudited)
+    text = drawn(facts_of(unaudited), unaudited)
     assert "NOT AUDITED" in text
     assert "securefed audit" in text
     assert ">PASS<" not in text
 
 
 def test_questions_link_to_figures_or_say_that_they_are_open(unaudited: Path) -> None:
-    text = drawn(report_on(subject_of(unaudited), inventory(unaudited)), unaudited)
+    text = drawn(facts_of(unaudited), unaudited)
     assert "Not answered by this run." in text
     assert "/runs/0/privacy/sentence" in text
 
@@ -326,6 +324,6 @@ def test_numbers_are_written_to_act_on(shown: str, wanted: str) -> None:
 
 def test_a_folder_named_like_markup_is_only_text(audited: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(audited, tmp_path / "<b>run&"))
-    text = drawn(report_on(subject_of(folder), inventory(folder)), folder)
+    text = drawn(facts_of(folder), folder)
     assert "<b>run" not in text
     assert "&lt;b&gt;run&amp;" in text

@@ -371,7 +371,7 @@ def test_a_run_whose_hospital_lost_its_memory_does_not_go_on(
     first = begin(tmp_path, patients)
     next(first.rounds())
     (first.hospitals[LIAR].folder / "openings.jsonl").unlink()
-    with pytest.raises(Exception, match=r"openings\.jsonl is missing"):
+    with pytest.raises(Exception, match=r"openings\.jsonl: missing"):
         resume(tmp_path, patients)
 
 

@@ -19,6 +19,7 @@ from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy.accounting import Event, epsilon
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import CryptographicSource, RandomSource, SeededSource
+from securefed.training.noising_optimizer import CLIPPED
 from securefed.training.private import (
     Forward,
     patient_gradients,
@@ -112,7 +113,7 @@ def _naive_clipped_sum(
         _loss(model, patient).backward()
         gradient = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         assert gradient.keys() == total.keys()
-        factor = min(1.0, clip_norm / _norm(gradient))
+        factor = min(1.0, CLIPPED * clip_norm / _norm(gradient))
         for name, value in gradient.items():
             total[name] += factor * value
     return total
@@ -154,7 +155,23 @@ def test_one_patient_more_moves_the_sum_by_at_most_the_clip_norm(
     without = _step(model, {n: t[:-1] for n, t in batch.items()}, clip_norm=clip_norm)
     everyone = _step(model, batch, clip_norm=clip_norm)
     moved = _norm({name: everyone[name].double() - without[name].double() for name in everyone})
-    assert moved <= clip_norm * (1 + 1e-5)
+    assert moved <= clip_norm
+
+
+def test_the_bound_holds_exactly_over_a_million_parameters() -> None:
+    """Norm and sum are in single precision, whose rounding nothing accounts for."""
+    torch.manual_seed(0)
+    wide = nn.Linear(1_500_000, 1, bias=False)
+    x = torch.randn(2, 1_500_000) * torch.logspace(-3, 3, 1_500_000)
+    batch = {"x": x, "y": torch.ones(2)}
+
+    def loss(forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
+        return (forward(patient["x"]).squeeze(-1) - patient["y"]).square()
+
+    one = _step(wide, {name: tensor[:1] for name, tensor in batch.items()}, loss=loss)
+    both = _step(wide, batch, loss=loss)
+    assert 0.999 < _norm(one) <= 1.0
+    assert 0.999 < _norm({n: both[n].double() - one[n].double() for n in both}) <= 1.0
 
 
 def test_clipping_bounds_the_patient_not_the_slice() -> None:
@@ -162,8 +179,8 @@ def test_clipping_bounds_the_patient_not_the_slice() -> None:
     model, batch = _network(), _batch(1, slices=2, scale=50.0)
     more = {"slices": batch["slices"].repeat(1, 8, 1, 1), "present": batch["present"].repeat(1, 8)}
     clip_norm = 0.5 * _norm({n: g[0] for n, g in patient_gradients(model, _loss, batch).items()})
-    assert _norm(_step(model, batch, clip_norm=clip_norm)) == pytest.approx(clip_norm, rel=1e-4)
-    assert _norm(_step(model, {**batch, **more}, clip_norm=clip_norm)) <= clip_norm * (1 + 1e-6)
+    assert _norm(_step(model, batch, clip_norm=clip_norm)) == pytest.approx(clip_norm, rel=2e-4)
+    assert _norm(_step(model, {**batch, **more}, clip_norm=clip_norm)) <= clip_norm
 
 
 def test_chunks_do_not_change_the_step() -> None:
@@ -302,7 +319,7 @@ def test_trap_bfloat16_autocast_keeps_to_the_clip_norm() -> None:
         squares = torch.stack([g[row].bfloat16().square().sum() for g in raw.values()])
         true = _norm({name: g[row] for name, g in raw.items()})
         half.append(true / float(squares.sum().sqrt()))
-    assert max(norms) <= 1e-3 * (1 + 1e-5)
+    assert max(norms) <= 1e-3
     assert min(norms) > 0.99e-3  # every patient here is clipped, so the bound is put to the test
     assert max(half) > 1 + 1e-3  # positive control: norms in bfloat16 would let more through
 
@@ -480,7 +497,7 @@ def test_opacus_own_sum_of_clipped_gradients_is_ours() -> None:
     optimizer = DPOptimizer(
         torch.optim.SGD(wrapped.parameters(), lr=0.0),
         noise_multiplier=0.0,
-        max_grad_norm=0.3,
+        max_grad_norm=CLIPPED * 0.3,
         expected_batch_size=8,
     )
     (wrapped(x).squeeze(-1) - y).square().mean().backward()

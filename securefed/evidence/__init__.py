@@ -1,0 +1,1 @@
+"""Whether what a run left agrees with itself: asked before it is continued, audited, reported."""

@@ -1,0 +1,239 @@
+"""The ledgers against what was trained: every contribution that anything shows has been reserved.
+
+A ledger that is lost, of somebody else, an old copy, or that had rows taken out holds less than
+recordings, kept contributions and metrics show, and an epsilon from it would be too small.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from securefed.errors import RunError
+from securefed.evidence.agreements import agreements
+from securefed.playback.attempts import attempts_by_job, contents
+from securefed.privacy import ledger_file, statement
+from securefed.privacy.accounting import Event, Guarantee, at_most, largest, sample_rate
+from securefed.privacy.statement import Statement
+from securefed.record.agreement import Agreement
+from securefed.record.mismatch import Mismatch
+from securefed.record.noised_scores import NoisedAnswer
+from securefed.record.recording import INDEX, Sighting, sightings
+from securefed.record.summary import Summary
+from securefed.run_directory import Run
+from securefed.training.mechanism import build_mechanism
+from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.messages import decode_reply
+
+ROUND_OF_DECLARATION = 0
+SAME_EPSILON = 1e-6  # different machines may round differently
+
+
+def of_terms(run: Run) -> Iterator[Mismatch]:
+    """Whose the ledgers are, and of what."""
+    privacy = run.settings.privacy
+    for name in run.hospitals:
+        if not privacy.dp and run.ledger(name).exists():
+            yield Mismatch(_place(name), "there is a ledger, and run.json says privacy.dp: false")
+    for name, one in _ledgers(run).items():
+        for term, found, wanted in (
+            ("client", one.client, name),
+            ("unit", one.unit, privacy.unit),
+            ("delta", one.delta, privacy.delta),
+            ("accountant", one.accountant, privacy.accountant),
+            ("first budget", one.budgets[0], privacy.epsilon),
+        ):
+            if found != wanted:
+                yield Mismatch(_place(name), f"{term} is {found}, the run's is {wanted}")
+
+
+def of_events(run: Run) -> Iterator[Mismatch]:
+    """Noise, sampling rate and steps of every reservation, as the settings give them."""
+    settings, declaration = run.settings, declaration_of(run.settings)
+    declared = declaration.event if declaration else None
+    for name, one in _ledgers(run).items():
+        agreed = _agreement(run, name)
+        if agreed is None:
+            continue  # told already
+        costs = _cost(run, agreed)
+        if agreed.event != costs:
+            told = f"a round costs {agreed.event}, the settings give {costs}"
+            yield Mismatch(f"hospitals/{name}/{Agreement.NAME}", told)
+        for entry in one.reservations:
+            if entry.run != run.about.run:
+                continue
+            where = f"round {entry.round} is reserved"
+            event = declared if entry.round == ROUND_OF_DECLARATION else agreed.event
+            if entry.event != event:
+                yield Mismatch(_place(name), f"{where} as {entry.event}, not {event}")
+            if entry.seeded != settings.privacy.seeded_noise:
+                noise = "seeded" if entry.seeded else "cryptographic"
+                yield Mismatch(
+                    _place(name), f"{where} with {noise} noise, not {settings.privacy.noise}"
+                )
+            if not 0 <= entry.round <= settings.federation.rounds:
+                yield Mismatch(_place(name), f"{where}, of {settings.federation.rounds} rounds")
+
+
+def of_contributions(run: Run) -> Iterator[Mismatch]:
+    """As many reservations of each round as contributions to it."""
+    if not run.settings.privacy.dp:
+        return
+    shown = _contributions(run)
+    if declaration_of(run.settings):
+        for name in run.hospitals:
+            shown[name][ROUND_OF_DECLARATION] = 1
+    for name, one in _ledgers(run).items():
+        if (run.hospital(name) / NoisedAnswer.NAME).is_file() and not one.evaluations:
+            yield Mismatch(_place(name), f"holds no release of {NoisedAnswer.NAME}")
+        attempts = one.attempts(run.about.run)
+        short = {}
+        for number, times in sorted(shown[name].items()):
+            # The very same release again, of seeded noise, is reserved once.
+            needed = min(times, 1) if run.settings.privacy.seeded_noise else times
+            if attempts[number] < needed:
+                short[number] = (attempts[number], needed)
+        if short:
+            number, (has, needs) = next(iter(short.items()))
+            yield Mismatch(
+                _place(name),
+                f"holds {has} of {needs} reservations of round {number}"
+                + (f", and too few of {len(short) - 1} more rounds" if len(short) > 1 else "")
+                + "; messages, metrics or kept contributions show that it was trained",
+            )
+
+
+def of_summary(run: Run) -> Iterator[Mismatch]:
+    """Epsilon and what it means, as composed anew from the ledgers."""
+    summary, privacy = run.summary, run.settings.privacy
+    ledgers = _ledgers(run)
+    guarantees = {name: one.guarantee() for name, one in ledgers.items()}
+    for name, told, follows in (
+        ("noise", summary.noise, privacy.noise),
+        ("delta", summary.delta, privacy.delta if privacy.dp else None),
+        ("privacy_unit", summary.privacy_unit, privacy.unit if privacy.dp else None),
+        ("accountant", summary.accountant, privacy.accountant if privacy.dp else None),
+    ):
+        if told != follows:
+            yield Mismatch(Summary.NAME, f"{name} is {told}, run.json has {follows}")
+    if len(ledgers) < len(run.hospitals) and privacy.dp:
+        return  # those that are missing are told
+    yield from _epsilons(run, guarantees)
+
+
+def _epsilons(run: Run, guarantees: dict[str, Guarantee]) -> Iterator[Mismatch]:
+    summary, last = run.summary, {line.client: line for line in run.metrics.clients}
+    promised = {name: each.epsilon for name, each in guarantees.items()}
+    by_client: dict[str, float | None] = {**(summary.epsilon_by_client or {})}
+    places: list[tuple[str, str, float | None, float | None]] = [
+        (Summary.NAME, "epsilon", summary.epsilon, largest(guarantees.values())),
+        (
+            Summary.NAME,
+            "evaluation_epsilon",
+            summary.evaluation_epsilon,
+            run.evaluation.epsilon if run.evaluation else None,
+        ),
+    ]
+    for name in run.hospitals:
+        claimed = promised.get(name)
+        places.append((Summary.NAME, f"epsilon_by_client of {name}", by_client.get(name), claimed))
+        if name in last:
+            places.append(("metrics.jsonl", f"epsilon of {name}", last[name].epsilon, claimed))
+    for each in run.hospital_results:
+        place = f"hospitals/{each.name}/{each.NAME}"
+        places.append((place, "epsilon", each.epsilon, promised.get(each.name)))
+    for file, what, told, follows in places:
+        if not _same(told, follows):
+            yield Mismatch(file, f"{what} is {at_most(told)}, the ledgers give {at_most(follows)}")
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one == other or abs(one - other) <= SAME_EPSILON
+
+
+def _ledgers(run: Run) -> dict[str, Statement]:
+    """Those that are there."""
+    if not run.settings.privacy.dp:
+        return {}
+    paths = {name: run.ledger(name) for name in run.hospitals}
+    return {name: statement.read(path) for name, path in paths.items() if path.is_file()}
+
+
+def _agreement(run: Run, name: str) -> Agreement | None:
+    folder = run.hospital(name)
+    return Agreement.read(folder) if (folder / Agreement.NAME).is_file() else None
+
+
+def _cost(run: Run, agreed: Agreement) -> Event | None:
+    """What a round costs a hospital: the mechanism that settings and declared numbers give."""
+    settings, records = run.settings, agreed.declared_records
+    smallest = None
+    if settings.privacy.placement == "distributed":
+        smallest = min(each.declared_records for each in agreements(run).values())
+    job = JobDescription(settings, run.about.run, run.hospitals, smallest_training_set=smallest)
+    rate = sample_rate(settings.training.batch_size, records)
+    return build_mechanism(job, records).event(rate, settings.training.local_steps)
+
+
+def _contributions(run: Run) -> dict[str, Counter[int]]:
+    """Hospital -> round -> how often it contributed, by whatever shows it most often."""
+    most: dict[str, Counter[int]] = defaultdict(Counter)
+    for shown in (_in_metrics(run), _in_messages(run), _kept(run)):
+        for name, rounds in shown.items():
+            most[name] |= rounds
+    return most
+
+
+def _in_metrics(run: Run) -> dict[str, Counter[int]]:
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    for line in run.metrics.repeated:
+        if line.patients:  # the final line scores only
+            for name in line.survivors:
+                found[name][line.round] += 1
+    return found
+
+
+def _in_messages(run: Run) -> dict[str, Counter[int]]:
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    if not (run.exposures / INDEX).is_file():
+        return found
+    last = run.settings.federation.rounds
+    for _, attempts in attempts_by_job(run.exposures):
+        for attempt in attempts:
+            if not 1 <= attempt.number <= last:
+                continue  # it scores
+            told = {
+                name
+                for exchange in attempt.exchanges
+                if exchange.stage == "work"
+                for name, seen in exchange.replies.items()
+                if not _refused(run.exposures, seen)
+            }
+            for name in told:
+                found[name][attempt.number] += 1
+    return found
+
+
+def _refused(folder: Path, seen: Sighting) -> bool:
+    """Whether a reply is a refusal; one of which only the size was kept is none."""
+    if seen.offset is None:
+        return False
+    (data,) = contents(folder, {seen.client: seen}).values()
+    try:
+        return bool(decode_reply(data).refusal)
+    except RunError:
+        return False  # what the server could not read had been made all the same
+
+
+def _kept(run: Run) -> dict[str, Counter[int]]:
+    found: dict[str, Counter[int]] = {}
+    for name in run.hospitals:
+        folder = run.hospital(name) / "contributions"
+        if (folder / INDEX).is_file():
+            found[name] = Counter(seen.round for seen in sightings(folder))
+    return found
+
+
+def _place(name: str) -> str:
+    return f"hospitals/{name}/{ledger_file.NAME}"

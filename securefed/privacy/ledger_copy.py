@@ -1,0 +1,70 @@
+"""Copies of a ledger, made right and held against it.
+
+What was reserved last may lie in `ledger.sqlite-wal`, beside the file: a copy of the file alone
+loses it, and with it epsilon that is spent. `export` copies through SQLite, which has both.
+A copy grows old with the next reservation: only one that holds everything the ledger holds may take
+its place (`difference`).
+"""
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from securefed.errors import PrivacyError
+from securefed.files import create_private
+from securefed.privacy import ledger_file, statement
+from securefed.privacy.statement import Statement
+
+
+def export(source: Path, target: Path) -> Statement:
+    """Copy a ledger, readable by its owner only; the copy appears complete or not at all.
+
+    Raises:
+        PrivacyError: no ledger, a damaged one, or `target` exists or cannot be written.
+    """
+    if not source.is_file():
+        raise PrivacyError(f"there is no ledger at {source}")
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        create_private(draft, b"")
+        with ledger_file.connection(source) as database, closing(sqlite3.connect(draft)) as copy:
+            ledger_file.check(database, source)
+            database.backup(copy)
+        _to_disk(draft)
+        held = statement.read(draft)
+        os.link(draft, target)  # unlike a rename, fails if there is something
+        ledger_file.sync_directory(target.parent)
+    except FileExistsError:
+        raise PrivacyError(
+            f"there is something at {target} already", hint="a copy never replaces another"
+        ) from None
+    except OSError as error:
+        raise PrivacyError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+    return held
+
+
+def difference(ledger: Statement, copy: Statement) -> str | None:
+    """What a copy lacks of a ledger, in words; None where it may take the ledger's place."""
+    for term in ("client", "unit", "delta", "accountant"):
+        ours, theirs = getattr(ledger, term), getattr(copy, term)
+        if ours != theirs:
+            return f"it is of {term} {theirs}, not {ours}"
+    if ledger.budgets != copy.budgets[: len(ledger.budgets)]:
+        return f"its budgets are {copy.budgets}, not {ledger.budgets}"
+    if ledger.evaluations != copy.evaluations[: len(ledger.evaluations)]:
+        return "it lacks a release about held-out patients"
+    ours, theirs = ledger.reservations, copy.reservations
+    if theirs == ours[: len(theirs)] and len(theirs) < len(ours):
+        return f"it is older: it holds {len(theirs)} of {len(ours)} reservations"
+    if theirs[: len(ours)] != ours:
+        return "its reservations are not those of the ledger"
+    return None
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
