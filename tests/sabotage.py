@@ -17,7 +17,7 @@ from torch import Tensor
 from securefed.privacy.noise import RandomSource, SeededSource, add_gaussian
 from securefed.run_directory import Run
 from securefed.simulation.results import write_results
-from securefed.training import private, step, trainer
+from securefed.training import noising_optimizer, step, trainer
 from securefed.training.mechanism import OwnNoise, SharedNoise
 from securefed.training.private import poisson_sample, private_gradients
 from securefed.training.trainer import LocalTrainer
@@ -45,7 +45,7 @@ def noise_times(factor: float) -> Fault:
         def tampered(value: Tensor, std: float, source: RandomSource) -> Tensor:
             return add_gaussian(value, factor * std, source)
 
-        patch.setattr(private, "add_gaussian", tampered)
+        patch.setattr(noising_optimizer, "add_gaussian", tampered)
 
     return fault
 
@@ -61,14 +61,14 @@ def noise_of_one_sign(patch: pytest.MonkeyPatch) -> None:
     def tampered(value: Tensor, std: float, source: RandomSource) -> Tensor:
         return value + source.normal(value.shape, std).abs()
 
-    patch.setattr(private, "add_gaussian", tampered)
+    patch.setattr(noising_optimizer, "add_gaussian", tampered)
 
 
 def the_same_noise_every_round(patch: pytest.MonkeyPatch) -> None:
     def tampered(value: Tensor, std: float, source: RandomSource) -> Tensor:
         return add_gaussian(value, std, SeededSource(1, "again", *value.shape))
 
-    patch.setattr(private, "add_gaussian", tampered)
+    patch.setattr(noising_optimizer, "add_gaussian", tampered)
 
 
 def no_noise_in_round(silent: int) -> Fault:
