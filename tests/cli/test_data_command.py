@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from securefed.cli.data import command
 from securefed.config import Settings
@@ -246,3 +247,37 @@ def test_errors_are_two_lines_with_an_exit_code_in_a_real_process(tmp_path: Path
     third = securefed("check", tmp_path / "p")
     assert third.returncode == 1
     assert third.stderr.startswith("securefed: manifest.csv: has no column patient_id, label")
+
+
+def test_a_dicom_tree_without_labels_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "IM1").write_bytes(bytes(128) + b"DICM")
+    done = securefed("import", tmp_path / "tree", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    what, hint = done.stderr.strip().splitlines()
+    assert "holds DICOM files, the first IM1" in what
+    assert hint.startswith("hint: ")
+    assert "--labels labels.csv" in hint
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+def test_deep_grey_is_checked_hinted_and_imported(tmp_path: Path) -> None:
+    lines = ["patient_id,label,ct"]
+    for number in range(4):
+        values = np.random.default_rng(number).integers(1000, 1200, (24, 24)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+        lines.append(f"p{number},{number % 2},{number}.png")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    manifest = tmp_path / "manifest.csv"
+    checked = run("check", manifest, "--json")
+    assert checked.exit_code == 1
+    assert "securefed data import, with --levels" in json.loads(checked.output)["problems"][0]
+    with pytest.raises(SecureFedError, match="--levels LOW HIGH"):
+        raise run("import", manifest, "--out", tmp_path / "a").exception or AssertionError
+    with pytest.raises(ConfigurationError, match="the first must be the smaller"):
+        raise (
+            run("import", manifest, "--out", tmp_path / "b", "--levels", 9, 3).exception
+            or AssertionError
+        )
+    assert run("import", manifest, "--out", tmp_path / "c", "--levels", 1024, 1104).exit_code == 0
+    assert run("check", tmp_path / "c").exit_code == 0
