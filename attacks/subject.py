@@ -117,6 +117,7 @@ class Client:
         divided: opens a secure sum whose other hospitals got `silenced` parameters of
             attacks.head.imprint; -> why it does not give the victim away, or "". None without
             secure aggregation: there the server has each update anyway.
+        rules: breaks a rule of the job, by its name; -> the refusal's name, or "".
     """
 
     kind: str
@@ -126,6 +127,7 @@ class Client:
     imprinted: npt.NDArray[np.float32] = field(repr=False)
     architecture: int
     divided: Callable[[], str] | None
+    rules: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

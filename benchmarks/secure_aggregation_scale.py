@@ -10,7 +10,7 @@ and with it a client's work and bytes beyond its own vector, grows like log n; t
 graph is the comparison. `floor` is the client's keystream and additions alone. Times are processor
 time, but for `wall_seconds`; `load` is how many processes wanted a core on average over the last
 minutes, so that a machine that was not quiet shows. All clients live in one process on one thread:
-ten thousand take about half an hour of a core and 8 GB, since each keeps its neighbours' keys.
+ten thousand take about twenty minutes of a core and 8 GB, since each keeps its neighbours' keys.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from protocols.errors import BadVector, InvalidRules, NotFinite, ValueOutOfRange, WouldOverflow
 from protocols.mask_stream import Words
+from protocols.packing import reduce
 
 _CHUNK = 2**16
 
@@ -181,5 +182,5 @@ class CountSlot:
         return array.astype(np.uint32)
 
     def decode(self, total: Words) -> NDArray[np.int64]:
-        """The exact sum of the counts."""
-        return total.astype(np.int64)
+        """The exact sum of the counts, from any words that are equal to it in the ring."""
+        return reduce(total, self.modulus_bits).astype(np.int64)

@@ -55,8 +55,9 @@ class JobRules:
             pseudorandom about a round follows from its number, so a server that skips chooses; one
             that announces rounds and abandons them still comes to any number.
         plan: the cohort of each round; None leaves it to the server.
-        modulus_bits: sums are modulo 2^modulus_bits, and a word of the masked vector takes that
-            many bits on the wire. `fixed_point.bits_needed` says how many a sum needs.
+        modulus_bits: sums of `vector_length` words are modulo 2^modulus_bits, and a word of the
+            masked vector takes that many bits on the wire; sums of other lengths have all 32.
+            `fixed_point.bits_needed` says how many a sum needs.
         sparse: permit the k-regular neighbour graph; None means complete. Against a lying server
             it needs a `plan`, or rounds of the whole roster.
         other_lengths: what the vectors of a sum may have instead, where a job has sums of several
@@ -183,6 +184,7 @@ class JobRules:
                 f" {' or '.join(map(str, self.vector_lengths))}",
                 hint="compare the settings of all hospitals and the server",
             )
+        bits = self.modulus_bits if length == self.vector_length else MODULUS_BITS[1]
         members = tuple(sorted(cohort))
         for name in members:
             if name not in roster.keys:
@@ -216,7 +218,7 @@ class JobRules:
             round_number=round_number,
             cohort=members,
             vector_length=length,
-            modulus_bits=self.modulus_bits,
+            modulus_bits=bits,
             degree=degree,
             share_threshold=share_threshold,
             minimum_survivors=minimum_survivors,
@@ -225,7 +227,7 @@ class JobRules:
                 "round",
                 self.job.encode(),
                 bytes.fromhex(roster.fingerprint),
-                *map(number, (round_number, length, self.modulus_bits)),
+                *map(number, (round_number, length, bits)),
                 *map(number, (degree, share_threshold, minimum_survivors, self.consistency)),
                 *(name.encode() for name in members),
             ),

@@ -245,6 +245,14 @@ class SecureAggregationSettings(Section):
     max_patients: int = Field(
         10_000, ge=1, le=1_000_000, description="Largest number of training patients of a hospital."
     )
+    rounding_error: float = Field(
+        1e-5,
+        gt=0,
+        le=1,
+        description="Largest error that rounding may add to an entry of the mean update, where "
+        "hospitals have training.batch_size patients on average; with more of them it is smaller. "
+        "Masked words have as few bits as that takes, 32 at most.",
+    )
     allow_two_party: bool = Field(
         False, description="Allow two hospitals, where each can subtract its own update."
     )

@@ -12,7 +12,9 @@ from protocols.parameters import JobRules
 from securefed.config import Settings
 
 
-def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRules:
+def secure_rules(
+    settings: Settings, vector_length: int, *others: int, modulus_bits: int = 32
+) -> JobRules:
     """The rules of a new job that every client enforces; its sums are of vectors so long."""
     secure = settings.secure_aggregation
     return JobRules(
@@ -25,6 +27,8 @@ def secure_rules(settings: Settings, vector_length: int, *others: int) -> JobRul
         # more that came to nothing.
         max_rounds=2 * (2 * settings.federation.rounds + 1),
         sparse=SparseGraph() if secure.graph == "sparse" else None,
+        # Of two kinds of the same length the rules cannot tell which is narrow.
+        modulus_bits=32 if vector_length in others else modulus_bits,
         other_lengths=tuple(others),
     )
 

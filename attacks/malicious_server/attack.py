@@ -2,6 +2,7 @@
 
 `checks` sends a client, as shipped, the requests of a server that lies: parameters of another
 architecture, not finite, or out of range; a second request for a round; an oversized message;
+what breaks a rule of the job (the plan, the company of a question, lengths, keys, thresholds);
 different parameters for different hospitals, so that a secure sum is one hospital's (Pasquini,
 Francati & Ateniese 2022); and the one that nobody can refuse, imprint parameters of ordinary size
 (`attacks.head.imprint`). `securefed.auditing` gives the client; this module knows neither transport
@@ -51,6 +52,8 @@ def checks(client: Client) -> tuple[Check, ...]:
     imprint = client.deliver(after, _bytes(imprinted))
     check("a request of a past round", client.deliver(1, _bytes(shared)))
     check("imprint parameters", imprint, costs, expected=False)
+    for name, attempt in client.rules.items():
+        check(name, attempt())
     if client.divided:
         gives_away = "the sum gives one hospital's update away"
         check("a secure sum over different parameters", client.divided(), gives_away)

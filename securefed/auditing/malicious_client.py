@@ -32,8 +32,10 @@ from protocols.errors import ProtocolError
 from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
+from securefed.auditing.broken_rules import RuleBreaker
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.hospital.client import Client as HospitalClient
+from securefed.hospital.questions import Questions
 from securefed.model.encoding import tokens_of
 from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
@@ -44,6 +46,8 @@ from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire import messages
 from securefed.wire.contribution import ContributionLayout
 from securefed.wire.messages import Reply, Request, Stage
+from securefed.wire.openings import Openings
+from securefed.wire.plan import Plan
 
 NAMES = ("victim", "second", "third", "fourth")
 SHAPE = NetworkShape(image_size=32)
@@ -53,6 +57,8 @@ PATIENTS = 8
 # it has a deviation of .09 and is over this with a probability below 1e-12.
 LEAKS = 0.6
 ROUNDING = 0.01  # relative error of an honest sum, by its fixed-point numbers
+# As many rounds as nobody here asks for: the first half for parameters, the other for rules.
+PLAN = Plan(NAMES, rounds=80, clients_per_round=None, evaluate_every=1, seed=0)
 
 
 def clients(seed: int) -> Iterator[Client]:
@@ -72,6 +78,7 @@ def clients(seed: int) -> Iterator[Client]:
                 imprinted=vector_of(hospitals.imprinted, names),
                 architecture=len(vector_of(network, shared_names(network, "all"))),
                 divided=partial(_divided, seed) if secure else None,
+                rules=hospitals.rule_breaker().attempts(secure=secure),
             )
 
 
@@ -157,15 +164,37 @@ class _Hospitals:
         self._layout = ContributionLayout(parameters, len(NAMES), 4.0, max_patients=100)
         keys = {name: IdentityKey.generate() for name in NAMES}
         self._roster = Roster({name: key.public for name, key in keys.items()})
-        self._rules = JobRules(job="checks", vector_length=self._layout.words)
+        lengths = self._layout.words, (self._layout.scores.words,)
+        self._rules = JobRules("checks", lengths[0], other_lengths=lengths[1])
+        self._keys = keys
         self.secure = secure
         self._rounds: dict[int, SecureSumServer] = {}
-        self._clients = {}
+        self._clients: dict[str, HospitalClient] = {}
         for name in NAMES:
             group, own = groups[name], _copy_of(self.network)
             trainer = LocalTrainer(name, own, group, group, _plan(self._layout), None, "checks")
             masks = SecureSumClient(name, keys[name], self._roster, self._rules)
-            self._clients[name] = HospitalClient(name, trainer, masks if secure else None)
+            roster = self._roster if secure else None
+            self._clients[name] = HospitalClient(
+                name,
+                trainer,
+                masks if secure else None,
+                questions=Questions(name, PLAN, roster, Openings(), self._layout),
+            )
+
+    def rule_breaker(self) -> RuleBreaker:
+        """A server that breaks the job's rules, in rounds and sums after all others."""
+        return RuleBreaker(
+            self._clients,
+            self._keys,
+            self._roster,
+            self._rules,
+            PLAN,
+            self._layout,
+            vector_of(self.network, self.names),
+            round=PLAN.rounds // 2,
+            sums=PLAN.rounds // 2,
+        )
 
     def ask(self, name: str, request: Request) -> Reply:
         return messages.decode_reply(self._clients[name].handle(messages.encode(request)))

@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import CountSlot, FixedPoint
+from protocols.errors import WouldOverflow
+from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
 from securefed.model.scores import COUNTS, Counts, Metrics, metrics
@@ -148,8 +149,13 @@ class Layout(Protocol):
         ...
 
     @property
+    def modulus_bits(self) -> int:
+        """Of its ring: sums are modulo 2^modulus_bits, and so many bits of a word travel."""
+        ...
+
+    @property
     def scores(self) -> ScoreLayout:
-        """How the scores of the same hospitals are encoded."""
+        """How the scores of the same hospitals are encoded, in words of 32 bits."""
         ...
 
     @property
@@ -196,6 +202,7 @@ class ContributionLayout:
         value_range: largest absolute value of an update entry; larger ones are clipped.
         max_patients: largest number of patients one hospital may have.
         score_noise: of held-out scores; None where they are exact.
+        modulus_bits: of the ring.
     """
 
     parameters: int
@@ -203,6 +210,7 @@ class ContributionLayout:
     value_range: float
     max_patients: int
     score_noise: CountNoise | None = None
+    modulus_bits: int = 32
 
     def __post_init__(self) -> None:
         self._update_code()
@@ -251,7 +259,30 @@ class ContributionLayout:
         return self._update_code().error_bound(clients) * self.max_patients / patients
 
     def _update_code(self) -> FixedPoint:
-        return FixedPoint(value_range=self.value_range, summands=self.clients)
+        return FixedPoint(self.value_range, summands=self.clients, modulus_bits=self.modulus_bits)
 
     def _count_code(self) -> CountSlot:
-        return CountSlot(maximum=self.max_patients, summands=self.clients)
+        return CountSlot(self.max_patients, summands=self.clients, modulus_bits=self.modulus_bits)
+
+
+def bits_for(
+    rounding_error: float, *, clients: int, value_range: float, max_patients: int, patients: int
+) -> int:
+    """The fewest bits in which rounding adds no more than that to an entry of the mean update.
+
+    Each of k hospitals with n patients rounds n / max_patients * update to steps of s, off by s / 2
+    at most; the mean is the sum times max_patients / (k n), off by s / 2 * max_patients / n. All
+    bits of 32 where fewer do not suffice.
+
+    Args:
+        patients: n, of a hospital on average.
+
+    >>> bits_for(1e-5, clients=4, value_range=4.0, max_patients=10_000, patients=100)
+    28
+    """
+    step = 2 * rounding_error * patients / max_patients
+    of_counts = (clients * max_patients).bit_length()
+    try:
+        return max(of_counts, bits_needed(value_range, clients, step))
+    except WouldOverflow:
+        return 32

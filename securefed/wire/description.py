@@ -29,7 +29,7 @@ from securefed.privacy.counts import CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.secure_sum import cohort_size, secure_rules
-from securefed.wire.contribution import ContributionLayout, Layout
+from securefed.wire.contribution import ContributionLayout, Layout, bits_for
 from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
 
@@ -174,7 +174,10 @@ class JobDescription:
         settings = self.settings
         if not settings.secure_aggregation.enabled:
             return self
-        rules = secure_rules(settings, self.layout.words, self.layout.scores.words)
+        layout = self.layout
+        rules = secure_rules(
+            settings, layout.words, layout.scores.words, modulus_bits=layout.modulus_bits
+        )
         return replace(self, roster=Roster(dict(keys)), rules=rules)
 
 
@@ -190,9 +193,21 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             learning_rate=settings.training.learning_rate,
             score_noise=score_noise_of(settings),
         )
-    value_range = settings.secure_aggregation.value_range
+    secure = settings.secure_aggregation
+    bits = bits_for(
+        secure.rounding_error,
+        clients=clients,
+        value_range=secure.value_range,
+        max_patients=max_patients,
+        patients=settings.training.batch_size,
+    )
     return ContributionLayout(
-        parameters, clients, value_range, max_patients, score_noise_of(settings)
+        parameters,
+        clients,
+        secure.value_range,
+        max_patients,
+        score_noise_of(settings),
+        bits,
     )
 
 

@@ -51,6 +51,11 @@ class SharedNoiseLayout:
         return self._dimension + 2
 
     @property
+    def modulus_bits(self) -> int:
+        # Steps and noise are chosen for the ring of the code.
+        return 32
+
+    @property
     def scores(self) -> ScoreLayout:
         return ScoreLayout(self.clients, self.max_patients, self.score_noise)
 

@@ -23,6 +23,7 @@ from attacks.head.updates import PLAIN, client_update
 from attacks.malicious_server.attack import checks
 from attacks.subject import Client
 from protocols.attestations import statement
+from securefed.auditing import malicious_client
 from securefed.auditing.malicious_client import clients, kernel_leak
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.encoding import tokens_of
@@ -33,6 +34,19 @@ from securefed.training.patients import stack
 from securefed.wire import messages
 
 DIVIDED = "a secure sum over different parameters (secure)"
+RULES = {
+    "a step that the plan does not have (plain)": "Unplanned",
+    "scores in a step that trains (plain)": "Unplanned",
+    "a step that the plan does not have (secure)": "Unplanned",
+    "scores in a step that trains (secure)": "Unplanned",
+    "the same question in two companies (secure)": "AskedBefore",
+    "scores without one hospital (secure)": "NotEverybody",
+    "a vector of another length (secure)": "Unplanned",
+    "a cohort that is not the plan's (secure)": "Unplanned",
+    "a lower threshold (secure)": "ThresholdTooLow",
+    "a copy of another hospital's key (secure)": "DuplicateKey",
+    "a key that its hospital did not sign (secure)": "BadSignature",
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +87,28 @@ def tried() -> tuple[Check, ...]:
 
 def test_the_client_refuses_all_that_a_sound_client_refuses(tried: tuple[Check, ...]):
     must = [check for check in tried if check.expected]
-    assert len(must) == 27  # thirteen in the clear and behind secure aggregation, and the sum
+    # Thirteen and two rules in the clear, thirteen and nine behind secure aggregation, and the sum.
+    assert len(must) == 38
     assert [check.name for check in must if not check.refused] == []
-    details = {check.detail for check in must if check.name != DIVIDED}
-    assert details == {"RunError"}
+    details = {check.name: check.detail for check in must if check.name != DIVIDED}
+    broken = {name: details.pop(name) for name in RULES}
+    assert broken == RULES
+    assert set(details.values()) == {"RunError"}
+
+
+def test_a_client_that_asks_no_questions_fails_the_checks_of_the_rules(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The control: without its rules the same client answers in two companies and without one."""
+    monkeypatch.setattr(malicious_client, "Questions", lambda *_: None)
+    accepted = {check.name for check in every_check() if check.expected and not check.sound}
+    assert {
+        "a step that the plan does not have (plain)",
+        "scores in a step that trains (plain)",
+        "the same question in two companies (secure)",
+        "scores without one hospital (secure)",
+        "a cohort that is not the plan's (secure)",
+    } <= accepted
 
 
 def test_what_no_client_can_refuse_is_accepted_and_said(tried: tuple[Check, ...]):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from securefed.wire.contribution import (
     Contribution,
     ContributionLayout,
     Total,
+    bits_for,
     vector_length,
 )
 from securefed.wire.plain import (
@@ -62,6 +63,7 @@ def _cases(draw: st.DrawFn) -> Case:
         clients=clients,
         value_range=draw(st.sampled_from([1e-3, 0.5, 4.0, 1000.0])),
         max_patients=draw(st.integers(1, 20_000)),
+        modulus_bits=draw(st.integers(18, 32)),
     )
     limit = float(np.nextafter(np.float32(layout.value_range), np.float32(0)))
     entries = st.floats(-limit, limit, width=32)
@@ -74,9 +76,10 @@ def _cases(draw: st.DrawFn) -> Case:
 
 
 def _summed(layout: ContributionLayout, contributions: list[Trained]) -> NDArray[np.uint32]:
-    """The oracle of the masked sum: Python integers modulo 2^32."""
+    """The oracle of the masked sum: Python integers in the ring."""
     vectors = [encoded(layout, *contribution).tolist() for contribution in contributions]
-    return np.array([sum(column) % 2**32 for column in zip(*vectors, strict=True)], np.uint32)
+    ring = 2**layout.modulus_bits
+    return np.array([sum(column) % ring for column in zip(*vectors, strict=True)], np.uint32)
 
 
 @given(case=_cases())
@@ -105,6 +108,41 @@ def test_everybody_at_the_range_with_the_most_patients_does_not_wrap(clients: in
     total = layout.decode(words.astype(np.uint32), 1)
     assert total.patients == clients * 10_000
     assert total.mean_update == pytest.approx(sign * 4.0, abs=layout.error_bound(clients, 10_000))
+
+
+@given(
+    clients=st.integers(1, 1000),
+    value_range=st.sampled_from([1e-3, 0.5, 4.0]),
+    max_patients=st.integers(1, 100_000),
+    patients=st.integers(1, 1000),
+    error=st.sampled_from([1e-5, 1e-4, 1e-2, 1.0]),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_ring_is_as_narrow_as_the_stated_error_allows(
+    clients: int, value_range: float, max_patients: int, patients: int, error: float
+):
+    """Where 32 bits do not suffice it has all of them, and the bound says what that gives."""
+    assume(clients * max_patients < 2**32)
+    sizes = {"clients": clients, "value_range": value_range, "max_patients": max_patients}
+    bits = bits_for(error, **sizes, patients=patients)  # type: ignore[arg-type]
+    everybody = clients * patients
+    layout = ContributionLayout(1, **sizes, modulus_bits=bits)  # type: ignore[arg-type]
+    if bits < 32:
+        # The last of it is float64's share of the bound.
+        assert layout.error_bound(clients, everybody) <= error * (1 + 1e-6) + 1e-9
+    try:
+        narrower = ContributionLayout(1, **sizes, modulus_bits=bits - 1)  # type: ignore[arg-type]
+    except (InvalidRules, WouldOverflow):
+        return
+    assert bits == 8 or narrower.error_bound(clients, everybody) > error * (1 - 1e-6)
+
+
+def test_closer_ranges_make_words_shorter_at_the_same_error():
+    usual = {"clients": 4, "value_range": 4.0, "max_patients": 10_000, "patients": 100}
+    assert bits_for(1e-5, **usual) == 28  # type: ignore[arg-type]
+    assert bits_for(1e-9, **usual) == 32  # type: ignore[arg-type]
+    closer = {**usual, "value_range": 0.25, "max_patients": 500}
+    assert bits_for(1e-5, **closer) == 19  # type: ignore[arg-type]
 
 
 def test_the_bound_of_a_usual_run_is_far_below_what_training_notices():
