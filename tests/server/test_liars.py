@@ -13,6 +13,7 @@ from securefed.hospital.client import Client
 from securefed.model.scores import COUNTS
 from securefed.server.summation import SecureSummation, Summed
 from securefed.simulation.in_process import InProcessTransport
+from securefed.training.trainer import TrainingSet
 from securefed.wire import messages
 from securefed.wire.contribution import ContributionLayout
 from securefed.wire.messages import Request
@@ -25,7 +26,7 @@ SHARED = np.zeros(3, np.float32)
 class StubTrainer:
     """Patients without pictures: the update is one everywhere."""
 
-    patients = 10
+    declared = TrainingSet(patients=10, records=10)
     expected_batch = 5
     layout = LAYOUT
 
