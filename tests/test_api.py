@@ -311,7 +311,7 @@ def test_keys_of_later_versions_are_left_out(copied: Path, result: securefed.Run
 
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "run.json"])
 def test_a_file_that_is_no_json_is_an_error_of_the_run(copied: Path, name: str) -> None:
-    (copied / name).write_text("{nonsense")
+    (copied / name).write_text("{nonsense\n")
     with pytest.raises(RunError, match=name):
         securefed.load(copied)
 

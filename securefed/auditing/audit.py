@@ -98,7 +98,7 @@ def _contradictions(run: Run, report: Report) -> tuple[Mismatch, ...]:
     if not run.finished:
         return ()
     report("holding the files of the run against each other", 0.0)
-    return tuple(each for each in evidence.mismatches(run) if each.file != AuditFile.NAME)
+    return evidence.mismatches(run, audit=False)
 
 
 def _failed(

@@ -166,7 +166,8 @@ def of_kept(run: Run) -> Iterator[Mismatch]:
         parts = [kept[name].words(number, each.layout) for name in survivors]
         whole = [words for words in parts if words is not None]
         for words in whole:
-            rest -= words  # modulo 2^32, as the masks were added
+            rest -= words  # modulo 2^32, and below in the ring of the masks
+        rest &= np.uint32(2**each.layout.modulus_bits - 1)
         # Where some of it was not kept for want of room, nobody can tell.
         if len(whole) == len(parts) and rest.any():
             told = f"round {number}: what {', '.join(survivors)} kept does not add up"
