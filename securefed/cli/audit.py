@@ -99,7 +99,7 @@ def command(
             f"the files of the run contradict each other, see {where}",
             hint="put back the files as the run wrote them; nothing was attacked",
         )
-    _advise(file, run_dir, console)
+    advise(file, run_dir, console)
     if file.verdict is Verdict.FAIL:
         raise PolicyNotMet(
             f"policy {file.policy.name} is not met, see {where}",
@@ -107,14 +107,11 @@ def command(
         )
 
 
-HIGHER = {"quick": "", "default": "--thorough"}  # the option of the next effort
-
-
-def _advise(audit: AuditFile, run_dir: Path, console: Console) -> None:
+def advise(audit: AuditFile, run_dir: Path, console: Console) -> None:
     """What to type next: where more effort may close what is open, that."""
-    more = HIGHER.get(audit.effort)
+    more = {"quick": (), "default": ("--thorough",)}.get(audit.effort)
     if audit.verdict is Verdict.INCONCLUSIVE and more is not None:
-        show_next(console, "audit", run_dir, *filter(None, [more]))
+        show_next(console, "audit", run_dir, *more)
     show_next(console, "report", run_dir)
 
 

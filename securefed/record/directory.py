@@ -73,7 +73,11 @@ class RunDirectory:
             yield cls.create(path)
 
     def clear(self) -> None:
-        """Take away what a start that failed has left: nothing was trained, nothing is spent."""
+        """Take away what a start that failed has left.
+
+        Nothing was trained and no message was sent: a number that a hospital declared was seen by
+        nobody, and goes with the ledger that paid for it.
+        """
         for each in self.path.iterdir():
             if each.is_dir():
                 shutil.rmtree(each)

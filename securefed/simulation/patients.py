@@ -61,10 +61,11 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             alpha=data.dirichlet_alpha,
         )
         if len(divided.hospitals) != federation.clients:
+            sites = len(divided.hospitals)
             raise ConfigurationError(
-                f"{data.manifest} has {len(divided.hospitals)} sites, federation.clients is "
-                f"{federation.clients}",
-                hint=f"set --clients {len(divided.hospitals)}, or data.partition: iid",
+                f"{data.manifest} has {sites} {'site' if sites == 1 else 'sites'}, "
+                f"federation.clients is {federation.clients}",
+                hint=f"{_way_out(sites, settings)}, or set data.partition: iid",
             )
         require_both_labels(divided.hospitals)
     told = tell(loaded, doubles, divided.hospitals)
@@ -74,6 +75,16 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
         warnings=[*divided.warnings, *told.warnings],
         named=(*named, *told.named),
     )
+
+
+def _way_out(sites: int, settings: Settings) -> str:
+    """What to change where a manifest has another number of sites: something that is accepted."""
+    if sites < 2:
+        return "name each patient's hospital in a column site"
+    secure = settings.secure_aggregation
+    if sites == 2 and secure.enabled and not secure.allow_two_party:
+        return "set --clients 2 --no-secure (with two, each sees through the other's mask)"
+    return f"set --clients {sites}"
 
 
 def phantom_spec(settings: Settings) -> PhantomSpec:

@@ -134,8 +134,8 @@ class Simulation:
         if affordable < left:
             self.server.end_after(finished + affordable)
             self.notes.append(
-                f"rounds lost in a crash count as spent: the budget holds {affordable} more "
-                f"rounds, not {left}"
+                f"rounds lost in a crash count as spent: the budget holds {affordable} of the "
+                f"{left} rounds that are left"
             )
 
     def _account(self, record: RoundRecord) -> RoundLine:

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from attacks.inversion import family as inversion
 from securefed.auditing import audit as auditing
-from securefed.cli.audit import show
+from securefed.cli.audit import advise, show
+from securefed.cli.screen import screen
 from securefed.config import Settings
 from securefed.errors import ConfigurationError, RunError
 from securefed.exposure import OBSERVERS
@@ -73,6 +74,27 @@ def audited(runs: Path) -> Audited:
         return known[name]
 
     return of
+
+
+@pytest.mark.parametrize(
+    ("verdict", "effort", "commands"),
+    [
+        ("INCONCLUSIVE", "quick", ["audit 'my run'", "report 'my run'"]),
+        ("INCONCLUSIVE", "default", ["audit 'my run' --thorough", "report 'my run'"]),
+        ("INCONCLUSIVE", "thorough", ["report 'my run'"]),
+        ("PASS", "quick", ["report 'my run'"]),
+    ],
+)
+def test_what_is_open_names_the_audit_that_may_close_it(
+    audited: Audited,
+    verdict: str,
+    effort: str,
+    commands: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = msgspec.convert({**audited("plain"), "verdict": verdict, "effort": effort}, AuditFile)
+    advise(file, Path("my run"), screen())
+    assert capsys.readouterr().err == "".join(f"next: securefed {each}\n" for each in commands)
 
 
 def finding(audit: dict[str, Any], observer: str, scene: str, method: str = "row ratio"):
