@@ -86,7 +86,7 @@ class Client:
         """Answer one request; never raises, so that one bad message cannot stop a hospital."""
         request = Request(round=0, stage="work")
         try:
-            request = messages.decode_request(data)
+            request = self._read(data)
             return self._once(request, data)
         except (SecureFedError, ProtocolError) as error:
             log.warning("%s: refused %s: %s", self.name, request.stage, error)
@@ -94,6 +94,14 @@ class Client:
         except Exception as error:
             log.exception("%s: failed in stage %s", self.name, request.stage)
             return messages.encode(_refusal(request, error))
+
+    def _read(self, data: bytes) -> Request:
+        if self._questions is None:
+            return messages.decode_request(data)
+        limits = self._questions.limits
+        request = messages.decode_request(data, limits.longest_request)
+        messages.require_length(data, limits.request(request.stage))
+        return request
 
     def _once(self, request: Request, data: bytes) -> bytes:
         step = self._questions.step(request) if self._questions else _unplanned(request)

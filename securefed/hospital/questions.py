@@ -21,6 +21,7 @@ from protocols import messages as protocol
 from protocols.identity import Roster
 from securefed.errors import AskedBefore, NotEverybody, RunError, Unplanned
 from securefed.wire.contribution import Layout, vector_length
+from securefed.wire.limits import Limits
 from securefed.wire.messages import Request
 from securefed.wire.openings import Openings, question_of
 from securefed.wire.plan import Plan, Step
@@ -54,6 +55,7 @@ class Questions:
         self._roster = roster
         self._openings = openings
         self._sums: dict[int, _Sum] = {}
+        self.limits = Limits(layout, len(roster.names) if roster else 0)
 
     def step(self, request: Request) -> Step:
         """The step that a request of any stage belongs to.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from securefed.errors import RunError
 from securefed.wire import messages
+from securefed.wire.limits import Limits
 from securefed.wire.messages import Request
 from securefed.wire.transport import Transport
 
@@ -28,7 +29,9 @@ class Answers:
     accusations: dict[str, int]
 
 
-def ask(transport: Transport, requests: Mapping[str, Request], deadline_s: float) -> Answers:
+def ask(
+    transport: Transport, requests: Mapping[str, Request], deadline_s: float, limits: Limits
+) -> Answers:
     """Send one stage and sort the replies."""
     encoded = {name: messages.encode(request) for name, request in requests.items()}
     replies = transport.stage(encoded, deadline_s)
@@ -38,7 +41,7 @@ def ask(transport: Transport, requests: Mapping[str, Request], deadline_s: float
             answers.dropped[name] = f"no reply to {request.stage} within {deadline_s:g} s"
             continue
         try:
-            reply = messages.decode_reply(replies[name])
+            reply = messages.decode_reply(replies[name], limits.reply(request.stage))
         except RunError as error:
             answers.dropped[name] = str(error)
             continue

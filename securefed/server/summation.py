@@ -23,6 +23,7 @@ from securefed.server.answers import Answers, ask
 from securefed.server.honest_sums import require_sum
 from securefed.wire import messages
 from securefed.wire.contribution import Layout, Total, Words, vector_length
+from securefed.wire.limits import Limits
 from securefed.wire.messages import Request, Stage
 from securefed.wire.openings import Openings, question_of
 from securefed.wire.plain import plain_contribution, plain_scores_total, plain_total
@@ -77,9 +78,10 @@ class PlainSummation:
         self._layout = layout
         self._minimum = minimum
         self._deadline_s = deadline_s
+        self._limits = Limits(layout, hospitals=0)
 
     def sum(self, work: Request, cohort: Sequence[str], following: Step | None) -> Summed:
-        answers = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s)
+        answers = ask(self._transport, dict.fromkeys(cohort, work), self._deadline_s, self._limits)
         dropped = answers.dropped
         for name in answers.accusations:
             dropped[name] = "refused work, and accuses where nobody has a part in it"
@@ -126,6 +128,7 @@ class SecureSummation:
         self._transport = transport
         self._layout = layout
         self._roster = roster
+        self._limits = Limits(layout, len(roster.names))
         self._rules = rules
         self._minimum = minimum
         self._deadline_s = deadline_s
@@ -264,7 +267,7 @@ class SecureSummation:
         base = work if stage == "work" else Request(round=work.round, stage=stage)
         requests = {name: msgspec.structs.replace(base, body=body) for name, body in bodies.items()}
         with watch.paused():
-            return ask(self._transport, requests, self._deadline_s)
+            return ask(self._transport, requests, self._deadline_s, self._limits)
 
 
 class _Stopwatch:

@@ -19,7 +19,8 @@ from protocols.attestations import statement
 from securefed.errors import RunError
 from securefed.model.sharing import Vector
 
-LARGEST_MESSAGE = 2**30  # bytes; a ResNet-18 pair with everything shared is about 90 MB
+# Bytes of what nobody has said more of: parts of messages, and recordings. `limits` has the rest.
+LARGEST_MESSAGE = 2**30  # a ResNet-18 pair with everything shared is about 90 MB
 # Far above the histogram's length, which the summation asks for exactly: a message of a gigabyte of
 # one-byte numbers would otherwise become a list ten times its size before anybody looks.
 LONGEST_HISTOGRAM = 2**16
@@ -101,24 +102,29 @@ def statement_of(work: Request) -> bytes:
     return statement(b"securefed work", work.round.to_bytes(4, "big"), flags, work.shared)
 
 
-def decode_request(data: bytes) -> Request:
-    """Bytes from the server -> Request; RunError if they are not one."""
-    return _decode(data, Request)
+def decode_request(data: bytes, longest: int = LARGEST_MESSAGE) -> Request:
+    """Bytes from the server -> Request; RunError if they are not one, or more than `longest`."""
+    return _decode(data, Request, longest)
 
 
-def decode_reply(data: bytes) -> Reply:
-    """Bytes from a client -> Reply; RunError if they are not one."""
-    return _decode(data, Reply)
+def decode_reply(data: bytes, longest: int = LARGEST_MESSAGE) -> Reply:
+    """Bytes from a client -> Reply; RunError if they are not one, or more than `longest`."""
+    return _decode(data, Reply, longest)
 
 
 def decode_contribution(data: bytes) -> PlainContribution:
     """Body of a plain reply -> PlainContribution; RunError if it is not one."""
-    return _decode(data, PlainContribution)
+    return _decode(data, PlainContribution, LARGEST_MESSAGE)
 
 
-def _decode(data: bytes, kind: type[Message]) -> Message:
-    if len(data) > LARGEST_MESSAGE:
-        raise RunError(f"message of {len(data)} bytes is over the limit {LARGEST_MESSAGE}")
+def require_length(data: bytes, longest: int) -> None:
+    """Refuse with RunError what is longer than it can be."""
+    if len(data) > longest:
+        raise RunError(f"message of {len(data)} bytes is over the limit {longest}")
+
+
+def _decode(data: bytes, kind: type[Message], longest: int) -> Message:
+    require_length(data, longest)
     try:
         return msgspec.msgpack.decode(data, type=kind, strict=True)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

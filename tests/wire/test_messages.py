@@ -1,5 +1,6 @@
 """Messages: what goes in comes out, and nothing else is let in."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import get_args
 
@@ -15,7 +16,11 @@ from securefed.wire import messages
 from securefed.wire.messages import PlainContribution, Reply, Request, Stage
 
 STAGES = get_args(Stage)
-DECODERS = (messages.decode_request, messages.decode_reply, messages.decode_contribution)
+DECODERS: tuple[Callable[[bytes], object], ...] = (
+    messages.decode_request,
+    messages.decode_reply,
+    messages.decode_contribution,
+)
 
 _rounds = st.integers(0, 2**32 - 1)
 _requests = st.builds(
@@ -80,11 +85,7 @@ def test_truncated_messages_and_trailing_bytes_are_refused(
     message: Request | Reply | PlainContribution, cut: int
 ):
     data = messages.encode(message)
-    decode = {
-        Request: messages.decode_request,
-        Reply: messages.decode_reply,
-        PlainContribution: messages.decode_contribution,
-    }[type(message)]
+    decode = DECODERS[(Request, Reply, PlainContribution).index(type(message))]
     for wrong in (data[: -(1 + cut % len(data))], data + b"\x00"):
         with pytest.raises(RunError, match="malformed"):
             decode(wrong)
@@ -135,13 +136,14 @@ def test_deeply_nested_input_is_refused():
 
 def test_an_oversized_message_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch):
     data = messages.encode(Request(round=1, stage="work", shared=bytes(100)))
-    monkeypatch.setattr(messages, "LARGEST_MESSAGE", len(data))
-    assert messages.decode_request(data).shared == bytes(100)
-    monkeypatch.setattr(messages, "LARGEST_MESSAGE", len(data) - 1)
+    assert messages.decode_request(data, len(data)).shared == bytes(100)
     monkeypatch.setattr(msgspec.msgpack, "decode", lambda *_, **__: pytest.fail("it was parsed"))
-    for decode in DECODERS:
+    for decode in (messages.decode_request, messages.decode_reply):
         with pytest.raises(RunError, match=f"{len(data)} bytes is over the limit"):
-            decode(data)
+            decode(data, len(data) - 1)
+    monkeypatch.setattr(messages, "LARGEST_MESSAGE", len(data) - 1)
+    with pytest.raises(RunError, match=f"{len(data)} bytes is over the limit"):
+        messages.decode_contribution(data)
 
 
 @given(vector=arrays.arrays(np.float32, st.integers(0, 20)))
