@@ -91,6 +91,8 @@ def main() -> None:
         # The protocol's refusals that reach this far mean that the run cannot go on.
         code = error.exit_code if isinstance(error, SecureFedError) else 1
         _leave(str(error), error.hint, code)
+    except click.Abort:  # which is a RuntimeError
+        _leave("stopped; nothing half-written is left", "the same command begins again", 130)
     except RuntimeError as error:
         # What pathlib raises for a circle of links, before Python 3.13.
         if "--debug" in sys.argv or not str(error).startswith("Symlink loop"):
@@ -109,8 +111,6 @@ def main() -> None:
             f"{command or 'securefed'} --help shows what there is",
             2,
         )
-    except click.Abort:
-        _leave("stopped; nothing half-written is left", "the same command begins again", 130)
 
 
 def stop_like_ctrl_c() -> None:

@@ -39,6 +39,15 @@ def test_a_known_error_is_two_lines_and_its_exit_code(
     assert shown.out == ""
 
 
+def test_ctrl_c_is_two_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app.LazyGroup, "get_command", lambda *_: _failing(KeyboardInterrupt()))
+    first, hint = left_with(130, ["run"], monkeypatch, capsys)
+    assert first == "securefed: stopped; nothing half-written is left"
+    assert hint == "hint: the same command begins again"
+
+
 def test_with_debug_the_error_itself_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ProtocolError("a contradiction")
     monkeypatch.setattr(app.LazyGroup, "get_command", lambda *_: _failing(error))
@@ -54,7 +63,7 @@ def test_an_unknown_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
         app.main()
 
 
-def _failing(error: Exception) -> click.Command:
+def _failing(error: BaseException) -> click.Command:
     @click.command()
     def command() -> None:
         raise error

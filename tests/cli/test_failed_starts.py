@@ -39,7 +39,7 @@ def require_nothing_left(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sections"),
     [
-        (("--dp-epsilon", 1e-6), {}),
+        (("--dp-epsilon", 1e-6), {"privacy": {"patients_epsilon": 1e-7}}),
         (("--canaries", 100_000), {}),
         ((), {"privacy": {"delta": 0.2}}),
         ((), {"secure_aggregation": {"max_patients": 1}}),
