@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -241,7 +242,9 @@ def test_what_it_shows_fits_a_terminal_and_names_the_verdict(audited: Audited):
         text = console.export_text()
         assert f"{name} run, quick audit" in text
         assert "worst case" in text
-        assert "27 of 27 refused" in text
+        refused, asked = re.search(r"(\d+) of (\d+) refused", text).groups()  # type: ignore[union-attr]
+        assert refused == asked
+        assert int(asked) >= 27
         assert audited(name)["verdict"] in text.splitlines()[-2] + text.splitlines()[-1]
         assert "…" not in text
 

@@ -171,10 +171,10 @@ def test_a_budget_below_what_is_spent_is_refused_and_the_old_one_stays(path: Pat
 
 def test_each_run_is_listed_with_its_repetitions(path: Path) -> None:
     ledger = _create(path)
-    for run, round_number in (("b", 0), ("b", 1), ("a", 0), ("b", 1)):
+    for run, round_number in (("b", 0), ("b", 1), ("a", 1), ("b", 2), ("b", 1)):
         ledger.reserve(round_number, Event(2.0, 0.25, 3), run=run)
     listed = [(each.run, each.rounds, each.reservations, each.steps) for each in ledger.runs()]
-    assert listed == [("b", 2, 3, 9), ("a", 1, 1, 3)]
+    assert listed == [("b", 2, 4, 12), ("a", 1, 1, 3)]  # round 0 is what was declared before
     assert all(each.first <= each.last for each in ledger.runs())
 
 

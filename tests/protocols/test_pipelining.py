@@ -137,7 +137,7 @@ def test_a_next_round_that_cannot_be_does_not_spoil_this_one():
     job.run(server, vectors, {job.members[0]: "mask"}, first="mask")
     total, survivors = server.result()
     np.testing.assert_array_equal(total, plain_sum(vectors, survivors))
-    with pytest.raises(ThresholdMissed, match="round 2: 2 of 3"):
+    with pytest.raises(ThresholdMissed, match="2 of 3 clients are left"):
         following.request_mask(STATEMENT)
     # The keys of the failed round are never used; the one after starts afresh.
     total, survivors = job.run(job.server(3), vectors).result()
