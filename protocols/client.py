@@ -47,7 +47,6 @@ from protocols.errors import (
 )
 from protocols.identity import IdentityKey, Roster
 from protocols.mask_stream import Words, apply_masks
-from protocols.packing import pack
 from protocols.parameters import JobRules, RoundRules
 from protocols.participation import Participation, Stage
 from protocols.round_secrets import Secrets
@@ -176,7 +175,7 @@ class SecureSumClient:
             else:
                 words = vector.copy()
                 apply_masks(words, state.masks(), threads=self._threads)
-                reply, words = m.encode_masked(head, pack(words, bits))
+                reply, words = m.encode_masked(head, words, bits)
             state.forget_masks()
             del words
             return reply.getvalue()

@@ -23,7 +23,7 @@ from msgspec import Meta
 from protocols.encapsulation import CIPHERTEXT_BYTES, PUBLIC_KEY_BYTES
 from protocols.errors import MalformedMessage, OversizedMessage
 from protocols.mask_stream import Words
-from protocols.packing import packed_words, unpack
+from protocols.packing import pack, packed_words, unpack
 from protocols.parameters import RoundRules
 from protocols.sealing import TAG_BYTES
 from protocols.shamir import SHARE_BYTES
@@ -216,8 +216,10 @@ def decode(kind: type[M], data: bytes, longest: int) -> M:
     return message
 
 
-def encode_masked(head: MaskedHead, words: Words) -> tuple[io.BytesIO, Words]:
+def encode_masked(head: MaskedHead, words: Words, bits: int = 32) -> tuple[io.BytesIO, Words]:
     """A masked-vector message holding a copy of the words, and a view to mask them in place.
+
+    Words of fewer than 32 bits are masked before and packed here: nothing is masked in place.
 
     The caller drops the view and calls `getvalue`, which then hands the buffer over without
     copying it: one vector of memory beside the caller's own.
@@ -225,13 +227,12 @@ def encode_masked(head: MaskedHead, words: Words) -> tuple[io.BytesIO, Words]:
     packed = encode(head)
     start = _words_start(len(packed))
     message = io.BytesIO()
-    message.seek(start + 4 * words.size - 1)
+    message.seek(start + 4 * packed_words(words.size, bits) - 1)
     message.write(b"\0")  # allocates the whole message once
     message.seek(0)
     message.write(len(packed).to_bytes(4, "big") + packed)
     view = np.frombuffer(message.getbuffer(), dtype="<u4", offset=start)
-    np.copyto(view, words)
-    return message, view
+    return message, pack(words, bits, out=view)
 
 
 def decode_masked(

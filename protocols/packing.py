@@ -13,6 +13,7 @@ import numpy as np
 from protocols.mask_stream import Words
 
 ROWS = 32
+BLOCK = 16384  # columns at a time: scratch memory stays in the cache
 
 
 def packed_words(count: int, bits: int) -> int:
@@ -25,20 +26,33 @@ def reduce(words: Words, bits: int) -> Words:
     return words if bits == 32 else words & np.uint32(2**bits - 1)
 
 
-def pack(words: Words, bits: int) -> Words:
-    """(count,) uint32, of which the lowest `bits` bits are kept -> (packed_words,) uint32."""
+def pack(words: Words, bits: int, out: Words | None = None) -> Words:
+    """(count,) uint32, of which the lowest `bits` bits are kept -> (packed_words,) uint32.
+
+    Args:
+        out: where to; all zeros. A new array where it is None.
+    """
+    if out is None:
+        out = np.zeros(packed_words(words.size, bits), dtype="<u4")
     if bits == 32:
-        return words
+        np.copyto(out, words)
+        return out
     columns = -(-words.size // ROWS)
-    rows = np.zeros(ROWS * columns, dtype=np.uint32)
-    np.bitwise_and(words, np.uint32(2**bits - 1), out=rows[: words.size])
-    packed, shifted = np.zeros((bits, columns), dtype="<u4"), np.empty(columns, dtype=np.uint32)
-    for row, values in enumerate(rows.reshape(ROWS, columns)):
-        to, offset = divmod(row * bits, 32)
-        packed[to] |= np.left_shift(values, np.uint32(offset), out=shifted)
-        if offset + bits > 32:
-            packed[to + 1] |= np.right_shift(values, np.uint32(32 - offset), out=shifted)
-    return packed.reshape(-1)
+    rows = [words[row * columns : (row + 1) * columns] for row in range(ROWS)]
+    packed = out.reshape(bits, columns)
+    reduced, shifted = np.empty(BLOCK, dtype=np.uint32), np.empty(BLOCK, dtype=np.uint32)
+    for start in range(0, columns, BLOCK):
+        block = packed[:, start : start + BLOCK]
+        for row, whole in enumerate(rows):
+            values = whole[start : start + BLOCK]
+            width = values.size  # less at the end of the words: what is missing is zeros
+            low = np.bitwise_and(values, np.uint32(2**bits - 1), out=reduced[:width])
+            to, offset = divmod(row * bits, 32)
+            block[to, :width] |= np.left_shift(low, np.uint32(offset), out=shifted[:width])
+            if offset + bits > 32:
+                over = np.right_shift(low, np.uint32(32 - offset), out=shifted[:width])
+                block[to + 1, :width] |= over
+    return out
 
 
 def unpack(packed: Words, count: int, bits: int) -> Words:
