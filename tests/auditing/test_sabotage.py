@@ -120,10 +120,14 @@ def test_a_broken_mechanism_fails_the_run(tmp_path: Path, fault: Fault, by: set[
 
 def test_stress_records_beside_canaries_show_that_nothing_is_clipped(tmp_path: Path) -> None:
     """At a clipping norm that hardly a patient's gradient reaches: without them p is .17 here."""
-    # The one stress record of so few patients is drawn in a round with a chance of a half.
-    rounds = {"rounds": 40}
+    # Three stress records, each drawn in every second round: which they are is chance.
     run = run_with(
-        patients_not_clipped, tmp_path / "run", canaries={"count": 20}, federation=rounds
+        patients_not_clipped,
+        tmp_path / "run",
+        canaries={"count": 20},
+        data={"phantom": {"patients": 90, "test_patients": 4}},
+        training={"batch_size": 45},
+        federation={"rounds": 30},
     )
     lines = {line.method: line for line in judged(run, "server")}
     assert lines[residuals.CLIPPING].verdict is Verdict.FAIL
