@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from securefed.data.dicom.volume import Series
+from securefed.data.pieces import largest_piece
 from securefed.data.resampling import pixels, sample
 
 LEAST_OVERLAP = 0.9  # Dice of the outlines; a doubt costs a registration, no more
@@ -42,14 +43,5 @@ def head_overlap(ct: Series, mri: Series) -> float | None:
 
 def _outline(tissue: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """The largest piece of each slice with its holes filled; None if it is no outline."""
-    filled = np.stack([_largest(ndimage.binary_fill_holes(plane)) for plane in tissue])
+    filled = np.stack([largest_piece(ndimage.binary_fill_holes(plane)) for plane in tissue])
     return filled if _SHARE[0] < filled.mean() < _SHARE[1] else None
-
-
-def _largest(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    labels, count = ndimage.label(plane)
-    if not count:
-        return plane
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())

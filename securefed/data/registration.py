@@ -25,6 +25,7 @@ from scipy import ndimage
 
 from securefed.data.alignment import Rigid
 from securefed.data.dicom.volume import Series
+from securefed.data.pieces import largest_piece
 from securefed.data.resampling import Points, positions, sample
 
 COARSE_MM, FINE_MM = 4.0, 2.0
@@ -99,7 +100,7 @@ class _Scan:
         limit = 60.0 if series.modality == "CT" else 0.12 * float(np.percentile(tissue[shown], 99))
         # Opening cuts the head off the couch and the holder.
         apart = ndimage.binary_opening(tissue > limit, iterations=round(4 / mm))
-        head: NDArray[np.bool_] = _largest(apart) & shown
+        head: NDArray[np.bool_] = largest_piece(apart) & shown
         self.head = head
         near = ndimage.binary_dilation(self.head, iterations=round(10 / mm)) & shown
         self.near_voxels = int(near.sum())
@@ -296,15 +297,6 @@ def _least_extent(points: Points) -> float:
 
 def _overlap(first: _Scan, second: _Scan, transform: Rigid) -> float:
     return float(second.shows(transform.apply(first.head_points[::17])).mean())
-
-
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    labels, count = ndimage.label(mask)
-    if not count:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
 
 
 def _rms(vectors: Points) -> float:
