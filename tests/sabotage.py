@@ -1,10 +1,10 @@
-"""Small runs with a fault put into their mechanism: what the direct tests of an audit must find.
+"""Small runs with a fault put into their mechanism or their masks: what an audit must find.
 
 Runs are real: hospitals, ledgers, recordings. Faults are patches of the product, for as long as the
 run takes; they are here once for tests, benchmarks and the picture in the docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from protocols import client, mask_stream, messages
+from protocols.mask_stream import Mask, Words, keystream_from
+from protocols.participation import Participation
 from securefed.privacy.noise import RandomSource, SeededSource, add_gaussian
 from securefed.run_directory import Run
 from securefed.simulation.results import write_results
@@ -116,6 +119,95 @@ def one_hospital_without_its_share(patch: pytest.MonkeyPatch) -> None:
         return total.astype(np.uint32)
 
     patch.setattr(SharedNoise, "contribute", tampered)
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+# On both sides, as a build has them: its sums open all the same.
+
+Stream = Callable[[bytes, int], Words]  # key, words -> what is added
+
+
+def keystream(key: bytes, words: int) -> Words:
+    """As shipped."""
+    stream = keystream_from(key, 0).update(bytes(4 * words))
+    return np.frombuffer(stream, "<u4").astype(np.uint32)
+
+
+def masks_of(stream: Stream) -> Fault:
+    def fault(patch: pytest.MonkeyPatch) -> None:
+        def tampered(words: Words, masks: Sequence[Mask], start: int, stop: int) -> None:
+            for mask in masks:
+                part = stream(mask.key, words.size)[start:stop]
+                words[start:stop] += -part if mask.subtract else part
+
+        patch.setattr(mask_stream, "_apply_range", tampered)
+
+    return fault
+
+
+def of_zeros(key: bytes, words: int) -> Words:
+    return np.zeros(words, np.uint32)
+
+
+def of_a_counter(key: bytes, words: int) -> Words:
+    """32 bits of the key, and one more for each word."""
+    counter: Words = keystream(key, 1) + np.arange(words, dtype=np.uint32)
+    return counter
+
+
+def of_one_number(key: bytes, words: int) -> Words:
+    return np.full(words, keystream(key, 1))
+
+
+def the_same_each_round(key: bytes, words: int) -> Words:
+    return keystream(bytes(32), words)
+
+
+def of_the_first_half(key: bytes, words: int) -> Words:
+    return np.where(np.arange(words) < words // 2, keystream(key, words), np.uint32(0))
+
+
+def of_every_second_word(key: bytes, words: int) -> Words:
+    return np.where(np.arange(words) % 2, keystream(key, words), np.uint32(0))
+
+
+def of_few_bits(key: bytes, words: int) -> Words:
+    return keystream(key, words) >> np.uint32(14)
+
+
+def only_the_self_mask(patch: pytest.MonkeyPatch) -> None:
+    """The server takes it off: nothing is hidden from it."""
+    as_shipped = Participation.masks
+    patch.setattr(Participation, "masks", lambda self: as_shipped(self)[:1])
+
+
+def masks_in_the_place_of_seeds(patch: pytest.MonkeyPatch) -> None:
+    """The beginning of what is added travels in the head of the message."""
+
+    def tampered(self: Participation) -> bytes:
+        there = np.zeros(8 * len(self.their_seeds), np.uint32)
+        mask_stream.apply_masks(there, self.masks())
+        return there.astype("<u4").tobytes()
+
+    patch.setattr(Participation, "blinded_seeds", tampered)
+
+
+def words_in_the_clear_behind_the_masked_ones(patch: pytest.MonkeyPatch) -> None:
+    """Where a packed message is filled up; its length stays."""
+    as_shipped, mask = messages.encode_masked, client.SecureSumClient.mask
+    clear: list[Words] = []
+
+    def masked(self: Any, request: bytes, vector: Words, statement: bytes) -> bytes:
+        clear.append(vector[: -vector.size % 32])
+        return mask(self, request, vector, statement)
+
+    def tampered(head: Any, words: Words, bits: int = 32) -> Any:
+        if bits < 32:
+            words = np.concatenate([words, clear[-1]])
+        return as_shipped(head, words, bits)
+
+    patch.setattr(client.SecureSumClient, "mask", masked)
+    patch.setattr(messages, "encode_masked", tampered)
 
 
 @contextmanager

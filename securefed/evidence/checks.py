@@ -15,7 +15,16 @@ from dataclasses import dataclass
 
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
-from securefed.evidence import agreements, audits, files, messages, results, spending
+from securefed.evidence import (
+    agreements,
+    audits,
+    files,
+    known_answers,
+    masks,
+    messages,
+    results,
+    spending,
+)
 from securefed.record import model_file
 from securefed.record.audit import AuditFile
 from securefed.record.inventory import Inventory
@@ -63,6 +72,8 @@ CHECKS = (
     Check("the model began as agreed", model_file.NAME, results.of_model, results=True),
     Check("held-out counts are the summary's", HeldOut.NAME, results.of_held_out, results=True),
     Check("hospitals' results are of this run", RunFile.NAME, results.of_hospitals, results=True),
+    Check("masks are made as published", known_answers.PLACE, known_answers.of_program),
+    Check("masks hide what was sent", masks.PLACE, masks.of_masks),
     Check("sums and scores follow from the messages", f"exposures/{BYTES}", messages.of_replay),
     Check("what hospitals kept adds up to the sums", f"exposures/{BYTES}", messages.of_kept),
     Check("the audit's verdict follows from its lines", AuditFile.NAME, audits.of_lines),

@@ -7,7 +7,7 @@ class Mismatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is wrong with one file of a run.
 
     Attributes:
-        file: its path below the run directory.
+        file: its path below the run directory; or `this program`, which reads it.
         told: what it says, against what it should say; "missing".
     """
 
