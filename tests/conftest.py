@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,30 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _site_keys_without_chance() -> Iterator[None]:
+    """New site keys are all the same one: who goes to which hospital must not be drawn by a test.
+
+    Patients are few here, and under one key in a hundred a hospital gets nobody to train on.
+    `real_site_keys` draws them again.
+    """
+    from securefed.data import pseudonyms
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudonyms, "secrets", SimpleNamespace(token_bytes=lambda n: b"s" * n))
+        yield
+
+
+@pytest.fixture
+def real_site_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Site keys as they are made outside of tests."""
+    import secrets
+
+    from securefed.data import pseudonyms
+
+    monkeypatch.setattr(pseudonyms, "secrets", secrets)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ def test_json_is_one_object_with_the_same_facts(tmp_path: Path) -> None:
     assert checked["fingerprint"] is None  # nobody has made the site's key yet
 
 
+@pytest.mark.usefixtures("real_site_keys")
 def test_the_fingerprint_of_a_check_is_that_of_a_run_under_the_same_key(tmp_path: Path) -> None:
     phantoms(tmp_path / "p", "--patients", 12)
     chosen = {"data": {"manifest": tmp_path / "p", "partition": "site"}}
@@ -132,6 +133,7 @@ def test_check_of_a_manifest_without_a_usable_row_still_lists_why(tmp_path: Path
     assert (told.exit_code, "gone.png" in told.output) == (1, True)
 
 
+@pytest.mark.usefixtures("real_site_keys")
 def test_import_of_dicom_writes_a_data_set_and_a_private_key(tmp_path: Path) -> None:
     samples = Path(pydicom.__path__[0]) / "data" / "test_files"
     (tmp_path / "tree").mkdir()

@@ -13,6 +13,7 @@ from securefed.data.pseudonyms import SiteKey, key_place, load_or_create_key
 from securefed.errors import DataError
 
 
+@pytest.mark.usefixtures("real_site_keys")
 def test_a_new_key_is_random_private_and_read_back(tmp_path: Path) -> None:
     key = load_or_create_key(tmp_path / "a.site-key")
     assert stat.S_IMODE((tmp_path / "a.site-key").stat().st_mode) == 0o600
