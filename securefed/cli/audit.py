@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.auditing.choices import ATTACKS, Effort
-from securefed.cli.screen import Narrowing, command_line, counted, marked, screen, show_next
+from securefed.cli.screen import Narrowing, command_line, marked, screen, show_next
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
 from securefed.privacy.accounting import at_least, at_most
@@ -17,6 +17,7 @@ from securefed.progress import Bar
 from securefed.record.audit import AuditFile, Judgement
 from securefed.run_directory import Run
 from securefed.verdict import Verdict, gravest
+from securefed.wording import counted
 
 UNSAID = ("", "identification")  # the one metric of its families
 

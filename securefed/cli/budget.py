@@ -9,12 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import counted, screen
+from securefed.cli.screen import screen
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import at_most
 from securefed.progress import Bar
+from securefed.wording import counted
 
 if TYPE_CHECKING:
     from securefed.budget import Budget

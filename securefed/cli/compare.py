@@ -10,11 +10,12 @@ from rich.text import Text
 
 from securefed.auditing.choices import Effort
 from securefed.cli.compare_tables import tables
-from securefed.cli.screen import counted, duration, screen, show_next
+from securefed.cli.screen import duration, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, Interrupted
 from securefed.progress import Bar
 from securefed.record.comparison import CompareFile
+from securefed.wording import counted
 
 if TYPE_CHECKING:
     from securefed.comparison.plan import Plan

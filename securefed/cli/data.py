@@ -6,21 +6,26 @@ manifest; `import` prints paths of files it could not use, which in a hospital m
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from securefed.cli.screen import screen
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 from securefed.progress import Bar
+from securefed.wording import counted
 
 # Only light modules above: the imports that take time stand in the commands that need them.
 
+_HEADERS = 0.2  # of the time of an import, roughly
+_OF_DICOM = ("window", "max_gap_days", "allow_burned_in", "allow_unregistered")
+_OF_PICTURES = ("levels",)
 SHOWN = 20  # problems, notes or duplicates listed before "and n more"
 _EXISTING = click.Path(path_type=Path)
 
@@ -100,7 +105,9 @@ def phantom(
 @click.option("--allow-unregistered", is_flag=True, help="Pair what could not be registered.")
 @click.option("--force", is_flag=True, help="Replace an older data set at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
 def import_scans(
+    context: click.Context,
     source: Path,
     out: Path,
     labels: Path | None,
@@ -128,7 +135,7 @@ def import_scans(
     from securefed.data.export import new_dataset
     from securefed.data.folders import import_folder
     from securefed.data.names import require_site
-    from securefed.data.pseudonyms import load_or_create_key
+    from securefed.data.pseudonyms import key_beside, load_or_create_key
     from securefed.data.table import read_labels
 
     try:
@@ -137,9 +144,10 @@ def import_scans(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
+    _require_of_use(context, dicom=labels is not None)
     require_levels(levels)
     rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
-    key_path = site_key or out.with_name(out.name + ".site-key")
+    key_path = site_key or key_beside(out)
     if key_path.resolve().is_relative_to(out.resolve()):
         raise ConfigurationError(
             f"the site key {key_path.name} would lie inside the data set",
@@ -147,22 +155,23 @@ def import_scans(
         )
     key_is_new = not key_path.exists()
     try:
-        with new_dataset(out, force=force) as writer:
+        with new_dataset(out, force=force, source=source) as writer, _bar(quiet=as_json) as bar:
             if labels is None:
                 key = load_or_create_key(key_path)
-                folder = import_folder(source, writer, key, size, site, levels)
+                show = _shower(bar, "patients")
+                folder = import_folder(source, writer, key, size, site, levels, show)
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(source.name, warning) for warning in folder.warnings]
             else:
                 listed = read_labels(labels)
                 key = load_or_create_key(key_path)
-                with _bar(quiet=as_json) as bar:
 
-                    def show(done: int, total: int) -> None:
-                        bar.reach(done / total, f"patients {done}/{total}")
+                def step(what: str, done: int, total: int) -> None:
+                    begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
+                    bar.reach(begun + share * done / total, f"{what} {done}/{total}")
 
-                    bar.say("reading headers")
-                    report = import_dicom(source, writer, listed.by_patient, key, rules, show)
+                bar.say("listing files")
+                report = import_dicom(source, writer, listed.by_patient, key, rules, step)
                 report.problems = listed.problems + report.problems
                 report.notes += [
                     Problem(labels.name, f"column {column!r} is not read")
@@ -192,7 +201,9 @@ def import_scans(
         for line in report.skipped.lines():
             click.echo(line)
         click.echo(f"site key: {key_path} (keep it at the site)")
-    _tell(facts, as_json, f"{writer.patients} patients, {writer.slices} slices")
+    _tell(
+        facts, as_json, f"{counted(writer.patients, 'patient')}, {counted(writer.slices, 'slice')}"
+    )
     sys.exit(1 if report.problems else 0)
 
 
@@ -214,8 +225,10 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
     from securefed.data.requirements import alike_sites, one_label
     from securefed.data.summary import summarise
 
-    loaded = inspect_manifest(manifest, size)
-    doubles = find_doubles(loaded.patients, loaded.persons)
+    with _bar(quiet=as_json) as bar:
+        loaded = inspect_manifest(manifest, size, _shower(bar, "rows"))
+        bar.say("looking for one person under two ids")
+        doubles = find_doubles(loaded.patients, loaded.persons)
     doubts = [
         *map(str, doubles.pairs),
         *doubles.twice,
@@ -252,6 +265,20 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
             click.echo(f"fingerprint under the site's key: {print_of_all}")
     _tell(facts, as_json, "problems found" if problems else "all usable")
     sys.exit(1 if problems else 0)
+
+
+def _require_of_use(context: click.Context, *, dicom: bool) -> None:
+    """Refuse options that say nothing of this import, which somebody believes in."""
+    for name in _OF_PICTURES if dicom else _OF_DICOM:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option, of = f"--{name.replace('_', '-')}", "pictures" if dicom else "DICOM"
+            given = "--labels says that this is DICOM" if dicom else "DICOM needs --labels"
+            raise ConfigurationError(f"{option} is for {of}, and {given}", hint="leave it out")
+
+
+def _shower(bar: Bar, what: str) -> Callable[[int, int], None]:
+    """Shows how many of all are done."""
+    return lambda done, total: bar.reach(done / total, f"{what} {done}/{total}")
 
 
 def _bar(*, quiet: bool) -> Bar:

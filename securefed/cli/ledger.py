@@ -14,12 +14,12 @@ from securefed.cli.screen import screen
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
 from securefed.progress import Bar
+from securefed.wording import counted
 
 if TYPE_CHECKING:
     from securefed.privacy.accountant import Accountant
     from securefed.privacy.accounting import Guarantee
     from securefed.privacy.ledger import Ledger
-    from securefed.privacy.statement import Statement
 
 SHOWN_OF_RUN = 12  # characters of a run's identifier; JSON has the whole
 _EXISTING = click.Path(path_type=Path)
@@ -111,7 +111,8 @@ def export(file: Path, to: Path, as_json: bool) -> None:
         about = {"client": held.client, "reservations": len(held.reservations)}
         click.echo(json.dumps({"path": str(file), "copy": str(to), **about}, indent=2))
         return
-    click.echo(f"{to} holds {_count(held)} of {held.client}, as the ledger does now")
+    reservations = counted(len(held.reservations), "reservation")
+    click.echo(f"{to} holds {reservations} of {held.client}, as the ledger does now")
 
 
 @command.command()
@@ -144,7 +145,9 @@ def verify(where: Path, copy_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"ledgers": facts, "wrong": wrong}, indent=2))
     else:
         for path, one in held.items():
-            click.echo(f"{one.client}: {path} is whole, {_count(one)}")
+            click.echo(
+                f"{one.client}: {path} is whole, {counted(len(one.reservations), 'reservation')}"
+            )
     if wrong:
         raise PrivacyError(
             "not as it must be:" + "".join(f"\n  {each}" for each in wrong),
@@ -163,11 +166,6 @@ def _against_the_run(where: Path) -> list[str]:
 
     found = mismatches(Run.open(where))
     return [str(each) for each in found if each.file.endswith(ledger_file.NAME)]
-
-
-def _count(held: "Statement") -> str:
-    count = len(held.reservations)
-    return f"{count} reservation{'' if count == 1 else 's'}"
 
 
 def _ledgers(where: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import Narrowing, counted, note, screen, show_next
+from securefed.cli.screen import Narrowing, note, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, NothingLearned
 from securefed.privacy.accounting import at_most
@@ -19,6 +19,7 @@ from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import HospitalSummary, Summary
 from securefed.run_directory import Run
+from securefed.wording import counted
 
 EPILOG = """\b
 Examples:

@@ -34,11 +34,6 @@ def screen(*, quiet: bool = False, stderr: bool = True) -> Console:
     )
 
 
-def counted(count: float, noun: str) -> str:
-    """ "1 round", "2 rounds"."""
-    return f"{count:g} {noun}" if count == 1 else f"{count:g} {noun}s"
-
-
 def duration(seconds: float) -> str:
     """ "50 s", "12 min", "3 h": how long something takes, roughly."""
     for least, unit, length in ((5400, "h", 3600), (90, "min", 60)):

@@ -5,6 +5,7 @@ none, so it is scaled by the patient's own pictures, as a DICOM series is: no st
 patient ever touches another.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def require_levels(levels: Levels | None) -> None:
     Raises:
         ConfigurationError: the value shown black is not below the one shown white.
     """
-    if levels is not None and not levels[0] < levels[1]:
+    if levels is not None and not -math.inf < levels[0] < levels[1] < math.inf:
         raise ConfigurationError(
-            f"--levels {levels[0]:g} {levels[1]:g}: the first must be the smaller",
+            f"--levels {levels[0]:g} {levels[1]:g}: must be two numbers, the smaller first",
             hint="stored values to show black and white: 1024 1104 for HU + 1024, brain window",
         )
 

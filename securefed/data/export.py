@@ -7,6 +7,7 @@ a mistyped path cannot delete anything else. PNGs carry no metadata.
 """
 
 import csv
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,14 +88,26 @@ class DatasetWriter:
 
 
 @contextmanager
-def new_dataset(target: Path, *, force: bool = False) -> Iterator[DatasetWriter]:
+def new_dataset(
+    target: Path, *, force: bool = False, source: Path | None = None
+) -> Iterator[DatasetWriter]:
     """Give a writer whose data set appears at `target` when the block ends without an error.
 
+    Args:
+        source: what it is made from; never replaced.
+
     Raises:
-        ConfigurationError: target exists and `force` is not given, or is not a data set.
+        ConfigurationError: target exists and `force` is not given, is not a data set, or holds the
+            source.
         DataError: the place cannot be written to.
     """
+    target = Path(os.path.abspath(target))  # "." has no name
     _require_free(target, force)
+    if source is not None and source.resolve().is_relative_to(target.resolve()):
+        raise ConfigurationError(
+            f"{target.name} holds what is imported, so it is not replaced",
+            hint="choose another --out",
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

@@ -6,9 +6,12 @@ its mark at byte 344; NIfTI inside gzip goes by its name, as looking needs unpac
 
 from pathlib import Path
 
+MAC_EXTRAS = "macOS extras"  # ._NAME beside NAME: icons and the like
+SPREADSHEET = "spreadsheet"
+_ISO, _DICOM, _OFFICE = "ISO disc image", "DICOM", "Office document"
 _HEAD_BYTES = 352  # a NIfTI-1 header with its mark
 _MARKS = (
-    (128, b"DICM", "DICOM"),
+    (128, b"DICM", _DICOM),
     (344, b"n+1\0", "NIfTI"),
     (344, b"ni1\0", "NIfTI"),
     (4, b"n+2\0", "NIfTI"),
@@ -47,11 +50,18 @@ _MARKS = (
     (0, b"MATLAB 5.0 MAT-file", "MATLAB"),
     (0, b"\x93NUMPY", "NumPy"),
     (0, b"%PDF", "PDF"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _OFFICE),  # of old; Thumbs.db too
+    (0, b"MZ", "Windows program"),  # viewers on CDs
+    (0, b"version https://git-lfs", "Git LFS pointer"),  # the file itself was not fetched
+    (0, b"<html", "web page"),  # what a failed download leaves
+    (0, b"<!DOCTYPE html", "web page"),
+    (0, b"\0\x05\x16\x07", MAC_EXTRAS),
     (0, b"L\0\0\0\x01\x14\x02\0", "Windows shortcut"),  # a folder may lie behind it
     (0, b"book\0\0\0\0mark", "macOS alias"),
 )
-_GZIP = "gzip archive"
+_GZIP, _ZIP = "gzip archive", "zip archive"
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
+ARCHIVES = tuple(dict.fromkeys(name for _, _, name in _MARKS if name.endswith("archive")))
 OTHER_SCANS = (
     *("NIfTI", "NRRD", "MetaImage", "MINC or NetCDF", "Analyze", "Philips PAR", "Interfile"),
 )
@@ -68,13 +78,34 @@ def kind_of(path: Path) -> str | None:
         head = file.read(_HEAD_BYTES)
         file.seek(_ISO_MARK_AT)
         if file.read(5) == b"CD001":
-            return "ISO disc image"
+            return _ISO
+    return kind_of_bytes(head, path.name)
+
+
+def kind_of_bytes(head: bytes, name: str) -> str | None:
+    """As `kind_of`, from a file's first bytes and its name."""
     if not head:
         return "empty"
     kind = next((name for at, mark, name in _MARKS if head[at : at + len(mark)] == mark), None)
-    name = path.name.lower()
+    name = name.lower()
+    if kind == _ZIP and name.endswith((".xlsx", ".xlsm", ".ods")):
+        return SPREADSHEET
     if kind == _GZIP and name.endswith((".nii.gz", ".hdr.gz", ".img.gz")):
         return "NIfTI"
     if kind == _GZIP and name.endswith((".tgz", ".tar.gz")):
         return "tar archive"
     return kind
+
+
+def way_out(kind: str | None) -> str | None:
+    """What to do with such a file where another kind was wanted; None where nobody knows."""
+    if kind == _DICOM:
+        return (
+            "securefed data import FOLDER --labels labels.csv --out NEW; labels.csv has the "
+            "columns patient_id,label with the PatientID of the files"
+        )
+    if kind in (*ARCHIVES, _ISO):
+        return "unpack it, and give the folder"
+    if kind in (SPREADSHEET, _OFFICE):
+        return "export it as CSV, UTF-8"
+    return "export the scans as DICOM" if kind in OTHER_SCANS else None

@@ -12,23 +12,25 @@ Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumo
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from securefed.data.deep_grey import Levels, read_ct, read_mri
 from securefed.data.export import DatasetWriter, Image
-from securefed.data.file_kinds import PICTURES, kind_of
+from securefed.data.file_kinds import PICTURES, kind_of, way_out
 from securefed.data.manifest import DEFAULT_SITE, Row, read_manifest
 from securefed.data.names import shown, spelling
 from securefed.data.pseudonyms import SiteKey
-from securefed.data.skipped import NAMED
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
+from securefed.wording import counted, first_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SIMULATED_SITE = "simulated"
 PAIRED_BY_CLASS = "paired-by-class"  # of SIMULATIONS
+_CLASSES = {"healthy": 0, "tumor": 1}  # folder -> label
+_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini")  # what Windows puts into folders
 _LOOKED_AT = 2000  # files whose kind is looked at, to say what a folder holds
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
@@ -59,19 +61,22 @@ def read_folder(root: Path) -> Folder:
     holds = _kinds(root)
     if holds.get("DICOM") and not holds.keys() & set(PICTURES):
         raise DataError(
-            f"{root}: holds DICOM files, the first {holds['DICOM'][0]}",
-            hint="securefed data import FOLDER --labels labels.csv --out NEW; labels.csv has the "
-            "columns patient_id,label with the PatientID of the files",
+            f"{root}: holds DICOM files, the first {holds['DICOM'][0]}", hint=way_out("DICOM")
         )
     inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
     ct, mri = inside.get("ct"), inside.get("mri") or inside.get("mr")
     if ct and mri:
         folder = _paired(root, ct, mri)
-        return replace(folder, warnings=[*folder.warnings, *_beside(root, ct, mri)])
+        beside = _not_read(root, {ct, mri, root / "labels.csv"}, f"{ct.name}/ and {mri.name}/")
+        return replace(folder, warnings=[*folder.warnings, *beside])
     ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
     if ct and mri:
         folder = _classes(ct, mri)
-        return replace(folder, warnings=[*folder.warnings, *_beside(root, ct, mri)])
+        beside = _not_read(root, {ct, mri}, f"{ct.name}/ and {mri.name}/")
+        for each in (ct, mri):
+            read = {path for path in each.iterdir() if path.name.lower() in _CLASSES}
+            beside += _not_read(each, read, f"{each.name}/Healthy/ and Tumor/")
+        return replace(folder, warnings=[*folder.warnings, *beside])
     what = ", ".join(f"{len(names)} {kind}" for kind, names in holds.items()) or "no file"
     raise DataError(
         f"{root}: the layout is not known (it holds {what})",
@@ -87,13 +92,13 @@ def import_folder(
     size: int,
     site: str,
     levels: Levels | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Folder:
     """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
 
-    A simulated patient keeps the invented name: there is nobody behind it.
-
     Args:
         levels: values shown black and white in CT pictures of more than 8 bits.
+        progress: called with (patients done, patients in all).
     """
     folder = _of_manifest(root) if root.is_file() or (root / "manifest.csv").is_file() else None
     folder = folder or read_folder(root)
@@ -102,18 +107,18 @@ def import_folder(
     by_patient: dict[str, list[Row]] = {}
     for row in sorted(folder.rows, key=lambda row: row.slice or 0):
         by_patient.setdefault(row.patient_id, []).append(row)
-    for patient_id, rows in by_patient.items():
+    for done, (patient_id, rows) in enumerate(by_patient.items()):
+        progress(done, len(by_patient))
         slices, faults = _read(rows, size, levels)
         problems += [Problem(shown(patient_id), fault) for fault in faults]
-        simulated = bool(folder.simulation)
-        name = patient_id if simulated else key.pseudonym(patient_id)
-        its_own = simulated or rows[0].site != DEFAULT_SITE
+        its_own = folder.simulation or rows[0].site != DEFAULT_SITE
         if slices:
+            name = key.pseudonym(patient_id)
             writer.add(name, rows[0].label, rows[0].site if its_own else site, slices)
     if not writer.patients:
         first = f", the first: {problems[0]}" if problems else ""
         raise DataError(
-            f"{root}: not one image could be imported ({len(problems)} problems{first})",
+            f"{root}: not one image could be imported ({counted(len(problems), 'problem')}{first})",
             hint="look at what the folder holds",
         )
     return replace(folder, problems=problems)
@@ -165,16 +170,12 @@ def _files(root: Path) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-def _beside(root: Path, ct: Path, mri: Path) -> list[str]:
-    """What stands beside the two folders and is not read."""
-    read = {ct, mri, root / "labels.csv"}
+def _not_read(folder: Path, read: set[Path], where: str) -> list[str]:
+    """What stands in a folder beside what is read, which lies `where`."""
     left = [
-        path.name + "/" * path.is_dir() for path in _visible(root.iterdir()) if path not in read
+        path.name + "/" * path.is_dir() for path in _visible(folder.iterdir()) if path not in read
     ]
-    if not left:
-        return []
-    more = ", ..." if len(left) > NAMED else ""
-    return [f"not read, beside {ct.name}/ and {mri.name}/: {', '.join(left[:NAMED])}{more}"]
+    return [f"not read, beside {where}: {first_of(left, ', ')}"] if left else []
 
 
 def _paired(root: Path, ct: Path, mri: Path) -> Folder:
@@ -190,6 +191,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
         images[modality], repeated = _by_stem(folder)
         problems += repeated
     rows: list[Row] = []
+    numbered: dict[tuple[str, float | None], str] = {}  # patient and slice -> its first stem
     unnumbered = False
     for stem in sorted(images["ct"].keys() | images["mri"].keys()):
         match = _NUMBERED.fullmatch(stem)
@@ -202,6 +204,12 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
             why += f", but one for {shown(written[0])}" if written else ""
             problems.append(Problem(stem, why))
             continue
+        number = float(match["slice"]) if match else None
+        first = numbered.setdefault((patient_id, number), stem)
+        if first != stem:
+            reason = f"is slice {number:g} of patient {shown(patient_id)}, as {first} is"
+            problems.append(Problem(stem, reason))
+            continue
         rows.append(
             Row(
                 line=len(rows) + 1,
@@ -210,7 +218,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
                 site=DEFAULT_SITE,
                 ct_path=images["ct"].get(stem),
                 mri_path=images["mri"].get(stem),
-                slice=float(match["slice"]) if match else None,
+                slice=number,
             )
         )
     warnings = []
@@ -226,11 +234,9 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
     imaged = {row.patient_id for row in rows}
     missing = [patient for patient in labels.by_patient if patient not in imaged]
     if missing:
+        who = first_of([shown(patient) for patient in missing], ", ")
         problems.append(
-            Problem(
-                "labels.csv",
-                f"{len(missing)} patients have no image, the first {shown(missing[0])}",
-            )
+            Problem("labels.csv", f"no image of {counted(len(missing), 'patient')}: {who}")
         )
     return Folder(rows, problems, warnings)
 
@@ -238,7 +244,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
 def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
     for name, path in inside.items():
         classes = {child.name.lower() for child in path.iterdir() if child.is_dir()}
-        if re.search(pattern, name.replace("_", " ")) and {"healthy", "tumor"} <= classes:
+        if re.search(pattern, name.replace("_", " ")) and classes >= _CLASSES.keys():
             return path
     return None
 
@@ -246,7 +252,7 @@ def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
 def _classes(ct: Path, mri: Path) -> Folder:
     rows: list[Row] = []
     problems: list[Problem] = []
-    for label, name in ((0, "healthy"), (1, "tumor")):
+    for name, label in _CLASSES.items():
         pair = []
         for modality in (ct, mri):
             folder = next(path for path in modality.iterdir() if path.name.lower() == name)
@@ -279,6 +285,8 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     problems: list[Problem] = []
     for path in _visible(folder.iterdir()):
         place = f"{folder.name}/{path.name}"
+        if path.is_dir() and not any(_files(path)):
+            continue
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             problems.append(Problem(place, _not_an_image(path)))
         elif not path.resolve().is_relative_to(folder.resolve()):
@@ -292,7 +300,7 @@ def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
 
 def _not_an_image(path: Path) -> str:
     if path.is_dir():
-        return f"is a folder, and {sum(1 for _ in _files(path))} files in it are not read"
+        return f"is a folder that is not read, of {counted(sum(1 for _ in _files(path)), 'file')}"
     try:
         kind = kind_of(path)
     except OSError as error:
@@ -303,4 +311,8 @@ def _not_an_image(path: Path) -> str:
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if not path.name.startswith("."))
+    return sorted(
+        path
+        for path in paths
+        if not path.name.startswith(".") and path.name.lower() not in _BY_SYSTEMS
+    )

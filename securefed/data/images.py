@@ -68,6 +68,8 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
             f"{path.name}: not a PNG, JPEG, TIFF or BMP image{_but(path)}",
             hint="convert DICOM first: securefed data import",
         ) from None
+    except PermissionError as error:
+        raise DataError(f"{path.name}: cannot be opened ({error.strerror})") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, *_ODD) as error:
         # Pillow reports damage in all these types, SyntaxError for broken PNG chunks included.
         raise DataError(

@@ -8,7 +8,7 @@ keyed with the site's secret: without it nobody can confirm a guess of who or wh
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from securefed.data.registrations import registrations, unregistered_pairs
 from securefed.data.samples import Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
+from securefed.wording import counted, first_of
 
 FEWEST_FOR_A_HEADLINE = 100  # patients: below this a 95% interval of AUC is wider than about .2
 
@@ -104,18 +105,25 @@ def load_manifest(path: Path, image_size: int) -> Loaded:
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
-            f"{path.resolve().name}: no usable patient ({len(problems)} problems"
-            + (f", the first: {problems[0]})" if problems else ")"),
+            f"{path.resolve().name}: no usable patient"
+            + (f" ({first_of(problems)})" if problems else ""),
             hint="securefed data check lists every problem",
         )
     return loaded
 
 
-def inspect_manifest(path: Path, image_size: int) -> Loaded:
+def inspect_manifest(
+    path: Path,
+    image_size: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Loaded:
     """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
 
     Bad rows end up in `problems`; the rest is loaded. Patients come in order of first appearance,
     their slices by slice number, or in the order of the file where one has no number.
+
+    Args:
+        progress: called with (rows read, rows in all).
 
     Raises:
         DataError: nothing there, not a manifest, or an unknown layout.
@@ -134,7 +142,7 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
         manifest = read_manifest(file)
     simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
     warnings = [*_made_up(simulation), *manifest.notes]
-    patients, unreadable = read_patients(manifest.rows, image_size, path.resolve().name)
+    patients, unreadable = read_patients(manifest.rows, image_size, path.resolve().name, progress)
     problems = [*manifest.problems, *unreadable]
     named = []
     if len(patients) < FEWEST_FOR_A_HEADLINE:
@@ -145,7 +153,7 @@ def inspect_manifest(path: Path, image_size: int) -> Loaded:
     unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
     if unpaired:
         warnings.append("not every patient has a slice with both CT and MRI")
-        named.append(f"{unpaired} patients have no slice with both CT and MRI")
+        named.append(f"no slice has both CT and MRI in {counted(unpaired, 'patient')}")
     named += [*registrations(manifest.rows), *odd_pictures(patients)]
     unregistered = unregistered_pairs(manifest.rows)
     if unregistered:

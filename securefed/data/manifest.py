@@ -20,11 +20,13 @@ before.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.data.names import require_patient, require_site, shown
+from securefed.data.paths import Paths
 from securefed.data.table import Problem, Table, parse_label, read_table
 from securefed.errors import DataError
 
@@ -43,6 +45,7 @@ COLUMNS = (
 )
 DEFAULT_SITE = "site-1"
 _TRIED = 20  # cells of a column that are tried as paths
+_DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d{1,2})$")  # three digits may be thousands
 REQUIRED = (("patient_id",), ("label",), ("ct_path", "mri_path"))
 # What a data set is, where its patients are not real people with scans of their own.
 SIMULATIONS = {
@@ -119,6 +122,7 @@ def _unread(columns: tuple[str, ...]) -> list[str]:
 class _Reader:
     def __init__(self, path: Path, table: Table) -> None:
         self.folder = path.parent.resolve()
+        self.paths = Paths(self.folder)
         self.table = table
         self.everybody = table.identifiers()
         cells = (row for _, row in table.lines if not isinstance(row, str))
@@ -174,11 +178,13 @@ class _Reader:
         except (OSError, RuntimeError, ValueError) as error:
             # A name that is too long, a circle of links, a zero byte.
             why = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{column} {text!r} is not a path ({why})") from None
+            raise DataError(f"{column} {shown(text)} cannot be opened ({why})") from None
         if not inside:
-            raise DataError(f"{column} {text!r} leads outside the manifest's folder")
+            raise DataError(f"{column} {shown(text)} leads outside the manifest's folder")
         if not exists:
-            raise DataError(f"{column} {text!r}: no such file")
+            near = self.paths.like(text)
+            there = f", but there is {shown(near)}" if near else ""
+            raise DataError(f"{column} {shown(text)}: no such file{there}")
         return path
 
 
@@ -192,7 +198,7 @@ def _slice(text: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = float(_DECIMAL_COMMA.sub(r"\1.\2", text))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

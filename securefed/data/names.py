@@ -24,7 +24,7 @@ _NOBODY = frozenset((
     "anon", "anonym", "anonymous", "anonymized", "anonymised", "deidentified", "de-identified",
     "removed", "redacted", "unbekannt", "inconnu", "desconocido", "sconosciuto", "no id", "no name",
     "noname", "not known", "unknown patient", "tbd", "n.d.", "k.a.", "keine", "patient",
-    "patient id", "patient_id", "patientid", "xxx", "xxxx",
+    "patient id", "patient_id", "patientid", "xxx", "xxxx", "n a",
 ))
 # fmt: on
 # With the sign that spreadsheets and pandas write; "12e7" may be a part of a hash.
@@ -32,7 +32,7 @@ _SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?[eE][+-]\d{2,3}")
 _WHOLE = re.compile(r"(\d+)[.,]0*")
 _LETTERS = str.maketrans("авсенкмортху", "abcehkmoptxy")  # Cyrillic that looks Latin
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
-_SITE = re.compile(r"\w[\w .,()'&+-]*")
+_SITE = re.compile(r"\w[\w .,()'&+-]*")  # of the composed form: a mark apart is no letter
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # Windows
 
 
@@ -46,7 +46,7 @@ def require_patient(name: str, among: Collection[str] = ()) -> str:
         DataError: empty, a placeholder, too long, or of characters that no name has.
     """
     _require_text("patient_id", name, LONGEST_NAME)
-    if _is_placeholder(name, among):
+    if stands_for_nobody(name, among):
         raise DataError(f"patient_id {name!r} stands for no patient; several may share it")
     if _SCIENTIFIC.fullmatch(name):
         raise DataError(
@@ -63,10 +63,11 @@ def require_site(name: str) -> str:
         DataError: empty, a placeholder, too long, a path, or of signs that no name needs.
     """
     _require_text("site", name, _LONGEST_SITE)
-    if _is_placeholder(name):
+    if stands_for_nobody(name):
         raise DataError(f"site {name!r} stands for no site")
     # Begins with a letter or a digit: neither "..", nor an option, nor a spreadsheet's formula.
-    if not _SITE.fullmatch(name) or name.endswith(".") or _RESERVED.fullmatch(name):
+    fits = _SITE.fullmatch(unicodedata.normalize("NFC", name))
+    if not fits or name.endswith(".") or _RESERVED.fullmatch(name):
         raise DataError(
             f"site {name!r} cannot be the name of a folder; use letters, digits, blanks and .,-()"
         )
@@ -75,7 +76,7 @@ def require_site(name: str) -> str:
 
 def spelling(name: str) -> tuple[str, ...]:
     """What is left of a name without capitals, signs, blanks and leading zeros; alike if equal."""
-    plain = _plain(name).translate(_LETTERS)
+    plain = folded(name).translate(_LETTERS)
     whole = _WHOLE.fullmatch(plain)  # 7.0 is what pandas makes of 7
     runs = _RUNS.findall(whole[1] if whole else plain)
     return tuple(run.lstrip("0") or "0" if run.isdigit() else run for run in runs) or (plain,)
@@ -89,20 +90,30 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _plain(name: str) -> str:
+def folded(name: str) -> str:
     """One form of letters, in lower case, without what cannot be seen, blanks single."""
     seen = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return " ".join("".join(seen).casefold().split())
 
 
 def shown(name: str) -> str:
-    """A name in quotes, with what cannot be seen written out."""
-    return f"'{visible(name)}'"
+    """A name in quotes, with what cannot be seen written out, and marks apart from their letters.
+
+    Two names that look alike are told apart so.
+    """
+    if unicodedata.is_normalized("NFC", name):
+        return f"'{visible(name)}'"
+    return "'" + "".join(map(_apart, name)) + "'"
 
 
 def visible(text: str) -> str:
     """Text with what cannot be seen written out: no line breaks, no colours of a terminal."""
     return "".join(map(_visible, text))
+
+
+def _apart(character: str) -> str:
+    mark = unicodedata.category(character).startswith("M")
+    return character.encode("unicode_escape").decode() if mark else _visible(character)
 
 
 def _visible(character: str) -> str:
@@ -122,8 +133,9 @@ def _require_text(what: str, name: str, longest: int) -> None:
         raise DataError(f"{what} {name!r} holds control characters")
 
 
-def _is_placeholder(name: str, among: Collection[str] = ()) -> bool:
-    plain = _plain(name)
+def stands_for_nobody(name: str, among: Collection[str] = ()) -> bool:
+    """Whether a name is what is written where nobody knows one; `among` as in `require_patient`."""
+    plain = folded(name)
     if plain in _NOBODY or not any(character.isalnum() for character in plain):
         return True
     if set(plain) in ({"0"}, {"9"}) and (len(plain) > 1 or plain == "0"):

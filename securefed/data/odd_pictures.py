@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from securefed.data.images import doubt_about
 from securefed.data.samples import Patient
-from securefed.data.skipped import NAMED
+from securefed.wording import counted, first_of
 
 
 def odd_pictures(patients: Sequence[Patient]) -> list[str]:
@@ -21,7 +21,6 @@ def odd_pictures(patients: Sequence[Patient]) -> list[str]:
                     place = f"{name} {number + 1} of {patient.patient_id}"
                     places.setdefault(doubt, []).append(place)
     return [
-        f"{len(found)} {'picture' if len(found) == 1 else 'pictures'} {doubt} "
-        f"({', '.join(found[:NAMED])}{', ...' if len(found) > NAMED else ''})"
+        f"{counted(len(found), 'picture')} {doubt} ({first_of(found, ', ')})"
         for doubt, found in places.items()
     ]

@@ -4,7 +4,7 @@ A row whose image cannot be read costs that row. A modality that a slice does no
 zeros with its mask False.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,18 +15,27 @@ from securefed.data.table import Problem
 from securefed.errors import DataError
 
 
-def read_patients(rows: Sequence[Row], size: int, name: str) -> tuple[list[Patient], list[Problem]]:
+def read_patients(
+    rows: Sequence[Row],
+    size: int,
+    name: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Patient], list[Problem]]:
     """The patients of a manifest's rows, and the rows whose images cannot be read.
 
     Args:
         name: of what was read, for problems.
+        progress: called with (rows read, rows in all).
     """
     by_patient: dict[str, list[Row]] = {}
     for row in rows:
         by_patient.setdefault(row.patient_id, []).append(row)
     patients: list[Patient] = []
     problems: list[Problem] = []
+    done = 0
     for group in by_patient.values():
+        progress(done, len(rows))
+        done += len(group)
         slices = []
         for row in _in_order(group):
             try:

@@ -10,6 +10,7 @@ person.
 
 import hashlib
 import hmac
+import os
 import secrets
 import stat
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.errors import DataError
+from securefed.errors import ConfigurationError, DataError
 from securefed.files import create_private
 
 KEY_BYTES = 32
@@ -75,8 +76,19 @@ def key_place(data: Path) -> Path:
     Args:
         data: the folder, or a manifest in it.
     """
-    folder = (data if data.is_dir() else data.parent).resolve()
-    return folder.with_name(folder.name + ".site-key")
+    return key_beside((data if data.is_dir() else data.parent).resolve())
+
+
+def key_beside(folder: Path) -> Path:
+    """Where the key of a data set lies whose folder may be still to make.
+
+    Raises:
+        ConfigurationError: the top of a file system has nothing beside it.
+    """
+    place = Path(os.path.abspath(folder))  # "." has no name
+    if not place.name:
+        raise ConfigurationError(f"{folder} cannot be a data set", hint="name a folder below it")
+    return place.with_name(place.name + ".site-key")
 
 
 def load_or_create_key(path: Path) -> SiteKey:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from securefed.data.manifest import Row
+from securefed.wording import counted
 
 PAIRED = ("", "same-frame", "registered")
 _WORDS = {"failed": "could not be registered", "unregistered": "were not registered"}
@@ -21,13 +22,14 @@ def registrations(rows: Sequence[Row]) -> list[str]:
     said = []
     for status, words in _WORDS.items():
         if status in by_status:
-            said.append(f"CT and MRI of {_patients(len(by_status[status]))} {words}")
+            said.append(f"CT and MRI of {counted(len(by_status[status]), 'patient')} {words}")
     registered = by_status.get("registered", {})
     errors = [_number(row.registration_mm) for row in registered.values()]
     if errors and all(map(math.isfinite, errors)):
+        who = counted(len(registered), "patient")
         said.append(
-            f"CT and MRI of {_patients(len(registered))} were registered; two registrations of a "
-            f"patient agree within {max(errors):.1f} mm"
+            f"CT and MRI of {who} were registered; two registrations of a patient agree within "
+            f"{max(errors):.1f} mm"
         )
     return said
 
@@ -50,7 +52,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _patients(count: int) -> str:
-    return "1 patient" if count == 1 else f"{count} patients"

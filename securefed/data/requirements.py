@@ -13,8 +13,8 @@ from securefed.data.load import HospitalData, Loaded
 from securefed.data.names import alike, shown
 from securefed.data.samples import Patient
 from securefed.errors import DataError
+from securefed.wording import counted, first_of
 
-NAMED = 3  # named before "and n more"
 LOOK = "securefed data check lists all"
 
 
@@ -97,7 +97,8 @@ def one_label(patients: Sequence[Patient]) -> list[str]:
     labels = {patient.label for patient in patients}
     if len(labels) != 1:
         return []
-    return [f"all {len(patients)} patients have label {labels.pop()}: nothing can be learned"]
+    who = "the one patient has" if len(patients) == 1 else f"all {len(patients)} patients have"
+    return [f"{who} label {labels.pop()}: nothing can be learned"]
 
 
 def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) -> Told:
@@ -141,13 +142,8 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
     return Told(warnings, named)
 
 
-def first_of(things: Sequence[object]) -> str:
-    """The first ones, and how many more."""
-    text = "; ".join(map(str, things[:NAMED]))
-    return text + (f"; and {len(things) - NAMED} more" if len(things) > NAMED else "")
-
-
 def _pairs(doubles: Doubles) -> str:
-    count = len(doubles.pairs)
-    pairs = "1 pair of patient ids seems" if count == 1 else f"{count} pairs of patient ids seem"
-    return f"{pairs} to be one person each (identical images, names or spellings)"
+    pairs = counted(len(doubles.pairs), "pair")
+    seem = "seems" if len(doubles.pairs) == 1 else "seem"
+    why = "(identical images, names or spellings)"
+    return f"{pairs} of patient ids {seem} to be one person each {why}"

@@ -18,6 +18,7 @@ LARGEST_STEP = 1.5
 LARGEST_GAP_MM = 12.0  # thick slices are 5 to 8 mm apart, with their gaps; 10 mm is rare
 SINGLE_SLICE_MM = 2.5  # half the thickness assumed for a series of one slice
 _ROUNDING = 1e-3  # of a pixel or slice
+_ROUNDING_MM = 0.1  # of positions, which headers write in few digits
 
 
 def positions(series: Series) -> Points:
@@ -83,8 +84,7 @@ def _between_slices(
 ) -> NDArray[np.bool_]:
     if len(heights) == 1:
         return np.asarray(np.abs(height - heights[0]) <= SINGLE_SLICE_MM)
-    slack = _ROUNDING * float(np.median(np.diff(heights)))
-    shown = (height >= heights[0] - slack) & (height <= heights[-1] + slack)
+    shown = (height >= heights[0] - _ROUNDING_MM) & (height <= heights[-1] + _ROUNDING_MM)
     below = np.minimum(number.astype(np.intp), len(missing) - 1)
     on_a_slice = np.abs(number - np.round(number)) <= _ROUNDING
     return np.asarray(shown & (~missing[below] | on_a_slice))

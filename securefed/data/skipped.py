@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-NAMED = 3  # places kept for each reason
+from securefed.wording import NAMED, counted
 
 
 @dataclass
@@ -25,5 +25,4 @@ class Skipped:
         for reason, count in sorted(self.counts.items(), key=lambda pair: -pair[1]):
             places = self.first[reason]
             more = ", ..." if count > len(places) else ""
-            files = "1 file" if count == 1 else f"{count} files"
-            yield f"skipped {files}: {reason} ({', '.join(places)}{more})"
+            yield f"skipped {counted(count, 'file')}: {reason} ({', '.join(places)}{more})"

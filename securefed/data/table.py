@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from securefed.data.file_kinds import kind_of_bytes, way_out
 from securefed.data.names import require_patient, shown
 from securefed.errors import DataError
+from securefed.wording import first_of
 
 ALIASES = {
     "patient_id": ("patient_id", "patientid", "patient", "case_id", "subject_id"),
@@ -31,8 +33,11 @@ ALIASES = {
     "registration": ("registration",),
     "registration_mm": ("registration_mm",),
 }
-POSITIVE = ("1", "1.0", "tumour", "tumor", "yes", "true", "positive")
-NEGATIVE = ("0", "0.0", "healthy", "normal", "no", "false", "negative", "no tumour", "no tumor")
+POSITIVE = ("1", "1.0", "1,0", "tumour", "tumor", "yes", "y", "true", "positive")
+NEGATIVE = (
+    *("0", "0.0", "0,0", "healthy", "normal", "no", "n", "false", "negative"),
+    *("no tumour", "no tumor"),
+)
 _DELIMITERS = (",", ";", "\t")
 _EXCEL = re.compile("sep=.", re.IGNORECASE)  # what Excel may write above the header
 _LONGEST_RECORD = 100  # lines that one cell with line breaks may spread a record over
@@ -84,7 +89,7 @@ def read_labels(path: Path) -> Labels:
     A patient listed with both labels is left out, as a problem.
 
     Raises:
-        DataError: the file cannot be read as such a table at all.
+        DataError: the file cannot be read as such a table at all, or has no usable line.
     """
     first: dict[str, tuple[int, int]] = {}  # patient -> label, line
     contradicted: set[str] = set()
@@ -106,6 +111,9 @@ def read_labels(path: Path) -> Labels:
             reason = f"label {label} contradicts {earlier} on line {its_line}; patient left out"
             problems.append(Problem(path.name, reason, line))
     labels = {key: label for key, (label, _) in first.items() if key not in contradicted}
+    if not labels:
+        why = first_of(problems) if problems else "it has no line below the header"
+        raise DataError(f"{path.name}: no usable label ({why})", hint="one line for each patient")
     return Labels(labels, problems, table.unread)
 
 
@@ -133,20 +141,29 @@ def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
         DataError: unreadable, or the header is not UTF-8 text, lacks or repeats a column.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"{path.name}: cannot be read ({error.strerror})", hint="give the path of a CSV file"
         ) from None
+    text = content.decode("utf-8-sig", errors="surrogateescape")
     lines = list(io.StringIO(text, newline=""))
     if lines and _EXCEL.fullmatch(lines[0].strip()):
         lines[0] = "\n"  # kept as a line, so that numbers are those of the file
     at = next((place for place, line in enumerate(lines) if line.strip()), 0)
     first = lines[at] if lines else ""
-    if not _is_text(first):
-        raise DataError(f"{path.name}: is not UTF-8 text", hint="save the CSV as UTF-8")
+    if not _is_text(first) or "\0" in first:
+        raise _no_table(path.name, content)
     delimiter, names, unread = _header(path.name, first, required)
     return Table(unread, list(_records(lines, at + 1, delimiter, names)))
+
+
+def _no_table(name: str, content: bytes) -> DataError:
+    kind = kind_of_bytes(content, name)
+    if kind is not None:
+        return DataError(f"{name}: is not CSV but {kind}", hint=way_out(kind))
+    what = "is UTF-16 text, not UTF-8" if b"\0" in content else "is not UTF-8 text"
+    return DataError(f"{name}: {what}", hint="save the CSV as UTF-8")
 
 
 def _records(
@@ -154,7 +171,8 @@ def _records(
 ) -> Iterator[tuple[int, dict[str, str] | str]]:
     while at < len(lines):
         number, few = at + 1, lines[at : at + _LONGEST_RECORD]
-        reader = csv.reader(few, delimiter=delimiter, strict=True)
+        # Quotes behind a blank (`a, "b"`) are quotes.
+        reader = csv.reader(few, delimiter=delimiter, strict=True, skipinitialspace=True)
         fault, cells = None, []
         try:
             cells = next(reader)
@@ -163,6 +181,8 @@ def _records(
         # A record with a fault ends with its first line: what follows may be sound.
         taken = max(reader.line_num, 1)
         if fault is None and any(cell.strip() for cell in cells):
+            while len(cells) > len(names) and not cells[-1].strip():
+                cells.pop()  # spreadsheets write more commas than there are columns
             if len(cells) != len(names):
                 fault = f"has {len(cells)} cells where the header has {len(names)}"
             elif not all(map(_is_text, cells)):
@@ -189,7 +209,10 @@ def _header(
     best: tuple[str, list[str], tuple[str, ...]] = (",", [], ())
     most = -1
     for delimiter in _DELIMITERS:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        cells = [
+            cell.strip()
+            for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        ]
         known = [columns.get(re.sub(r"[\s-]+", "_", cell.lower()), "") for cell in cells]
         if sum(map(bool, known)) > most:
             most = sum(map(bool, known))

@@ -18,6 +18,7 @@ from securefed.config import Settings
 from securefed.data.images import write_png
 from securefed.errors import ConfigurationError, SecureFedError
 from securefed.simulation.patients import load_data
+from tests.cli.processes import content, write_pictures
 
 TWO = {"federation": {"clients": 2}, "secure_aggregation": {"enabled": False}}
 
@@ -276,10 +277,50 @@ def test_deep_grey_is_checked_hinted_and_imported(tmp_path: Path) -> None:
     assert "securefed data import, with --levels" in json.loads(checked.output)["problems"][0]
     with pytest.raises(SecureFedError, match="--levels LOW HIGH"):
         raise run("import", manifest, "--out", tmp_path / "a").exception or AssertionError
-    with pytest.raises(ConfigurationError, match="the first must be the smaller"):
+    with pytest.raises(ConfigurationError, match="the smaller first"):
         raise (
             run("import", manifest, "--out", tmp_path / "b", "--levels", 9, 3).exception
             or AssertionError
         )
     assert run("import", manifest, "--out", tmp_path / "c", "--levels", 1024, 1104).exit_code == 0
     assert run("check", tmp_path / "c").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "labels", "of"),
+    [
+        (["--levels", 0, 100], True, "pictures"),
+        (["--window", "bone"], False, "DICOM"),
+        (["--max-gap-days", 3], False, "DICOM"),
+        (["--allow-burned-in"], False, "DICOM"),
+        (["--allow-unregistered"], False, "DICOM"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    tmp_path: Path, option: list[object], labels: bool, of: str
+) -> None:
+    with_labels = ["--labels", tmp_path / "labels.csv"] if labels else []
+    result = run("import", tmp_path, "--out", tmp_path / "out", *option, *with_labels)
+    assert isinstance(result.exception, ConfigurationError)
+    assert str(result.exception).startswith(f"{option[0]} is for {of}, and ")
+
+
+def test_pictures_with_labels_are_told_to_leave_them_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 2)
+    labels = tmp_path / "in" / "labels.csv"
+    result = run("import", tmp_path / "in", "--labels", labels, "--out", tmp_path / "out")
+    assert isinstance(result.exception, SecureFedError)
+    assert "4 files: PNG, not DICOM" in str(result.exception)
+    assert (result.exception.hint or "").startswith("for pictures leave --labels out")
+    done = run("import", tmp_path / "in", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+
+
+def test_a_folder_is_never_imported_over_itself(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "mine", 2)
+    (tmp_path / "mine/manifest.csv").write_text("patient_id,label,ct\np,1,ct/p0.png\n")
+    before = content(tmp_path / "mine")
+    result = run("import", tmp_path / "mine", "--out", tmp_path / "mine", "--force")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "mine holds what is imported" in str(result.exception)
+    assert content(tmp_path / "mine") == before

@@ -11,7 +11,6 @@ from rich.text import Text
 from securefed.cli.screen import (
     Narrowing,
     command_line,
-    counted,
     duration,
     marked,
     note,
@@ -51,16 +50,6 @@ def test_what_to_type_next_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> 
     note(screen(), "[so]")
     assert capsys.readouterr().err == "next: securefed audit 'runs/my run [1]'\nnote: [so]\n"
     assert command_line("run", "--resume", Path("a b")) == "securefed run --resume 'a b'"
-
-
-def test_one_is_no_plural() -> None:
-    assert [counted(n, "round") for n in (0, 1, 2, 1.0, 1.85)] == [
-        "0 rounds",
-        "1 round",
-        "2 rounds",
-        "1 round",
-        "1.85 rounds",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,25 @@ def test_a_data_set_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 def test_no_phantoms_are_refused(tmp_path: Path, hospitals: int, patients: int) -> None:
     with pytest.raises(ConfigurationError, match="must be at least 1"):
         write_phantoms(tmp_path / "out", SPEC, hospitals, patients, seed=1)
+
+
+@pytest.mark.parametrize("source", ["", "manifest.csv", "ct"])
+def test_what_a_data_set_is_made_from_is_never_replaced(tmp_path: Path, source: str) -> None:
+    with new_dataset(tmp_path / "data") as writer:
+        writer.add("p", 1, "a", [(IMAGE, None)])
+    with (
+        pytest.raises(ConfigurationError, match="holds what is imported"),
+        new_dataset(tmp_path / "data", force=True, source=tmp_path / "data" / source),
+    ):
+        pass
+    assert load_manifest(tmp_path / "data", 16).patients[0].patient_id == "p"
+
+
+def test_a_data_set_can_be_made_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with new_dataset(Path()) as writer:
+        writer.add("p", 1, "a", [(IMAGE, None)])
+    assert (tmp_path / "here" / "manifest.csv").is_file()

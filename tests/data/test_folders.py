@@ -71,7 +71,7 @@ def test_labels_without_images_and_other_spellings_are_named(tmp_path: Path) -> 
     assert told == {
         ("anna_s10", "labels.csv has no label for patient 'anna', but one for 'Anna'"),
         ("anna_s2", "labels.csv has no label for patient 'anna', but one for 'Anna'"),
-        ("labels.csv", "2 patients have no image, the first 'Anna'"),
+        ("labels.csv", "no image of 2 patients: 'Anna', 'emil'"),
     }
     assert "columns of labels.csv that no rule reads: 'age'" in folder.warnings
 
@@ -189,7 +189,7 @@ def test_what_stands_beside_or_within_is_named(tmp_path: Path) -> None:
     assert "not read, beside CT/ and mri/: export.zip, t2/" in folder.warnings
     reasons = {problem.place: problem.reason for problem in folder.problems}
     assert reasons == {
-        "CT/more": "is a folder, and 1 files in it are not read",
+        "CT/more": "is a folder that is not read, of 1 file",
         "CT/scan.nii": "is not a PNG, JPEG, TIFF or BMP image but NIfTI",
         "CT/picture.dat": "is PNG inside, without one of the suffixes "
         ".png, .jpg, .jpeg, .tif, .tiff, .bmp",
@@ -204,3 +204,52 @@ def test_dicom_is_recognised_and_the_labels_asked_for(tmp_path: Path, inside: st
     with pytest.raises(DataError, match=f"holds DICOM files, the first {inside}") as caught:
         read_folder(tmp_path)
     assert "--labels labels.csv" in str(caught.value.hint)
+
+
+def test_a_slice_that_two_names_number_is_read_once(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    put(root / "CT" / "anna_s02.png", 50)
+    put(root / "CT" / "anna_slice10.png", 51)
+    folder = read_folder(root)
+    assert sorted(row.slice or 0 for row in folder.rows if row.patient_id == "anna") == [2, 10]
+    reasons = {problem.place: problem.reason for problem in folder.problems}
+    assert reasons == {
+        "anna_s2": "is slice 2 of patient 'anna', as anna_s02 is",
+        "anna_slice10": "is slice 10 of patient 'anna', as anna_s10 is",
+    }
+
+
+def test_what_systems_leave_in_folders_and_empty_ones_are_no_problems(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._berta.png"):
+        (root / "CT" / name).write_bytes(b"\0")
+    (root / "CT" / "new").mkdir()
+    assert read_folder(root).problems == []
+
+
+def test_classes_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for modality in ("CT", "MRI"):
+        for name in ("Healthy", "Tumor", "Unsure"):
+            put(tmp_path / f"{modality} scans" / name / "a.png", len(modality + name))
+    assert [text for text in read_folder(tmp_path).warnings if "Unsure" in text] == [
+        "not read, beside CT scans/Healthy/ and Tumor/: Unsure/",
+        "not read, beside MRI scans/Healthy/ and Tumor/: Unsure/",
+    ]
+
+
+@pytest.mark.parametrize("patient", ["../../up", "/up", "a/b", "=1+1"])
+@pytest.mark.parametrize("simulation", ["", "made-up-patients"])
+def test_an_id_never_becomes_a_path_or_a_formula(
+    tmp_path: Path, patient: str, simulation: str
+) -> None:
+    root = tmp_path / "in"
+    put(root / "a.png", 1)
+    (root / "manifest.csv").write_text(
+        f"patient_id,label,ct,simulation\n{patient},1,a.png,{simulation}\n"
+    )
+    imported(root, tmp_path / "deep" / "out")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.is_relative_to(root) or "deep/out" in path.as_posix() for path in written)
+    manifest = tmp_path / "deep/out/manifest.csv"
+    assert patient not in manifest.read_text()
+    assert load_manifest(manifest, 16).simulation == simulation

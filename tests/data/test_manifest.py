@@ -80,9 +80,12 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         (["q", "1", "a", "", "/etc/hostname", "", ""], "leads outside the manifest's folder"),
         (["q", "1", "a", "", "ct", "", ""], "ct_path 'ct': no such file"),
         (["q", "1", "a", "", "ct/1.png", "ct/1.png", ""], "one image as both"),
-        (["q", "1", "a", "", "ct/\0.png", "", ""], "is not a path (embedded null byte)"),
-        (["q", "1", "a", "", "ct/" + 300 * "1" + ".png", "", ""], "is not a path (File name too l"),
-        (["q", "1", "a", "", "circle/1.png", "", ""], "is not a path (Symlink loop"),
+        (["q", "1", "a", "", "ct/\0.png", "", ""], "cannot be opened (embedded null byte)"),
+        (
+            ["q", "1", "a", "", "ct/" + 300 * "1" + ".png", "", ""],
+            "cannot be opened (File name too l",
+        ),
+        (["q", "1", "a", "", "circle/1.png", "", ""], "cannot be opened (Symlink loop"),
         (line("q", "0"), "repeats an image of another patient, first on line 2"),
         (line("good", "0"), "repeats an image of this patient, first on line 2"),
         (line("good", "3", number="1"), "slice 1 is already on line 2"),
@@ -291,7 +294,7 @@ def test_aliases_case_delimiters_and_byte_order_marks_are_understood(
         (b"patient_id,ct_path\n", "has no column label"),
         (b"patient_id,label\n", "has no column ct_path or mri_path"),
         (b"patient_id,case_id,label,ct\n", "names patient_id twice"),
-        ("patient_id,label,ct\n".encode("utf-16"), "is not UTF-8"),
+        ("patient_id,label,ct\n".encode("utf-16"), "is UTF-16 text, not UTF-8"),
         (b"patient_id,label,scan\n", r"no column ct_path or mri_path \(it has 'scan'"),
     ],
 )
@@ -306,7 +309,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes, r
 def test_absence_and_emptiness_are_refused(tmp_path: Path, write_manifest: WriteManifest) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         load_manifest(tmp_path / "gone.csv", 16)
-    with pytest.raises(DataError, match=r"no usable patient \(1 problems, the first: .*line 2"):
+    with pytest.raises(DataError, match=r"no usable patient \(.*line 2"):
         load_manifest(write_manifest([HEADER, line("p", "0", label="x")]), 16)
     with pytest.raises(ConfigurationError, match="image_size"):
         load_manifest(tmp_path / "manifest.csv", 4)
@@ -380,3 +383,82 @@ def test_the_real_pairs_load_with_their_own_column_names(real_pairs: Path) -> No
     assert loaded.problems == []
     assert "columns that no rule reads: 'diagnosis'" in loaded.warnings[0]
     assert "fewer than 100 patients support no headline figure" in loaded.warnings[1]
+
+
+HABITS = {
+    "quotes behind blanks": ('patient_id, label, ct\n"p", "1", "ct/0.png"\n', ["p"]),
+    "more commas than columns": ("patient_id,label,ct\np,1,ct/0.png,,\n,,,,\nq,0,ct/1.png\n", "pq"),
+    "one letter for yes": ("patient_id,label,ct\np,Y,ct/0.png\nq,n,ct/1.png\n", "pq"),
+    "a decimal comma": (
+        "patient_id;label;slice;ct\np;1,0;1,5;ct/0.png\np;1,0;10,25;ct/1.png\n",
+        "pp",
+    ),
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_habits_of_spreadsheets_cost_no_line(write_manifest: WriteManifest, habit: str) -> None:
+    text, patients = HABITS[habit]
+    path = write_manifest([])
+    path.write_text(text)
+    manifest = read_manifest(path)
+    assert [row.patient_id for row in manifest.rows] == list(patients)
+    assert manifest.problems == []
+
+
+def test_a_comma_before_three_digits_may_be_thousands(write_manifest: WriteManifest) -> None:
+    path = write_manifest([])
+    path.write_text("patient_id;label;slice;ct\np;1;1,234;ct/0.png\n")
+    (problem,) = read_manifest(path).problems
+    assert problem.reason == "slice '1,234' is not a number"
+
+
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("CT/0.PNG", "ct/0.png"),
+        ("ct\\0.Png", "ct/0.png"),
+        ("ct/M\u00fcller.png", "ct/Mu\\u0308ller.png"),  # macOS stores the two dots apart
+        ("ct/0.png.png", None),
+        ("ct", None),
+    ],
+)
+def test_a_file_that_may_have_been_meant_is_named_and_not_used(
+    write_manifest: WriteManifest, named: str, there: str | None
+) -> None:
+    path = write_manifest([HEADER, ["p", "1", "a", "", named, "", ""]])
+    (path.parent / "ct/1.png").rename(path.parent / "ct/Mu\u0308ller.png")
+    manifest = read_manifest(path)
+    assert manifest.rows == []
+    (problem,) = manifest.problems
+    assert problem.reason.endswith(
+        f"no such file, but there is '{there}'" if there else "such file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "way_out"),
+    [
+        ("m.xlsx", b"PK\x03\x04" + bytes(30), "spreadsheet", "export it as CSV"),
+        ("m.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(30), "Office", "export it as CSV"),
+        ("scans.zip", b"PK\x03\x04" + bytes(30), "zip archive", "unpack it"),
+        ("IM1", bytes(128) + b"DICM", "DICOM", "securefed data import"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_what_to_do(
+    tmp_path: Path, name: str, content: bytes, kind: str, way_out: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: is not CSV but {kind}") as caught:
+        load_manifest(tmp_path / name, 16)
+    assert (caught.value.hint or "").startswith(way_out)
+
+
+def test_labels_of_which_none_can_be_used_are_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("patient_id,label\na,glioma\nb,meningioma\n")
+    with pytest.raises(DataError, match=r"labels.csv: no usable label \(.*line 2: label 'glioma'"):
+        read_labels(path)
+    path.write_text("patient_id,label\n")
+    with pytest.raises(DataError, match="no line below the header"):
+        read_labels(path)

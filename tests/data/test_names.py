@@ -147,3 +147,11 @@ def test_any_text_is_passed_as_it_is_or_refused_and_can_be_shown(text: str) -> N
     for require in (require_patient, require_site):
         with suppress(DataError):
             assert require(text) == text
+
+
+def test_names_that_look_the_same_are_told_apart_when_shown() -> None:
+    assert shown("Zo\u00eb") == "'Zo\u00eb'"
+    assert shown("Zoe\u0308") == "'Zoe\\u0308'"
+    for name in ("Universit\u00e4t", "Universita\u0308t", "\u5317\u4eac"):
+        assert require_site(name) == name
+    assert len(alike(["Universit\u00e4t", "Universita\u0308t"])) == 1

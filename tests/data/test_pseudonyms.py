@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securefed.data.pseudonyms import SiteKey, key_place, load_or_create_key
-from securefed.errors import DataError
+from securefed.data.pseudonyms import SiteKey, key_beside, key_place, load_or_create_key
+from securefed.errors import ConfigurationError, DataError
 
 
 @pytest.mark.usefixtures("real_site_keys")
@@ -85,3 +85,13 @@ def test_a_file_that_is_no_private_key_is_refused(
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be created"):
         load_or_create_key(tmp_path / "no" / "such" / "folder")
+
+
+def test_a_folder_without_a_name_has_the_key_beside_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert key_beside(Path()) == key_place(Path()) == tmp_path / "here.site-key"
+    with pytest.raises(ConfigurationError, match="cannot be a data set"):
+        key_beside(Path("/"))

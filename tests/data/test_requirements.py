@@ -58,7 +58,7 @@ def test_sound_patients_pass_and_nothing_is_said(tmp_path: Path) -> None:
     path = manifest(tmp_path / "d", people(40))
     made, paired = load(path).named
     assert made.startswith(f"made a site key: {tmp_path / 'd.site-key'}")
-    assert paired == "40 patients have no slice with both CT and MRI"
+    assert paired == "no slice has both CT and MRI in 40 patients"
     data = load(path)
     assert data.named == (paired,)
     assert data.simulation == ""

@@ -169,6 +169,8 @@ def _no_fragment(stack: Stack, window: str) -> Rank:
     few = f"{images} images only" if images > 1 else "one image only"
     if images <= _FRAGMENT_IMAGES:
         return 1, few
+    if stack.heights is None:
+        return 1, "how much it covers is not known"
     return float(extent < _FRAGMENT_MM), f"covers {extent:.0f} mm only"
 
 

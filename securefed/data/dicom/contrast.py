@@ -43,7 +43,8 @@ _AGENT_WORD = re.compile(
     r"|enhanced|inj\w*"
 )
 _PLAIN_WORD = re.compile(
-    r"pre|plain|nativ\w*|nc|ncct|non\w*|un\w*|no|wo|without|sans|ohne|senza|sin"
+    r"pre|plain|nativ\w*|nc|ncct|non\w*|un\w*|no|wo|without|sans|ohne|senza|sin|blanco"
+    r"|kontrast(siz|los|fr)\w*"
 )
 _NO_AGENT = {"", "NO", "NONE", "N", "FALSE", "0", "NULL"}
 _SOFT_NAMES = ("A", "B", "C", "UA", "UB", "UC", "SA", "SB", "DETAIL", "HEAD")

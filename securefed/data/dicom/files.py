@@ -8,7 +8,7 @@ and has a class, a patient and a modality inside is read too.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from pydicom.dataset import Dataset
 from securefed.data.dicom.header import Slice, place_of, slices_of
 from securefed.data.dicom.objects import UnwantedError, require_image
 from securefed.data.dicom.pixels import read_dataset, unwarned
-from securefed.data.file_kinds import kind_of
+from securefed.data.file_kinds import MAC_EXTRAS, kind_of, way_out
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
 from securefed.errors import DataError
 
+NOT_DICOM = ", not DICOM"
 # The first element of a data set without mark: group 2 or 8, in either byte order.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
@@ -36,16 +37,29 @@ class Scan:
 
 
 @unwarned()
-def scan_tree(root: Path, *, allow_burned_in: bool = False) -> Scan:
+def scan_tree(
+    root: Path,
+    *,
+    allow_burned_in: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scan:
     """Read the headers of all DICOM files below a folder, in the order of their paths.
+
+    Args:
+        progress: called with (files read, files in all).
 
     Raises:
         DataError: no such folder.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder", hint="give the top of the DICOM tree")
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        out = way_out(kind_of(root)) if root.is_file() else None
+        unpack = out if out and out.startswith("unpack") else None
+        raise DataError(f"{root}: {what}", hint=unpack or "give the top of the DICOM tree")
     scan = Scan()
-    for path in _files(root, scan):
+    paths = list(_files(root, scan))
+    for done, path in enumerate(paths):
+        progress(done, len(paths))
         place = place_of(path, root)
         try:
             header = _read_header(path)
@@ -116,9 +130,9 @@ def _read_header(path: Path) -> Dataset:
         header = _without_mark(path)
         if header is not None:
             return header
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        raise DataError("is empty" if kind == "empty" else "is not DICOM inside")
-    raise UnwantedError(f"{kind}, not DICOM" if kind else "not a DICOM file")
+    if path.suffix.lower() not in (".dcm", ".dicom", ".ima") or kind == MAC_EXTRAS:
+        raise UnwantedError(kind + NOT_DICOM if kind else "not a DICOM file")
+    raise DataError("is empty" if kind == "empty" else f"is {kind or 'something else'}{NOT_DICOM}")
 
 
 def _begins_like_dicom(path: Path) -> bool:

@@ -21,6 +21,7 @@ Volume = NDArray[np.float32]  # (slices, rows, columns)
 
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 AIR_HU = -500.0  # a CT that nowhere goes below shows no air, or is not in Hounsfield units
+MOST_HU = 31_743.0  # of scales extended for metal: 32,767 - 1,024
 WINDOWS = {"brain": (80.0, 40.0), "subdural": (200.0, 75.0), "bone": (2500.0, 550.0)}
 _HOUNSFIELD = ("", "HU")
 
@@ -40,6 +41,9 @@ def grey_values(item: Slice) -> tuple[Plane, bool]:
     if padding.any() and not padding.all():
         values[padding] = LOWEST_HU if item.modality == "CT" else values[~padding].min()
     if item.modality == "CT":
+        highest = float(values.max())
+        if highest > MOST_HU:
+            raise DataError(f"holds {highest:.0f}, which no tissue or metal has: a lost sign?")
         return np.clip(values, LOWEST_HU, HIGHEST_HU), False
     return values, str(header.PhotometricInterpretation) == "MONOCHROME1"
 

@@ -17,6 +17,7 @@ from securefed.data.dicom.anatomy import part_of
 from securefed.data.dicom.contrast import has_contrast, kernel_of, weighting_of
 from securefed.data.dicom.frames import frame_headers
 from securefed.data.dicom.identity import Person, person_of
+from securefed.data.dicom.objects import modality_of
 from securefed.data.dicom.roles import role_of
 from securefed.data.dicom.words import values_of
 from securefed.data.names import visible
@@ -93,7 +94,7 @@ def _slice(path: Path, frame_number: int | None, header: Dataset) -> Slice:
         frame_number=frame_number,
         patient_id=str(header.PatientID).strip(),
         person=person_of(header),
-        modality=str(header.Modality),
+        modality=modality_of(header),
         study=str(header.get("StudyInstanceUID", "") or ""),
         series=str(header.get("SeriesInstanceUID", "") or ""),
         instance=str(header.get("SOPInstanceUID", "") or ""),
@@ -119,7 +120,7 @@ def _slice(path: Path, frame_number: int | None, header: Dataset) -> Slice:
 
 
 def _traits(header: Dataset) -> Traits:
-    modality, types = str(header.Modality), values_of(header, "ImageType")
+    modality, types = modality_of(header), values_of(header, "ImageType")
     return Traits(
         number=_whole(header, "SeriesNumber"),
         description=str(header.get("SeriesDescription", "") or "").strip(),

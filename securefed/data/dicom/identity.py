@@ -7,6 +7,7 @@ names are different people.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +16,10 @@ from datetime import date
 from pydicom.dataset import Dataset
 
 from securefed.data.dicom.words import words_of
+from securefed.data.names import stands_for_nobody
 
 _AGE_TOLERANCE_YEARS = 2  # between studies, beyond the time that passed
-_PLACEHOLDERS = {
-    "",
-    "anonymous",
-    "anonymized",
-    "anonymised",
-    "anon",
-    "unknown",
-    "none",
-    "na",
-    "n a",
-}
+_LETTERS = str.maketrans({"ø": "o", "æ": "a", "œ": "o", "ł": "l", "đ": "d", "ð": "d"})
 _NO_BIRTHS = {"", "19000101", "18000101", "19700101", "00000000", "19010101"}
 
 
@@ -44,16 +36,23 @@ class Person:
 
 def person_of(header: Dataset) -> Person:
     """The person of one image."""
-    name = words_of(header, "PatientName")
+    name = _name_of(header)
     birth = re.sub(r"\D", "", str(header.get("PatientBirthDate", "") or ""))
     sex = str(header.get("PatientSex", "") or "").strip().upper()[:1]
     return Person(
-        name=frozenset() if name in _PLACEHOLDERS else frozenset(name.split()),
+        name=frozenset() if stands_for_nobody(name) else frozenset(name.split()),
         birth="" if birth in _NO_BIRTHS else birth,
         sex=sex if sex in ("M", "F") else "",
         issuer=words_of(header, "IssuerOfPatientID"),
         born_about=_born_about(header),
     )
+
+
+def _name_of(header: Dataset) -> str:
+    """A name in small letters of any script, an umlaut as "ue" or without its dots the same."""
+    text = str(header.get("PatientName", "") or "").casefold().translate(_LETTERS)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join(re.findall(r"[^\W_]+", re.sub("([aou])e", r"\1", plain)))
 
 
 _ANONYMISED = 3  # ids with one name; more are an anonymiser's word, not a person
@@ -101,9 +100,20 @@ def contradiction(people: Sequence[Person]) -> str | None:
 
 
 def _names_differ(people: Sequence[Person]) -> bool:
-    """Whether two names have words of their own; a name left out or another order is the same."""
+    """Whether two names have words of their own; a name left out or another order is the same.
+
+    Names in different scripts say nothing of each other.
+    """
     names = [person.name for person in people if person.name]
-    return any(first - second and second - first for first in names for second in names)
+    return any(
+        first - second and second - first and _is_latin(first) == _is_latin(second)
+        for first in names
+        for second in names
+    )
+
+
+def _is_latin(words: frozenset[str]) -> bool:
+    return any(word.isascii() for word in words)
 
 
 def _years_apart(people: Sequence[Person]) -> int:

@@ -15,8 +15,16 @@ LARGEST_EDGE = 4096
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .1 to .4
 
 
+_BY_CLASS = {"CT": "CT", "MR": "MR", "PET": "PT"}  # word of a class's name -> Modality
+
+
 class UnwantedError(Exception):
     """A sound file that is not wanted; its text is the reason."""
+
+
+def modality_of(header: Dataset) -> str:
+    """Modality in capitals, "" if it is absent."""
+    return str(header.get("Modality", "") or "").strip().upper()
 
 
 def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
@@ -28,7 +36,7 @@ def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
     """
     meta = getattr(header, "file_meta", {})
     kind = UID(str(header.get("SOPClassUID", "") or meta.get("MediaStorageSOPClassUID", "")))
-    modality = str(header.get("Modality", "") or "")
+    modality = modality_of(header)
     if not kind:
         raise DataError("has no SOPClassUID; is it cut off?")
     if not _is_image(kind, header):
@@ -41,6 +49,9 @@ def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
         raise DataError("declares burned-in annotation, which may show the patient's name")
     if modality not in ("CT", "MR"):
         raise UnwantedError(f"modality {modality}")
+    said = next((name for word, name in _BY_CLASS.items() if word in kind.name.split()), modality)
+    if kind.type and said != modality:
+        raise DataError(f"is {kind.name} by its class and {modality} by its Modality")
     if str(header.get("PhotometricInterpretation", "")) not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError("is not a grey image (PhotometricInterpretation)")
     if not str(header.get("PatientID", "") or "").strip():

@@ -11,8 +11,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from securefed.data.dicom.frames import flat_header
@@ -38,8 +37,6 @@ def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
-    except InvalidDicomError:
-        raise DataError("is not DICOM inside") from None
     except Exception as error:  # noqa: BLE001 - a damaged file makes pydicom raise almost anything
         raise DataError(f"cannot be read ({type(error).__name__})") from None
     if "TransferSyntaxUID" not in dataset.file_meta:  # as old files are: pydicom found it out
@@ -60,10 +57,12 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     try:
         stored = pixel_array(dataset, index=item.frame_number or 0)
     except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
-        advice = " (compressed: install securefed[dicom])" if _compressed(dataset) else ""
-        raise DataError(f"the pixels cannot be decoded: {str(error)[:120]}{advice}") from None
-    if int(dataset.HighBit) != int(dataset.BitsStored) - 1:
-        raise DataError(f"has HighBit {dataset.HighBit} with BitsStored {dataset.BitsStored}")
+        raise DataError(f"the pixels cannot be decoded: {_why(dataset, error)}") from None
+    if not np.issubdtype(stored.dtype, np.integer):
+        raise DataError("has pixels of floating point, whose unit no rule knows")
+    highest, bits = dataset.get("HighBit", None), dataset.get("BitsStored", None)
+    if highest is None or bits is None or int(highest) != int(bits) - 1:
+        raise DataError(f"has HighBit {highest} with BitsStored {bits}")
     if stored.shape != item.shape:
         raise DataError("the pixels do not match Rows and Columns")
     return stored, flat_header(dataset, item.frame_number)
@@ -81,6 +80,11 @@ def _last_file(path: Path) -> Dataset:
     return read_dataset(path, pixels=True)
 
 
-def _compressed(dataset: Dataset) -> bool:
-    syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
-    return bool(syntax is not None and syntax.is_compressed)
+def _why(dataset: Dataset, error: Exception) -> str:
+    """A decoder's words on one line, or what would decode them."""
+    try:
+        if not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available:
+            return "they are compressed; install securefed[dicom]"
+    except NotImplementedError:
+        return f"no decoder for the transfer syntax {dataset.file_meta.TransferSyntaxUID}"
+    return " ".join(str(error).split())[:120]

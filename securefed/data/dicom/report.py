@@ -11,6 +11,7 @@ from securefed.data.dicom.header import place_of
 from securefed.data.dicom.stacks import Stack
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
+from securefed.wording import counted
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,12 @@ def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:
     first, traits = stack.first, stack.traits
     count = sum(len(part.slices) for part in parts or [stack])
     planes = dict.fromkeys(plane_of(part.first.axes) for part in parts or [stack])
-    images = "1 image" if count == 1 else f"{count} images"
-    facts = [images, " and ".join(filter(None, planes)), traits.weighting, traits.kernel]
+    facts = [
+        counted(count, "image"),
+        " and ".join(filter(None, planes)),
+        traits.weighting,
+        traits.kernel,
+    ]
     echo, inversion, b_value = traits.times
     facts += [
         f"{word} {time}" for word, time in (("TE", echo), ("TI", inversion), ("b", b_value)) if time

@@ -10,11 +10,12 @@ themselves (PS3.15) is a task for other tools.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
 from securefed.data.dicom.choice import Choice, choose, doubts_of
-from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.files import NOT_DICOM, scan_tree
 from securefed.data.dicom.grey_values import WINDOWS
 from securefed.data.dicom.header import Slice, place_of
 from securefed.data.dicom.identity import contradiction, traces
@@ -22,14 +23,14 @@ from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
 from securefed.data.dicom.volume import Series, build_series, to_eight_bits
 from securefed.data.export import DatasetWriter
-from securefed.data.file_kinds import OTHER_SCANS
+from securefed.data.file_kinds import PICTURES, way_out
 from securefed.data.head_overlap import LEAST_OVERLAP, head_overlap
 from securefed.data.names import require_patient, shown, spelling
 from securefed.data.pairing import pair
 from securefed.data.pseudonyms import SiteKey
-from securefed.data.skipped import NAMED
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
+from securefed.wording import counted, first_of
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,20 @@ def import_dicom(
     labels: Mapping[str, int],
     key: SiteKey,
     rules: ImportRules,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> ImportReport:
     """Import every patient below `root` that has a label.
 
     Args:
         labels: label by original PatientID; stays at the site.
-        progress: called with (patients done, patients in all).
+        progress: called with ("files" or "patients", done, in all): first all files are read.
 
     Raises:
         DataError: no such folder, or not one patient could be imported.
     """
-    scan = scan_tree(root, allow_burned_in=rules.allow_burned_in)
+    scan = scan_tree(
+        root, allow_burned_in=rules.allow_burned_in, progress=partial(progress, "files")
+    )
     report = ImportReport(list(scan.problems), [], scan.skipped)
     slices, notes = without_shared_frames(scan.slices)
     report.notes += [Problem(root.name, note) for note in notes]
@@ -102,7 +105,7 @@ def import_dicom(
             patient.refuse(why_not)
         else:
             patient.write(labels[patient_id], writer)
-        progress(done + 1, len(by_patient))
+        progress("patients", done + 1, len(by_patient))
     report.notes += _mixed_weightings(root, report) + _without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
@@ -122,7 +125,7 @@ def _why_not(
         return f"its PatientID stands for different people, by {differing}; left out"
     if patient_id in labels:
         return None
-    why = "its patient has no line in the label list"
+    why = "its patient has no usable line in the label list"
     written = [each for each in labels if spelling(each) == spelling(patient_id)]
     if written:
         why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
@@ -144,20 +147,20 @@ def _without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[
     missing = [patient for patient in labels if patient not in scanned]
     if not missing:
         return []
-    first = ", ".join(map(shown, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
-    what = f"{len(missing)} of {len(labels)} labelled patients have no scan here: {first}"
-    return [Problem("label list", what)]
+    of = f"{len(missing)} of {counted(len(labels), 'labelled patient')}"
+    first = first_of([shown(patient) for patient in missing], ", ")
+    return [Problem("label list", f"no scan here of {of}: {first}")]
 
 
 def _nothing_imported(root: Path, report: ImportReport) -> DataError:
-    why = [f"{len(report.problems)} problems"]
-    why += [f"the first: {problem}" for problem in report.problems[:1]]
-    why += report.skipped.lines()
-    scans = [kind for kind in OTHER_SCANS if f"{kind}, not DICOM" in report.skipped.counts]
-    hint = "is it a tree of CT and MR files, and does --labels name their PatientID?"
-    if scans:
-        hint = f"{' and '.join(scans)} files are not read; export the scans as DICOM"
-    return DataError(f"{root}: not one patient could be imported ({'; '.join(why)})", hint=hint)
+    told = [*map(str, report.problems), *report.skipped.lines()]
+    why = first_of(told) if told else "it holds no file"
+    skipped = [each.removesuffix(NOT_DICOM) for each in report.skipped.counts]
+    outs = [f"{kind} files are not read: {way_out(kind)}" for kind in skipped if way_out(kind)]
+    hint = outs[0] if outs else "it should hold CT and MR files, and --labels their PatientID"
+    if set(skipped) & set(PICTURES):
+        hint = "for pictures leave --labels out: labels.csv lies beside their folders ct/ and mri/"
+    return DataError(f"{root}: not one patient could be imported ({why})", hint=hint)
 
 
 @dataclass(frozen=True)

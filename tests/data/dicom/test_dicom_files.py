@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_dataset
 
 from securefed.data.dicom.files import scan_tree
+from securefed.errors import DataError
 from tests.data.dicom.trees import WriteSeries, edit, only_series, ramp, reasons, rows, run
 
 
@@ -158,5 +160,79 @@ def test_file_names_cannot_write_to_a_terminal(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xe4.zip")).write_bytes(b"PK\x03\x04")
     scan = scan_tree(tmp_path)
     told = [str(scan.problems[0]), *scan.skipped.lines()]
-    assert told[0] == r"a\x1b[31m\n.dcm: is not DICOM inside"
+    assert told[0] == r"a\x1b[31m\n.dcm: is something else, not DICOM"
     assert r"\udce4.zip" in told[1]
+
+
+@pytest.mark.parametrize("syntax", ["1.2.3.4.5", "1.2.840.10008.1.2.4.100"])
+def test_a_transfer_syntax_that_nothing_decodes_costs_its_slice(
+    tmp_path: Path, write_series: WriteSeries, syntax: str
+) -> None:
+    """A maker's own, and a video's."""
+    files = write_series(tmp_path / "t", ramp(3))
+    dataset = pydicom.dcmread(files[1])
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([dataset.PixelData])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(files[1], implicit_vr=False, little_endian=True)
+    (problem,) = reasons(run(tmp_path / "t", tmp_path / "out"))
+    assert problem.startswith(
+        "IM00001: the pixels cannot be decoded: no decoder for the transfer s"
+    )
+    assert "\n" not in problem
+    assert len(rows(tmp_path / "out")) == 2
+
+
+def test_pixels_of_floating_point_are_refused(tmp_path: Path, write_series: WriteSeries) -> None:
+    files = write_series(tmp_path / "t", ramp(3))
+    dataset = pydicom.dcmread(files[1])
+    dataset.FloatPixelData = dataset.pixel_array.astype("<f4").tobytes()
+    dataset.BitsAllocated = 32
+    for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    dataset.save_as(files[1])
+    (problem,) = reasons(run(tmp_path / "t", tmp_path / "out"))
+    assert problem == "IM00001: has pixels of floating point, whose unit no rule knows"
+
+
+def test_a_class_and_a_modality_that_contradict_each_other_are_refused(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    """As a CT would be, that an anonymiser called MR: it must not become the patient's MRI."""
+    write_series(tmp_path / "t/a", ramp(2), Modality="MR")
+    for path in write_series(tmp_path / "t/b", ramp(2)):
+        path.write_bytes(path.read_bytes().replace(b"CS\x02\x00CT", b"CS\x02\x00ct"))
+    scan = scan_tree(tmp_path / "t")
+    assert {problem.reason for problem in scan.problems} == {
+        "is CT Image Storage by its class and MR by its Modality"
+    }
+    assert [item.modality for item in scan.slices] == ["CT", "CT"]
+
+
+def test_what_macos_puts_beside_files_is_skipped_whatever_its_suffix(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    write_series(tmp_path / "t", ramp(2))
+    (tmp_path / "t/._IM00000.dcm").write_bytes(b"\0\5\x16\7" + bytes(100))
+    (tmp_path / "t/photo.dcm").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    scan = scan_tree(tmp_path / "t")
+    assert scan.skipped.counts == {"macOS extras, not DICOM": 1}
+    assert list(map(str, scan.problems)) == ["photo.dcm: is JPEG, not DICOM"]
+
+
+def test_a_file_in_place_of_a_tree_is_called_one(tmp_path: Path) -> None:
+    for name, content, hint in (
+        ("DICOMDIR", bytes(128) + b"DICM", "give the top of the DICOM tree"),
+        ("study.zip", b"PK\x03\x04", "unpack it, and give the folder"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="is a file, not a folder") as caught:
+            scan_tree(tmp_path / name)
+        assert caught.value.hint == hint
+
+
+def test_reading_says_how_far_it_is(tmp_path: Path, write_series: WriteSeries) -> None:
+    write_series(tmp_path, ramp(3))
+    told: list[tuple[int, int]] = []
+    scan_tree(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told == [(0, 3), (1, 3), (2, 3)]

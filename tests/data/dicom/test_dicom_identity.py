@@ -38,6 +38,14 @@ ANNA = {"PatientName": "Able^Anna", "PatientBirthDate": "19480301", "PatientSex"
             None,
         ),
         ({}, {}, None),
+        ({"PatientName": "M\u00fcller^S\u00f8ren"}, {"PatientName": "MUELLER^SOREN"}, None),
+        ({"PatientName": "Wei\u00df^Ida"}, {"PatientName": "WEISS^IDA"}, None),
+        ({"PatientName": "Yamada^Taro"}, {"PatientName": "\u5c71\u7530^\u592a\u90ce"}, None),
+        (
+            {"PatientName": "\u5c71\u7530^\u592a\u90ce"},
+            {"PatientName": "\u9234\u6728^\u4e00\u90ce"},
+            "PatientName",
+        ),
     ],
 )
 def test_people_under_one_id_are_compared(

@@ -126,7 +126,7 @@ def test_a_patient_without_label_is_a_problem(tmp_path: Path, write_series: Writ
     write_series(tmp_path / "t/b", ramp(), PatientID="OTHER")
     report = run(tmp_path / "t", tmp_path / "out")
     assert [(p.place, p.reason) for p in report.problems] == [
-        ("b/IM00000", "its patient has no line in the label list")
+        ("b/IM00000", "its patient has no usable line in the label list")
     ]
 
 
@@ -140,7 +140,7 @@ def test_labels_without_scans_and_other_spellings_are_named(
     (problem,) = report.problems
     assert problem.reason.endswith("which has 'Other' where the scan has 'OTHER'")
     told = [str(note) for note in report.notes if note.place == "label list"]
-    assert told == ["label list: 2 of 3 labelled patients have no scan here: 'Other', 'GONE-7'"]
+    assert told == ["label list: no scan here of 2 of 3 labelled patients: 'Other', 'GONE-7'"]
 
 
 def test_pydicoms_own_mixed_tree_gives_patients_and_named_problems(
@@ -192,7 +192,7 @@ def test_a_truncated_file_fails_cleanly(tmp_path: Path, pydicom_files: Path) -> 
     (tmp_path / "t/CT_small.dcm").write_bytes((pydicom_files / "CT_small.dcm").read_bytes())
     report = run(tmp_path / "t", tmp_path / "out", {"4MR1": 1, "1CT1": 0}, image_size=64)
     reasons = [problem.reason for problem in report.problems]
-    assert reasons[0] == "is not DICOM inside"
+    assert reasons[0] == "is something else, not DICOM"
     assert "the pixels cannot be decoded" in reasons[1]
     assert len(load_manifest(tmp_path / "out", 64).patients) == 1
 

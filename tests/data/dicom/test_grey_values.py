@@ -168,3 +168,13 @@ def test_a_series_of_one_grey_is_refused_and_costs_no_other(
     (problem,) = reasons(report)
     assert problem.startswith("blank/IM00000: series refused: shows one ")
     assert load_manifest(tmp_path / "out", 20).patients[0].slices == 4
+
+
+def test_a_ct_whose_sign_was_lost_is_refused(tmp_path: Path, write_series: WriteSeries) -> None:
+    """Air would be the whitest of all."""
+    volume = ramp(2)
+    volume[:, :4] = -1000
+    edit_all(write_series(tmp_path / "t/ct", volume), PixelRepresentation=0)
+    write_series(tmp_path / "t/mr", ramp(), "MR")
+    (problem,) = reasons(run(tmp_path / "t", tmp_path / "out"))
+    assert problem.endswith("holds 64536, which no tissue or metal has: a lost sign?")

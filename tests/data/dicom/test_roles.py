@@ -169,6 +169,8 @@ def test_times_tell_the_weighting_where_no_name_does(
         ("HEAD W/O contrast", "", False),
         ("non-contrast head", "", False),
         ("C SPINE", "", False),
+        ("BEYIN KONTRASTSIZ", "", False),
+        ("Kopf kontrastlos", "", False),
     ],
 )
 def test_contrast_medium_is_seen_in_the_name_or_the_agent(

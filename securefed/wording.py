@@ -1,0 +1,17 @@
+"""Counts and lists in the words that people read."""
+
+from collections.abc import Sequence
+
+NAMED = 3  # of many things, before "and n more"
+
+
+def counted(count: float, noun: str) -> str:
+    """ "1 round", "2 rounds"."""
+    number = str(count) if isinstance(count, int) else f"{count:g}"
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
+
+
+def first_of(things: Sequence[object], separator: str = "; ") -> str:
+    """The first NAMED things, and how many more there are."""
+    text = separator.join(map(str, things[:NAMED]))
+    return text + (f"{separator}and {len(things) - NAMED} more" if len(things) > NAMED else "")
