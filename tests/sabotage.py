@@ -151,8 +151,7 @@ def of_zeros(key: bytes, words: int) -> Words:
 
 def of_a_counter(key: bytes, words: int) -> Words:
     """32 bits of the key, and one more for each word."""
-    counter: Words = keystream(key, 1) + np.arange(words, dtype=np.uint32)
-    return counter
+    return np.asarray(keystream(key, 1) + np.arange(words, dtype=np.uint32), dtype=np.uint32)
 
 
 def of_one_number(key: bytes, words: int) -> Words:
