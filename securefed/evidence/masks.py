@@ -32,7 +32,7 @@ from securefed.record.recording import BYTES, INDEX, content, sightings
 from securefed.run_directory import Run
 
 ALARM = 1e-9  # of one run
-PARTS = 4  # among which it is shared out: oddities, repeats under masks and opened, traces
+PARTS = 5  # among which it is shared out: oddities, three kinds of repeats, traces
 PLACE = f"exposures/{BYTES}"
 
 
@@ -140,12 +140,15 @@ def _repeats(sent: Sequence[Sent]) -> Told:
     groups = _by_width(sent)
     for bits, here in groups.items():
         alarm = ALARM / PARTS / len(groups)
-        series = [Series(i, words) for i, each in enumerate(here) for words in each.masks]
-        series += [Series(i, own, kept=True) for i, each in enumerate(here) for own in each.own]
-        series += [Series(i, each.masked.words) for i, each in enumerate(here) if each.own]
-        for a, b in repeats(series, bits, alarm):
-            yield here[b].masked, _again(here[a].masked, here[b].masked, "its mask or vector")
-        pairs = [Series(i, words) for i, each in enumerate(here) for words in each.of_pairs]
+        # Apart from each other: where a vector is constant, words and masks have the same steps.
+        masks = [Series(i, each.masks[0]) for i, each in enumerate(here)]
+        for a, b in repeats(masks, bits, alarm):
+            yield here[b].masked, _again(here[a].masked, here[b].masked, "its mask")
+        words = [Series(i, each.masked.words) for i, each in enumerate(here) if each.own]
+        own = [Series(i, own, kept=True) for i, each in enumerate(here) for own in each.own]
+        for a, b in repeats([*words, *own], bits, alarm):
+            yield here[b].masked, _again(here[a].masked, here[b].masked, "its vector")
+        pairs = [Series(i, words) for i, each in enumerate(here) for words in each.of_pairs[:1]]
         for a, b in repeats(pairs, bits, alarm):
             one, other = here[a].masked, here[b].masked
             # In one sum the masks of a pair are each other's negative.
@@ -163,7 +166,7 @@ def _by_width(sent: Sequence[Sent]) -> dict[int, list[Sent]]:
 
 def _again(one: Masked, other: Masked, what: str) -> str:
     if one is other:
-        return f"a piece of {what} comes twice"
+        return f"a piece of {what} is in it twice"
     return f"a piece of {what} is in {one}, {one.hospital}, too"
 
 
@@ -174,7 +177,11 @@ def _traces(run: Run, sent: Sequence[Sent]) -> Told:
     groups = _by_width([each for each in sent if each.own])
     for bits, here in groups.items():
         needles = [Series(i, own) for i, each in enumerate(here) for own in each.own]
-        needles += [Series(i, words) for i, each in enumerate(here) for words in each.masks]
+        needles += [
+            Series(i, words, sent=each.masked.words)
+            for i, each in enumerate(here)
+            for words in each.masks
+        ]
         messages = (content(run.exposures, each) for each in seen)
         for name, at in traces(needles, messages, size, bits, ALARM / PARTS / len(groups)):
             where = f"{seen[at].stage} of {seen[at].client}, step {seen[at].round}"

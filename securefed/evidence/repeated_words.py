@@ -28,11 +28,14 @@ class Series:
     Attributes:
         name: what they are, for who compares.
         kept: whether they are a vector in the clear: looked for in others, not in its own kind.
+        sent: what travelled, of which the words are a part; where the other part is zeros, what
+            travels is no trace of them. (N,), or None.
     """
 
     name: int
     words: Words = field(repr=False)
     kept: bool = False
+    sent: Words | None = field(default=None, repr=False)
 
 
 def window(candidates: int, bits: int, alarm: float) -> int:
@@ -81,7 +84,7 @@ def traces(
         size: of all messages together, bytes.
     """
     of = window(size + _total(needles), bits, alarm)
-    windows = [rows[_telling(rows, bits)] for rows in (_windows(n.words, of) for n in needles)]
+    windows = [_needles(one, of, bits) for one in needles]
     if not sum(map(len, windows)):
         return
     names = np.concatenate(
@@ -95,6 +98,14 @@ def traces(
         place = _place(message, of, bits, hashes, rows)
         if place is not None:
             yield int(names[place]), position
+
+
+def _needles(one: Series, size: int, bits: int) -> npt.NDArray[np.uint32]:
+    rows = _windows(one.words, size)
+    telling = _telling(rows, bits)
+    if one.sent is not None:
+        telling &= (rows != _windows(one.sent, size)).any(axis=1)
+    return rows[telling]
 
 
 def _total(series: Sequence[Series]) -> int:
