@@ -149,7 +149,11 @@ class TrainingSettings(Section):
     learning_rate: float = Field(0.3, gt=0, le=100, description="Local learning rate.")
     local_steps: int = Field(1, ge=1, le=100_000, description="Optimizer steps per round.")
     batch_size: int = Field(
-        100, ge=1, le=1_000_000, description="Expected number of patients per step."
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Expected number of patients per step. With privacy.dp it is what every noised "
+        "sum is divided by, and the least that a hospital declares.",
     )
     max_slices: int = Field(
         12, ge=1, le=512, description="Slices per patient and step; more are subsampled."
@@ -341,6 +345,13 @@ class Settings(Section):
             raise ValueError(
                 "secure_aggregation.graph: sparse needs every hospital in every round; leave out "
                 "federation.clients_per_round, or use complete"
+            )
+        most = self.secure_aggregation.max_patients
+        if self.privacy.dp and self.privacy.unit == "patient" and self.training.batch_size > most:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is more than "
+                f"secure_aggregation.max_patients ({most}), and no hospital declares fewer "
+                "patients than a batch; lower the one or raise the other"
             )
         real = self.data.manifest is not None
         if self.evaluation.baselines and self.privacy.dp and real:

@@ -109,6 +109,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     cohort = values["federation.clients_per_round"] or values["federation.clients"]
     values["federation.minimum_clients"] = min(cohort, values["federation.minimum_clients"])
     values["secure_aggregation.allow_two_party"] |= cohort == 2
+    most = values["secure_aggregation.max_patients"]
+    values["training.batch_size"] = min(most, values["training.batch_size"])
     if values["data.manifest"]:
         values["evaluation.baselines"] = False
     if values.get("privacy.placement") == "distributed":

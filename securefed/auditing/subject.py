@@ -13,7 +13,6 @@ from securefed.auditing.malicious_client import clients
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import RunError
-from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
 from securefed.model.strategies import build_strategy
 from securefed.privacy import ledger_file
@@ -21,12 +20,12 @@ from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs
-from securefed.record.declared import Declared
+from securefed.record.agreement import Agreement
 from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.mechanism import build_mechanism
-from securefed.training.patients import one_slice_records, stack
+from securefed.training.patients import stack
 from securefed.training.stress import stress_records
 from securefed.training.trainer import TrainingSet
 from securefed.wire.contribution import ContributionLayout
@@ -93,7 +92,8 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     settings = run.settings
     train = stack(hospital.train, settings.training.max_slices)
     held_out = stack(hospital.test, settings.training.max_slices) if hospital.test else train[:0]
-    declared = _declared(run, hospital.name, train)
+    agreed = Agreement.read(run.hospital(hospital.name))
+    declared = TrainingSet(agreed.declared_patients, agreed.declared_records)
     batch_size = settings.training.batch_size
     rate = sample_rate(batch_size, declared.records)
     noise, claim, accounted = 0.0, None, 0.0
@@ -124,16 +124,6 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
         reserved=reserved,
         encoding_error=_encoding_error(settings, declared.patients),
     )
-
-
-def _declared(run: Run, name: str, train: PatientTensors) -> TrainingSet:
-    """What a hospital said of its training set: noised, or as it is."""
-    folder = run.hospital(name)
-    if (folder / Declared.NAME).exists():
-        said = Declared.read(folder)
-        return TrainingSet(said.patients, said.records)
-    image = run.settings.privacy.unit == "image"
-    return TrainingSet(len(train), len(one_slice_records(train)) if image else len(train))
 
 
 def _agreed_noise(run: Run, of: TrainingSet, rate: float, shared: RingNoise | None) -> float:

@@ -3,9 +3,13 @@
 A number of patients that is exact tells, to whoever knows all patients but one, whether that one is
 among them; a hospital that is late in one round gives it away by the difference of two sums. So the
 number is noised before anything is made of it, at a cost that is in the ledger first, and all that
-leaves follows from the noised one: weight, sampling rate, expected batch and the noise multiplier.
-The last is no detail. It shows in the spread of every update, and over the 80 rounds of a default
-run it would tell the number to within two patients.
+leaves follows from the noised one: weight, sampling rate and the noise multiplier. The last is no
+detail. It shows in the spread of every update, and over the 80 rounds of a default run it would
+tell the number to within two patients.
+
+Nobody declares fewer than a batch, also where the number is exact: then what a noised sum is
+divided by is `training.batch_size`, a setting, and no function of how many patients there are. A
+patient counts as much as another's all the same, since weight and rate follow from one number.
 
 Noise that is drawn again averages out. The result stays in the hospital's folder, and every round,
 every resumption and every repetition uses it. A crash between ledger and file costs one declaration
@@ -14,6 +18,7 @@ more; a run that has begun and has lost the file does not go on.
 
 from pathlib import Path
 
+from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.privacy.counts import CountNoise, declared_number
 from securefed.privacy.ledger import Ledger, replay_key
@@ -22,6 +27,13 @@ from securefed.record.declared import Declared
 from securefed.training.trainer import TrainingSet
 
 ROUND = 0  # in the ledger: before the first
+LARGEST_RECORDS = 2**31
+
+
+def least_declared(settings: Settings) -> TrainingSet:
+    """As many records as a batch has; where these are images, of at least one patient."""
+    batch = settings.training.batch_size
+    return TrainingSet(batch if settings.privacy.unit == "patient" else 1, batch)
 
 
 def training_set(
@@ -31,6 +43,7 @@ def training_set(
     ledger: Ledger,
     *,
     run: str,
+    least: TrainingSet,
     most: int,
     seed: int | None,
     begun: bool,
@@ -39,6 +52,7 @@ def training_set(
 
     Args:
         exact: of its training set.
+        least: what it declares at least.
         most: a weight is no larger.
         seed: of the noise; None for secret noise.
         begun: whether the run is past its start here, so that there must be a declaration.
@@ -62,9 +76,11 @@ def training_set(
         key = replay_key(f"declared\0{ledger.client}\0{seed}\0{exact}".encode())
     ledger.reserve(ROUND, noise.event, run=run, replay_key=key)
     source = CryptographicSource() if seed is None else SeededSource(seed, "declared", folder.name)
-    patients = declared_number(exact.patients, noise, source, most)
+    patients = declared_number(exact.patients, noise, source, least=least.patients, most=most)
     records = patients
     if noise.changed > 1:
-        records = declared_number(exact.records, noise, source, most=2**31)
+        records = declared_number(
+            exact.records, noise, source, least=least.records, most=LARGEST_RECORDS
+        )
     Declared(run=run, patients=patients, records=records).write(folder)
     return TrainingSet(patients, records)

@@ -180,15 +180,20 @@ def declare(
     if privacy.dp:
         _require_delta(settings, name, exact.records)
     ledger, noise = _ledger(settings, folder, name), declaration_of(settings)
-    if ledger is None or noise is None:
-        return exact, ledger
+    if ledger is None:
+        return exact, None
+    least = declaration.least_declared(settings)
+    if noise is None:
+        patients, records = max(exact.patients, least.patients), max(exact.records, least.records)
+        return TrainingSet(patients, records), ledger
     declared = declaration.training_set(
         exact,
         noise,
         folder,
         ledger,
         run=run,
-        most=most,
+        least=least,
+        most=max(most, least.patients),
         seed=_seed(settings),
         begun=_begun(folder),
     )

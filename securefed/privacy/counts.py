@@ -104,7 +104,9 @@ def declaration_noise(
     return count_noise(part, delta, accountant, changed=2 if unit == "image" else 1)
 
 
-def declared_number(number: int, noise: CountNoise, source: KeystreamSource, most: int) -> int:
-    """A number of patients, noised, as a weight can be: 1 to `most`."""
+def declared_number(
+    number: int, noise: CountNoise, source: KeystreamSource, *, least: int, most: int
+) -> int:
+    """A number of patients, noised, and kept within what a hospital may declare."""
     (steps,) = noise.on(np.array([number], np.int64), source)
-    return int(np.clip(round(int(steps) / STEPS), 1, most))
+    return int(np.clip(round(int(steps) / STEPS), least, most))

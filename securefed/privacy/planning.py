@@ -130,8 +130,7 @@ class HospitalPlan:
 
         Where the noise is the hospital's own; shared noise is divided by everybody's batch.
         """
-        expected = self.training.sample_rate * self.training.records
-        return self.noise_multiplier / expected
+        return self.noise_multiplier / self.training.batch_size
 
     def curve(self, points: int = CURVE_POINTS) -> tuple[CurvePoint, ...]:
         """Epsilon over rounds: after the first, the last, and evenly in between."""

@@ -44,8 +44,8 @@ PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (m
 class TrainingSet:
     """How large a training set is for everything that follows from it, as the hospital declares it.
 
-    With differential privacy the numbers carry noise (privacy.counts): weight, sampling rate, noise
-    and expected batch follow from them alone, since each of these shows in what leaves.
+    With differential privacy the numbers carry noise (privacy.counts) and are no smaller than a
+    batch: weight, sampling rate and noise follow from them alone, since each shows in what leaves.
 
     Attributes:
         patients: the FedAvg weight.
@@ -214,7 +214,10 @@ class LocalTrainer:
 
     @property
     def expected_batch(self) -> int:
-        """Records that enter a step on average, as far as is declared; not how many were drawn."""
+        """Records that enter a step on average, as far as is declared; not how many were drawn.
+
+        With differential privacy no hospital declares fewer than `batch_size`, so that this is it.
+        """
         return min(self._plan.batch_size, self.declared.records)
 
     def state(self) -> dict[str, Tensor]:

@@ -101,14 +101,37 @@ def test_rate_noise_batch_and_weight_follow_from_what_is_declared(make: Make) ->
     for hospital in run.hospitals.values():
         declared, trainer = Declared.read(hospital.folder), hospital.trainer
         assert trainer.declared == TrainingSet(declared.patients, declared.records)
-        assert trainer.expected_batch == min(5, declared.records)
+        assert trainer.expected_batch == 5
         event = trainer.event
         assert event is not None
-        assert event.sample_rate == min(1.0, 5 / declared.records)
+        assert event.sample_rate == 5 / declared.records
         before = declaration_of(run.settings)
         assert before is not None
         solved = solve_noise_multiplier(8.0, 1e-3, event.sample_rate, ROUNDS, "rdp", [before.event])
         assert event.noise_multiplier == solved
+
+
+@pytest.mark.parametrize("told", [None, 1.0], ids=["exact", "noised"])
+def test_the_divisor_is_the_batch_whatever_a_hospital_has(
+    tmp_path: Path, patients: FederatedData, told: float | None
+) -> None:
+    """Before, with ten patients for a batch of twelve it was ten, and with nine nine."""
+    large = settings(privacy={"patients_epsilon": told}, training={"batch_size": 12})
+    run = start(large, tmp_path / "run", patients)
+    for hospital in run.hospitals.values():
+        trainer, event = hospital.trainer, hospital.trainer.event
+        assert (trainer.patients, trainer.expected_batch) == (10, 12)
+        assert trainer.declared.records >= 12
+        assert event is not None
+        # Weight over divisor, times the rate: every patient counts one, in whichever hospital.
+        assert event.sample_rate * trainer.declared.patients == pytest.approx(12)
+
+
+def test_a_batch_that_nobody_may_declare_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"batch_size: 20 is more than secure_aggregation\.max"):
+        settings(training={"batch_size": 20}, secure_aggregation={"max_patients": 16})
+    clear = settings(privacy={"dp": False}, training={"batch_size": 20})
+    assert clear.training.batch_size == 20
 
 
 def test_one_budget_pays_for_the_number_and_for_all_rounds(make: Make) -> None:
@@ -152,7 +175,13 @@ def declare(
     folder: Path, ledger: Ledger, *, run: str = "run-1", noise: CountNoise = NOISE, **other: object
 ) -> TrainingSet:
     folder.mkdir(exist_ok=True)
-    values: dict[str, object] = {"most": 1000, "seed": None, "begun": False, **other}
+    values: dict[str, object] = {
+        "least": TrainingSet(1, 1),
+        "most": 1000,
+        "seed": None,
+        "begun": False,
+        **other,
+    }
     return declaration.training_set(
         TrainingSet(300, 300),
         noise,

