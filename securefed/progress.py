@@ -77,10 +77,15 @@ class Bar:
 
 
 class Rounds:
-    """A run's rounds on a bar: its notes when it opens, then a step for each round on disk."""
+    """A run's rounds on a bar: its notes when it opens, then a step for each round on disk.
+
+    Attributes:
+        notes: what the operator was told when it opened; it may name patients.
+    """
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
+        self.notes: list[str] = []
         self._planned = 0
         self._text = ""
 
@@ -90,7 +95,8 @@ class Rounds:
 
     def open(self, simulation: "Simulation") -> None:
         """The rounds begin."""
-        for note in (*simulation.data.named, *simulation.notes):
+        self.notes = [*simulation.data.named, *simulation.notes]
+        for note in self.notes:
             self._bar.note(note)
         self._planned = simulation.server.rounds
         self._reach(simulation.server.finished)

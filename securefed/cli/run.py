@@ -1,25 +1,30 @@
 """`securefed run`: train one model over several hospitals, here in one process."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import Narrowing, note, screen, show_next
+from securefed.cli.screen import Narrowing, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, NothingLearned
 from securefed.privacy.accounting import at_most
 from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
+from securefed.record.run_file import unit_in_words
 from securefed.record.summary import HospitalSummary, Summary
 from securefed.run_directory import Run
 from securefed.wording import counted
+
+if TYPE_CHECKING:
+    from securefed.simulation.simulation import Simulation
 
 EPILOG = """\b
 Examples:
@@ -50,7 +55,7 @@ EXPENDABLE = ("spec.", "sens.", "acc.", "patients", "alone", "95% CI")  # column
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Run directory to continue.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json with the run's notes.")
 def command(
     config: Path | None,
     dp_epsilon: float | None,
@@ -127,6 +132,11 @@ def _to_its_end(
     with Bar(console) as bar:
         rounds = Rounds(bar)
 
+        def on_open(simulation: "Simulation") -> None:
+            for line in _promises(settings, simulation.data.simulation):
+                bar.line(line)
+            rounds.open(simulation)
+
         def on_round(line: RoundLine) -> None:
             rounds.round(line)
             if (line.round - 1) % every == 0 or line.dropped or line.aborted:
@@ -135,19 +145,24 @@ def _to_its_end(
         try:
             work(
                 say=rounds.say,
-                on_open=rounds.open,
+                on_open=on_open,
                 on_round=on_round,
                 stop_on_ctrl_c=True,
             )
         except NothingLearned:
             if as_json:
-                click.echo(Run.open(path).summary.encode(), nl=False)
+                _tell(Run.open(path), rounds.notes)
             raise
     done = Run.open(path).complete()
     if as_json:
-        click.echo(done.summary.encode(), nl=False)
+        _tell(done, rounds.notes)
         return
     _show(done, console)
+
+
+def _tell(run: Run, notes: Sequence[str]) -> None:
+    """summary.json, and beside it what the operator alone is told: it may name patients."""
+    click.echo(json.dumps({**json.loads(run.summary.encode()), "notes": notes}, indent=2))
 
 
 def _show(done: Run, console: Console) -> None:
@@ -173,7 +188,7 @@ def _show(done: Run, console: Console) -> None:
 
 
 def _announce(settings: Settings, console: Console) -> None:
-    privacy, federation = settings.privacy, settings.federation
+    federation = settings.federation
     source = settings.data.manifest or "phantom patients"
     console.print(
         Text(settings.configuration, style="bold")
@@ -182,23 +197,22 @@ def _announce(settings: Settings, console: Console) -> None:
             f"{source}"
         )
     )
-    if privacy.dp:
-        console.print(
-            f"privacy: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} per "
-            f"{privacy.unit} of a hospital, add/remove adjacency, {privacy.accountant.upper()}"
-        )
-        if privacy.evaluation_epsilon is not None:
-            console.print(
-                f"held-out patients: epsilon at most {privacy.evaluation_epsilon:g} beside it; the "
-                "final model is scored once, with noise"
-            )
-        if privacy.seeded_noise:
-            note(console, "seeded noise: who knows the seed can remove it")
-    if settings.secure_aggregation.enabled and federation.clients == 2:
-        note(
-            console,
-            "two hospitals: each can subtract its own update from the sum and sees the other's; "
-            "only the server is kept from it",
+
+
+def _promises(settings: Settings, simulation: str) -> Iterator[str]:
+    """What a run will cost, once it is known whether its patients are any."""
+    privacy = settings.privacy
+    if not privacy.dp:
+        return
+    unit, patients = (unit_in_words(each, simulation) for each in (privacy.unit, "patient"))
+    yield (
+        f"privacy: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} per {unit} of a "
+        f"hospital, add/remove adjacency, {privacy.accountant.upper()}"
+    )
+    if privacy.evaluation_epsilon is not None:
+        yield (
+            f"held out: epsilon at most {privacy.evaluation_epsilon:g} per {patients} beside it; "
+            "the final model is scored once, with noise"
         )
 
 

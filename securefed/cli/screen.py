@@ -52,11 +52,6 @@ def marked(verdict: Verdict | None, otherwise: str = "reported") -> Text:
     return Text(str(verdict), COLOURS[verdict]) if verdict else Text(otherwise, "dim")
 
 
-def note(console: Console, text: str) -> None:
-    """For the user to know."""
-    console.print(Text("note: ", style="yellow") + Text(text))
-
-
 def show_next(console: Console, *words: object) -> None:
     """What to type next."""
     console.print(Text("next: ", style="dim") + Text(command_line(*words)))

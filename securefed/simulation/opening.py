@@ -166,6 +166,8 @@ def _notes(job: JobDescription, data: FederatedData) -> list[str]:
         notes.append(
             "the shipped encoders have seen phantoms only; on real scans they may be of no use"
         )
+    if settings.privacy.dp and settings.privacy.seeded_noise:
+        notes.append("seeded noise: who knows the seed can remove it")
     hidden = hiding_of(settings)
     if hidden:
         notes.append(hidden.sentence)

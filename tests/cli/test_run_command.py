@@ -46,7 +46,7 @@ def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
     out = tmp_path / "run"
     done = run("run", "--config", config, "--dp-epsilon", 8, "--out", out)
     assert done.returncode == 0, done.stderr
-    for part in ("dp+secure", "epsilon at most 8", "delta 0.001", "per patient", "round    1"):
+    for part in ("dp+secure", "epsilon at most 8", "delta 0.001", "round    1"):
         assert part in done.stderr
     for name in ("hospital-1", "hospital-4", "global"):
         assert name in done.stderr
@@ -66,11 +66,21 @@ def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
     assert not {name for name in files if name.endswith((".pem", ".pkl", ".pt", ".partial"))}
 
 
-def test_json_prints_the_flat_summary_and_nothing_else(config: Path, tmp_path: Path) -> None:
+def test_what_is_made_up_is_called_so_from_the_first_line(config: Path, tmp_path: Path) -> None:
+    done = run("run", "--config", config, "--dp-epsilon", 8, "--out", tmp_path / "run")
+    assert "per made-up patient of a hospital" in done.stderr
+    assert "0.001 per patient" not in done.stderr
+
+
+def test_json_prints_the_summary_and_what_the_operator_is_told(
+    config: Path, tmp_path: Path
+) -> None:
     done = run("run", "--config", config, "--no-dp", "--json", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     summary = json.loads(done.stdout)
+    notes = summary.pop("notes")
+    assert any(note.startswith("SIMULATION (phantom)") for note in notes)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert list(summary) == [
         "schema",

@@ -13,7 +13,6 @@ from securefed.cli.screen import (
     command_line,
     duration,
     marked,
-    note,
     screen,
     show_next,
 )
@@ -47,8 +46,7 @@ def test_no_command_makes_a_console_of_its_own() -> None:
 
 def test_what_to_type_next_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     show_next(screen(), "audit", Path("runs/my run [1]"))
-    note(screen(), "[so]")
-    assert capsys.readouterr().err == "next: securefed audit 'runs/my run [1]'\nnote: [so]\n"
+    assert capsys.readouterr().err == "next: securefed audit 'runs/my run [1]'\n"
     assert command_line("run", "--resume", Path("a b")) == "securefed run --resume 'a b'"
 
 
