@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from attacks.statistics.principal import principal
+
 Array = npt.NDArray[np.float64]
 QUIET = 0.02  # variance by sampling, over that of the noise, below which a direction is all noise
 
@@ -99,7 +101,7 @@ class Law:
         nothing = np.zeros(rows.shape[1])
         mean = sum((part.rate * part.rows.sum(axis=0) for part in parts), nothing)
         excess = sum((part.rate * part.excess for part in parts), nothing)
-        return cls(mean, excess, *_principal(rows))
+        return cls(mean, excess, *principal(rows))
 
     def whiten(self, value: Array) -> Whitened:
         """Hold a release, (P,), against it."""
@@ -120,15 +122,3 @@ class Law:
         shrink = 1 / np.sqrt(1 + self.variances) - 1
         white: Array = vector + self.directions @ (shrink * (self.directions.T @ vector))
         return white
-
-
-def _principal(rows: Array) -> tuple[Array, Array]:
-    """Eigenvalues of rows^T rows and their directions, (K,) and (P, K), K <= min(N, P)."""
-    count, size = rows.shape
-    if count >= size:
-        variances, directions = np.linalg.eigh(rows.T @ rows)
-        return np.maximum(variances, 0.0), directions
-    variances, weights = np.linalg.eigh(rows @ rows.T)
-    there = variances > 1e-12 * max(float(variances[-1]), 1e-12) if count else slice(0)
-    variances, weights = variances[there], weights[:, there]
-    return variances, rows.T @ weights / np.sqrt(variances)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from attacks.releases import factors_of, noise_of
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Exposure, RoundView, Vector
 
@@ -121,10 +122,9 @@ def _of_sum(subject: Subject, views: Sequence[RoundView]) -> Releases:
     values, factors = [], []
     for view in views:
         assert view.mean is not None  # noqa: S101  # chosen so by series()
-        parts = _parts(subject, view)
-        clip = (subject.training.clip_norm or 0.0) * math.sqrt(subject.training.local_steps)
-        noise = {each.name: each.noise_multiplier * clip for each in subject.hospitals}
-        deviation = math.sqrt(sum((part * noise[name]) ** 2 for name, part in parts.items()))
+        there = [each for each in subject.hospitals if each.name in view.survivors]
+        parts = factors_of(subject.training, there)
+        deviation = noise_of(subject.training, there, parts)
         values.append(-view.mean.astype(np.float64) / deviation)
         factors.append({name: part / deviation for name, part in parts.items()})
     return Releases(
@@ -134,17 +134,3 @@ def _of_sum(subject: Subject, views: Sequence[RoundView]) -> Releases:
         np.stack(values),
         tuple(factors),
     )
-
-
-def _parts(subject: Subject, view: RoundView) -> dict[str, float]:
-    """Hospital -> factor with which its sum of gradients enters the mean update, less its sign."""
-    training = subject.training
-    there = [each for each in subject.hospitals if each.name in view.survivors]
-    if training.shared_noise:
-        step = training.learning_rate / sum(each.expected_batch for each in there)
-        return {each.name: step for each in there}
-    together = sum(each.weight for each in there)
-    return {
-        each.name: each.weight / together * training.learning_rate / each.expected_batch
-        for each in there
-    }

@@ -2,8 +2,9 @@
 
 Targets are patients, scored by attacks of `attacks.membership.scores` on the released model; the
 online LiRA ("lira") is the primary, named before any was run. Whoever saw updates or their mean
-also tries the cosine between a patient's gradient and what a round moved. An observer's targets are
-the patients of hospitals other than its own.
+also pools all rounds (`attacks.membership.pooled_rounds`): a likelihood ratio, and the cosine
+between a patient's gradient and what a round moved. An observer's targets are the patients of
+hospitals other than its own.
 
     as configured   the run as it is, every target
     worst case      the tenth of the targets that shadows not trained on them find hardest: the
@@ -21,16 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from attacks.errors import TooFewTargets
 from attacks.findings import Finding, Scene
 from attacks.membership import NAME
-from attacks.membership.federation_replay import Pool, ReplayPlan
-from attacks.membership.head_gradients import Drawn, gradients
+from attacks.membership.pooled_rounds import Pooled
 from attacks.membership.scores import (
-    gradient_cosine,
     lira_offline,
     lira_online,
     logit_confidence,
@@ -39,20 +37,17 @@ from attacks.membership.scores import (
     rmia_scores,
 )
 from attacks.membership.shadow_models import NoShadows, Shadows, patient_losses
-from attacks.parallel import Step, side_by_side
-from attacks.result import AttackResult, Effort, Progress, RocChart
+from attacks.result import AttackResult, Progress, RocChart
 from attacks.statistics.intervals import auc_by_patient, clopper_pearson
 from attacks.statistics.roc import roc_curve, tpr_at_fpr
 from attacks.statistics.targets import Bools, Floats, ScoredTargets
 from attacks.subject import Subject
-from securefed.exposure import Exposure, RoundView
-from securefed.model.sharing import Vector
+from securefed.exposure import Exposure
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 METRICS = ("auc", *(f"tpr at fpr {rate:g}" for rate in FALSE_POSITIVE_RATES))
 SHADOW_METHODS = ("lira", "lira offline", "rmia", "loss threshold")
-COSINE = "gradient cosine"
-COSINE_ROUNDS = {Effort.QUICK: 6, Effort.DEFAULT: 20, Effort.THOROUGH: 80}
+RATIO, COSINE = "likelihood ratio", "gradient cosine"
 HARDEST_SHARE, HARDEST_LEAST = 0.1, 40  # of the targets in the worst case; and at least so many
 CURVE_POINTS = 300  # kept of a ROC curve
 
@@ -70,26 +65,28 @@ class _Scores:
 def attack(
     subject: Subject,
     exposure: Exposure,
-    effort: Effort,
     progress: Progress,
     shadows: Shadows | NoShadows,
+    pooled: Pooled | None,
 ) -> AttackResult:
     """All membership attacks of one observer.
 
     Args:
         shadows: of `attacks.membership.shadow_models.prepare`, the same for every observer.
+        pooled: what the rounds that this observer saw say together; None where it saw none.
 
     Returns:
         A finding for every method, metric and scene, and the ROC of every method.
     """
     if isinstance(shadows, NoShadows):
         absent = [
-            _Scores(m, absent=shadows.reason, applies=False) for m in (*SHADOW_METHODS, COSINE)
+            _Scores(m, absent=shadows.reason, applies=False)
+            for m in (*SHADOW_METHODS, RATIO, COSINE)
         ]
         findings = [f for scores in absent for f in _findings(scores, exposure, subject.seed)]
         return AttackResult(tuple(findings), details={"shadows": 0, "reason": shadows.reason})
     scene = _Scene.of(subject, exposure, shadows)
-    scored = [*scene.by_shadows(), scene.by_cosine(effort, progress)]
+    scored = [*scene.by_shadows(), *scene.by_rounds(pooled)]
     hardest = scene.hardest(scored[0])
     findings = [f for scores in scored for f in _findings(scores, exposure, subject.seed)]
     findings += _findings(hardest, exposure, subject.seed, "worst case", METRICS[:1])
@@ -97,7 +94,7 @@ def attack(
     progress(1.0)
     return AttackResult(
         findings=tuple(findings),
-        details=scene.details(scored),
+        details=scene.details(scored, pooled),
         charts=(RocChart(f"Membership inference, {exposure.observer}", curves),) if curves else (),
     )
 
@@ -113,22 +110,17 @@ class _Scene:
 
     exposure: Exposure
     shadows: Shadows
-    names: tuple[str, ...]
-    shared: tuple[tuple[str, int], ...]  # name and size of the shared parameters, in vector order
     aim: Bools = field(repr=False)
     losses: Floats = field(repr=False)
 
     @classmethod
     def of(cls, subject: Subject, exposure: Exposure, shadows: Shadows) -> "_Scene":
-        names = tuple(hospital.name for hospital in subject.hospitals)
-        parameters = dict(subject.network.named_parameters())
-        shared = tuple((name, parameters[name].numel()) for name in subject.shared)
         # Without held-out patients a hospital has members only, and all shadows hold them.
         wanted = [h.name not in exposure.members and len(h.held_out) > 0 for h in subject.hospitals]
         aim = np.array(wanted)[shadows.pool.hospital.numpy()]
-        head = head_vector(shadows.plan, shared, exposure.released)
+        head = shadows.plan.head(exposure.released)
         losses = patient_losses(shadows.plan.shape, head, shadows.pool)[0]
-        return cls(exposure, shadows, names, shared, aim, losses)
+        return cls(exposure, shadows, aim, losses)
 
     @property
     def is_member(self) -> Bools:
@@ -160,56 +152,21 @@ class _Scene:
         except TooFewTargets as error:
             return _Scores(method, absent=str(error))
 
-    def by_cosine(self, effort: Effort, progress: Progress) -> _Scores:
-        """The trajectory attack, for whoever saw updates or means."""
-        seen = self._visible()
-        if not seen.any():
+    def by_rounds(self, pooled: Pooled | None) -> Iterator[_Scores]:
+        """Scores of all rounds together, for whoever saw updates or means."""
+        hospital = self.shadows.pool.hospital.numpy()
+        seen = self.aim & pooled.seen[hospital] if pooled else np.zeros_like(self.aim)
+        if pooled is None or not seen.any():
             reason = f"the {self.exposure.observer} saw no update and no mean of updates"
-            return _Scores(COSINE, absent=reason, applies=False)
-        patients = np.flatnonzero(self.aim & seen)
-        rounds = evenly(self._rounds(), COSINE_ROUNDS[effort])
-        parts = side_by_side(
-            lambda view, told: self._cosines(view, patients, told),
-            rounds,
-            steps=1,
-            progress=progress,
-        )
-        members = self.shadows.pool.is_member.numpy()[patients]
-        return _Scores(COSINE, ScoredTargets.of(np.mean(parts, axis=0), members))
-
-    def _rounds(self) -> list[RoundView]:
-        if self.exposure.sees_updates:
-            return [view for view in self.exposure.rounds if self._others(view)]
-        return [view for view in self.exposure.rounds if view.mean is not None]
-
-    def _others(self, view: RoundView) -> set[str]:
-        return set(view.updates) - set(self.exposure.members)
-
-    def _visible(self) -> Bools:
-        """Targets whose hospital's update, or a mean with it, is there in every round used."""
-        views = self._rounds()
-        if not views:
-            return np.zeros_like(self.aim)
-        if not self.exposure.sees_updates:
-            return self.aim
-        always = set.intersection(*(self._others(view) for view in views))
-        visible = np.array([name in always for name in self.names])
-        return np.asarray(self.aim & visible[self.shadows.pool.hospital.numpy()])
-
-    def _cosines(self, view: RoundView, patients: NDArray[np.intp], told: Step) -> Floats:
-        """Each patient's cosine with its hospital's update, or the mean, in one round."""
-        plan, pool = self.shadows.plan, self.shadows.pool
-        rows = _patient_gradients(plan, pool, head_vector(plan, self.shared, view.shared), patients)
-        result = np.zeros(len(patients))
-        hospital = pool.hospital.numpy()[patients]
-        for index, name in enumerate(self.names):
-            update = view.updates.get(name) if self.exposure.sees_updates else view.mean
-            here = hospital == index
-            if update is not None and here.any():
-                direction = head_vector(plan, self.shared, update)[0, plan.shared]
-                result[here] = gradient_cosine([(direction.double().numpy(), rows[here])])
-        told()
-        return result
+            yield from (_Scores(each, absent=reason, applies=False) for each in (RATIO, COSINE))
+            return
+        members = self.shadows.pool.is_member.numpy()[seen]
+        if pooled.unknown:
+            yield _Scores(RATIO, absent=pooled.unknown, applies=False)
+        else:
+            own = pooled.ratios[np.arange(len(hospital)), hospital]
+            yield _Scores(RATIO, ScoredTargets.of(own[seen], members))
+        yield _Scores(COSINE, ScoredTargets.of(pooled.cosines[seen], members))
 
     def hardest(self, primary: _Scores) -> _Scores:
         """The primary attack on the outliers alone."""
@@ -224,11 +181,12 @@ class _Scene:
             return _Scores(primary.method, absent=f"the {count} hardest targets are of one class")
         return _Scores(primary.method, ScoredTargets.of(primary.targets.scores[chosen], members))
 
-    def details(self, scored: list[_Scores]) -> dict[str, Any]:
+    def details(self, scored: list[_Scores], pooled: Pooled | None) -> dict[str, Any]:
         training, losses, members = self.shadows.plan.training, self.losses, self.is_member
         return {
             "shadows": len(self.shadows.inside),
             "rounds_replayed": training.rounds,
+            "rounds_pooled": len(pooled.rounds) if pooled else 0,
             "caveats": list(self.shadows.caveats),
             "members": int(members.sum()),
             "non_members": int((~members).sum()),
@@ -237,43 +195,6 @@ class _Scene:
             "mean_loss_by_shadow": self.shadows.losses.mean(1).tolist(),
             "realised_fpr": {s.method: _realised(s.targets) for s in scored if s.targets},
         }
-
-
-def head_vector(
-    plan: ReplayPlan, shared: tuple[tuple[str, int], ...], vector: Vector
-) -> torch.Tensor:
-    """A vector of shared parameters as one head: what is not shared is as it was initially.
-
-    Returns:
-        (1, size) float32.
-    """
-    head, offset = plan.initial.clone(), 0
-    for name, size in shared:
-        if name in plan.shape.places:
-            start = plan.shape.places[name][0]
-            head[start : start + size] = torch.from_numpy(vector[offset : offset + size].copy())
-        offset += size
-    return head[None]
-
-
-def evenly(views: list[RoundView], most: int) -> list[RoundView]:
-    """At most `most` rounds, evenly spaced, the first and the last among them."""
-    chosen = np.linspace(0, len(views) - 1, min(most, len(views))).round().astype(int)
-    return [views[index] for index in np.unique(chosen)]
-
-
-@torch.no_grad()
-def _patient_gradients(
-    plan: ReplayPlan, pool: Pool, head: torch.Tensor, patients: NDArray[np.intp]
-) -> Floats:
-    """Gradient of each patient's loss on the shared entries.  # (targets, shared)"""
-    place = torch.full((len(pool),), -1)
-    place[torch.from_numpy(patients)] = torch.arange(len(patients))
-    records = torch.nonzero(place[pool.patient] >= 0).squeeze(1)
-    drawn = Drawn(torch.zeros_like(records), records)
-    rows = gradients(plan.shape, head, pool.records, drawn)[:, plan.shared].double()
-    total = rows.new_zeros(len(patients), rows.shape[1])
-    return np.asarray(total.index_add_(0, place[pool.patient[records]], rows).numpy())
 
 
 def _findings(

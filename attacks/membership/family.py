@@ -1,25 +1,56 @@
-"""Membership inference as a family: its shadow models are trained once for all observers."""
+"""Membership inference as a family: shadow models and rounds are worked out once an audit."""
+
+from dataclasses import dataclass
 
 from attacks.family import Case, Family
 from attacks.membership import NAME
 from attacks.membership.attack import attack
 from attacks.membership.fixture import fixture_controls
+from attacks.membership.pooled_controls import pooled_controls
+from attacks.membership.pooled_rounds import Pooled, pooled_of
 from attacks.membership.shadow_models import NoShadows, Shadows, prepare
 from attacks.result import AttackResult, Progress
-from securefed.exposure import Exposure
+from securefed.exposure import Exposure, Observer
+
+SHARE_OF_SHADOWS = 0.9  # of the time that preparation takes
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    shadows: Shadows | NoShadows
+    pooled: dict[Observer, Pooled] | NoShadows
+
+
+def _controls(case: Case, progress: Progress) -> AttackResult:
+    """The same for every effort: so are the gates."""
+    seed = case.subject.seed
+    one = fixture_controls(seed, lambda share: progress(0.9 * share))
+    other = pooled_controls(seed, lambda share: progress(0.9 + 0.1 * share))
+    return AttackResult(
+        controls=(*one.controls, *other.controls), details={**one.details, **other.details}
+    )
+
+
+def _prepare(case: Case, progress: Progress) -> _Prepared:
+    part = SHARE_OF_SHADOWS
+    shadows = prepare(
+        case.subject, case.released, case.effort, lambda share: progress(part * share)
+    )
+    return _Prepared(shadows, pooled_of(case, lambda share: progress(part + (1 - part) * share)))
 
 
 def _attack(
-    case: Case, exposure: Exposure, progress: Progress, shadows: Shadows | NoShadows
+    case: Case, exposure: Exposure, progress: Progress, prepared: _Prepared
 ) -> AttackResult:
-    return attack(case.subject, exposure, case.effort, progress, shadows)
+    rounds = prepared.pooled
+    pooled = None if isinstance(rounds, NoShadows) else rounds.get(exposure.observer)
+    return attack(case.subject, exposure, progress, prepared.shadows, pooled)
 
 
 FAMILY = Family(
     name=NAME,
-    # The same for every effort: so are the gates.
-    controls=lambda case, progress: fixture_controls(case.subject.seed, progress),
-    prepare=lambda case, progress: prepare(case.subject, case.released, case.effort, progress),
+    controls=_controls,
+    prepare=_prepare,
     attack=_attack,
-    weights=(5, 30, 2),
+    weights=(5, 30, 0.5),
 )

@@ -11,7 +11,7 @@ update's entry), hospitals that dropped out of single rounds, and cohorts sample
 comes from an ordinary generator: a shadow protects nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from attacks.membership.head_gradients import Drawn, HeadShape, Records, summed_gradients
 from attacks.subject import Hospital, Training
+from securefed.exposure import RoundView
+from securefed.model.sharing import Vector
 from securefed.model.strategies.strategy import State
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # the published defaults (Kingma & Ba 2015)
@@ -52,6 +54,7 @@ class ReplayPlan:
         shape: of fusion and classifier, all of which are trained.
         initial: (size,) the head that everybody starts from.
         shared: (size,) bool, the entries that are aggregated; the rest is each hospital's own.
+        others: shared parameters that come before them in a vector, those of encoders.
     """
 
     shape: HeadShape = field(repr=False)
@@ -59,6 +62,13 @@ class ReplayPlan:
     shared: Tensor = field(repr=False)
     hospitals: tuple[Hospital, ...]
     training: Training
+    others: int = 0
+
+    def head(self, vector: Vector) -> Tensor:
+        """A vector of shared parameters as one head, (1, size); what is not shared is initial."""
+        head = self.initial.clone()
+        head[self.shared] = torch.from_numpy(vector[self.others :].copy())
+        return head[None]
 
 
 def replay(
@@ -83,6 +93,23 @@ def replay(
     return group.released()
 
 
+def trajectory(plan: ReplayPlan, pool: Pool, inside: Tensor, seed: int) -> Iterator[RoundView]:
+    """One federation round by round, as a server sees it that tells updates apart.
+
+    Args:
+        inside: (patients,) bool, who is trained on.
+    """
+    group = _Group(plan, pool, inside[None], [torch.Generator().manual_seed(seed)])
+    shared, names = plan.shared, tuple(each.name for each in plan.hospitals)
+    for number in range(1, plan.training.rounds + 1):
+        start = group.released()[0, shared].numpy()
+        with torch.no_grad():
+            updates = group.round()
+        told = {name: updates[name][0, shared].numpy() for name in names}
+        patients = {each.name: each.weight for each in plan.hospitals}
+        yield RoundView(number, start, told, patients, None, names)
+
+
 class _Group:
     """Shadow models on their way through the rounds."""
 
@@ -100,9 +127,14 @@ class _Group:
             self._sites.append(_Site(plan, hospital, models, rows, here))
         self._memory: State = {}  # of the server's strategy
 
-    def round(self) -> None:
-        """One round: every hospital trains, the server steps."""
+    def round(self) -> dict[str, Tensor]:
+        """One round: every hospital trains, the server steps.
+
+        Returns:
+            Hospital -> change of the head, (models, size); empty where hospitals share out noise.
+        """
         training, shared = self._plan.training, self._plan.shared
+        updates: dict[str, Tensor] = {}
         if training.shared_noise:
             mean = self._step_over_union()
         else:
@@ -110,11 +142,13 @@ class _Group:
             everybody = sum(each.weight for each in self._plan.hospitals)
             for site in self._sites:
                 update = site.train(self._pool, self._server.float(), self._generators)
+                updates[site.hospital.name] = update
                 mean += update.double() * (site.hospital.weight / everybody)
         stepped, self._memory = training.strategy.step(
             self._server[:, shared].numpy(), mean[:, shared].numpy(), self._memory
         )
         self._server[:, shared] = torch.from_numpy(stepped)
+        return updates
 
     def released(self) -> Tensor:
         return self._server.float()

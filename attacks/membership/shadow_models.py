@@ -14,6 +14,7 @@ released there is no model to query, and `prepare` says that instead.
 
 import copy
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,6 +63,44 @@ class NoShadows:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Who may have been trained on, and how; `Shadows` has the attributes."""
+
+    plan: ReplayPlan
+    pool: Pool
+    caveats: tuple[str, ...]
+
+
+@lru_cache(maxsize=2)
+def candidates(subject: Subject, released: bytes) -> Candidates | NoShadows:
+    """Every patient behind the encoders that an attacker has; encoded once for all attacks.
+
+    Args:
+        released: bytes of the shared parameters of the released model, (P,) float32.
+
+    Raises:
+        TooFewTargets: no hospital has held-out patients.
+    """
+    encoders_released = "encoder_ct" in {name.split(".")[0] for name in subject.shared}
+    if subject.encoders_train and not encoders_released:
+        return NoShadows(
+            "the encoders are trained and never leave the hospitals, so that nobody outside can "
+            "query the released head with an image"
+        )
+    network, plan = copy.deepcopy(subject.network), replay_plan(subject)
+    caveats = []
+    if subject.encoders_train:
+        load_vector(network, list(subject.shared), np.frombuffer(released, np.float32).copy())
+        caveats.append("shadows train the head only, on the encoders as released")
+    if not bool(plan.shared.all()):
+        caveats.append(
+            "fusion stays in the hospitals: the released classifier is queried behind the initial "
+            "fusion, in the run and in the shadows alike"
+        )
+    return Candidates(plan, pool_of(network, subject), tuple(caveats))
+
+
 def prepare(
     subject: Subject, released: Vector, effort: Effort, progress: Progress
 ) -> Shadows | NoShadows:
@@ -73,23 +112,11 @@ def prepare(
     Raises:
         TooFewTargets: no hospital has held-out patients.
     """
-    encoders_released = "encoder_ct" in {name.split(".")[0] for name in subject.shared}
-    if subject.encoders_train and not encoders_released:
-        return NoShadows(
-            "the encoders are trained and never leave the hospitals, so that nobody outside can "
-            "query the released head with an image"
-        )
-    network, caveats = copy.deepcopy(subject.network), []
-    plan = replay_plan(subject)
-    if subject.encoders_train:
-        load_vector(network, list(subject.shared), released)
-        caveats.append("shadows train the head only, on the encoders as released")
-    if not bool(plan.shared.all()):
-        caveats.append(
-            "fusion stays in the hospitals: the released classifier is queried behind the initial "
-            "fusion, in the run and in the shadows alike"
-        )
-    pool, models = pool_of(network, subject), SHADOWS[effort]
+    who = candidates(subject, released.tobytes())
+    if isinstance(who, NoShadows):
+        return who
+    plan, pool, caveats = who.plan, who.pool, list(who.caveats)
+    models = SHADOWS[effort]
     rounds = affordable_rounds(plan, pool, models, AFFORDABLE[effort])
     if rounds < subject.training.rounds:
         caveats.append(f"shadows stop after {rounds} of {subject.training.rounds} rounds")
@@ -111,6 +138,7 @@ def replay_plan(subject: Subject) -> ReplayPlan:
         shared=torch.cat([torch.full((parameters[n].numel(),), n in shared) for n in shape.places]),
         hospitals=subject.hospitals,
         training=subject.training,
+        others=sum(parameters[n].numel() for n in subject.shared if n not in shape.places),
     )
 
 

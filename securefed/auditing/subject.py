@@ -29,7 +29,7 @@ from securefed.training.patients import stack
 from securefed.training.stress import stress_records
 from securefed.training.trainer import TrainingSet
 from securefed.wire.contribution import ContributionLayout
-from securefed.wire.description import initial_network
+from securefed.wire.description import initial_network, layout_of
 
 
 def subject_of(run: Run) -> Subject:
@@ -139,8 +139,8 @@ def _encoding_error(settings: Settings, patients: int) -> float:
     secure = settings.secure_aggregation
     if not secure.enabled or settings.privacy.placement == "distributed":
         return 0.0
-    clients = settings.federation.clients
-    layout = ContributionLayout(1, clients, secure.value_range, secure.max_patients)
+    layout = layout_of(settings, parameters=1, noise=None)
+    assert isinstance(layout, ContributionLayout)  # noqa: S101  # without shared noise
     return layout.error_bound(clients=1, patients=patients)
 
 

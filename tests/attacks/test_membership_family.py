@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from attacks.findings import Control
 from attacks.membership import attack as membership
 from attacks.membership.federation_replay import replay
 from attacks.membership.fixture import NETWORK, fixture, fixture_controls
+from attacks.membership.pooled_controls import pooled_controls
+from attacks.membership.pooled_rounds import pool_rounds
 from attacks.membership.scores import lira_offline
 from attacks.membership.shadow_models import (
     NoShadows,
@@ -18,7 +21,7 @@ from attacks.membership.shadow_models import (
     replay_plan,
     train,
 )
-from attacks.result import AttackResult, Effort, RocChart
+from attacks.result import AttackResult, RocChart
 from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
@@ -31,14 +34,15 @@ FULL = ("lira", "lira offline", "rmia", "loss threshold")
 
 
 @pytest.fixture(scope="module")
-def controls() -> AttackResult:
-    return fixture_controls(0, lambda _: None)
+def controls() -> tuple[Control, ...]:
+    both = (fixture_controls(0, lambda _: None), pooled_controls(0, lambda _: None))
+    return tuple(control for each in both for control in each.controls)
 
 
-def test_controls_meet_every_gate_of_the_default_policy(controls: AttackResult) -> None:
+def test_controls_meet_every_gate_of_the_default_policy(controls: tuple[Control, ...]) -> None:
     gates = [gate for gate in read_policy().gates if gate.attack == "membership"]
-    assert len(gates) == 4
-    assert [gate_complaint(gate, controls.controls) for gate in gates] == [None] * 4
+    assert len(gates) == 7
+    assert [gate_complaint(gate, controls) for gate in gates] == [None] * 7
 
 
 class Overfit:
@@ -80,7 +84,10 @@ class Overfit:
     def attack(self, **exposure: object) -> AttackResult:
         fields = {"observer": "outsider", "members": (), "configuration": "plain", "rounds": ()}
         seen = Exposure(**{**fields, "released": self.released, **exposure})  # type: ignore[arg-type]
-        return membership.attack(self.subject, seen, Effort.QUICK, lambda _: None, self.shadows)
+        plan, pool = self.shadows.plan, self.shadows.pool
+        rounds = pool_rounds(plan, pool, {seen.observer: seen}, 1000, lambda _: None)
+        pooled = rounds.get(seen.observer)
+        return membership.attack(self.subject, seen, lambda _: None, self.shadows, pooled)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +111,10 @@ def test_an_outsider_recognises_patients_of_an_overfit_run(overfit: Overfit) -> 
     assert min(found.values()) > 0.6
 
 
-def test_an_outsider_has_no_trajectory(overfit: Overfit) -> None:
-    absent = [f for f in overfit.attack().findings if f.method == "gradient cosine"]
-    assert len(absent) == 3
+def test_an_outsider_has_no_rounds_to_pool(overfit: Overfit) -> None:
+    pooling = ("likelihood ratio", "gradient cosine")
+    absent = [f for f in overfit.attack().findings if f.method in pooling]
+    assert len(absent) == 6
     assert all(not f.applies and "saw no update" in str(f.absent) for f in absent)
 
 
@@ -121,6 +129,7 @@ def test_a_figure_at_one_in_a_thousand_is_withheld_for_a_hundred_patients(
 def test_the_mean_of_updates_gives_members_away(overfit: Overfit) -> None:
     result = overfit.attack(observer="server", rounds=overfit.rounds)
     assert figures(result)["gradient cosine"] > 0.6
+    assert figures(result)["likelihood ratio"] > 0.95
     (chart,) = result.charts
     assert isinstance(chart, RocChart)
     assert chart.curves["gradient cosine"].shape[1] == 4
@@ -131,7 +140,7 @@ def test_targets_are_patients_of_hospitals_whose_update_was_seen(overfit: Overfi
         observer="coalition", members=("fixture-0",), rounds=overfit.update_rounds
     )
     assert result.details["members"] == 50
-    assert figures(result)["gradient cosine"] > 0.6
+    assert figures(result)["likelihood ratio"] > 0.8
 
 
 def test_outliers_are_a_scene_of_their_own(overfit: Overfit) -> None:
@@ -170,15 +179,9 @@ def test_a_model_of_nobody_here_is_not_recognised(overfit: Overfit) -> None:
 def test_without_a_model_to_query_every_finding_says_why(overfit: Overfit) -> None:
     seen = Exposure("outsider", (), "plain", (), overfit.released)
     reason = NoShadows("nobody can query it")
-    result = membership.attack(overfit.subject, seen, Effort.QUICK, lambda _: None, reason)
-    assert len(result.findings) == 15
+    result = membership.attack(overfit.subject, seen, lambda _: None, reason, None)
+    assert len(result.findings) == 18
     assert all(f.absent == "nobody can query it" and not f.applies for f in result.findings)
-
-
-def test_rounds_are_chosen_evenly_with_both_ends() -> None:
-    views = [RoundView(i, np.zeros(1, np.float32), {}, {}, None, ()) for i in range(1, 81)]
-    assert [v.number for v in membership.evenly(views, 3)] == [1, 41, 80]
-    assert membership.evenly(views[:2], 6) == views[:2]
 
 
 def test_offline_lira_looks_only_at_shadows_without_the_target() -> None:

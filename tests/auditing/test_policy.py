@@ -45,6 +45,9 @@ GATES = {
     ("membership", "plain, overfit fixture, 16 shadows", "tpr at fpr 0.01"): ("at_least", 0.15),
     ("membership", "random labels", "auc_rise"): ("at_least", 0.01),
     ("membership", "permuted membership", "auc"): ("holds", 0.5),
+    ("membership", "plain, rounds pooled", "auc"): ("at_least", 0.9),
+    ("membership", "plain, rounds pooled", "tpr at fpr 0.01"): ("at_least", 0.5),
+    ("membership", "rounds of other patients", "auc"): ("holds", 0.5),
     ("epsilon", "true epsilon 0, 500 simulations", "share of bounds above the truth"): (
         "at_most",
         0.05,

@@ -18,6 +18,8 @@ from securefed.run_directory import Run
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training import canaries
+from securefed.wire.contribution import Contribution
+from securefed.wire.description import layout_of
 from tests.tiny import finish, settings_with, start
 
 settings = settings_with(
@@ -78,6 +80,18 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
         assert hospital.noise_multiplier == event.noise_multiplier > 0
         assert hospital.claimed_epsilon == finished.guarantees()[hospital.name].counted
         assert 0 < hospital.claimed_epsilon <= 8
+
+
+def test_an_encoding_error_is_that_of_the_ring_that_the_run_used(finished: Simulation) -> None:
+    wanted, parameters = finished.job.settings, 1000
+    layout = layout_of(wanted, parameters, None)
+    values = np.random.default_rng(0).normal(size=parameters).astype(np.float32)
+    for hospital in subject_of(Run.open(finished.directory.path)).hospitals:
+        words = layout.encode(Contribution(values, hospital.weight, hospital.expected_batch))
+        decoded = layout.decode(words, 1).mean_update
+        assert decoded is not None
+        error = np.abs(decoded - values).max()
+        assert 0.9 * hospital.encoding_error < error <= 1.01 * hospital.encoding_error
 
 
 def test_the_network_is_the_one_that_the_run_began_with(finished: Simulation) -> None:
