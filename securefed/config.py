@@ -10,10 +10,10 @@ where scores are exact, every `evaluate_every` rounds totals of them), `canaries
 of that is kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -404,6 +404,19 @@ def _contradiction_of_distributed_noise(settings: Settings) -> str | None:
             f"term, got {federation.strategy}, whose term is zero in a round's only step"
         )
     return None
+
+
+def _paths(section: type[BaseModel], above: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _paths(kind, f"{above}{name}.")
+        elif Path in (kind, *get_args(kind)):
+            yield f"{above}{name}"
+
+
+#: Settings that are paths. One may name a person or a hospital's share: no page repeats it.
+PATHS = frozenset(_paths(Settings))
 
 
 def load(path: Path | None, overrides: dict[str, Any]) -> Settings:

@@ -325,7 +325,11 @@ class Run:
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """A comparison's directory: compare.json, and the finished runs below it, by path."""
+    """A comparison's directory: compare.json, and the finished runs below it.
+
+    Attributes:
+        runs: as the rows of compare.json have them, then those that no row names, by path.
+    """
 
     path: Path
     file: CompareFile = field(repr=False)
@@ -339,9 +343,13 @@ class ComparedRuns:
             RunError: compare.json or a run.json is missing, damaged, or of another schema.
         """
         # Folders of baselines hold no run.json, or no summary.json.
-        folders = sorted(file.parent for file in path.rglob(Summary.NAME))
+        file = CompareFile.read(path)
+        folders = sorted(each.parent for each in path.rglob(Summary.NAME))
+        rows = [path / folder for row in file.configurations for folder in row.runs]
+        order = {folder: place for place, folder in enumerate(rows)}
+        folders.sort(key=lambda folder: order.get(folder, len(order)))
         runs = (Run.open(folder) for folder in folders if (folder / RunFile.NAME).is_file())
-        return cls(path, CompareFile.read(path), tuple(runs))
+        return cls(path, file, tuple(runs))
 
 
 _SHOWN = ("auc", "accuracy", "sensitivity", "specificity", "f1")

@@ -1,5 +1,6 @@
-"""Counts and lists in the words that people read."""
+"""Counts, lists and commands in the words that people read."""
 
+import shlex
 from collections.abc import Sequence
 
 NAMED = 3  # of many things, before "and n more"
@@ -15,3 +16,8 @@ def first_of(things: Sequence[object], separator: str = "; ") -> str:
     """The first NAMED things, and how many more there are."""
     text = separator.join(map(str, things[:NAMED]))
     return text + (f"{separator}and {len(things) - NAMED} more" if len(things) > NAMED else "")
+
+
+def command_line(*words: object) -> str:
+    """A command of this program, as a shell takes it."""
+    return shlex.join(["securefed", *map(str, words)])

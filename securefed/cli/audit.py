@@ -9,15 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.auditing.choices import ATTACKS, Effort
-from securefed.cli.screen import Narrowing, command_line, marked, screen, show_next
+from securefed.cli.screen import Narrowing, marked, screen, show_next
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
 from securefed.privacy.accounting import at_least, at_most
 from securefed.progress import Bar
-from securefed.record.audit import AuditFile, Judgement
+from securefed.record.audit import MORE_EFFORT, AuditFile, Judgement
 from securefed.run_directory import Run
 from securefed.verdict import Verdict, gravest
-from securefed.wording import counted
+from securefed.wording import command_line, counted
 
 UNSAID = ("", "identification")  # the one metric of its families
 
@@ -110,9 +110,9 @@ def command(
 
 def advise(audit: AuditFile, run_dir: Path, console: Console) -> None:
     """What to type next: where more effort may close what is open, that."""
-    more = {"quick": (), "default": ("--thorough",)}.get(audit.effort)
+    more = MORE_EFFORT.get(audit.effort)
     if audit.verdict is Verdict.INCONCLUSIVE and more is not None:
-        show_next(console, "audit", run_dir, *more)
+        show_next(console, "audit", run_dir, *filter(None, (more,)))
     show_next(console, "report", run_dir)
 
 

@@ -4,7 +4,6 @@ Results go to files and standard output; a screen is standard error. Nothing her
 path, a hospital's name or a reason may hold square brackets, and `:smile:`.
 """
 
-import shlex
 from collections.abc import Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.verdict import Verdict
+from securefed.wording import command_line
 
 COLOURS = {
     Verdict.PASS: "green",
@@ -40,11 +40,6 @@ def duration(seconds: float) -> str:
         if seconds >= least:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def command_line(*words: object) -> str:
-    """A command of this program, as a shell takes it."""
-    return shlex.join(["securefed", *map(str, words)])
 
 
 def marked(verdict: Verdict | None, otherwise: str = "reported") -> Text:

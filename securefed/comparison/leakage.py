@@ -1,8 +1,8 @@
 """What the audits of a row's runs found, by observer: the primary figures of a comparison.
 
 Of an observer and an attack family one judgement stands in the table: the gravest one, over all
-seeds; of several equally grave the one furthest over, or least under, its threshold. The rest is in
-each run's own audit.json. Seeds are not averaged: one run that leaks is a leak.
+seeds; of several equally grave the one that has gone furthest towards, or over, its threshold. The
+rest is in each run's own audit.json. Seeds are not averaged: one run that leaks is a leak.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,5 @@ def leakage(audits: Mapping[int, AuditFile]) -> Leakage:
     return Leakage(verdict=gravest(audit.verdict for audit in audits.values()), observers=observers)
 
 
-def _weight(leak: Leak) -> tuple[int, float, float]:
-    value, threshold = leak.value, leak.threshold
-    over = value - threshold if value is not None and threshold is not None else float("-inf")
-    return gravity(leak.verdict), over, float("-inf") if value is None else value
+def _weight(leak: Leak) -> tuple[int, float]:
+    return gravity(leak.verdict), leak.share_of_threshold

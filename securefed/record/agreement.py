@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from securefed.config import PATHS
 from securefed.privacy.accounting import Event
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.settings_file import dotted
@@ -51,10 +52,15 @@ class Agreement(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differing_setting(agreed: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """The first setting that is not as agreed, in words; None where they are the same."""
+    """The first setting that is not as agreed, in words; None where they are the same.
+
+    The words may stand on a page that travels, so a path is not in them.
+    """
     before, now = dotted(agreed), dotted(other)
     for key in [*before, *now]:
         if before.get(key) != now.get(key):
+            if key in PATHS:
+                return f"{key} is another path"
             return f"{key} is {_text(now.get(key))}, not {_text(before.get(key))}"
     return None
 

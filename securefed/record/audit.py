@@ -4,6 +4,7 @@ Flat lists with the observer in each line, so that a table is one list. A figure
 is null, never NaN: JSON has no such number.
 """
 
+import math
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ Limits = tuple[float | None, float | None]  # lower, upper; None where the inter
 CHECKED = "malicious server"  # the family whose attempts are `checks`
 SURPRISE = "surprise"  # the metric of tests of what the run claims
 EPSILON = "epsilon"  # the metric of lower bounds on epsilon, against the claim
+
+
+MORE_EFFORT = {"quick": "", "default": "--thorough"}  # effort -> option for the next larger one
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,15 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     def of_claim(self) -> bool:
         """Whether what the run says of itself was tested, and not what leaks."""
         return self.metric in (EPSILON, SURPRISE)
+
+    @property
+    def share_of_threshold(self) -> float:
+        """How far the figure has gone towards its threshold, 1 there; comparable across metrics."""
+        if self.value is None or self.threshold is None:
+            return -math.inf
+        if not self.threshold:
+            return math.inf if self.value > 0 else 0.0
+        return self.value / self.threshold
 
     @property
     def title(self) -> str:

@@ -1,8 +1,12 @@
 """audit.json as the report shows it: each family in a sentence, and the pictures."""
 
+import msgspec
+
 from securefed.errors import RunError
-from securefed.record.audit import CHECKED, AuditFile
-from securefed.reporting.facts import Audit, Family, Picture
+from securefed.record.audit import CHECKED, MORE_EFFORT, AuditFile
+from securefed.reporting.attack_facts import Audit, Family, MeasuredEpsilon, Picture
+from securefed.reporting.meanings import metrics, says
+from securefed.reporting.refusals import attempts
 from securefed.reporting.words import figure, limits
 from securefed.run_directory import Run
 from securefed.verdict import Verdict, gravity
@@ -20,6 +24,7 @@ def audit_facts(run: Run) -> Audit | None:
     return Audit(
         verdict=file.of_the_run,
         effort=file.effort,
+        more_effort=MORE_EFFORT.get(file.effort),
         seed=file.seed,
         seconds=file.seconds,
         policy=file.policy.name,
@@ -31,8 +36,12 @@ def audit_facts(run: Run) -> Audit | None:
         judgements=file.judgements,
         findings=file.findings,
         controls=file.controls,
-        checks=file.checks,
-        epsilon=file.epsilon,
+        attempts=attempts(file.checks),
+        epsilon=tuple(
+            MeasuredEpsilon(**msgspec.structs.asdict(test), says=says(test))
+            for test in file.epsilon
+        ),
+        metrics=metrics(line.metric for line in file.judgements),
         pictures=_pictures(run, file),
     )
 
@@ -76,7 +85,7 @@ def _attack(file: AuditFile, attack: str) -> Family:
         reasons = [each.absent for each in file.findings if each.attack == attack and each.absent]
         summary = reasons[0] if reasons else "not attacked"
         return Family(attack=attack, attacked=False, verdict=None, summary=summary)
-    worst = max(judged, key=lambda line: (gravity(line.verdict), line.value or 0.0))
+    worst = max(judged, key=lambda line: (gravity(line.verdict), line.share_of_threshold))
     interval = f" ({limits(worst)})" if worst.interval else ""
     who = ", ".join(filter(None, (worst.observer, worst.title)))
     return Family(

@@ -1,70 +1,28 @@
-"""Charts of the report page, drawn as SVG with the page's own colours.
+"""Charts of one run: training over rounds, the ROC curve, attacks against thresholds, egress."""
 
-A chart has no colour of its own: classes take them from the page's style sheet, so that it follows
-the light and dark themes and prints. Each has a title and a description for screen readers, and the
-page has the same numbers in a table.
-"""
-
-import re
 from collections.abc import Callable, Sequence
 
-import msgspec
 from markupsafe import Markup, escape
 
 from securefed.privacy.accounting import at_most
 from securefed.record.audit import Judgement
 from securefed.record.metrics import RoundLine
 from securefed.reporting.facts import Egress, Utility
+from securefed.reporting.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    LETTER,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Points,
+    frame,
+    svg,
+)
 from securefed.reporting.words import number, size, span
 from securefed.verdict import Verdict
-
-# For renderers that do not apply a page's style sheet to drawings (WeasyPrint); elsewhere the style
-# sheet overrules these, so that drawings follow the theme.
-PAINT = {
-    "line": 'fill="none" stroke="#0b5394" stroke-width="2"',
-    "dot": 'fill="#0b5394"',
-    "grid": 'stroke="#d3dae1"',
-    "limit": 'stroke="#b3541e" stroke-width="1.5" stroke-dasharray="6 4"',
-    "bound": 'stroke="#b3541e" stroke-width="3"',
-    "whisker": 'stroke="#0b5394" stroke-width="3"',
-    "fill0": 'fill="#0b5394"',
-    "fill1": 'fill="#b3541e"',
-    "fill2": 'fill="#1d7a45"',
-    "fill3": 'fill="#6a3d9a"',
-    "fill4": 'fill="#8a6d00"',
-    "tick": 'font-size="13" fill="#4d5b69"',
-    "label": 'font-size="13" fill="#17202a"',
-}
-WIDTH, HEIGHT = 400, 240
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
-Points = Sequence[tuple[float, float]]
-
-
-class Axis(msgspec.Struct, frozen=True):
-    """A linear axis in pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def place(self, value: float) -> float:
-        span = self.high - self.low or 1.0
-        return round(self.start + (value - self.low) / span * (self.end - self.start), 1)
-
-    def ticks(self) -> list[float]:
-        """Four to seven round numbers."""
-        step = (self.high - self.low) / 5 or 1.0
-        power = 10.0 ** len(str(int(1 / step))) if step < 1 else 1.0
-        grid = _round_step(step * power) / power
-        first = -(-self.low // grid) * grid
-        count = int((self.high - first) / grid + 1e-9) + 1
-        return [round(first + i * grid, 9) for i in range(count)]
-
-
-def _round_step(step: float) -> float:
-    scale = 10.0 ** (len(str(int(step))) - 1) if step >= 1 else 1.0
-    return next(k * scale for k in (1, 2, 2.5, 5, 10) if k * scale >= step)
 
 
 def over_rounds(
@@ -84,7 +42,7 @@ def over_rounds(
         return Markup("")
     values = [value for _, value in points] + ([line] if line is not None else [])
     low, high = bounds or (0.0, max(values) * 1.08 or 1.0)
-    x = Axis(0, max(max(k for k, _ in points), 1), LEFT, WIDTH - RIGHT)
+    x = Axis(0, max(max(k for k, _ in points), 1), LEFT, WIDTH - RIGHT, whole=True)
     y = Axis(min(low, *values), high, HEIGHT - BOTTOM, TOP)
     path = " ".join(f"{x.place(k)},{y.place(v)}" for k, v in points)
     radius = 3 if len(points) < 40 else 2
@@ -100,18 +58,22 @@ def over_rounds(
         f"{title}: from {text(first[1])} at round {first[0]:g} to {text(last[1])} at round "
         f"{last[0]:g}." + (f" Line at {text(line)}." if line is not None else "")
     )
-    body = (
-        _frame(x, y, "round", label) + extra + f'<polyline class="line" points="{path}"/>' + marks
-    )
-    return _svg(title, about, body, WIDTH, HEIGHT)
+    body = frame(x, y, "round", label) + extra + f'<polyline class="line" points="{path}"/>' + marks
+    return svg(title, about, body, WIDTH, HEIGHT)
 
 
-def training(curve: Sequence[RoundLine], budget: float | None) -> list[tuple[Markup, str]]:
-    """AUC, loss and epsilon over rounds, whichever were recorded."""
+def training(
+    curve: Sequence[RoundLine], rounds: int, budget: float | None = None
+) -> list[tuple[Markup, str]]:
+    """AUC, loss and epsilon over rounds, whichever were recorded.
+
+    Args:
+        rounds: of training; what comes after them scores, and spends nothing.
+    """
     # An evaluation describes the parameters its round started from.
     auc = [(k.round - 1, k.auc) for k in curve if k.auc is not None]
     loss = [(k.round - 1, k.loss) for k in curve if k.loss is not None]
-    spent = [(k.round, k.epsilon) for k in curve if k.epsilon is not None]
+    spent = [(k.round, k.epsilon) for k in curve if k.epsilon is not None and k.round <= rounds]
     lowest = min((value for _, value in auc), default=0.5)
     charts = [
         (
@@ -146,6 +108,15 @@ def stacked(charts: Sequence[Markup]) -> str:
     )
 
 
+def sensitivity_at(roc: Points, alarms: float) -> float:
+    """The share of ill patients found at a false alarm rate; between corners on the line."""
+    before = max(corner for corner in roc if corner[0] <= alarms)
+    after = min((corner for corner in roc if corner[0] > alarms), default=before)
+    if after[0] == before[0]:
+        return before[1]
+    return before[1] + (after[1] - before[1]) * (alarms - before[0]) / (after[0] - before[0])
+
+
 def roc(utility: Utility) -> Markup:
     """The ROC curve with the operating point at probability 0.5."""
     if not utility.roc or utility.sensitivity is None or utility.specificity is None:
@@ -156,8 +127,8 @@ def roc(utility: Utility) -> Markup:
     alarm, sensitivity = 1 - utility.specificity, utility.sensitivity
     path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in utility.roc)
     body = (
-        _frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
-        + f'<line class="limit" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
+        frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
+        + f'<line class="guess" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
         + f'<polyline class="line" points="{path}"/>'
         + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(sensitivity)}" r="6"/>'
     )
@@ -165,7 +136,7 @@ def roc(utility: Utility) -> Markup:
         f"ROC curve with area {number(utility.auc)}; at probability one half sensitivity "
         f"{number(sensitivity)} at false alarm rate {number(alarm)}."
     )
-    return _svg("ROC curve", about, body, side, side, "chart square")
+    return svg("ROC curve", about, body, side, side, "chart square")
 
 
 def forest(judgements: Sequence[Judgement]) -> Markup:
@@ -181,9 +152,9 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
     ]
     if not rows:
         return Markup("")
-    left, step = 330, 26
+    left, step = 16, 40
     height = TOP + step * len(rows) + BOTTOM
-    x = Axis(0, 1, left, 760 - RIGHT)
+    x = Axis(0, 1, left, WIDTH - RIGHT)
     parts = []
     for tick in x.ticks():
         at = x.place(tick)
@@ -192,30 +163,29 @@ def forest(judgements: Sequence[Judgement]) -> Markup:
             f'<text class="tick" x="{at}" y="{height - 24}" text-anchor="middle">{tick:g}</text>'
         )
     for i, row in enumerate(rows):
-        at = TOP + step * (i + 0.5)
+        at = TOP + step * i + 28
         low, high = row.interval or (row.value, row.value)
         ends = [x.place(min(1.0, max(0.0, v))) for v in (low or 0.0, 1.0 if high is None else high)]
         limit = x.place(min(1.0, row.threshold or 0.0))
-        label = f"{row.attack}: {row.metric or row.method} · {row.observer or 'any'}"
+        label = f"{row.observer or 'any'} · {row.attack}: {row.metric or row.method}"
         parts.append(
-            f'<text class="label" x="{left - 12}" y="{at + 4}" text-anchor="end">'
-            f"{escape(label)} · {escape(row.observer or 'any')}</text>"
+            f'<text class="label" x="{left}" y="{at - 13}">{escape(label)}</text>'
             f'<line class="whisker {_kind(row.verdict)}" x1="{ends[0]}" x2="{ends[1]}" '
             f'y1="{at}" y2="{at}"/>'
             f'<circle class="dot {_kind(row.verdict)}" cx="{x.place(row.value or 0.0)}" '
             f'cy="{at}" r="5"/>'
-            f'<line class="bound" x1="{limit}" x2="{limit}" y1="{at - 10}" y2="{at + 10}"/>'
+            f'<line class="bound" x1="{limit}" x2="{limit}" y1="{at - 9}" y2="{at + 9}"/>'
         )
     parts.append(
-        f'<text class="label" x="{(left + 760) / 2}" y="{height - 6}" text-anchor="middle">'
-        "figure with its interval; the upright line is the threshold</text>"
+        f'<text class="label" x="{WIDTH / 2}" y="{height - 6}" text-anchor="middle">'
+        "figure, interval; upright: threshold</text>"
     )
     about = "; ".join(
         f"{row.attack}, {row.title}, {row.observer or 'any'}: {number(row.value)} "
         f"({span(row.interval)}), threshold {number(row.threshold)}"
         for row in rows
     )
-    return _svg("Attack figures against their thresholds", about, "".join(parts), 760, height)
+    return svg("Attack figures against their thresholds", about, "".join(parts), WIDTH, height)
 
 
 def egress_bars(egress: Egress) -> Markup:
@@ -226,70 +196,37 @@ def egress_bars(egress: Egress) -> Markup:
     most = max(totals.values(), default=0)
     if not most:
         return Markup("")
-    left, step, width = 150, 30, 760
-    height = TOP + step * len(names) + 34
-    x = Axis(0, most, left, width - 110)
+    left, step = 8, 44
+    x = Axis(0, most, left, WIDTH - RIGHT)
     parts = []
     for i, name in enumerate(names):
         at, y = float(left), TOP + step * i
         parts.append(
-            f'<text class="label" x="{left - 10}" y="{y + 17}" text-anchor="end">'
-            f"{escape(name)}</text>"
+            f'<text class="label" x="{left}" y="{y}">{escape(name)}</text>'
+            f'<text class="label" x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">'
+            f"{size(totals[name])}</text>"
         )
         for flow in (f for f in egress.flows if f.hospital == name):
             wide = round(x.place(flow.bytes) - left, 1)
             parts.append(
-                f'<rect class="fill{stages.index(flow.stage) % 5}" x="{at:.1f}" y="{y}" '
-                f'width="{wide}" height="22"><title>{escape(flow.stage)}: '
+                f'<rect class="fill{stages.index(flow.stage) % 5}" x="{at:.1f}" y="{y + 6}" '
+                f'width="{wide}" height="18"><title>{escape(flow.stage)}: '
                 f"{size(flow.bytes)}</title></rect>"
             )
             at += wide
-        parts.append(
-            f'<text class="label" x="{at + 8:.1f}" y="{y + 17}">{size(totals[name])}</text>'
-        )
+    at, y = float(left), TOP + step * len(names)
     for i, stage in enumerate(stages):
-        at = left + i * 110
+        wide = 24 + LETTER * len(stage)
+        if at + wide > WIDTH:
+            at, y = float(left), y + 20
         parts.append(
-            f'<rect class="fill{i % 5}" x="{at}" y="{height - 20}" width="12" height="12"/>'
-            f'<text class="label" x="{at + 18}" y="{height - 10}">{escape(stage)}</text>'
+            f'<rect class="fill{i % 5}" x="{at:.1f}" y="{y - 9}" width="12" height="12"/>'
+            f'<text class="label" x="{at + 17:.1f}" y="{y + 2}">{escape(stage)}</text>'
         )
+        at += wide
     about = "; ".join(f"{name} {size(totals[name])}" for name in names)
-    return _svg("Bytes that left each hospital", about, "".join(parts), width, height)
+    return svg("Bytes that left each hospital", about, "".join(parts), WIDTH, y + 10)
 
 
 def _kind(verdict: Verdict | None) -> str:
     return (verdict or "none").lower()
-
-
-def _frame(
-    x: Axis, y: Axis, x_label: str, y_label: str, width: int = WIDTH, height: int = HEIGHT
-) -> str:
-    parts = []
-    for tick in y.ticks():
-        at = y.place(tick)
-        parts.append(
-            f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{at}" y2="{at}"/>'
-            f'<text class="tick" x="{x.start - 8}" y="{at + 4}" text-anchor="end">{tick:g}</text>'
-        )
-    for tick in x.ticks():
-        at = x.place(tick)
-        parts.append(
-            f'<text class="tick" x="{at}" y="{y.start + 17}" text-anchor="middle">{tick:g}</text>'
-        )
-    middle = (y.start + y.end) / 2
-    parts.append(
-        f'<text class="label" x="{(x.start + x.end) / 2}" y="{height - 8}" '
-        f'text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="label" transform="translate(14 {middle}) rotate(-90)" '
-        f'text-anchor="middle">{escape(y_label)}</text>'
-    )
-    return "".join(parts)
-
-
-def _svg(title: str, about: str, body: str, width: int, height: int, kind: str = "chart") -> Markup:
-    body = re.sub(r'class="(\w+)', lambda match: f"{PAINT[match[1]]} {match[0]}", body)
-    # Every piece of text that came from a file was escaped where it was put in.
-    return Markup(  # noqa: S704
-        f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(title)}. {escape(about)}"><title>{escape(title)}</title>{body}</svg>'
-    )

@@ -1,40 +1,119 @@
-"""compare.json as the report shows it: a table a question, and the notes."""
+"""compare.json as the report shows it: a table a question, the notes, and what figures need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from securefed.exposure import OBSERVERS
 from securefed.privacy.accounting import at_most
 from securefed.record.comparison import (
     BaselineRow,
     CompareFile,
     ConfigurationRow,
     DataEfficiency,
-    Leak,
     StartingReport,
 )
-from securefed.reporting.facts import ComparedRow, ComparedTable, Comparison
-from securefed.reporting.words import NOTHING, figure, number, seconds, size, span
-from securefed.verdict import gravity
+from securefed.reporting.charts import sensitivity_at
+from securefed.reporting.compared_leaks import gravest_leaks, leaks_by_observer, leaks_of
+from securefed.reporting.comparison_facts import (
+    ComparedRow,
+    ComparedTable,
+    Comparison,
+    RocCurve,
+    Worth,
+)
+from securefed.reporting.facts import RunFacts
+from securefed.reporting.utility import cautions
+from securefed.reporting.words import NOTHING, number, seconds, size, span
+from securefed.verdict import Verdict
+
+ALARMS = (0.05, 0.1, 0.2, 0.5)  # false alarm rates of the table beside the ROC curves
 
 
-def comparison_facts(file: CompareFile) -> Comparison:
-    """The tables of a comparison; one without rows is left out."""
-    notes = list(file.notes)
-    if not file.complete:
-        notes.insert(0, "The comparison is not finished; rows are missing.")
-    if file.baselines_refused:
-        notes.append(file.baselines_refused)
-    notes += [f"{row.name}: {row.remark}" for row in file.baselines]
+def run_titles(file: CompareFile) -> dict[str, str]:
+    """Run directory -> what a page calls it: its row, with the seed where there are several."""
+    return {
+        folder: row.title + (f", seed {seed}" if len(row.seeds) > 1 else "")
+        for row in file.configurations
+        for folder, seed in zip(row.runs, row.seeds, strict=True)
+    }
+
+
+def comparison_facts(file: CompareFile, runs: Sequence[RunFacts]) -> Comparison:
+    """The tables of a comparison, one without rows left out, and what its figures are drawn from.
+
+    Args:
+        runs: of its directory.
+    """
+    by_folder = {run.folder: run for run in runs}
+    leaks, rocs = list(leaks_of(file, by_folder)), list(_rocs(file, by_folder))
     tables = [
         _performance(file.rows),
+        _curves(rocs),
         _confusion(file.rows),
         _cost(file.configurations),
-        _leakage(file.configurations),
+        gravest_leaks(file.configurations),
+        leaks_by_observer(leaks),
         _efficiency(file.data_efficiency),
-        _starting(file.starting_report),
     ]
-    present = [table for table in tables if table.rows]
-    return Comparison(tables=present, notes=list(dict.fromkeys(notes)))
+    return Comparison(
+        tables=[table for table in tables if table.rows],
+        notes=list(dict.fromkeys(_notes(file))),
+        interval_is="95% intervals over seeds: had the study been made again (Student's t)"
+        if len(file.seeds) > 1
+        else "95% intervals over patients: had others been held out, with these very models",
+        worth=[_worth(row) for row in file.rows],
+        rocs=rocs,
+        leaks=leaks,
+        starting_report=_starting(file.starting_report),
+    )
+
+
+def _notes(file: CompareFile) -> Iterator[str]:
+    if not file.complete:
+        yield "The comparison is not finished; rows are missing."
+    yield from file.notes
+    if file.baselines_refused:
+        yield file.baselines_refused
+    for baseline in file.baselines:
+        yield f"{baseline.name}: {baseline.remark}"
+    said: dict[str, list[str]] = {}
+    for row in file.rows:
+        auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
+        for caution in cautions(auc.value, _interval(row), row.confusion, noised=False):
+            said.setdefault(caution, []).append(row.title)
+    for caution, titles in said.items():
+        yield f"{', '.join(titles)}: {caution}"
+
+
+def _interval(row: ConfigurationRow | BaselineRow) -> tuple[float, float] | None:
+    """Of the row's AUC: over seeds; of one seed Newcombe's, or the bootstrap's over patients."""
+    auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
+    if len(row.seeds) > 1:
+        return auc.ci95_seeds
+    return row.auc_newcombe_ci95[0] or auc.ci95_patients
+
+
+def _worth(row: ConfigurationRow | BaselineRow) -> Worth:
+    auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
+    return Worth(
+        row=row.title,
+        kind=row.configuration if isinstance(row, ConfigurationRow) else row.privacy,
+        baseline=isinstance(row, BaselineRow),
+        verdict=_verdict(row),
+        epsilon=row.epsilon_spent,
+        auc=auc.value,
+        interval=_interval(row),
+    )
+
+
+def _verdict(row: ConfigurationRow | BaselineRow) -> Verdict | None:
+    return row.leakage.verdict if isinstance(row, ConfigurationRow) and row.leakage else None
+
+
+def _rocs(file: CompareFile, runs: Mapping[str, RunFacts]) -> Iterator[RocCurve]:
+    for row in file.configurations:
+        for folder, seed in zip(row.runs, row.seeds, strict=True):
+            curve = runs[folder].utility.roc if folder in runs else None
+            if curve:
+                yield RocCurve(row=row.title, kind=row.configuration, seed=seed, roc=curve)
 
 
 def _performance(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
@@ -64,6 +143,23 @@ def _performance(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTabl
             "converged at round",
         ],
         rows=compared,
+        note="The configurations of the federation stand first, then what they are compared with; "
+        "all were trained and scored here, on the same patients.",
+    )
+
+
+def _curves(rocs: Sequence[RocCurve]) -> ComparedTable:
+    several = len({curve.seed for curve in rocs}) > 1
+    return ComparedTable(
+        title="ROC curves: share of ill patients found at a rate of false alarms",
+        columns=[f"at {rate:g}" for rate in ALARMS],
+        rows=[
+            ComparedRow(
+                name=curve.row + (f", seed {curve.seed}" if several else ""),
+                cells=[number(sensitivity_at(curve.roc, rate)) for rate in ALARMS],
+            )
+            for curve in rocs
+        ],
     )
 
 
@@ -104,34 +200,6 @@ def _spent(row: ConfigurationRow) -> str:
     return NOTHING if row.epsilon_spent is None else at_most(row.epsilon_spent)
 
 
-def _leakage(rows: Sequence[ConfigurationRow]) -> ComparedTable:
-    compared = [
-        ComparedRow(
-            name=row.title,
-            cells=[
-                row.leakage.verdict or NOTHING,
-                *(_gravest(row.leakage.observers.get(observer, {})) for observer in OBSERVERS),
-            ],
-        )
-        for row in rows
-        if row.leakage
-    ]
-    return ComparedTable(
-        title="What leaks: the verdict, and the gravest figure that each observer reached",
-        columns=["verdict", *OBSERVERS],
-        rows=compared,
-    )
-
-
-def _gravest(leaks: dict[str, Leak]) -> str:
-    """Of one observer: the attack that went furthest, by verdict and then by figure."""
-    judged = [leak for leak in leaks.values() if leak.verdict and leak.value is not None]
-    if not judged:
-        return NOTHING
-    worst = max(judged, key=lambda leak: (gravity(leak.verdict), leak.value))
-    return f"{worst.attack} {figure(worst)}: {worst.verdict}"
-
-
 def _efficiency(part: DataEfficiency | None) -> ComparedTable:
     least = part.smallest_tried_share_that_reaches_it if part else None
     compared = []
@@ -148,10 +216,14 @@ def _efficiency(part: DataEfficiency | None) -> ComparedTable:
 
 def _starting(part: StartingReport) -> ComparedTable:
     return ComparedTable(
-        title=f"The starting report ({part.note})",
+        title="Printed in the report that this project started from",
         columns=["AUC", "accuracy"],
         rows=[
             ComparedRow(name=row.name, cells=[number(row.auc), number(row.accuracy)])
             for row in part.rows
         ],
+        note="No row of this table was trained or measured here. It is the table of an earlier "
+        f"report, for its readers: {part.hospitals} hospitals, {part.pairs:,} pairs of CT and MRI "
+        f"slices of {part.image_size} pixels, {part.rounds} rounds, {part.optimizer}; {part.note}. "
+        "The rows have that report's own names.",
     )

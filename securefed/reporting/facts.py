@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from securefed.record.audit import Check, Control, EpsilonTest, Exposed, Finding, Judgement
 from securefed.record.inventory import InputFile
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import RoundLine
 from securefed.record.mismatch import Mismatch
 from securefed.record.summary import Confusion, HospitalSummary, Scores
-from securefed.verdict import Verdict
+from securefed.reporting.attack_facts import Audit
+from securefed.reporting.comparison_facts import Comparison
 
 Answer = Literal["PASS", "INCONCLUSIVE", "INVALID", "FAIL", "NOT AUDITED"]
 
@@ -25,6 +25,7 @@ Answer = Literal["PASS", "INCONCLUSIVE", "INVALID", "FAIL", "NOT AUDITED"]
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the run claims. `sentence` has epsilon with all that it means nothing without.
 
+    `plainly` says the same without the field's words; "" where nothing is bounded.
     `adjacency` and `sampling` are fixed by the accounting; all other fields are null without DP.
     `odds_factor` is e^epsilon: how much more likely any conclusion can become through one record.
     `evaluation` says what held-out patients are promised; `evaluation_epsilon` is null for nothing.
@@ -34,6 +35,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dp: bool
     sentence: str
     noise: str
+    plainly: str = ""
     epsilon: float | None = None
     delta: float | None = None
     unit: str | None = None
@@ -75,14 +77,22 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out performance of the final model; `roc` as (false-, true-positive rate).
 
     `noise`: standard deviation of the noise in each count behind it, null where they are exact.
+    `unsure` names figures whose 95% interval is too wide for them to be put forward; `cautions` say
+    what must be said beside the figures; `answers_alike`, that answers do not follow the truth.
     """
 
     patients: int
     training_patients: int | None
+    sensitivity_ci95: tuple[float, float] | None = None
+    specificity_ci95: tuple[float, float] | None = None
+    accuracy_ci95: tuple[float, float] | None = None
     local_auc: float | None
     noise: float | None
     confusion: Confusion | None
     roc: tuple[tuple[float, float], ...] | None
+    unsure: list[str]
+    cautions: list[str]
+    answers_alike: str
 
 
 class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,44 +141,6 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     total_down: int
 
 
-class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A picture file below the run directory, with its caption; `patient` if it shows a scan."""
-
-    file: str
-    caption: str
-    patient: bool
-
-
-class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One attack family in a sentence, for the first look."""
-
-    attack: str
-    attacked: bool
-    verdict: Verdict | None
-    summary: str
-
-
-class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """audit.json, and the families in a sentence each; lines are as they stand there."""
-
-    verdict: Verdict
-    effort: str
-    seed: int
-    seconds: float | None
-    policy: str
-    policy_set_by: str
-    policy_sha256: str
-    confidence: float
-    exposures: tuple[Exposed, ...]
-    families: list[Family]
-    judgements: tuple[Judgement, ...]
-    findings: tuple[Finding, ...]
-    controls: tuple[Control, ...]
-    checks: tuple[Check, ...]
-    epsilon: tuple[EpsilonTest, ...]
-    pictures: list[Picture]
-
-
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     value: str
@@ -177,6 +149,8 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything about one run. `folder` is relative to the reported directory, "" for itself.
 
+    `title` is what a page calls it. `place` is its path from the folder that the reported directory
+    lies in: from there every command of the page can be typed as it stands.
     `banners` stand above everything else: what the run must not be taken for. `hidden` says what
     masks hide and from how many hospitals; null without them.
     `evidence` says where its files contradict each other or are missing. What such a file says is
@@ -184,6 +158,8 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     folder: str
+    title: str
+    place: str
     run: str
     configuration: str
     verdict: Answer
@@ -201,6 +177,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden: str | None
     utility: Utility
     hospitals: tuple[HospitalSummary, ...]
+    unsure_hospitals: list[str]
     curve: tuple[RoundLine, ...]
     ledgers: list[LedgerFacts]
     egress: Egress | None
@@ -212,12 +189,17 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something to change. `grave` orders them, 100 first; `evidence` names the section."""
+    """Something to change, in the runs named by their titles.
 
-    run: str
+    `grave` orders them, 100 first; `evidence` names the section.
+    `commands` are what to type for it, where that is complete as it stands.
+    """
+
+    runs: list[str]
     title: str
     why: str
     change: str
+    commands: list[str]
     evidence: str
     grave: int
 
@@ -239,28 +221,6 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: list[Evidence]
     unanswered: str
     section: str
-
-
-class ComparedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One row of a comparison; numbers as text where a unit or interval goes with them."""
-
-    name: str
-    cells: list[str]
-
-
-class ComparedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows side by side; every row has a cell for each column."""
-
-    title: str
-    columns: list[str]
-    rows: list[ComparedRow]
-
-
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """compare.json as tables: performance, confusion, cost, leakage, shares, starting report."""
-
-    tables: list[ComparedTable]
-    notes: list[str]
 
 
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ hospital's ledger says was spent.
 from securefed.privacy import ledger_file
 from securefed.privacy.accounting import steps_by_mechanism
 from securefed.privacy.statement import Statement, read
+from securefed.record.run_file import unit_in_words
 from securefed.reporting.facts import LedgerFacts, Mechanism
 from securefed.reporting.withheld import Withheld
 from securefed.run_directory import Run
@@ -20,14 +21,16 @@ def read_ledgers(run: Run, withheld: Withheld) -> list[LedgerFacts]:
     """
     if not run.settings.privacy.dp:
         return []
-    facts = []
+    facts, simulation = [], run.about.data.simulation
     for name in run.hospitals:
         told = withheld.why(f"hospitals/{name}/{ledger_file.NAME}")
-        facts.append(_unknown(name, told) if told else _ledger(name, read(run.ledger(name))))
+        facts.append(
+            _unknown(name, told) if told else _ledger(name, read(run.ledger(name)), simulation)
+        )
     return facts
 
 
-def _ledger(hospital: str, ledger: Statement) -> LedgerFacts:
+def _ledger(hospital: str, ledger: Statement, simulation: str | None) -> LedgerFacts:
     shared = max((event.noise_from for event in ledger.history), default=1)
     return LedgerFacts(
         hospital=hospital,
@@ -35,7 +38,7 @@ def _ledger(hospital: str, ledger: Statement) -> LedgerFacts:
         epsilon_prv=_finite(ledger.guarantee("prv").epsilon),
         epsilon_rdp=_finite(ledger.guarantee("rdp").epsilon),
         delta=ledger.delta,
-        unit=ledger.unit,
+        unit=unit_in_words(ledger.unit, simulation),
         reservations=len(ledger.reservations),
         mechanisms=[
             Mechanism(noise_multiplier=sigma, sample_rate=rate, steps=steps, noise_from=shared)

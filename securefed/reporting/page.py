@@ -20,13 +20,21 @@ from securefed.files import read_bounded
 from securefed.privacy.accounting import at_least, at_most
 from securefed.record.audit import CHECKED
 from securefed.reporting import charts, words
+from securefed.reporting.compared import ALARMS
+from securefed.reporting.compared_figures import figures
 from securefed.reporting.egress import STAGES
 from securefed.reporting.facts import Report, RunFacts
 from securefed.reporting.glossary import GLOSSARY
+from securefed.reporting.unmeasured import unjudged, unmeasured
+from securefed.wording import command_line, counted, first_of
 
 LARGEST_PICTURE = 4 * 2**20  # bytes
 SIGNATURES = {".png": (b"\x89PNG\r\n\x1a\n", "image/png"), ".svg": (b"", "image/svg+xml")}
 SHOWN_RISKS = 3
+SHOWN_ROWS = 16  # of a comparison, on its printed first page
+SHOWN_COMMANDS = 2  # of a risk that many runs share
+# What a printed summary explains, where nobody can point at a word.
+SUMMARY_WORDS = ("AUC", "coalition", "epsilon", "outsider", "peer", "secure aggregation")
 MANY_RUNS = 4  # more go into a table, so that the verdicts stay on one screen
 
 
@@ -53,9 +61,14 @@ def page(report: Report, directory: Path, *, fingerprint: str, signer: str, open
         signer=signer,
         opened=opened,
         charts=[_charts(run) for run in report.runs],
+        compared_figures=figures(report.comparison) if report.comparison else [],
         pictures=[_pictures(run, report, directory) for run in report.runs],
         stages=STAGES,
         shown_risks=SHOWN_RISKS,
+        shown_commands=SHOWN_COMMANDS,
+        shown_rows=SHOWN_ROWS,
+        summary_words=SUMMARY_WORDS,
+        alarms=ALARMS,
         many=MANY_RUNS,
     )
 
@@ -87,12 +100,17 @@ def _environment() -> Environment:
         "threshold": words.threshold,
         "limits": words.limits,
         "span": words.span,
+        "first_of": first_of,
         "size": words.size,
         "seconds": words.seconds,
         "at_most": at_most,
         "at_least": at_least,
+        "counted": counted,
+        "sensitivity_at": charts.sensitivity_at,
+        "unjudged": unjudged,
+        "unmeasured": unmeasured,
     }
-    environment.globals |= {"term": term, "checked": CHECKED}
+    environment.globals |= {"term": term, "checked": CHECKED, "command": command_line}
     return environment
 
 
@@ -107,7 +125,7 @@ def term(word: str, shown: str | None = None) -> Markup:
 def _charts(run: RunFacts) -> dict[str, Any]:
     budget = max((ledger.budget or 0.0 for ledger in run.ledgers), default=0.0) or None
     return {
-        "training": charts.training(run.curve, budget),
+        "training": charts.training(run.curve, run.rounds, budget),
         "roc": charts.roc(run.utility),
         "egress": charts.egress_bars(run.egress) if run.egress else "",
         "forest": charts.forest(run.audit.judgements) if run.audit else "",

@@ -77,7 +77,7 @@ def _evidence(run: dict[str, Any], position: int, part: EvidencePart) -> Evidenc
     if value is None or value in ("", "NOT AUDITED"):
         return None
     return Evidence(
-        run=run["folder"] or run["configuration"],
+        run=run["title"],
         says=f"{part.says}: {_text(pointer, value)}",
         pointer=f"/runs/{position}{pointer}",
     )

@@ -5,14 +5,17 @@ claim, then a claim that rests on others, then what nobody looked at, then how f
 Every risk names the section of the report with its evidence.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from securefed.privacy.accounting import at_most
+from securefed.reporting.audit_risks import audited
 from securefed.reporting.facts import Risk, RunFacts
-from securefed.reporting.words import figure, limits, number, span
-from securefed.verdict import Verdict
+from securefed.reporting.risk import risk
+from securefed.reporting.words import number, span
+from securefed.wording import counted
 
 # Above this epsilon e^epsilon is over 20: a bound on paper more than in practice.
 MEANINGFUL_EPSILON = 3.0
@@ -22,8 +25,8 @@ _SIMULATED = (
     (
         "phantom",
         "Synthetic patients: no result here is about people",
-        "The scans are drawings. AUC on them shows that the method works, not what it diagnoses; "
-        "what leaks about them does not transfer to real scans either.",
+        "The scans are drawings. AUC on them says how the method does on drawings, not what it "
+        "diagnoses; what leaks about them does not transfer to real scans either.",
         "Repeat with --data on real scans before any decision.",
     ),
     (
@@ -47,38 +50,31 @@ _SIMULATED = (
 
 def risks(run: RunFacts) -> list[Risk]:
     """All risks of one run, gravest first."""
-    own = [*_contradicted(run), *_simulated(run), *_audited(run), *_bounded(run), *_hidden(run)]
+    own = [*_contradicted(run), *_simulated(run), *audited(run), *_bounded(run), *_hidden(run)]
     own += _useful(run)
-    return sorted(own, key=lambda risk: -risk.grave)
+    return sorted(own, key=lambda each: -each.grave)
 
 
 def merged(several: Sequence[Risk]) -> list[Risk]:
     """Risks of several runs, gravest first; the same advice to several runs stands once."""
     by_advice: dict[tuple[str, str], list[Risk]] = {}
-    for risk in several:
-        by_advice.setdefault((risk.title, risk.change), []).append(risk)
-    groups = [sorted(group, key=lambda risk: -risk.grave) for group in by_advice.values()]
+    for each in several:
+        by_advice.setdefault((each.title, each.change), []).append(each)
+    groups = [sorted(group, key=lambda each: -each.grave) for group in by_advice.values()]
     together = [
-        msgspec.structs.replace(group[0], run=", ".join(risk.run for risk in group))
+        msgspec.structs.replace(
+            group[0],
+            runs=[name for each in group for name in each.runs],
+            commands=list(dict.fromkeys(line for each in group for line in each.commands)),
+        )
         for group in groups
     ]
-    return sorted(together, key=lambda risk: -risk.grave)
-
-
-def _risk(run: RunFacts, grave: int, title: str, why: str, change: str, evidence: str) -> Risk:
-    return Risk(
-        run=run.folder or run.configuration,
-        title=title,
-        why=why,
-        change=change,
-        evidence=evidence,
-        grave=grave,
-    )
+    return sorted(together, key=lambda each: -each.grave)
 
 
 def _contradicted(run: RunFacts) -> Iterator[Risk]:
     if run.evidence:
-        yield _risk(
+        yield risk(
             run,
             120,
             "The files of this run contradict each other, or are missing",
@@ -95,9 +91,9 @@ def _simulated(run: RunFacts) -> Iterator[Risk]:
     kinds = (run.simulation or "").split("+")
     for kind, title, why, change in _SIMULATED:
         if kind in kinds:
-            yield _risk(run, 110, title, why, change, "utility")
+            yield risk(run, 110, title, why, change, "utility")
     if run.canaries:
-        yield _risk(
+        yield risk(
             run,
             105,
             "A run for auditing: its model is not for use",
@@ -108,72 +104,10 @@ def _simulated(run: RunFacts) -> Iterator[Risk]:
         )
 
 
-def _audited(run: RunFacts) -> Iterator[Risk]:
-    audit = run.audit
-    if audit is None and run.verdict == "NOT AUDITED":
-        yield _risk(
-            run,
-            65,
-            "Nobody has attacked this run",
-            "What attackers do learn was not measured; only the bounds below speak.",
-            "Run securefed audit on the run directory, then make the report again.",
-            "audit",
-        )
-    if audit is None:
-        return
-    failed = [line for line in audit.judgements if line.verdict is Verdict.FAIL]
-    for line in failed[:3]:
-        yield _risk(
-            run,
-            100 if line.of_claim else 98,
-            f"An attack succeeds: {line.attack}, by the {line.observer}"
-            if line.observer
-            else f"An attack succeeds: {line.attack}",
-            f"{line.title}: {figure(line)} ({limits(line)}); {line.reason}.",
-            "Do not release this model: what it claims is not what it did. Check the "
-            "implementation of sampling, clipping and noise."
-            if line.of_claim
-            else "Do not release this model; lower epsilon, or turn on what is off: differential "
-            "privacy bounds it, secure aggregation hides single updates from the server.",
-            "audit",
-        )
-    for check in audit.checks:
-        if check.expected and not check.refused:
-            yield _risk(
-                run,
-                97,
-                f"A hospital accepts what it must refuse: {check.name}",
-                check.detail or "The configuration check did not go as it must.",
-                "Update every hospital's software; do not train until the check is refused.",
-                "audit",
-            )
-    broken = [control for control in audit.controls if not control.met]
-    if broken:
-        yield _risk(
-            run,
-            80,
-            "A control is off its gate: parts of the audit do not count",
-            f"{broken[0].attack}: {broken[0].reason or broken[0].control}.",
-            "Audit again with more effort (--thorough); if the control stays off, the attack is "
-            "broken and says nothing either way.",
-            "controls",
-        )
-    if audit.verdict is Verdict.INCONCLUSIVE:
-        yield _risk(
-            run,
-            45,
-            "The audit could not decide",
-            "At least one figure's confidence interval holds its threshold, or an attack lacked "
-            "power. That is not a pass.",
-            "Audit with more effort (--thorough), or hold out more patients.",
-            "audit",
-        )
-
-
 def _bounded(run: RunFacts) -> Iterator[Risk]:
     privacy = run.privacy
     if not privacy.dp:
-        yield _risk(
+        yield risk(
             run,
             90,
             "Nothing bounds what the model tells about a patient",
@@ -184,7 +118,7 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
         )
         return
     if privacy.noise == "seeded":
-        yield _risk(
+        yield risk(
             run,
             95,
             "The noise can be removed",
@@ -193,18 +127,20 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
             "privacy",
         )
     if privacy.epsilon and privacy.epsilon > MEANINGFUL_EPSILON:
-        yield _risk(
+        factor = privacy.odds_factor
+        odds = "e to the epsilon" if factor is None else f"{math.ceil(factor):,}"
+        yield risk(
             run,
             40,
             f"Epsilon {at_most(privacy.epsilon)} is a weak bound on its own",
-            f"It allows any conclusion about one {privacy.unit} to become up to "
-            f"{privacy.odds_factor:,.0f} times more likely. Attacks usually reach far less, which "
-            "only an audit can show.",
-            "Choose a smaller --dp-epsilon, and look at the AUC it costs with securefed compare.",
+            f"It allows any conclusion about one {privacy.unit} to become up to {odds} "
+            "times more likely. Attacks usually reach far less, which only an audit can show.",
+            "Train with a smaller epsilon (--dp-epsilon); securefed compare shows the AUC that "
+            "each one costs.",
             "privacy",
         )
     if privacy.unit == "image":
-        yield _risk(
+        yield risk(
             run,
             60,
             "The bound is per slice, not per patient",
@@ -213,7 +149,7 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
             "privacy",
         )
     if any(each.key == "data.allow_duplicates" and each.value == "true" for each in run.settings):
-        yield _risk(
+        yield risk(
             run,
             62,
             "One person may be two patients",
@@ -223,7 +159,7 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
             "settings",
         )
     if privacy.placement == "distributed":
-        yield _risk(
+        yield risk(
             run,
             55,
             "Each hospital relies on the others' noise",
@@ -238,7 +174,7 @@ def _hidden(run: RunFacts) -> Iterator[Risk]:
     secure = "secure" in run.configuration
     (peer,) = [sight for sight in run.sights if sight.observer == "peer"]
     if peer.exposed:
-        yield _risk(
+        yield risk(
             run,
             85 if not run.privacy.dp else 50,
             "Two hospitals in a round: each can compute the other's update",
@@ -247,7 +183,7 @@ def _hidden(run: RunFacts) -> Iterator[Risk]:
             "sees",
         )
     if not secure:
-        yield _risk(
+        yield risk(
             run,
             70 if not run.privacy.dp else 52,
             "The server sees every hospital's update",
@@ -260,7 +196,7 @@ def _hidden(run: RunFacts) -> Iterator[Risk]:
 def _useful(run: RunFacts) -> Iterator[Risk]:
     utility = run.utility
     if utility.local_auc and utility.auc and utility.local_auc > utility.auc:
-        yield _risk(
+        yield risk(
             run,
             58,
             "Hospitals do better alone",
@@ -269,13 +205,34 @@ def _useful(run: RunFacts) -> Iterator[Risk]:
             "Do not join on these settings; try other rounds, learning rates or a larger epsilon.",
             "utility",
         )
-    if utility.auc_ci95 and utility.auc_ci95[1] - utility.auc_ci95[0] > WIDE_INTERVAL:
-        yield _risk(
+    interval = utility.auc_ci95
+    if interval and interval[0] <= 0.5:
+        yield risk(
+            run,
+            50,
+            "Not shown to be better than guessing",
+            f"AUC {number(utility.auc)}, 95% interval {span(interval)}, which holds 0.5 or lies "
+            "below it.",
+            "Do not use this model. Train longer or on more patients, and hold out enough to tell.",
+            "utility",
+        )
+    if utility.answers_alike:
+        yield risk(
+            run,
+            48,
+            "The answers do not follow the truth",
+            utility.answers_alike,
+            "Do not take sensitivity or specificity alone; look at the ROC curve for a threshold.",
+            "utility",
+        )
+    if interval and interval[1] - interval[0] > WIDE_INTERVAL:
+        yield risk(
             run,
             30,
             "Too few held-out patients to say how good the model is",
-            f"AUC {number(utility.auc)}, 95% interval {span(utility.auc_ci95)} over "
-            f"{utility.patients} patients.",
+            f"AUC {number(utility.auc)}, 95% interval {span(interval)} over "
+            f"{counted(utility.patients, 'patient')}"
+            + (" counted with noise." if utility.noise is not None else "."),
             "Hold out more patients.",
             "utility",
         )

@@ -77,8 +77,7 @@ def _server(secure: bool, noised: str, numbers: str, scored: Scored | None, boun
             f"Every hospital's {noised}update in every round, its {numbers} and "
             f"{'once its noised' if scored else 'its'} held-out counts."
         )
-    if scored:
-        bound += f"; for held-out patients {scored.epsilon}"
+    bound += _held_out(bool(noised), scored.epsilon if scored else None)
     return Sight(
         observer="server",
         who="the coordinator",
@@ -87,6 +86,15 @@ def _server(secure: bool, noised: str, numbers: str, scored: Scored | None, boun
         bound=("secure aggregation hides the parts; " if secure else "") + bound,
         exposed=not secure,
     )
+
+
+def _held_out(dp: bool, epsilon: str | None) -> str:
+    """What bounds held-out counts, who are others than the patients that epsilon is about."""
+    if not dp:
+        return ""  # nothing bounds anything
+    if epsilon is None:
+        return "; held-out counts are exact, and nothing bounds them"
+    return f"; for held-out patients {epsilon}"
 
 
 def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
@@ -127,7 +135,7 @@ def _coalition(
     counts = "its held-out counts"
     if scored:
         counts = "once its held-out counts with its own noise"
-        bound += f"; for held-out patients {scored.alone}"
+    bound += _held_out(dp, scored.alone if scored else None)
     return Sight(
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
-
 from securefed.files import write_atomically
 from securefed.record.metrics import Metrics
 from securefed.reporting.charts import stacked, training
@@ -11,8 +9,6 @@ from securefed.reporting.charts import stacked, training
 
 def draw_progress(metrics: Metrics, path: Path) -> None:
     """What was recorded over rounds, as on the report's page, to an SVG file."""
-    # The last line is the scoring of the final model, which spends nothing.
-    *trained, scored = metrics.rounds
-    lines = [*trained, msgspec.structs.replace(scored, epsilon=None)]
-    charts = [chart for chart, _ in training(lines, budget=None)]
+    # The last line is the scoring of the final model.
+    charts = [chart for chart, _ in training(metrics.rounds, len(metrics.rounds) - 1)]
     write_atomically(path, stacked(charts).encode())

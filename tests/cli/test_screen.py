@@ -10,13 +10,13 @@ from rich.text import Text
 
 from securefed.cli.screen import (
     Narrowing,
-    command_line,
     duration,
     marked,
     screen,
     show_next,
 )
 from securefed.verdict import Verdict
+from securefed.wording import command_line
 
 CLI = Path(__file__).resolve().parents[2] / "securefed" / "cli"
 

@@ -303,7 +303,12 @@ def made_up_audit(verdict: str = "FAIL") -> dict[str, Any]:
             }
         ],
         "checks": [
-            {"name": "changed shape", "refused": True, "expected": True, "detail": "ShapeError"},
+            {
+                "name": "no parameters (plain)",
+                "refused": True,
+                "expected": True,
+                "detail": "RunError",
+            },
             {"name": "values not finite", "refused": True, "expected": True, "detail": ""},
         ],
         "epsilon": [

@@ -14,7 +14,7 @@ from securefed.cli.run import _round_text, _table
 from securefed.privacy.accounting import Guarantee, at_least, at_most
 from securefed.record.audit import Judgement
 from securefed.record.comparison import CompareFile
-from securefed.reporting import charts, words
+from securefed.reporting import charts, compared_figures, words
 from securefed.reporting.compared import comparison_facts
 from securefed.reporting.facts import Report
 from securefed.reporting.page import page
@@ -118,10 +118,14 @@ def spending(compared: Path) -> CompareFile:
 
 def test_a_comparison_rounds_up_on_the_terminal_and_on_the_page(compared: Path) -> None:
     file = spending(compared)
-    page_cells = [cell for t in comparison_facts(file).tables for r in t.rows for cell in r.cells]
+    facts = comparison_facts(file, ())
+    page_cells = [cell for t in facts.tables for r in t.rows for cell in r.cells]
+    drawn = "".join(drawing for drawing, _ in compared_figures.figures(facts))
     for text in (printed(tables(file)), " ".join(page_cells)):
         assert text.count(SHOWN) == 2
         assert NEAREST not in text
+    assert SHOWN in drawn
+    assert NEAREST not in drawn
 
 
 def test_the_page_of_a_run_rounds_up(report: Report, audited: Path) -> None:
@@ -136,7 +140,7 @@ def test_the_page_of_a_run_rounds_up(report: Report, audited: Path) -> None:
     html = page(told, audited, fingerprint="0" * 64, signer="0" * 64, opened=False)
     assert html.count(SHOWN) > 8
     assert f">{NEAREST}" not in html
-    assert SHOWN in "".join(chart for chart, _ in charts.training(curve, SPENT))
+    assert SHOWN in "".join(chart for chart, _ in charts.training(curve, run.rounds, SPENT))
 
 
 def test_a_certified_epsilon_is_rounded_down_and_the_claim_up() -> None:

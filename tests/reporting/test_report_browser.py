@@ -14,10 +14,14 @@ import pytest
 from securefed.reporting.facts import Report
 from securefed.reporting.page import page
 from securefed.reporting.pdf import find_browser
+from tests.reporting.conftest import facts_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+
+
+BLANK = 'cell => { cell.dataset.v = ""; cell.textContent = "–"; }'
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +109,14 @@ def test_a_table_sorts_by_number_in_both_directions_from_the_keyboard(opened: Op
 
 
 def test_numbers_sort_as_numbers_and_missing_ones_go_last(opened: Opened) -> None:
-    findings = "#audit details:has(summary:text('All findings'))"
-    opened.page.click(f"{findings} summary")
-    table = f"{findings} table"
-    opened.page.click(f"{table} thead th:nth-child(6) button")
-    assert column(opened, table, 5) == ["0.800", "–"]
-    opened.page.click(f"{table} thead th:nth-child(6) button")
-    assert column(opened, table, 5) == ["0.800", "–"]
+    table = "#training details table"
+    opened.page.click("#training details summary")
+    opened.page.eval_on_selector(f"{table} tbody tr:first-child td:nth-child(4)", BLANK)
+    loss = f"{table} thead th:nth-child(4) button"
+    opened.page.click(loss)
+    assert column(opened, table, 3) == ["0.350", "–"]
+    opened.page.click(loss)
+    assert column(opened, table, 3) == ["0.350", "–"]
 
 
 def test_every_picture_shows(opened: Opened) -> None:
@@ -156,6 +161,27 @@ def test_print_is_light_in_both_themes_and_unfolds_everything(browser: Any, addr
 def test_the_page_never_scrolls_sideways(opened: Opened, width: int) -> None:
     opened.page.set_viewport_size({"width": width, "height": 800})
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_of_a_table_is_out_of_sight(browser: Any, compared: Path, width: int) -> None:
+    """Of a run and of a comparison, with everything unfolded."""
+    report = facts_of(compared)
+    html = page(report, compared, fingerprint="0" * 64, signer="0" * 64, opened=False)
+    (compared / "report.html").write_text(html, encoding="utf-8")
+    each = Opened(browser, (compared / "report.html").as_uri(), color_scheme="light")
+    each.page.set_viewport_size({"width": width, "height": 800})
+    each.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    beyond = """width => [...document.querySelectorAll("td, th, .table svg, figure svg text")]
+        .filter(each => each.getBoundingClientRect().right > width + 1)
+        .map(each => each.textContent.trim().slice(0, 40))"""
+    assert each.page.evaluate(beyond, width) == []
+    assert each.page.locator("td[data-label='what limits it']").first.is_visible()
+    small = """[...document.querySelectorAll("figure svg text")]
+        .filter(each => each.getBoundingClientRect().height < 9).length"""
+    assert each.page.evaluate(small) == 0
+    (compared / "report.html").unlink()
+    each.context.close()
 
 
 def test_a_term_explains_itself_on_focus_and_escape_shuts_it(opened: Opened) -> None:

@@ -60,3 +60,15 @@ def test_shared_noise_does_not_bound_a_coalition_of_all_but_one() -> None:
     assert "share of the noise" in coalition.sees
     assert "not for all but one" in coalition.bound
     assert "epsilon 8.000" in seen("dp+secure")["coalition"].bound
+
+
+@pytest.mark.parametrize("configuration", ["dp", "dp+secure"])
+def test_exact_held_out_counts_do_not_stand_beside_an_epsilon_that_is_not_theirs(
+    configuration: str,
+) -> None:
+    for observer in ("server", "coalition"):
+        sight = seen(configuration)[observer]
+        assert "held-out counts" in sight.sees
+        assert sight.bound.endswith("held-out counts are exact, and nothing bounds them")
+    for observer in ("peer", "outsider"):
+        assert "held-out" not in seen(configuration)[observer].bound

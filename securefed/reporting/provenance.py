@@ -1,0 +1,43 @@
+"""What a run was made of, as rows of key and value: settings, versions, machine, randomness."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from securefed.config import PATHS
+from securefed.reporting.attack_facts import Audit
+from securefed.reporting.facts import Setting
+from securefed.run_directory import Run
+from securefed.settings_file import dotted
+
+WITHHELD = "given (a path, not repeated here)"
+
+
+def settings(run: Run) -> list[Setting]:
+    """Every setting of run.json in its order; of those that are paths only that they are given."""
+    return _rows(run.about.settings)
+
+
+def environment(run: Run, audit: Audit | None) -> list[Setting]:
+    """Versions, machine, public weights and random numbers, from run.json."""
+    about = run.about
+    rows = [Setting(key="securefed", value=about.securefed)]
+    for part in (about.environment, about.model, about.randomness):
+        rows += _rows(msgspec.to_builtins(part))
+    if audit:
+        rows += _rows({"audit.effort": audit.effort, "audit.policy": audit.policy})
+    return rows
+
+
+def _rows(values: Mapping[str, Any]) -> list[Setting]:
+    # By what a setting is, not by how its value looks: a path may have no slash.
+    return [
+        Setting(key=key, value=WITHHELD if key in PATHS and value else _text(value))
+        for key, value in dotted(values).items()
+    ]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,171 @@
+"""How good the final model is, and what its figures cannot carry.
+
+A figure of a few patients looks as sure as one of thousands, so each has a 95% interval, and one
+whose interval is wider than TOO_WIDE is not put forward: the page shows the interval, says why, and
+keeps the figure small. Rates have Wilson's interval (1927), widened on each side by what the noise
+in their counts does; a test holds their coverage.
+"""
+
+import math
+from collections.abc import Iterator
+
+from securefed.model.scores import Z_95
+from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
+from securefed.reporting.facts import Utility
+from securefed.reporting.withheld import Withheld
+from securefed.reporting.words import number, span
+from securefed.run_directory import Run
+from securefed.wording import counted
+
+TOO_WIDE = 0.3  # an interval that holds both a poor and a good model
+NO_MORE_THAN_CHANCE = 0.1  # sensitivity less false alarms: the answer hardly follows the truth
+ONE_ANSWER = 0.9  # of one kind of patients; with the above, nearly everybody gets the same answer
+CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
+Interval = tuple[float, float]
+
+
+def utility(run: Run, withheld: Withheld) -> Utility:
+    """The utility of a run, without what evidence speaks against."""
+    summary = run.summary
+    held_out = None if HeldOut.NAME in withheld else run.held_out
+    known = Summary.NAME not in withheld
+    scores = {name: getattr(summary, name) if known else None for name in Scores.__struct_fields__}
+    noise = held_out.noise if held_out else None
+    confusion = held_out.confusion if held_out else None
+    intervals = rate_intervals(confusion, noise) if confusion else {}
+    unsure = [
+        name
+        for name, interval in {"auc": scores["auc_ci95"], **intervals}.items()
+        if scores[name] is not None and too_wide(interval)
+    ]
+    return Utility(
+        patients=held_out.patients if held_out else 0,
+        training_patients=summary.patients if known else None,
+        **scores,
+        sensitivity_ci95=intervals.get("sensitivity"),
+        specificity_ci95=intervals.get("specificity"),
+        accuracy_ci95=intervals.get("accuracy"),
+        local_auc=summary.local_auc if known else None,
+        noise=noise,
+        confusion=confusion,
+        roc=held_out.roc if held_out else None,
+        unsure=unsure,
+        cautions=list(
+            cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None)
+        ),
+        # Of few patients it is a caution, of enough something to act on.
+        answers_alike=answers_alike(confusion, scores["auc"])
+        if confusion and not {"sensitivity", "specificity"} & set(unsure)
+        else "",
+    )
+
+
+def too_wide(interval: Interval | None) -> bool:
+    """Whether a figure with this interval is too unsure to be put forward."""
+    return interval is None or interval[1] - interval[0] > TOO_WIDE
+
+
+def rate_intervals(confusion: Confusion, noise: float | None) -> dict[str, Interval | None]:
+    """95% intervals of sensitivity, specificity and accuracy; None where there is no such patient.
+
+    Args:
+        noise: standard deviation of the noise in each of the counts behind a cell; None: exact.
+    """
+    one = confusion
+    right = one.true_positive + one.true_negative
+    wrong = one.false_positive + one.false_negative
+    deviation = (noise or 0.0) * math.sqrt(CELLS)
+    return {
+        "sensitivity": rate_interval(one.true_positive, one.false_negative, deviation),
+        "specificity": rate_interval(one.true_negative, one.false_positive, deviation),
+        "accuracy": rate_interval(right, wrong, deviation * math.sqrt(2)),
+    }
+
+
+def rate_interval(right: int, wrong: int, deviation: float = 0.0) -> Interval | None:
+    """95% interval of right / (right + wrong), Wilson's; None of nobody.
+
+    Args:
+        deviation: standard deviation of noise in `right`, and in `wrong`, patients.
+    """
+    patients = right + wrong
+    if not patients:
+        return None
+    rate, z = right / patients, Z_95**2 / patients
+    middle, half = rate + z / 2, math.sqrt(z * rate * (1 - rate) + z * z / 4)
+    low, high = (middle - half) / (1 + z), (middle + half) / (1 + z)
+    # What noise in the counts does to the rate, to first order, beside what chance does (Newcombe's
+    # square-and-add: each side by itself).
+    noised = Z_95 * deviation * math.hypot(right, wrong) / patients**2
+    return max(0.0, rate - math.hypot(rate - low, noised)), min(
+        1.0, rate + math.hypot(high - rate, noised)
+    )
+
+
+def cautions(
+    auc: float | None, interval: Interval | None, confusion: Confusion | None, *, noised: bool
+) -> Iterator[str]:
+    """What must be said beside the figures of a model, in sentences."""
+    patients = _patients(confusion)
+    held_out = counted(patients, "held-out patient") + (", counted with noise," if noised else "")
+    if auc is not None and interval is not None:
+        if too_wide(interval):
+            few = "is" if patients == 1 else "are"
+            yield (
+                f"{held_out} {few} too few to say how good the model is: AUC {number(auc)}, and "
+                f"the truth may lie anywhere from {span(interval)}."
+                if patients
+                else f"AUC {number(auc)} is too unsure to say how good the model is: the truth may "
+                f"lie anywhere from {span(interval)}."
+            )
+        if interval[1] < 0.5:
+            yield "The model is worse than guessing: the interval of its AUC lies below 0.5."
+        elif interval[0] <= 0.5:
+            yield "Not shown to be better than guessing: the interval of the AUC holds 0.5."
+    if confusion:
+        ill, healthy = _ill(confusion), patients - _ill(confusion)
+        if patients and not (ill and healthy):
+            kind = "ill" if ill else "healthy"
+            yield f"All held-out patients are {kind}: nothing shows whether the model can tell."
+        if alike := answers_alike(confusion, auc):
+            yield alike
+
+
+def answers_alike(one: Confusion, auc: float | None) -> str:
+    """That the answers at probability one half do not follow the truth; "" where they do."""
+    ill, healthy = _ill(one), one.true_negative + one.false_positive
+    if not ill or not healthy:
+        return ""
+    found, alarmed = one.true_positive / ill, one.false_positive / healthy
+    if found - alarmed > NO_MORE_THAN_CHANCE:
+        return ""
+    figures = f"sensitivity {number(found)} beside specificity {number(1 - alarmed)}"
+    remedy = ""
+    if auc is not None and auc >= 0.7:  # what the order is worth, the answers do not show
+        remedy = " The AUC is of their order; another threshold than one half may tell them apart."
+    if min(found, alarmed) >= ONE_ANSWER or max(found, alarmed) <= 1 - ONE_ANSWER:
+        everybody = "ill" if found >= ONE_ANSWER else "healthy"
+        return (
+            f"At probability one half the model calls nearly everybody {everybody}, whatever is "
+            f"true: {figures}. Neither says anything alone.{remedy}"
+        )
+    return (
+        f"At probability one half the answers do not follow the truth: {figures} is no better than "
+        f"what guessing gives.{remedy}"
+    )
+
+
+def unsure_hospitals(hospitals: tuple[HospitalSummary, ...]) -> list[str]:
+    """Hospitals whose own AUC is too unsure to be put forward, by name."""
+    return [one.name for one in hospitals if one.auc is not None and too_wide(one.auc_ci95)]
+
+
+def _ill(confusion: Confusion) -> int:
+    return confusion.true_positive + confusion.false_negative
+
+
+def _patients(confusion: Confusion | None) -> int:
+    if confusion is None:
+        return 0
+    one = confusion
+    return one.true_positive + one.false_negative + one.false_positive + one.true_negative
