@@ -28,6 +28,7 @@ class LowerBound:
         breach: what the power is against, in words.
         least_visible: least true value that would have shown, infinite where none would.
         if_refuted: what a value over the claim means, in words.
+        told: what the bound rests on, in words; "" where the figures say it.
     """
 
     value: float
@@ -37,6 +38,7 @@ class LowerBound:
     breach: str
     least_visible: float
     if_refuted: str
+    told: str = ""
 
     @property
     def refutes(self) -> bool:

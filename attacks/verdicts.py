@@ -282,6 +282,8 @@ def _against_claim(
 ) -> Answer:
     """A claim can be refuted; it cannot be confirmed, only survive a test that had power."""
     visible = f"the least {finding.metric} this audit could have seen is {bound.least_visible:.3g}"
+    if bound.told:
+        visible = f"{bound.told}; {visible}"
     if bound.claim is None or bound.power is None:
         return None, f"the run claims no {finding.metric}; {visible}"
     if bound.refutes:
@@ -300,15 +302,17 @@ def _against_claim(
         f"{bound.power:.2g} only; {visible}"
     )
     ablest = _ablest(finding, findings)
-    if finding.observer == ablest:
+    if finding is ablest:
         return Verdict.INCONCLUSIVE, weak
-    return None, f"{weak}. The {ablest} tests the same claim with more power"
+    told = f"The {ablest.observer} tests the same claim with more power, by {ablest.method}"
+    return None, f"{weak}. {told}"
 
 
-def _ablest(finding: Finding, findings: Sequence[Finding]) -> Observer:
-    """Whose test of a finding's claim had the most power."""
-    powers: dict[Observer, float] = {}
-    for each in findings:
-        if each.attack == finding.attack and isinstance(each.estimate, LowerBound):
-            powers.setdefault(each.observer, each.estimate.power or 0.0)
-    return max(powers, key=lambda name: powers[name])
+def _ablest(finding: Finding, findings: Sequence[Finding]) -> Finding:
+    """Of the tests of a finding's claim the one that had most power."""
+
+    def power(each: Finding) -> float:
+        bound = each.estimate
+        return (bound.power or 0.0) if isinstance(bound, LowerBound) else -1.0
+
+    return max((each for each in findings if each.attack == finding.attack), key=power)

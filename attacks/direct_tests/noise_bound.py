@@ -21,10 +21,15 @@ NOTICED = 0.9  # of the claimed noise: so much less is a larger epsilon in every
 
 @dataclass(frozen=True)
 class Measured:
-    """Squares of noise, in units of its claimed variance, and how many they are."""
+    """Squares of noise, in units of its claimed variance, and how many they are.
+
+    Attributes:
+        others: all the noise that is in the squares by the claim, over the hospital's own.
+    """
 
     squares: float
     count: int
+    others: float = 1.0
 
     def at_most(self, significance: float) -> float:
         """Upper limit of the noise over the claimed one."""
@@ -32,7 +37,7 @@ class Measured:
 
     def power(self, significance: float) -> float:
         """Chance that half the noise would be told from all of it."""
-        cut = NOTICED**2 / HALVED**2 * stats.chi2.ppf(significance, self.count)
+        cut = (NOTICED / HALVED / self.others) ** 2 * stats.chi2.ppf(significance, self.count)
         return float(stats.chi2.cdf(cut, self.count))
 
 

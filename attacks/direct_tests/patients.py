@@ -9,30 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from attacks.direct_tests.law import Array, Part
-from attacks.epsilon.known_patients import known_hospital
+from attacks.epsilon.known_patients import LARGEST, known_hospital, unforeseeable
 from attacks.result import Effort
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Vector
 
 GRADIENTS = {Effort.QUICK: 7_200, Effort.DEFAULT: 24_000, Effort.THOROUGH: 10**9}  # in an audit
-LARGEST = 1 << 25  # numbers in the gradients of one round, 256 MB
 WIDEST = 3_000  # directions of a covariance; its eigenvectors take a minute
-LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by
 
 
 def unpredictable(subject: Subject) -> str:
     """Why a round's expected sum cannot be computed from its patients, or nothing."""
-    training = subject.training
-    if training.local_steps > 1:
-        return (
-            f"{training.local_steps} local steps a round: later ones start from parameters that "
-            "nobody outside the hospital knows"
-        )
-    if subject.encoders_train:
-        return "encoders train too, and gradients of whole networks are beyond an audit"
-    trained = {n for n, _ in subject.network.named_parameters() if not n.startswith("encoder_")}
-    if trained != set(subject.shared):
-        return "fusion stays in the hospital and is trained there, so gradients are not known"
+    if why := unforeseeable(subject):
+        return why
     records = sum(len(each.train) for each in subject.hospitals)
     size = sum(dict(subject.network.named_parameters())[n].numel() for n in subject.shared)
     if records * size > LARGEST or min(records, size) > WIDEST:
@@ -71,14 +60,12 @@ class Patients:
 
     def _computed(self, name: str) -> Part:
         (hospital,) = (each for each in self._subject.hospitals if each.name == name)
-        clip_norm = self._subject.training.clip_norm or 0.0
-        rows = known_hospital(self._subject, name).gradients(self._start)
-        rows[~np.isfinite(rows).all(axis=1)] = 0.0
+        known = known_hospital(self._subject, name)
+        rows, clipped = known.gradients(self._start)
         norms = np.linalg.norm(rows, axis=1)
         canaries = self._subject.canaries
         stressed = canaries is not None and canaries.hospital == name and canaries.stress
         self.norms[name] = norms[: -len(stressed)] if stressed else norms
-        clipped = rows * np.minimum(clip_norm / (norms + LIKE_OPACUS), 1.0)[:, None]
         excess = (rows - clipped).sum(axis=0)
         return Part(self._with_canaries(hospital, clipped), excess, hospital.sample_rate)
 

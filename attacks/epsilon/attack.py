@@ -2,82 +2,90 @@
 
 One hospital's records held made-up ones, each by its own coin (`securefed run --canaries`). The
 observer knows the directions of all of them and every patient, but not the coins, and asks of each
-round how much of a canary's direction is in what it saw:
+round how much of a canary's direction is in what it saw (`scene`). The sum that the patients were
+to contribute is taken off first, and judged (`background`). Then there are three bounds, each with
+an error of its own that is fixed in advance:
 
-    updates    the hospital's own update is visible: server without secure aggregation, coalition
-    means      the mean over hospitals: the canary's part is the hospital's weight in it, under
-               everybody's noise
-    changes    only parameters are visible (outsider, or a strategy that hides the mean): their
-               change over the run
+    canaries        guesses of the coins, fixed from the claim alone (`CanaryPlan.for_run`), and the
+                    bound on the accountant's own curve (`trade_off`)
+    gaussian pair   the scores themselves as two normal laws; no mechanism is assumed
+    noise           the size of the noise in the directions of canaries that are out, and the
+                    epsilon of the run's own steps with no more than that
 
-From updates and means the sum that the patients were to contribute is taken off first
-(`known_patients`). Rounds are scored by `scores`; guesses are fixed from the claim alone
-(`CanaryPlan.for_run`) and the bound is on the accountant's own curve (`trade_off`).
-
-What it tests is the whole of sampling, clipping, noise and accounting of one hospital in one run.
-It cannot confirm a claim, only fail to contradict it, with the power that stands beside it.
-Adaptive local optimizers and parameter changes give weaker scores, not wrong bounds.
+They test the whole of sampling, clipping, noise and accounting of one hospital in one run. None can
+confirm a claim, only fail to contradict it, with the power that stands beside it. Adaptive local
+optimizers and parameter changes give weaker scores, not wrong bounds: guesses alone are made then.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from attacks.direct_tests.noise_bound import Measured, implied
 from attacks.epsilon import NAME
+from attacks.epsilon.background import Background, Factor, factor
 from attacks.epsilon.canaries import CanaryPlan, EpsilonAudit, audit_epsilon
 from attacks.epsilon.composed_power import CanaryView
-from attacks.epsilon.known_patients import known_hospital, predictable
+from attacks.epsilon.gaussian_dp import MINIMUM_CANARIES
+from attacks.epsilon.gaussian_pair import (
+    SIGNIFICANCE,
+    least_visible,
+    normal_enough,
+    pair_bound,
+    pair_power,
+)
+from attacks.epsilon.known_patients import predictable
+from attacks.epsilon.scene import Array, Scene, Seen
 from attacks.epsilon.scores import log_ratio
-from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
-from attacks.findings import Finding, LowerBound, Scene
-from attacks.result import AttackResult, Effort, Progress, ScoreChart
+from attacks.findings import Finding, LowerBound
+from attacks.findings import Scene as Setting
+from attacks.result import AttackResult, Progress, ScoreChart
+from attacks.statistics.intervals import Estimate
 from attacks.statistics.targets import finite_vector
-from attacks.subject import Canaries, Hospital, Subject
-from securefed.exposure import Exposure, Observer, RoundView
+from attacks.subject import Subject
+from securefed.exposure import Exposure, Observer
 
-METHOD, METRIC = "canaries", "epsilon"
-SCENE: Scene = "as configured"
-Array = npt.NDArray[np.float64]
+GUESSES, PAIR, NOISE, FACTOR = "canaries", "gaussian pair", "noise", "patients' factor"
+WORKED_OUT = "the mean is worked out from models, not exact to the size of its noise"
+EPSILON, SURPRISE = "epsilon", "surprise"
+SETTING: Setting = "as configured"
 MAKE_ONE = "make one with: securefed run --canaries 350"
-SAMPLED_PATIENTS = {Effort.QUICK: 15, Effort.DEFAULT: 75, Effort.THOROUGH: 10_000}  # per round
+BROKEN = "the implementation of differential privacy is broken"
 
 
-def attack(
-    subject: Subject,
-    exposure: Exposure,
-    effort: Effort,
-    progress: Progress,
-) -> AttackResult:
-    """Guess the coins from what the observer saw, and bound epsilon from the guesses.
+def attack(subject: Subject, exposure: Exposure, progress: Progress) -> AttackResult:
+    """Bound epsilon from what the observer saw of the canaries.
 
     Raises:
         InvalidScores: directions of another number of parameters than the run's.
     """
-    canaries = subject.canaries
+    canaries, observer = subject.canaries, exposure.observer
     if canaries is None:
-        return _absent(exposure, f"the run held no canaries; {MAKE_ONE}")
+        return _absent(observer, f"the run held no canaries; {MAKE_ONE}")
     if canaries.hospital in exposure.members:
-        return _absent(exposure, f"{canaries.hospital} is an observer and knows its own coins")
+        return _absent(observer, f"{canaries.hospital} is an observer and knows its own coins")
     if canaries.directions.shape[1] != exposure.released.size:
         raise InvalidScores(
             f"canaries of {canaries.directions.shape[1]} parameters, the run shares "
             f"{exposure.released.size}",
             hint="canaries.json belongs to another run",
         )
-    scene = _Scene(subject, canaries)
+    scene = Scene(subject, canaries)
     seen = scene.look(exposure)
     background = None
     if seen.factors and predictable(subject):
-        background = seen.take_off_patients(subject, SAMPLED_PATIENTS[effort], progress)
-    plan, scores = scene.plan_and_score(seen)
+        background = Background.of(subject, seen, lambda share: progress(0.95 * share))
+    test = _Test(scene, seen, background)
+    plan, scores = test.plan, test.scores
     audit = audit_epsilon(plan, scores, canaries.included, scene.claimed)
     if scene.claimed is not None and not scene.in_units(seen):
         # The law of such scores is not known, so that no power is claimed for them.
         audit = replace(audit, power_halved_noise=0.0, noticed_noise=0.0, visible_epsilon=math.inf)
     progress(1.0)
+    patients = test.factor()
+    judged = patients if isinstance(patients, Factor) else None
     details = {
         "hospital": canaries.hospital,
         "canaries": plan.canaries,
@@ -88,13 +96,19 @@ def attack(
         "rounds": len(seen.shares),
         "noise_seen_over_claimed": plan.view.noise_ratio if plan.view else None,
         "noticed_noise": audit.noticed_noise,
-        "patients_taken_off": background,
+        "patients_taken_off": background.fitted if background else None,
+        "patients_factor": judged.estimate if judged else None,
+        "patients_factor_error": judged.error if judged else None,
         "remarks": scene.remarks(seen),
     }
     included, excluded = scores[canaries.included], scores[~canaries.included]
-    observer = exposure.observer
     return AttackResult(
-        findings=(finding(observer, audit),),
+        findings=(
+            finding(observer, audit),
+            _finding(observer, PAIR, EPSILON, test.pair()),
+            _finding(observer, NOISE, EPSILON, test.noise()),
+            _finding(observer, FACTOR, SURPRISE, judged.surprise if judged else str(patients)),
+        ),
         details=details,
         lines={"epsilon": [{"observer": observer, **audit.line()}]},
         charts=(ScoreChart(f"Canary scores, {observer}", np.sort(included), np.sort(excluded)),),
@@ -102,173 +116,119 @@ def attack(
 
 
 def finding(observer: Observer, audit: EpsilonAudit) -> Finding:
-    """What canaries say of the run's epsilon, against its claim."""
+    """What guesses say of the run's epsilon, against its claim."""
+    plan = audit.plan
     bound = LowerBound(
         value=audit.certified,
-        confidence=1 - audit.plan.significance,
+        confidence=1 - plan.significance,
         claim=audit.claimed_epsilon,
         power=audit.power_halved_noise,
         breach="half the noise",
         least_visible=audit.visible_epsilon,
-        if_refuted="the implementation of differential privacy is broken",
+        if_refuted=BROKEN,
+        told=(
+            f"{audit.correct} of {plan.guesses} guesses right; the most they could certify is "
+            f"{math.floor(100 * audit.largest_bound) / 100:.2f}"
+        ),
     )
-    return Finding(NAME, METHOD, METRIC, observer, SCENE, bound)
+    return _finding(observer, GUESSES, EPSILON, bound)
 
 
-def _absent(exposure: Exposure, why: str) -> AttackResult:
-    absent = Finding(NAME, METHOD, METRIC, exposure.observer, SCENE, absent=why, applies=False)
-    return AttackResult(findings=(absent,))
+def _finding(observer: Observer, method: str, metric: str, found: Estimate | str) -> Finding:
+    """A figure, or in words why there is none."""
+    if isinstance(found, str):
+        return Finding(NAME, method, metric, observer, SETTING, absent=found, applies=False)
+    return Finding(NAME, method, metric, observer, SETTING, found)
 
 
-@dataclass(eq=False)
-class _Seen:
-    """What an observer saw of the shared parameters' movement, in units of one canary.
-
-    Attributes:
-        kind: "updates", "means" or "changes".
-        shares: (rounds, P); a canary that one step drew adds its own direction.
-        starts: shared parameters of these rounds.
-        factors: of each round: hospital -> factor with which its sum of clipped gradients enters
-            `shares`; empty where that cannot be said.
-    """
-
-    kind: str
-    shares: Array
-    starts: list[npt.NDArray[np.float32]]
-    factors: list[dict[str, float]]
-
-    def take_off_patients(self, subject: Subject, sample: int, progress: Progress) -> float:
-        """Subtract what the patients were to contribute; returns the factor that fits best."""
-        total = np.zeros_like(self.shares)
-        names = sorted({name for each in self.factors for name in each})
-        for i, name in enumerate(names):
-
-            def told(share: float, done: int = i) -> None:
-                progress(0.95 * (done + share) / len(names))
-
-            there = [row for row, each in enumerate(self.factors) if name in each]
-            starts = [self.starts[row] for row in there]
-            sums = known_hospital(subject, name).expected_sums(starts, sample, told)
-            total[there] += sums * np.array([[self.factors[row][name]] for row in there])
-        energy = float((total**2).sum())
-        # The factor guards against an expectation that is off (other personal parameters).
-        fit = float((total * self.shares).sum()) / energy if energy else 0.0
-        self.shares = self.shares - fit * total
-        return fit
+def _absent(observer: Observer, why: str) -> AttackResult:
+    left = (GUESSES, EPSILON), (FACTOR, SURPRISE)
+    return AttackResult(findings=tuple(_finding(observer, *each, why) for each in left))
 
 
-class _Scene:
-    """The hospital with canaries, its claim, and the sizes that turn updates into canaries."""
+class _Test:
+    """What was seen along the canaries, and what follows from it."""
 
-    def __init__(self, subject: Subject, canaries: Canaries) -> None:
-        named = [each for each in subject.hospitals if each.name == canaries.hospital]
-        if not named:
-            raise InvalidScores(f"the run has no hospital {canaries.hospital!r}")
-        self.subject, self.canaries, self.hospital = subject, canaries, named[0]
-        training = subject.training
-        self.claimed = self.hospital.claimed_epsilon
-        self.mechanism = SubsampledGaussian(
-            self.hospital.sample_rate, training.rounds * training.local_steps
+    def __init__(self, scene: Scene, seen: Seen, background: Background | None) -> None:
+        left = background.taken_off(seen) if background else seen.shares
+        self._scene, self._seen, self._background = scene, seen, background
+        self._canaries = scene.canaries
+        self._delta = scene.subject.training.delta
+        self._along: Array = left @ self._canaries.directions.T.astype(np.float64)  # (rounds, M)
+        self._view = scene.view(seen) if scene.claimed is not None else None
+        self.plan = self._plan(len(self._canaries.included))
+        self.scores = finite_vector(self._scores(), "scores")
+
+    def _plan(self, count: int) -> CanaryPlan:
+        """How much is guessed, from the claim alone."""
+        if self._view is None:
+            return CanaryPlan(count, count - count // 2, count // 2, self._delta)
+        return CanaryPlan.for_run(count, self._view, self._delta)
+
+    def _scores(self) -> Array:
+        """What guesses are ranked by, (M,)."""
+        view = self._view
+        if view is None or not self._scene.in_units(self._seen):
+            sums: Array = self._along.sum(axis=0)
+            return sums
+        ratios = log_ratio(
+            self._along, view.assumed_noise, view.mechanism.sample_rate, view.steps_per_round
         )
-        self.claimed_noise: float | None = None
-        if self.claimed is not None:
-            self.claimed_noise = self.mechanism.noise_multiplier(self.claimed, training.delta)
+        summed: Array = ratios.sum(axis=0)
+        return summed
 
-    def look(self, exposure: Exposure) -> _Seen:
-        """The best that the observer can make of its exposure."""
-        name = self.canaries.hospital
-        for kind, usable in (
-            ("updates", [v for v in exposure.rounds if name in v.updates]),
-            ("means", [v for v in exposure.rounds if v.mean is not None and name in v.survivors]),
-        ):
-            if usable:
-                shares, factors = zip(*(self._share(v, kind) for v in usable), strict=True)
-                starts = [view.shared for view in usable]
-                return _Seen(kind, np.stack(shares), starts, list(factors))
-        start = exposure.rounds[0].shared if exposure.rounds else self._initial()
-        return _Seen("changes", (start.astype(np.float64) - exposure.released)[None], [start], [])
+    def _measurable(self) -> CanaryView | str:
+        """The view under which canaries' parts have a known law, or why they have none."""
+        if self._view is None:
+            return "the run claims no epsilon that scores could contradict"
+        if not self._scene.in_units(self._seen):
+            return "in what was seen a canary's part has no known size; see the remarks"
+        return self._view
 
-    def _initial(self) -> npt.NDArray[np.float32]:
-        parameters = dict(self.subject.network.named_parameters())
-        flat = [parameters[name].detach().reshape(-1).numpy() for name in self.subject.shared]
-        return np.concatenate(flat)
+    def pair(self) -> LowerBound | str:
+        """The bound from scores as they are."""
+        view, claim = self._measurable(), self._scene.claimed
+        included = self._canaries.included
+        counts = int(included.sum()), int((~included).sum())
+        if isinstance(view, str) or claim is None:
+            return str(view)
+        if min(counts) < MINIMUM_CANARIES:
+            return f"fewer than {MINIMUM_CANARIES} canaries are in, or out; {MAKE_ONE}"
+        if not normal_enough(view, self._delta, claim):
+            return f"sums of {view.rounds} rounds are not near enough to normal; more rounds are"
+        sums = self._along.sum(axis=0)
+        return LowerBound(
+            value=pair_bound(sums[included], sums[~included], self._delta),
+            confidence=1 - SIGNIFICANCE,
+            claim=claim,
+            power=pair_power(*counts, view, claim, self._delta),
+            breach="half the noise",
+            least_visible=least_visible(*counts, view, self._delta),
+            if_refuted=BROKEN,
+        )
 
-    def _share(self, view: RoundView, kind: str) -> tuple[Array, dict[str, float]]:
-        """One round in units of a canary, and the factor of each hospital's sum in it."""
-        name, training = self.canaries.hospital, self.subject.training
-        clip = training.clip_norm or 1.0
-        if kind == "updates":
-            unit = self._step(self.hospital) * clip
-            return -view.updates[name].astype(np.float64) / unit, {name: 1 / clip}
-        assert view.mean is not None  # noqa: S101  # chosen so by look()
-        there = [each for each in self.subject.hospitals if each.name in view.survivors]
-        if training.shared_noise:
-            union = sum(each.expected_batch for each in there)
-            unit = training.learning_rate / union * clip
-            return -view.mean.astype(np.float64) / unit, {each.name: 1 / clip for each in there}
-        total = view.mean.astype(np.float64) * sum(each.weight for each in there)
-        unit = self.hospital.weight * self._step(self.hospital) * clip
-        factors = {each.name: each.weight * self._step(each) / unit for each in there}
-        return -total / unit, factors
+    def noise(self) -> LowerBound | str:
+        """The bound from the noise where no canary is."""
+        view, hospital = self._measurable(), self._scene.hospital
+        if isinstance(view, str):
+            return view
+        if not self._seen.exact:
+            return WORKED_OUT
+        squares = np.square(self._along[:, ~self._canaries.included])
+        own = view.steps_per_round * hospital.accounted_noise**2
+        if not squares.size or not own:
+            return "no canary is out, or the ledger holds no noise"
+        measured = Measured(float(squares.sum()) / own, squares.size, view.noise_ratio)
+        steps = view.rounds * view.steps_per_round
+        return implied(hospital, steps, self._delta, [measured], 1) or "nothing is claimed"
 
-    def _step(self, hospital: Hospital) -> float:
-        """Change of a parameter by one unit of a summed gradient."""
-        return self.subject.training.learning_rate / hospital.expected_batch
-
-    def plan_and_score(self, seen: _Seen) -> tuple[CanaryPlan, Array]:
-        """The plan, from the claim alone; then the scores, (M,)."""
-        delta = self.subject.training.delta
-        count = len(self.canaries.included)
-        along = seen.shares @ self.canaries.directions.T.astype(np.float64)  # (rounds, M)
-        if self.claimed_noise is None:
-            calls = (count - count // 2, count // 2)
-            return CanaryPlan(count, *calls, delta), finite_vector(along.sum(axis=0), "scores")
-        view = self._view(seen)
-        plan = CanaryPlan.for_run(count, view, delta)
-        if not self.in_units(seen):
-            return plan, finite_vector(along.sum(axis=0), "scores")
-        steps = self.subject.training.local_steps
-        scores = log_ratio(along, view.assumed_noise, self.mechanism.sample_rate, steps)
-        return plan, finite_vector(scores.sum(axis=0), "scores")
-
-    def in_units(self, seen: _Seen) -> bool:
-        """Whether a canary that was drawn once shows as 1 in what the observer saw."""
-        return seen.kind != "changes" and self.subject.training.optimizer == "sgd"
-
-    def _view(self, seen: _Seen) -> CanaryView:
-        training, noise = self.subject.training, self.claimed_noise
-        if noise is None:
-            raise InvalidScores("a run without a claim has no noise to look through")
-        ratio = 1.0
-        if seen.kind == "means":
-            clip = training.clip_norm or 1.0
-            multipliers = {each.name: each.noise_multiplier for each in self.subject.hospitals}
-            parts = [
-                clip * f * multipliers[name] for each in seen.factors for name, f in each.items()
-            ]
-            seen_noise = math.sqrt(sum(part**2 for part in parts) / len(seen.factors))
-            # Shared noise: the claim is for a sum of shares, of which each hospital adds one.
-            own = noise if training.shared_noise else self.hospital.noise_multiplier
-            ratio = seen_noise / own
-        rounds = len(seen.shares) if seen.kind != "changes" else training.rounds
-        return CanaryView(self.mechanism, noise, rounds, training.local_steps, ratio)
-
-    def remarks(self, seen: _Seen) -> list[str]:
-        """What weakens this audit."""
-        said = []
-        training = self.subject.training
-        if seen.kind == "changes":
-            said.append(
-                "only the change of the parameters over the run is visible: the power of such "
-                "scores is not known and counts as 0"
-            )
-        if training.optimizer != "sgd":
-            said.append(
-                f"local {training.optimizer} scales every entry apart: the power of such scores "
-                "is not known and counts as 0"
-            )
-        if seen.factors and not predictable(self.subject):
-            said.append("the patients' own contribution is not taken off")
-        if self.claimed is None:
-            said.append("no claim to test: the bound shows leakage, nothing more")
-        return said
+    def factor(self) -> Factor | str:
+        """How often patients are in what was seen."""
+        if self._view is None:
+            return "the run claims no sampling that a factor could contradict"
+        if self._background is None:
+            return "the patients' part of what was seen cannot be computed"
+        if not self._seen.exact:
+            return WORKED_OUT
+        noise = math.sqrt(self._view.steps_per_round) * self._view.seen_noise
+        return factor(self._scene.subject, self._canaries, self._seen, self._background, noise)

@@ -1,88 +1,74 @@
 """Controls of the epsilon audit: simulated canaries of mechanisms whose epsilon is known.
 
-At epsilon 0, 2 and 8 the bound must stay under the truth as often as it claims to (null controls).
-With half the noise of epsilon 8 the claim of 8 must be contradicted (positive control).
+At epsilon 0, 2 and 8 the bounds must stay under the truth as often as they claim to (null); half
+the noise of epsilon 8 must contradict the claim (positive). Patients who are drawn as often as
+claimed must not surprise, and those drawn twice as often must. The figures are kept in
+controls.json; `simulations` makes them and says why.
 """
 
+import json
 from functools import cache
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from attacks.epsilon import NAME
-from attacks.epsilon.bounds import composed_bound
-from attacks.epsilon.canaries import CanaryPlan, flip_coins, guess
-from attacks.epsilon.composed_power import CanaryView
-from attacks.epsilon.scores import log_ratio
-from attacks.epsilon.trade_off import SubsampledGaussian
+from attacks.epsilon.simulations import (
+    CLAIMS,
+    HALVED,
+    KEPT,
+    OFTEN,
+    TWICE,
+    honest,
+    parameters,
+)
+from attacks.errors import InvalidScores
 from attacks.findings import Control
-from attacks.result import AttackResult, Progress
-from attacks.statistics.targets import Bools
+from attacks.result import AttackResult
 
-Array = npt.NDArray[np.float64]
-TRUTH = SubsampledGaussian(sample_rate=1 / 3, steps=80)  # a run's sampling, small and typical
-DELTA = 1e-5
-SIMULATIONS = 500
-AT_ONCE = 25  # simulations
-ABOVE = "share of bounds above the truth"
+ABOVE, CONTRADICTED = "share of bounds above the truth", "share contradicted"
+GUESSES = {honest(0.0): "true epsilon 0, 500 simulations"}  # as policies have named it
 
 
-def controls(seed: int, progress: Progress) -> AttackResult:
-    """Simulated canaries of mechanisms whose epsilon is known: how often the bound is too high.
+def controls() -> AttackResult:
+    """The family's controls, named as the default policy's gates.
 
-    At epsilon 2 and 8 the simulation is of the composed, subsampled mechanism itself, scored,
-    guessed and bounded by the code that audits a run. The last control is the positive one: half
-    of the claimed noise, which has to be contradicted.
+    Raises:
+        InvalidScores: the kept figures are of other simulations.
     """
-    rng = np.random.default_rng([seed, 0xE95])
-    found = [Control(NAME, "true epsilon 0, 500 simulations", ABOVE, _above_nothing(rng))]
-    progress(0.1)
-    details: dict[str, float] = {}
-    for i, epsilon in enumerate((2.0, 8.0)):
-        noise = TRUTH.noise_multiplier(epsilon, DELTA)
-        plan = CanaryPlan.for_run(350, CanaryView(TRUTH, noise, TRUTH.steps), DELTA)
-        bounds = _bounds(plan, noise, SIMULATIONS, rng)
-        progress(0.4 + 0.3 * i)
-        above = float((bounds > epsilon).mean())
-        found.append(Control(NAME, f"true epsilon {epsilon:g}", ABOVE, above))
-        details[f"median bound at true epsilon {epsilon:g}"] = float(np.median(bounds))
-    bounds = _bounds(plan, noise / 2, SIMULATIONS // 5, rng)
-    share = float((bounds > epsilon).mean())
-    found.append(Control(NAME, "half the noise of epsilon 8", "share contradicted", share))
-    progress(1.0)
+    kept = _kept()
+    of_bounds = [(honest(claim), claim, ABOVE) for claim in (0.0, *CLAIMS)]
+    of_bounds.append((HALVED, max(CLAIMS), CONTRADICTED))
+    found = []
+    for name, claim, metric in of_bounds:
+        figures = _figures(name)
+        over = {
+            GUESSES.get(name, name): figures["correct"] >= kept["critical_counts"][name],
+            f"gaussian pair, {name}": figures["pair"] > claim,
+        }
+        if "noise" in figures:  # in units of the claimed noise
+            over[f"noise, {name}"] = figures["noise"] < 1
+        found += [Control(NAME, each, metric, float(runs.mean())) for each, runs in over.items()]
+    often, twice = _figures(OFTEN)["surprise"], _figures(TWICE)["surprise"]
+    found += [
+        Control(NAME, OFTEN, "share of surprises over 2", float((often > 2).mean())),
+        Control(NAME, OFTEN, "largest surprise", float(often.max())),
+        Control(NAME, TWICE, "least surprise", float(twice.min())),
+    ]
+    details = {f"median bound at {name}": bound for name, bound in kept["median_bounds"].items()}
     return AttackResult(controls=tuple(found), details=details)
 
 
-def _above_nothing(rng: np.random.Generator) -> float:
-    """How often scores that have nothing to do with the coins give a bound above 0."""
-    plan = CanaryPlan(150, 15, 15, DELTA, view=CanaryView(TRUTH, 1.0, TRUTH.steps))
-    above = 0
-    for _ in range(SIMULATIONS):
-        coins = flip_coins(plan.canaries, rng)
-        above += _bound(plan, _correct(plan, rng.normal(size=plan.canaries), coins)) > 0
-    return above / SIMULATIONS
-
-
-def _bounds(plan: CanaryPlan, noise: float, simulations: int, rng: np.random.Generator) -> Array:
-    """Bounds of simulated runs whose noise multiplier is `noise`, (simulations,)."""
-    bounds: list[float] = []
-    while len(bounds) < simulations:
-        size = min(AT_ONCE, simulations - len(bounds))
-        coins = rng.integers(0, 2, (size, plan.canaries)).astype(np.bool_)
-        x = noise * rng.normal(size=(size, plan.canaries, TRUTH.steps))
-        x += (rng.random(x.shape) < TRUTH.sample_rate) & coins[..., None]
-        assumed = plan.view.assumed_noise if plan.view else noise
-        scores = log_ratio(x, assumed, TRUTH.sample_rate, 1).sum(axis=-1)
-        bounds += [_bound(plan, _correct(plan, s, c)) for s, c in zip(scores, coins, strict=True)]
-    return np.array(bounds)
-
-
-def _correct(plan: CanaryPlan, scores: Array, coins: Bools) -> int:
-    guesses = guess(plan, scores)
-    return int(((guesses == 1) & coins).sum() + ((guesses == -1) & ~coins).sum())
+def _figures(name: str) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    return {key: np.array(values) for key, values in _kept()["figures"][name].items()}
 
 
 @cache
-def _bound(plan: CanaryPlan, correct: int) -> float:
-    mechanism = plan.view.mechanism if plan.view else TRUTH
-    return composed_bound(plan.canaries, plan.guesses, correct, mechanism, plan.delta)
+def _kept() -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))
+    if kept["parameters"] != parameters():
+        raise InvalidScores(
+            f"{KEPT.name} holds simulations of {kept['parameters']}, not of {parameters()}",
+            hint=f"make them again: {kept['made_by']}",
+        )
+    return kept

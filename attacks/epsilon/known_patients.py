@@ -1,17 +1,15 @@
 """What an observer who knows every patient can say of a hospital's sum of gradients in advance.
 
-
 Differential privacy is promised against whoever knows all records but one. A canary audit may
 therefore know the patients: the sum that they are expected to contribute to a round, at the
-parameters it started from, hides a canary behind nothing but a name. Of each round a fresh sample
-of patients stands for all, so that its error does not add up over the rounds.
+parameters it started from, hides a canary behind nothing but a name. All patients count in every
+round, at every effort: a sample of them would take off as little as it is.
 
 Not covered: encoders that train (their gradients are spread over so many parameters that they
 hide little), and adaptive local optimizers, whose update is no sum of gradients.
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,13 +24,16 @@ from attacks.membership.head_gradients import (
     Records,
     encoded_records,
     gradients,
-    summed_gradients,
 )
+from attacks.parallel import Step, side_by_side
 from attacks.result import Progress
 from attacks.subject import Subject
 from securefed.exposure import Vector
 
-ROUNDS_AT_ONCE = 8
+LARGEST = 1 << 25  # numbers in the gradients that are held at once, 256 MB
+LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by
+
+Array = npt.NDArray[np.float64]
 
 
 def predictable(subject: Subject) -> bool:
@@ -40,7 +41,23 @@ def predictable(subject: Subject) -> bool:
     return not subject.encoders_train and subject.training.optimizer == "sgd"
 
 
-@lru_cache(maxsize=8)
+def unforeseeable(subject: Subject) -> str:
+    """Why the expected sum of a round can only be guessed at, or nothing."""
+    training = subject.training
+    if training.local_steps > 1:
+        return (
+            f"{training.local_steps} local steps a round: later ones start from parameters that "
+            "nobody outside the hospital knows"
+        )
+    if subject.encoders_train:
+        return "encoders train too, and gradients of whole networks are beyond an audit"
+    trained = {n for n, _ in subject.network.named_parameters() if not n.startswith("encoder_")}
+    if trained != set(subject.shared):
+        return "fusion stays in the hospital and is trained there, so gradients are not known"
+    return ""
+
+
+@lru_cache(maxsize=128)
 def known_hospital(subject: Subject, name: str) -> "KnownHospital":
     """The hospital of that name; encoded once for all observers of one subject."""
     names = [each.name for each in subject.hospitals]
@@ -52,19 +69,17 @@ class KnownHospital:
     """A hospital's training records as tokens, stress records last, and how they enter its sums.
 
     Attributes:
-        seed: of the samples.
         rate: expected draws of each record in one round.
         clip_norm: None where nothing is clipped.
     """
 
-    seed: tuple[int, int]
     network_head: torch.Tensor = field(repr=False)  # (size,) of the initial network
     shape: HeadShape
     shared: torch.Tensor = field(repr=False)  # (size,) bool
     records: Records = field(repr=False)
     rate: float
     clip_norm: float | None
-    _known: dict[bytes, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    _sums: dict[bytes, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, subject: Subject, position: int) -> "KnownHospital":
@@ -81,7 +96,6 @@ class KnownHospital:
         if (held := subject.canaries) and held.stress and held.hospital == hospital.name:
             records = records.with_tokens(held.stress)
         return cls(
-            seed=(subject.seed, position),
             network_head=torch.cat(flat),
             shape=shape,
             shared=torch.cat(shared),
@@ -90,18 +104,29 @@ class KnownHospital:
             clip_norm=training.clip_norm,
         )
 
-    def gradients(self, start: Vector) -> npt.NDArray[np.float64]:
-        """Each record's gradient at the shared parameters `start`, not clipped, (records, P)."""
+    def gradients(self, start: Vector, records: slice = slice(None)) -> tuple[Array, Array]:
+        """Gradients at the shared parameters `start`, as they are and as training clips them.
+
+        One that is not finite counts as nothing, as in training.
+
+        Returns:
+            (records, P) twice, in the order of the shared vector.
+        """
         vectors = self.network_head[None].clone()
         vectors[0, self.shared] = torch.from_numpy(start)
-        every = torch.arange(len(self.records))
-        rows = gradients(self.shape, vectors, self.records, Drawn(torch.zeros_like(every), every))
-        finite: npt.NDArray[np.float64] = rows[:, self.shared].double().numpy()
-        return finite
+        which = torch.arange(len(self.records))[records]
+        drawn = Drawn(torch.zeros_like(which), which)
+        rows = gradients(self.shape, vectors, self.records, drawn)[:, self.shared].double().numpy()
+        rows[~np.isfinite(rows).all(axis=1)] = 0.0
+        clipped = rows
+        if self.clip_norm is not None:
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+            clipped = rows * np.minimum(self.clip_norm / (norms + LIKE_OPACUS), 1.0)
+        if len(rows) == len(self.records):
+            self._sums[start.tobytes()] = clipped.sum(axis=0)  # whoever asks next has it
+        return rows, clipped
 
-    def expected_sums(
-        self, starts: Sequence[Vector], sample: int, progress: Progress
-    ) -> npt.NDArray[np.float64]:
+    def expected_sums(self, starts: Sequence[Vector], progress: Progress) -> Array:
         """Expected sum of the hospital's gradients, clipped as in training, in each round.
 
         Personal parameters, which nobody outside knows, are taken as they started. Computed once
@@ -109,33 +134,27 @@ class KnownHospital:
 
         Args:
             starts: shared parameters of each round, (P,) each.
-            sample: how many records stand for all of them in a round.
 
         Returns:
             (rounds, P) in the order of the shared vector.
         """
-        key = hashlib.sha256(np.stack(starts).tobytes() + str(sample).encode()).digest()
-        if key not in self._known:
-            self._known[key] = self._expected_sums(starts, sample, progress)
-        return self._known[key]
+        missing = {start.tobytes(): start for start in starts}
+        missing = {key: start for key, start in missing.items() if key not in self._sums}
+        if missing:
 
-    def _expected_sums(
-        self, starts: Sequence[Vector], sample: int, progress: Progress
-    ) -> npt.NDArray[np.float64]:
-        rng = np.random.default_rng([*self.seed, len(starts)])
-        count = min(sample, len(self.records))
-        scale = self.rate * len(self.records) / count
-        sums = []
-        for first in range(0, len(starts), ROUNDS_AT_ONCE):
-            part = starts[first : first + ROUNDS_AT_ONCE]
-            vectors = self.network_head.repeat(len(part), 1)
-            vectors[:, self.shared] = torch.from_numpy(np.stack(part))
-            drawn = [np.sort(rng.choice(len(self.records), count, replace=False)) for _ in part]
-            which = Drawn(
-                torch.arange(len(part)).repeat_interleave(count),
-                torch.from_numpy(np.concatenate(drawn)),
-            )
-            total = summed_gradients(self.shape, vectors, self.records, which, self.clip_norm)
-            sums.append(total[:, self.shared].double().numpy() * scale)
-            progress(min(1.0, (first + len(part)) / len(starts)))
-        return np.concatenate(sums)
+            def summed(start: Vector, told: Step) -> Array:
+                told()
+                return self._sum(start)
+
+            sums = side_by_side(summed, list(missing.values()), steps=1, progress=progress)
+            self._sums.update(zip(missing, sums, strict=True))
+        return np.stack([self.rate * self._sums[start.tobytes()] for start in starts])
+
+    def _sum(self, start: Vector) -> Array:
+        size = int(self.shared.sum())
+        total: Array = np.zeros(size)
+        at_once = max(1, LARGEST // size)
+        for first in range(0, len(self.records), at_once):
+            _, clipped = self.gradients(start, slice(first, first + at_once))
+            total += clipped.sum(axis=0)
+        return total

@@ -96,9 +96,9 @@ def score_laws(
     high = min(steps_per_round, steps_per_round * rate + 10 * math.sqrt(steps_per_round) + 1)
     x = np.linspace(-8.5 * deviation, high + 8.5 * deviation, QUADRATURE)
     scores = log_ratio(x, assumed_noise, rate, steps_per_round)
-    out = np.exp(-0.5 * (x / deviation) ** 2)
-    inside = out * np.exp(log_ratio(x, noise, rate, steps_per_round))
-    laws = [weights / weights.sum() for weights in (inside, out)]
+    out = -0.5 * (x / deviation) ** 2
+    inside = out + log_ratio(x, noise, rate, steps_per_round)  # logarithms: either may be extreme
+    laws = [special.softmax(logs) for logs in (inside, out)]
     return ScoreLaws(*_summed(scores, laws, rounds))
 
 

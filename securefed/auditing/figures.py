@@ -48,15 +48,14 @@ def draw(done: Sequence[Done], folder: Path) -> tuple[tuple[Picture, ...], tuple
                     draw_scores(chart, file(f"canaries-{each.step.observer}.svg", chart.title))
                 case NoiseChart():
                     draw_noise(chart, file(f"noise-{each.step.observer}.svg", chart.title))
-    bounds: dict[tuple[str, str], dict[str, LowerBound]] = defaultdict(dict)  # -> observer
+    bounds: dict[tuple[str, str], dict[str, LowerBound]] = defaultdict(dict)  # -> row
     for finding in (finding for each in done for finding in each.result.findings):
         if isinstance(finding.estimate, LowerBound):
-            bounds[finding.attack, finding.metric][finding.observer] = finding.estimate
-    for (attack, metric), by_observer in bounds.items():
+            row = f"{finding.observer}, {finding.method}"
+            bounds[finding.attack, finding.metric][row] = finding.estimate
+    for (attack, metric), rows in bounds.items():
         title = f"{metric.capitalize()} claimed and certified, {attack}"
-        draw_bounds(
-            by_observer, metric, title, file(f"bound-{attack.replace(' ', '-')}.svg", title)
-        )
+        draw_bounds(rows, metric, title, file(f"bound-{attack.replace(' ', '-')}.svg", title))
     return shown, tuple(curves)
 
 
@@ -133,7 +132,7 @@ def draw_noise(chart: NoiseChart, path: Path) -> None:
 
 
 def draw_bounds(bounds: Mapping[str, LowerBound], metric: str, title: str, path: Path) -> None:
-    """What is claimed against what is certified, one row per observer."""
+    """What is claimed against what is certified, one row for each observer and method."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 1.2 + 0.5 * len(bounds)), layout="constrained")
         axes = figure.add_subplot()

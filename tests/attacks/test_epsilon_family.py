@@ -1,6 +1,5 @@
 """The epsilon audit end to end: a tiny federation as it is, and with half of its noise missing."""
 
-import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attacks.epsilon.attack import attack
+from attacks.epsilon import known_patients
+from attacks.epsilon.attack import FACTOR, GUESSES, NOISE, PAIR, attack
+from attacks.epsilon.bounds import composed_bound
 from attacks.epsilon.canaries import CanaryPlan, audit_epsilon
 from attacks.epsilon.composed_power import (
     CanaryView,
@@ -19,28 +20,30 @@ from attacks.epsilon.composed_power import (
     power_of,
 )
 from attacks.epsilon.controls import controls
+from attacks.epsilon.known_patients import KnownHospital
 from attacks.epsilon.power import guess_accuracy_gaussian
 from attacks.epsilon.scores import log_ratio, score_laws
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.errors import InvalidScores
 from attacks.findings import LowerBound
-from attacks.result import AttackResult, Effort
+from attacks.result import AttackResult
 from attacks.subject import Canaries, Hospital, Subject, Training
-from attacks.verdicts import gate_complaint, judge
+from attacks.verdicts import Judgement, judge
 from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, RoundView
 from securefed.model.strategies.fedadam import FedAdam
 from securefed.model.strategies.strategy import State
 from securefed.record.directory import RunDirectory
 from securefed.simulation.opening import start
-from securefed.training import canaries, step
+from securefed.training import canaries, step, trainer
 from securefed.training.patients import stack
-from securefed.training.private import private_gradients
+from securefed.training.private import poisson_sample, private_gradients
 from securefed.training.stress import stress_records
 from securefed.verdict import Verdict
 from tests.tiny import settings_with
 
 RUN = SubsampledGaussian(1 / 3, 80)
+FAIL = Verdict.FAIL
 
 
 def ignore(share: float) -> None:
@@ -122,7 +125,7 @@ def test_the_plan_has_more_power_than_guessing_on_all_or_a_few():
     view = default_view()
     chosen = choose_guesses(350, view)
     best = power_of(350, chosen, view, 1e-5, 0.05)
-    assert best.against_halved > 0.8 > best.noticed_noise > 0.45
+    assert best.against_halved > 0.75 > best.noticed_noise > 0.45
     critical = critical_count(350, sum(chosen), view.contradicted)
     unjust = composed_power(350, *chosen, critical, view.laws(view.claimed_noise))
     assert unjust < 1e-3  # at most the significance, .05, is promised
@@ -130,12 +133,25 @@ def test_the_plan_has_more_power_than_guessing_on_all_or_a_few():
         assert power_of(350, calls, view, 1e-5, 0.05).against_halved < best.against_halved
 
 
+@pytest.mark.parametrize(("canaries", "spare"), [(350, True), (200, False)])
+def test_a_plan_survives_a_wrong_guess_where_that_costs_little(canaries, spare):
+    view = default_view()
+    calls = choose_guesses(canaries, view)
+    critical = critical_count(canaries, sum(calls), view.contradicted)
+    assert critical is not None
+    assert (critical < sum(calls)) == spare
+    if spare:
+        # One wrong guess and the bound is still over the claim.
+        correct = sum(calls) - 1
+        assert composed_bound(canaries, sum(calls), correct, RUN, 1e-5) > 8.0
+
+
 def test_everybodys_noise_takes_the_power_away():
     alone, summed = (
         power_of(350, choose_guesses(350, view), view, 1e-5, 0.05)
         for view in (default_view(), default_view(2.0))
     )
-    assert summed.against_halved < 0.01 < 0.8 < alone.against_halved
+    assert summed.against_halved < 0.01 < 0.75 < alone.against_halved
     assert summed.visible_epsilon > alone.visible_epsilon
 
 
@@ -176,18 +192,22 @@ settings_of = settings_with(
 class Run:
     """A finished run: subject, the server's view and the canaries."""
 
-    def __init__(self, path: Path, factor: float, **sections: Any) -> None:
+    def __init__(self, path: Path, factor: float, drawn: float = 1.0, **sections: Any) -> None:
         settings = settings_of(**sections)
         coins = np.random.default_rng(7).random(350) < 0.5
 
-        def drawn(hospital: str, count: int, parameters: int) -> canaries.CanarySecret:
+        def fixed(hospital: str, count: int, parameters: int) -> canaries.CanarySecret:
             return canaries.CanarySecret(hospital, parameters, "7" * 32, coins[:count])
 
         def tampered(*args: Any, noise_multiplier: float, **options: Any) -> Any:
             return private_gradients(*args, noise_multiplier=factor * noise_multiplier, **options)
 
+        def often(records: int, rate: float, source: Any) -> Any:
+            return poisson_sample(records, min(1.0, drawn * rate), source)
+
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(canaries, "draw", drawn)  # fixed coins, so that the test is
+            patch.setattr(trainer, "poisson_sample", often)
+            patch.setattr(canaries, "draw", fixed)  # fixed coins, so that the test is
             patch.setattr(step, "private_gradients", tampered)
             simulation = start(settings, RunDirectory.create(path), lambda _: None)
             views, state = [], State()
@@ -220,6 +240,7 @@ class Run:
                     claimed_epsilon=spent[each.name].counted if spent else None,
                     weight=len(train),
                     expected_batch=12,
+                    accounted_noise=event.noise_multiplier if event else 0.0,
                 )
             )
         self.subject = Subject(
@@ -229,7 +250,7 @@ class Run:
             encoders_train=False,
             hospitals=tuple(hospitals),
             training=Training(
-                rounds=24,
+                rounds=settings.federation.rounds,
                 local_steps=1,
                 batch_size=12,
                 optimizer="sgd",
@@ -250,13 +271,24 @@ class Run:
 
     def audit(self, **changes: Any) -> AttackResult:
         exposure = Exposure(**{**vars(self.exposure), **changes})
-        return attack(self.subject, exposure, Effort.QUICK, ignore)
+        return attack(self.subject, exposure, ignore)
 
 
-def bound_of(result: AttackResult) -> LowerBound:
-    (finding,) = result.findings
+def bound_of(result: AttackResult, method: str = GUESSES) -> LowerBound:
+    (finding,) = (each for each in result.findings if each.method == method)
     assert isinstance(finding.estimate, LowerBound)
     return finding.estimate
+
+
+def why_absent(result: AttackResult) -> dict[str, str]:
+    """Method -> why it has no figure."""
+    return {each.method: each.absent for each in result.findings if each.absent is not None}
+
+
+def judgements(result: AttackResult) -> dict[str, Judgement]:
+    """Method -> its line under the default policy."""
+    verdict = judge(result.findings, controls().controls, read_policy())
+    return {line.method: line for line in verdict.judgements if line.attack == "epsilon"}
 
 
 @pytest.fixture(scope="module")
@@ -276,26 +308,67 @@ def halved(tmp_path_factory):
 
 def test_half_the_noise_is_caught_though_the_ledger_claims_all_of_it(halved):
     result = halved.audit()
-    bound = bound_of(result)
-    assert bound.claim == pytest.approx(4.0, abs=0.02)
-    assert bound.power is not None
-    assert bound.power > 0.8
-    assert bound.claim is not None
-    assert bound.value > bound.claim
-    verdict = judge(result.findings, checked().controls, read_policy())
-    assert verdict.verdict is Verdict.FAIL
+    for method in (GUESSES, PAIR, NOISE):
+        bound = bound_of(result, method)
+        assert bound.claim == pytest.approx(4.0, abs=0.02)
+        assert bound.claim is not None
+        assert bound.value > bound.claim
+    assert {method for method, line in judgements(result).items() if line.verdict is FAIL} == {
+        GUESSES,
+        PAIR,
+        NOISE,
+    }
 
 
 def test_its_honest_twin_is_not_contradicted_and_still_visible(honest):
     result = honest.audit()
-    bound = bound_of(result)
-    assert bound.claim is not None
-    assert 0.5 < bound.value < bound.claim
-    assert bound.power is not None
-    assert bound.power > 0.8
-    verdict = judge(result.findings, checked().controls, read_policy())
-    (line,) = [j for j in verdict.judgements if j.attack == "epsilon"]
-    assert line.verdict is Verdict.PASS
+    for method in (GUESSES, PAIR, NOISE):
+        bound = bound_of(result, method)
+        assert bound.claim is not None
+        assert 0.5 < bound.value < bound.claim
+        assert bound.power is not None
+        assert bound.power > 0.75
+    lines = judgements(result)
+    assert {lines[method].verdict for method in (PAIR, NOISE, FACTOR)} == {Verdict.PASS}
+    assert Verdict.INCONCLUSIVE not in {line.verdict for line in lines.values()}
+    # Noise alone is measured best, then scores as they are; guesses keep least of what is there.
+    values = [bound_of(result, method).value for method in (NOISE, PAIR, GUESSES)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_line_of_guesses_says_how_many_were_right_and_what_all_of_them_would_say(honest):
+    result = honest.audit()
+    (line,) = result.lines["epsilon"]
+    guesses, correct = line["guesses"], line["correct"]
+    most = math.floor(100 * line["largest_bound"]) / 100
+    reason = judgements(result)[GUESSES].reason
+    assert f"{correct} of {guesses} guesses right; the most they could certify is {most}" in reason
+
+
+@pytest.mark.parametrize(("often", "verdict"), [(1.0, Verdict.PASS), (2.0, FAIL)])
+def test_patients_count_as_often_as_they_were_drawn(tmp_path, often, verdict):
+    # Little noise and few canaries, so that two dozen patients show.
+    result = Run(
+        tmp_path / "run",
+        1.0,
+        often,
+        privacy={"epsilon": 60.0},
+        federation={"rounds": 40},
+        canaries={"count": 40},
+    ).audit()
+    error = result.details["patients_factor_error"]
+    assert error < 0.25
+    assert result.details["patients_factor"] == pytest.approx(often, abs=4 * error)
+    assert judgements(result)[FACTOR].verdict is verdict
+
+
+def test_a_sum_over_patients_is_the_same_in_pieces(honest, monkeypatch):
+    start = [honest.exposure.rounds[5].shared]
+    whole = KnownHospital.of(honest.subject, 0).expected_sums(start, ignore)
+    monkeypatch.setattr(known_patients, "LARGEST", 5 * start[0].size)
+    in_pieces = KnownHospital.of(honest.subject, 0)
+    assert len(in_pieces.records) > 10
+    np.testing.assert_allclose(in_pieces.expected_sums(start, ignore), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_audit_gives_the_same_answer(honest):
@@ -310,8 +383,9 @@ def test_coins_that_were_not_the_runs_certify_nothing(halved):
         right.hospital, np.random.default_rng(1).permutation(right.included), right.directions
     )
     subject = replace(halved.subject, canaries=other)
-    result = attack(subject, halved.exposure, Effort.QUICK, ignore)
+    result = attack(subject, halved.exposure, ignore)
     assert bound_of(result).value == 0.0
+    assert bound_of(result, PAIR).value == 0.0
 
 
 def test_the_mean_alone_is_read_under_everybodys_noise(honest):
@@ -327,6 +401,14 @@ def test_the_mean_alone_is_read_under_everybodys_noise(honest):
     assert alone is not None
     assert power < alone
     assert not bound_of(result).refutes
+    (noise, pair) = (bound_of(result, method) for method in (NOISE, PAIR))
+    assert not noise.refutes
+    assert not pair.refutes
+    assert noise.value < bound_of(honest.audit(), NOISE).value
+    # A peer works the mean out from models; what rests on its exact size is left out.
+    peer = why_absent(honest.audit(observer="peer", rounds=blind))
+    assert set(peer) == {NOISE, FACTOR}
+    assert "worked out" in peer[NOISE]
 
 
 def test_an_outsider_has_the_released_parameters_and_says_what_that_costs(honest):
@@ -335,28 +417,31 @@ def test_an_outsider_has_the_released_parameters_and_says_what_that_costs(honest
     assert any("change of the parameters" in remark for remark in result.details["remarks"])
     assert bound_of(result).power == 0.0
     assert bound_of(result).least_visible == math.inf
+    assert set(why_absent(result)) == {PAIR, NOISE, FACTOR}
     assert not bound_of(result).refutes
 
 
 def test_a_colluding_hospital_of_the_canaries_is_no_attacker(honest):
     name = honest.subject.canaries.hospital
-    (finding,) = honest.audit(observer="peer", members=(name,)).findings
-    assert finding.estimate is None
-    assert "coins" in finding.absent
+    result = honest.audit(observer="peer", members=(name,))
+    assert len(why_absent(result)) == len(result.findings)
+    assert all("coins" in why for why in why_absent(result).values())
 
 
 def test_a_run_without_canaries_says_how_to_hold_some(honest):
     subject = replace(honest.subject, canaries=None)
-    (finding,) = attack(subject, honest.exposure, Effort.QUICK, ignore).findings
-    assert "--canaries" in (finding.absent or "")
-    assert finding.estimate is None
+    result = attack(subject, honest.exposure, ignore)
+    assert len(why_absent(result)) == len(result.findings)
+    assert all("--canaries" in why for why in why_absent(result).values())
+    # Nothing that the policy asks of the family is left open.
+    assert {line.verdict for line in judgements(result).values()} == {None}
 
 
 def test_canaries_of_another_run_are_refused(honest):
     wrong = Canaries("hospital-1", np.ones(3, np.bool_), np.eye(3, 9, dtype=np.float32))
     subject = replace(honest.subject, canaries=wrong)
     with pytest.raises(InvalidScores, match="9 parameters"):
-        attack(subject, honest.exposure, Effort.QUICK, ignore)
+        attack(subject, honest.exposure, ignore)
     with pytest.raises(InvalidScores, match="included"):
         Canaries("hospital-1", np.ones(4, np.bool_), np.eye(3, 9, dtype=np.float32))
 
@@ -370,30 +455,11 @@ def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
     # Nothing hides them: with every guess right the bound is as large as it can be.
     (line,) = result.lines["epsilon"]
     assert line["correct"] >= 330
+    assert set(why_absent(result)) == {PAIR, NOISE, FACTOR}
     assert bound.value > 2
 
 
-# --- controls -----------------------------------------------------------------------------------
-
-
-@functools.cache
-def checked():
-    return controls(0, ignore)
-
-
-def test_the_controls_meet_their_gates_and_the_positive_one_succeeds():
-    policy, found = read_policy(), checked().controls
-    gates = [gate for gate in policy.gates if gate.attack == "epsilon"]
-    assert len(gates) >= 3
-    assert not [c for c in (gate_complaint(gate, found) for gate in gates) if c]
-    (half,) = [c for c in found if c.control == "half the noise of epsilon 8"]
-    assert half.value > 0.6
-
-
-def test_the_simulated_bounds_are_not_vacuous():
-    details = checked().details
-    assert 0.5 < details["median bound at true epsilon 2"] < 2
-    assert 2.5 < details["median bound at true epsilon 8"] < 8
+# --- the plan -------------------------------------------------------------------------------------
 
 
 def test_scores_of_a_known_leak_are_bounded_by_the_plans_own_bound():

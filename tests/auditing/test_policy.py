@@ -60,6 +60,22 @@ GATES = {
     ("direct tests", "half the noise, patients unknown", "least surprise"): ("at_least", 4),
     ("direct tests", "patients drawn twice as often", "least surprise"): ("at_least", 4),
     ("direct tests", "patients not clipped", "least surprise"): ("at_least", 4),
+    **{
+        ("epsilon", f"{bound}, true epsilon {epsilon}", "share of bounds above the truth"): (
+            "at_most",
+            most,
+        )
+        for bound, most, epsilons in (("gaussian pair", 0.03, "028"), ("noise", 0.004, "28"))
+        for epsilon in epsilons
+    },
+    ("epsilon", "gaussian pair, half the noise of epsilon 8", "share contradicted"): (
+        "at_least",
+        0.95,
+    ),
+    ("epsilon", "noise, half the noise of epsilon 8", "share contradicted"): ("at_least", 0.99),
+    ("epsilon", "patients as often as claimed", "share of surprises over 2"): ("at_most", 0.02),
+    ("epsilon", "patients as often as claimed", "largest surprise"): ("at_most", 6),
+    ("epsilon", "patients twice as often", "least surprise"): ("at_least", 4),
     # "Also audit a run with sigma halved: where power allows it must be caught."
     ("epsilon", "half the noise of epsilon 8", "share contradicted"): ("at_least", 0.6),
 }
