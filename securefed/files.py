@@ -6,6 +6,7 @@
     append_private    to a file of its owner's
     only_writer       one process at a time in a folder, or at a file
     writing_into      the same, of a folder that is made for it
+    finishing         files that belong together are written before Ctrl-C is heard
 
 Not covered: who owns the folder. Whoever may write to it can replace any file in it.
 """
@@ -14,6 +15,8 @@ import errno
 import fcntl
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -157,6 +160,22 @@ def writing_into(folder: Path) -> Iterator[None]:
             ) from None
         with only_writer(folder):
             yield
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Let a block that takes moments come to its end: whoever asks to stop meanwhile is too late.
+
+    Only the main thread hears of signals; in others this does nothing. A crash is not covered.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

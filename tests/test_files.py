@@ -1,7 +1,9 @@
 """Files are read to a limit, written whole, and private where they must be."""
 
 import os
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,18 @@ def test_appending_keeps_what_was_there(tmp_path: Path) -> None:
         with files.append_private(tmp_path / "log") as log:
             log.write(line)
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+
+
+def test_what_belongs_together_is_finished_before_a_stop_is_heard() -> None:
+    done = []
+    before = signal.getsignal(signal.SIGINT)
+    with files.finishing():
+        signal.raise_signal(signal.SIGINT)
+        done.append(1)
+    assert done == [1]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    thread = threading.Thread(target=files.finishing().__enter__)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) == before

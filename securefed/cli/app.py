@@ -7,13 +7,13 @@ import signal
 import sys
 from difflib import get_close_matches
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from protocols.errors import ProtocolError
 from securefed import __version__
-from securefed.errors import DiskFull, SecureFedError
+from securefed.errors import DiskFull, Interrupted, SecureFedError
 from securefed.files import AGAIN, is_full
 
 # name -> (module, one-line help). The help stands here so that `securefed --help` imports no torch.
@@ -28,6 +28,7 @@ COMMANDS = {
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
 }
 
+STOPPED, BEGIN_AGAIN = "stopped; nothing half-written is left", "the same command begins again"
 STOP = (signal.SIGTERM, signal.SIGHUP)  # docker stop, systemd, Slurm; a dropped connection
 
 
@@ -54,6 +55,14 @@ class LazyGroup(click.Group):
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):  # Abort: where a question was to be answered
+            if sys.stderr.isatty():
+                click.echo(err=True)  # what the terminal writes, ^C, stands on a line of its own
+            raise Interrupted(STOPPED, hint=BEGIN_AGAIN) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -91,8 +100,8 @@ def main() -> None:
         # The protocol's refusals that reach this far mean that the run cannot go on.
         code = error.exit_code if isinstance(error, SecureFedError) else 1
         _leave(str(error), error.hint, code)
-    except click.Abort:  # which is a RuntimeError
-        _leave("stopped; nothing half-written is left", "the same command begins again", 130)
+    except click.Abort:  # before there was a command; it is a RuntimeError
+        _leave(STOPPED, BEGIN_AGAIN, Interrupted.exit_code)
     except RuntimeError as error:
         # What pathlib raises for a circle of links, before Python 3.13.
         if "--debug" in sys.argv or not str(error).startswith("Symlink loop"):

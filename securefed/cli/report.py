@@ -8,7 +8,7 @@ from rich.text import Text
 
 from securefed.cli.screen import screen, show_next
 from securefed.errors import ConfigurationError, RunError
-from securefed.files import only_writer, write_atomically
+from securefed.files import finishing, only_writer, write_atomically
 from securefed.progress import Bar
 
 EPILOG = """\b
@@ -122,16 +122,18 @@ def _make(
 
     # All of it is made before any of it is written. The old signature goes first: a crash leaves an
     # unsigned report, never a wrongly signed one.
-    for name in integrity.OWN[::-1]:
-        (directory / name).unlink(missing_ok=True)
     files = {integrity.REPORT: content, "report.html": pages[False].encode()}
     if printout is not None:
         files["report.pdf"] = printout
-    for name, each in files.items():
-        write_atomically(directory / name, each)
-    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, list(files), key))
-    if out is not None:
-        write_atomically(out, files["report.html"])
+    with finishing():
+        for name in integrity.OWN[::-1]:
+            (directory / name).unlink(missing_ok=True)
+        for name, each in files.items():
+            write_atomically(directory / name, each)
+        signature = integrity.sign(directory, list(files), key)
+        write_atomically(directory / integrity.SIGNATURE, signature)
+        if out is not None:
+            write_atomically(out, files["report.html"])
     for run in report.runs:
         console.print(Text(f"{run.verdict}", style="bold") + f" {run.configuration} {run.folder}")
         for mismatch in run.evidence:

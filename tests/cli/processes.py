@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,47 @@ PATIENCE_S = 120.0  # for what must happen on a busy machine
 Process = subprocess.Popen[str]
 
 
+# The program, which is sent a signal where it comes to a function: at that point, each time.
+_STOPPED = """
+import importlib, os, signal
+from securefed.cli.app import main
+
+module = importlib.import_module({module!r})
+function = getattr(module, {function!r})
+calls = 0
+
+def stopped(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == {call}:
+        os.kill(os.getpid(), {number})
+    return function(*arguments, **named)
+
+setattr(module, {function!r}, stopped)
+main()
+"""
+
+
 def begin(*arguments: object, cwd: Path | None = None) -> Process:
     """The program with these arguments, running."""
+    return _begin(["-m", "securefed"], arguments, cwd)
+
+
+def stopped_at(place: str, number: int, *arguments: object, call: int = 1) -> Process:
+    """The program with these arguments, that gets a signal when it calls `place`.
+
+    Args:
+        place: "module:function", looked up in the module where it is called.
+        call: of several calls the one, counted from 1.
+    """
+    module, function = place.split(":")
+    script = _STOPPED.format(module=module, function=function, number=int(number), call=call)
+    return _begin(["-c", script], arguments, None)
+
+
+def _begin(program: Sequence[str], arguments: Sequence[object], cwd: Path | None) -> Process:
     return subprocess.Popen(
-        [sys.executable, "-m", "securefed", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
