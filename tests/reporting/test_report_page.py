@@ -239,9 +239,11 @@ def test_every_command_can_be_typed_as_it_stands(
     for program, verb, *arguments in shown:
         assert program == "securefed"
         assert name in arguments
-        command = cli.get_command(click.Context(cli), verb)
+        # Under its program's settings: a command keeps the help option it was first asked for.
+        above = click.Context(cli, **cli.context_settings)
+        command = cli.get_command(above, verb)
         assert command is not None
-        command.make_context(verb, arguments)  # refuses what this command does not take
+        command.make_context(verb, arguments, parent=above)  # refuses what it does not take
 
 
 def test_no_text_of_a_report_has_a_place_to_fill_in(html: str, unaudited: Path) -> None:
