@@ -5,6 +5,7 @@
       DataError                 exit 1   a scan, folder or manifest cannot be used
       PrivacyError              exit 1   the privacy rules forbid what was asked
         BudgetExceeded          exit 1   the ledger has no epsilon left for it
+        PolicyRefused           exit 1   a hospital's own policy does not allow it
       RunError                  exit 1   a run directory or a running federation is broken
         RoundAborted            exit 1   no sum came of a round; the parameters stay
         Unplanned               exit 1   asked for what the public plan does not hold
@@ -45,6 +46,17 @@ class PrivacyError(SecureFedError):
 
 class BudgetExceeded(PrivacyError):
     """The ledger would pass its epsilon; refused before any data was touched."""
+
+
+class PolicyRefused(PrivacyError):
+    """A hospital's own policy does not allow what was asked; `key` is the policy's.
+
+    The key may be told to the server, the message stays at the hospital.
+    """
+
+    def __init__(self, key: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
 
 
 class RunError(SecureFedError):

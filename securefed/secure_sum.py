@@ -13,12 +13,20 @@ from securefed.config import Settings
 
 
 def secure_rules(
-    settings: Settings, vector_length: int, *others: int, modulus_bits: int = 32
+    settings: Settings,
+    vector_length: int,
+    *others: int,
+    modulus_bits: int = 32,
+    job: str | None = None,
 ) -> JobRules:
-    """The rules of a new job that every client enforces; its sums are of vectors so long."""
+    """The rules of a new job that every client enforces; its sums are of vectors so long.
+
+    Args:
+        job: its name, which no other job has; None makes one up.
+    """
     secure = settings.secure_aggregation
     return JobRules(
-        job=uuid.uuid4().hex,
+        job=job or uuid.uuid4().hex,
         vector_length=vector_length,
         allow_two_party=secure.allow_two_party,
         # No client answers for a sum over fewer hospitals than every round has.

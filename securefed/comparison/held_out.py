@@ -19,7 +19,7 @@ from securefed.model.scores import Counts, count_scores, metrics, score
 from securefed.record import model_file
 from securefed.record.directory import read_tensors
 from securefed.run_directory import Run
-from securefed.simulation.device import choose_device
+from securefed.training.device import choose_device
 from securefed.training.patients import stack
 from securefed.wire.description import initial_network
 

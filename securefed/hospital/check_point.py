@@ -46,5 +46,42 @@ def drop(hospital: Hospital, finished: int) -> None:
     _file(hospital, finished).unlink(missing_ok=True)
 
 
+def keep_two(hospital: Hospital, finished: int) -> None:
+    """Write the state after a round that this hospital trained, and keep the one before.
+
+    A server that was killed asks again for the round whose result it lost, or for the next; a
+    hospital on its own does not know which, and can go on from either.
+    """
+    save(hospital, finished)
+    for number in _kept(hospital)[:-2]:
+        drop(hospital, number)
+
+
+def restore_either(hospital: Hospital, finished: int) -> None:
+    """Continue a run of which the server has finished so many rounds.
+
+    Raises:
+        RunError: that is further back than what is kept here, or damaged.
+        PrivacyError: as `restore`.
+    """
+    kept = _kept(hospital)
+    fitting = [number for number in kept if number <= finished]
+    if fitting:
+        restore(hospital, fitting[-1])
+    elif len(kept) > 1:
+        raise RunError(
+            f"the server goes on after round {finished}; this hospital has trained in round "
+            f"{kept[-1]}, and keeps what it was after rounds {kept[0]} and {kept[-1]} only",
+            hint="the server's folder is an old copy: put back the newest one",
+        )
+
+
+def _kept(hospital: Hospital) -> list[int]:
+    """The rounds whose state is on disk, ascending."""
+    pattern = CheckPoint.parameters(0).replace("0", "*")
+    names = (path.name for path in hospital.folder.glob(pattern))
+    return sorted(int("".join(filter(str.isdigit, name))) for name in names)
+
+
 def _file(hospital: Hospital, finished: int) -> Path:
     return hospital.folder / CheckPoint.parameters(finished)

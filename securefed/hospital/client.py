@@ -57,6 +57,8 @@ class Client:
 
     Attributes:
         busy_s: seconds spent on the current round so far, by kind: "train", "protocol".
+        worked: told of each step that was trained or scored, before what came of it leaves; None
+            tells nobody.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Client:
         self._sent = sent
         self._questions = questions
         self._scoring = scoring
+        self.worked: Callable[[Step], None] | None = None
         self._step = _BEFORE
         self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
 
@@ -125,6 +128,8 @@ class Client:
         refused = messages.encode(_refusal(request, RunError("failed before")))
         self._answered[request.stage] = (digest, refused)
         body = self._work(request) if request.stage == "work" else self._protocol(request)
+        if request.stage == "work" and self.worked:
+            self.worked(step)
         reply = messages.encode(Reply(round=request.round, stage=request.stage, body=body))
         self._answered[request.stage] = (digest, reply)
         return reply

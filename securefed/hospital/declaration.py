@@ -75,7 +75,9 @@ def training_set(
     if seed is not None:
         key = replay_key(f"declared\0{ledger.client}\0{seed}\0{exact}".encode())
     ledger.reserve(ROUND, noise.event, run=run, replay_key=key)
-    source = CryptographicSource() if seed is None else SeededSource(seed, "declared", folder.name)
+    source = (
+        CryptographicSource() if seed is None else SeededSource(seed, "declared", ledger.client)
+    )
     patients = declared_number(exact.patients, noise, source, least=least.patients, most=most)
     records = patients
     if noise.changed > 1:

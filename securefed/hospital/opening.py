@@ -79,6 +79,7 @@ def open_hospital(
     identity: IdentityKey | None,
     device: torch.device,
     view: View | None = None,
+    ledger: Ledger | None = None,
 ) -> Hospital:
     """Open a hospital for a job, new or to be continued: what `folder` holds is taken up.
 
@@ -86,9 +87,10 @@ def open_hospital(
     ledger is made only where there is no trace of one that is lost.
 
     Args:
-        folder: its own, made if it is not there.
+        folder: its own of this run, made if it is not there.
         identity: its long-lived key, whose public half is in the job's roster; None without masks.
         view: what it sees of its patients, for baselines.
+        ledger: of all its runs; None for one in `folder`, of this run alone.
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
@@ -100,7 +102,8 @@ def open_hospital(
     agreed = _agreed(job, folder, name)
     train, test = _tensors(patients, settings, device, view)
     records = len(one_slice_records(train)) if settings.privacy.unit == "image" else len(train)
-    declared, ledger = declare(settings, job.run, folder, name, TrainingSet(len(train), records))
+    exact = TrainingSet(len(train), records)
+    declared, ledger = declare(settings, job.run, folder, name, exact, ledger)
     plan = _plan(job, declared)
     network = copy.deepcopy(job.network).to(device)
     theirs = _canaries(job, folder, declared) if job.canary_hospital == name else None
@@ -157,13 +160,19 @@ def _seed(settings: Settings) -> int | None:
 
 
 def declare(
-    settings: Settings, run: str, folder: Path, name: str, exact: TrainingSet
+    settings: Settings,
+    run: str,
+    folder: Path,
+    name: str,
+    exact: TrainingSet,
+    ledger: Ledger | None = None,
 ) -> tuple[TrainingSet, Ledger | None]:
     """What a hospital declares of its training set in a run, and the ledger that pays for it.
 
     Args:
         folder: its own, made if it is not there.
         exact: the training set as it is.
+        ledger: of all its runs; None for one in `folder`.
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was declared.
@@ -179,7 +188,7 @@ def declare(
         )
     if privacy.dp:
         _require_delta(settings, name, exact.records)
-    ledger, noise = _ledger(settings, folder, name), declaration_of(settings)
+    ledger, noise = ledger or _ledger(settings, folder, name), declaration_of(settings)
     if ledger is None:
         return exact, None
     least = declaration.least_declared(settings)

@@ -68,7 +68,7 @@ class NoisedScoring:
         source = (
             CryptographicSource()
             if self._seed is None
-            else SeededSource(self._seed, "scores", self._folder.name, question)
+            else SeededSource(self._seed, "scores", self._ledger.client, question)
         )
         steps = self._noise.on(counts, source)
         NoisedAnswer(run=self._run, question=question, steps=tuple(steps.tolist())).write(

@@ -87,6 +87,8 @@ class Ledger:
 
     Attributes:
         path, client, unit, delta, accountant: fixed when the ledger was created.
+        run_budget: limit on what one run may add, composed by itself, beside the ledger's own
+            limit on all of them; None for no other limit.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class Ledger:
         """Use `Ledger.create` or `Ledger.open`."""
         self.path, self.client, self.unit = path, client, unit
         self.delta, self.accountant = delta, accountant
-        self._affordable: tuple[float, list[Event]] | None = None
+        self.run_budget: float | None = None
+        # Histories that were found within a limit, of all runs (None) and of one.
+        self._affordable: dict[str | None, tuple[float, list[Event]]] = {}
 
     def __repr__(self) -> str:
         return f"Ledger(client={self.client!r}, unit={self.unit!r}, delta={self.delta:g})"
@@ -156,12 +160,14 @@ class Ledger:
         delta: float | None = None,
         accountant: Accountant | None = None,
         first_budget: float | None = None,
+        run_budget: float | None = None,
     ) -> "Ledger":
         """Open an existing ledger, and make sure it is the one that is meant.
 
         Args:
             client, unit, delta, accountant: what it must be of; None for whatever it is of.
             first_budget: the limit it must have been made with; it may have been amended since.
+            run_budget: see the attribute; it lasts as long as this object.
 
         Raises:
             PrivacyError: no such file, damaged, no ledger, written by a newer version, or of
@@ -186,6 +192,7 @@ class Ledger:
                     hint="each hospital has a ledger of its own for each unit and delta; put back "
                     "the one that belongs here",
                 )
+        ledger.run_budget = run_budget
         if first_budget is not None and begun_with != first_budget:
             raise PrivacyError(
                 f"the ledger {path} was made with a budget of {begun_with}, not {first_budget}",
@@ -218,7 +225,7 @@ class Ledger:
                 if replay_key is not None and key == replay_key:
                     self._require_same(round_number, event, reserved)
                     return Reservation(attempt, replayed=True)
-            self._require_affordable(database, [event], f"round {round_number}")
+            self._require_affordable(database, [event], f"round {round_number}", run)
             attempt = len(attempts) + 1
             ledger_file.append_reservation(database, run, round_number, attempt, replay_key, event)
         return Reservation(attempt, replayed=False)
@@ -242,14 +249,17 @@ class Ledger:
             if replay_key is None or (run, replay_key, event) not in before:
                 ledger_file.append_evaluation(database, run, replay_key, event)
 
-    def require(self, events: Sequence[Event]) -> None:
+    def require(self, events: Sequence[Event], run: str | None = None) -> None:
         """Refuse a plan that the budget does not hold: the whole run, before any work.
+
+        Args:
+            run: also held against the budget of a run; None for the budget of all alone.
 
         Raises:
             BudgetExceeded: with the epsilon it would reach.
         """
         with ledger_file.connection(self.path) as database:
-            self._require_affordable(database, events, "this run")
+            self._require_affordable(database, events, "this run", run)
 
     def would_exceed(self, events: Sequence[Event]) -> bool:
         """Whether `require(events)` would refuse."""
@@ -324,28 +334,42 @@ class Ledger:
             )
 
     def _require_affordable(
-        self, database: sqlite3.Connection, added: Sequence[Event], what: str
+        self, database: sqlite3.Connection, added: Sequence[Event], what: str, run: str | None
     ) -> None:
         limit = ledger_file.budget(database)
-        if limit is None:
+        if limit is not None and (over := self._over(database, added, limit, None)):
+            before, reached = over
+            spent = Guarantee(before, self.delta, self.unit, self.accountant)
+            raise BudgetExceeded(
+                f"{what} would take {self.client} to epsilon {at_most(reached)}, above its budget "
+                f"of {limit:g}; spent so far: {spent}",
+                hint="use more noise, fewer rounds or a smaller batch; who answers for the "
+                "patients can amend the budget: securefed ledger amend "
+                f"{shlex.quote(str(self.path))} --epsilon E --reason TEXT",
+            )
+        if run is None or self.run_budget is None:
             return
-        before = ledger_file.history(database)
+        if over := self._over(database, added, self.run_budget, run):
+            raise BudgetExceeded(
+                f"{what} would take run {run[:12]} at {self.client} to epsilon "
+                f"{at_most(over[1])}, above the {self.run_budget:g} of a run",
+                hint="rounds lost in a crash count as spent; the run goes on without it",
+            )
+
+    def _over(
+        self, database: sqlite3.Connection, added: Sequence[Event], limit: float, run: str | None
+    ) -> tuple[float, float] | None:
+        """Epsilon before and after, of all runs or of one; None where that is within the limit."""
+        before = ledger_file.history(database, run)
         after = [*before, *added]
-        if self._affordable and self._affordable[0] <= limit and _within(after, self._affordable):
-            return
+        found = self._affordable.get(run)
+        if found and found[0] <= limit and _within(after, found[1]):
+            return None
         reached = epsilon(after, self.delta, self.accountant)
         if reached <= limit:
-            self._affordable = (limit, after)
-            return
-        epsilon_before = epsilon(before, self.delta, self.accountant)
-        spent = Guarantee(epsilon_before, self.delta, self.unit, self.accountant)
-        raise BudgetExceeded(
-            f"{what} would take {self.client} to epsilon {at_most(reached)}, above its budget "
-            f"of {limit:g}; spent so far: {spent}",
-            hint="use more noise, fewer rounds or a smaller batch; who answers for the patients "
-            f"can amend the budget: securefed ledger amend {shlex.quote(str(self.path))} "
-            "--epsilon E --reason TEXT",
-        )
+            self._affordable[run] = (limit, after)
+            return None
+        return epsilon(before, self.delta, self.accountant), reached
 
 
 def replay_key(*state: bytes) -> str:
@@ -359,9 +383,9 @@ def replay_key(*state: bytes) -> str:
     return digest.hexdigest()
 
 
-def _within(history: Sequence[Event], affordable: tuple[float, Sequence[Event]]) -> bool:
+def _within(history: Sequence[Event], affordable: Sequence[Event]) -> bool:
     """Whether the history is part of one that was found affordable: epsilon grows with steps."""
-    steps = steps_by_mechanism(affordable[1])
+    steps = steps_by_mechanism(affordable)
     return all(n <= steps.get(key, 0) for key, n in steps_by_mechanism(history).items())
 
 

@@ -189,9 +189,10 @@ def settings(
     return client, unit, delta, accountant
 
 
-def history(database: sqlite3.Connection) -> list[Event]:
-    """Every reservation, oldest first."""
-    return [Event(*row) for row in database.execute(f"SELECT {_EVENT} ORDER BY id")]
+def history(database: sqlite3.Connection, run: str | None = None) -> list[Event]:
+    """Every reservation, or those of one run, oldest first."""
+    query = f"SELECT {_EVENT} WHERE ?1 IS NULL OR run = ?1 ORDER BY id"
+    return [Event(*row) for row in database.execute(query, (run,))]
 
 
 def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, str]]:

@@ -34,9 +34,9 @@ from securefed.model.strategies.strategy import State
 from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import Curve
-from securefed.simulation.device import choose_device
 from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
+from securefed.training.device import choose_device
 from securefed.training.patients import stack, without_ct, without_mri
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.description import JobDescription

@@ -23,11 +23,11 @@ from securefed.run_directory import Run
 from securefed.secure_sum import hiding_of
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
-from securefed.simulation.device import choose_device
 from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import require_room
+from securefed.training.device import choose_device
 from securefed.training.trainer import TrainingSet
 from securefed.wire.description import JobDescription
 

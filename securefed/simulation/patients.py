@@ -3,22 +3,10 @@
 from dataclasses import replace
 
 from securefed.config import Settings
-from securefed.data.identities import find_doubles
-from securefed.data.load import (
-    FederatedData,
-    load_manifest,
-    manifest_hospitals,
-    phantom_hospitals,
-)
+from securefed.data.load import FederatedData, manifest_hospitals, phantom_hospitals
+from securefed.data.own import own_patients
 from securefed.data.phantom import PhantomSpec
-from securefed.data.pseudonyms import key_place, site_key
-from securefed.data.requirements import (
-    require_both_labels,
-    require_one_identifier_each,
-    require_one_name_per_site,
-    require_usable,
-    tell,
-)
+from securefed.data.requirements import require_both_labels, tell
 from securefed.errors import ConfigurationError
 
 
@@ -41,19 +29,10 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             data.phantom.test_patients,
             settings.seed,
         )
-    loaded = load_manifest(data.manifest, settings.model.image_size)
-    require_usable(loaded, data.max_unusable)
-    if data.partition == "site":
-        require_one_name_per_site(loaded)
-    doubles = find_doubles(loaded.patients, loaded.persons)
-    if settings.privacy.dp and not data.allow_duplicates:
-        require_one_identifier_each(doubles)
-    place = data.site_key or key_place(data.manifest)
-    made = not place.exists()
-    with site_key(place, begun=begun) as key:
+    with own_patients(data, settings.model.image_size, dp=settings.privacy.dp, begun=begun) as own:
         divided = manifest_hospitals(
-            loaded,
-            key,
+            own.loaded,
+            own.key,
             hospitals=federation.clients,
             test_share=data.test_fraction,
             seed=settings.seed,
@@ -68,12 +47,11 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
                 hint=f"{_way_out(sites, settings)}, or set data.partition: iid",
             )
         require_both_labels(divided.hospitals)
-    told = tell(loaded, doubles, divided.hospitals)
-    named = [f"made a site key: {place} (keep it at the site)"] if made else []
+    told = tell(own.loaded, own.doubles, divided.hospitals)
     return replace(
         divided,
         warnings=[*divided.warnings, *told.warnings],
-        named=(*named, *told.named),
+        named=(*own.named, *told.named),
     )
 
 

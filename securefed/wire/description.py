@@ -165,18 +165,25 @@ class JobDescription:
             )
         return self.hospitals[position - 1] if count else None
 
-    def with_keys(self, keys: Mapping[str, bytes]) -> "JobDescription":
+    def with_keys(self, keys: Mapping[str, bytes], job: str | None = None) -> "JobDescription":
         """The description of a new job among hospitals with these identity keys.
 
         With secure aggregation on, it gets a roster and rules of its own; a name of a job is never
         used twice.
+
+        Args:
+            job: its name, where hospitals on machines of their own agree on one.
         """
         settings = self.settings
         if not settings.secure_aggregation.enabled:
             return self
         layout = self.layout
         rules = secure_rules(
-            settings, layout.words, layout.scores.words, modulus_bits=layout.modulus_bits
+            settings,
+            layout.words,
+            layout.scores.words,
+            modulus_bits=layout.modulus_bits,
+            job=job,
         )
         return replace(self, roster=Roster(dict(keys)), rules=rules)
 

@@ -1,0 +1,281 @@
+"""A hospital in a federation on machines of its own: it answers hello, opens, and then works.
+
+Whatever carries the bytes calls `handle` and nothing else. Nothing is built inside a message: the
+first hello of a job starts the opening on a thread of its own, and every hello is answered within
+seconds, also by "not ready yet".
+
+Of what the server says this trusts nothing. It joins under an agreement that was accepted here, as
+the one run that the agreement is, in a job with a number that was never joined before; policy and
+ledger are asked before a patient is read, and the hour before each piece of work. The state after
+each round is on disk before what came of it leaves.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from protocols.errors import ProtocolError
+from securefed.data.load import HospitalData, manifest_hospitals
+from securefed.data.own import own_patients
+from securefed.data.requirements import require_both_labels, tell
+from securefed.errors import PolicyRefused, PrivacyError, RunError, SecureFedError
+from securefed.files import only_writer
+from securefed.hospital import check_point
+from securefed.hospital.opening import Hospital, open_hospital
+from securefed.hospital.results import write_results
+from securefed.hospital.site import Site
+from securefed.privacy.accounting import sample_rate
+from securefed.privacy.ledger import Ledger
+from securefed.record import memberships, model_file
+from securefed.record.agreement import Agreement
+from securefed.record.memberships import Membership, Outcome
+from securefed.record.run_file import unit_in_words
+from securefed.training.device import choose_device
+from securefed.training.mechanism import build_mechanism
+from securefed.wire import hello, messages
+from securefed.wire.agreement import FederationAgreement
+from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.hello import Hello, Presence
+from securefed.wire.messages import Reply, Request
+from securefed.wire.plan import Step
+
+PATIENCE_S = 5.0  # for an opening, before hello is answered by "not ready yet"
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+class Member:
+    """One site, as whoever is connected to the server holds it. Calls may come on any thread.
+
+    Args:
+        tell: told what happens here, in words, for the hospital's own eyes.
+    """
+
+    def __init__(self, site: Site, tell: Tell = log.info) -> None:
+        self._site, self._tell = site, tell
+        self._turn = threading.Lock()  # one message at a time
+        self._job: _Job | None = None
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer one message; never raises, so that one bad message cannot stop a hospital."""
+        if hello.is_hello(data):
+            return hello.encode_presence(self._greet(data))
+        with self._turn:
+            job = self._job
+            if job is None or job.hospital is None:
+                return _refusal(data, "NotReady")
+            try:
+                self._site.policy.require_hour(datetime.now())
+            except PolicyRefused as error:
+                self._tell(f"refused: {error}")
+                return _refusal(data, type(error).__name__)
+            return job.hospital.client.handle(data)
+
+    def close(self) -> None:
+        """End the job, with what it leaves: call it when the connection's job ends."""
+        with self._turn:
+            if self._job:
+                self._job.close()
+            self._job = None
+
+    def _greet(self, data: bytes) -> Presence:
+        try:
+            asked = hello.decode_hello(data)
+        except RunError as error:
+            self._tell(f"refused: {error}")
+            return Presence("refused", type(error).__name__)
+        with self._turn:
+            if self._job is None or self._job.asked != asked:
+                if self._job:
+                    self._job.close()
+                self._job = _Job(self._site, asked, self._tell)
+            job = self._job
+        return job.presence()
+
+
+class _Job:
+    """One job that this hospital was asked to join."""
+
+    def __init__(self, site: Site, asked: Hello, tell: Tell) -> None:
+        self.asked = asked
+        self.hospital: Hospital | None = None
+        self._site, self._tell = site, tell
+        self._reason, self._simulation = "", ""
+        self._joined = self._ended = False
+        self._locks = ExitStack()
+        self._opened = threading.Event()
+        # Daemon: an opening that hangs must not keep the process alive.
+        threading.Thread(target=self._open, name="opening", daemon=True).start()
+
+    def presence(self) -> Presence:
+        """How far the opening is, after a little patience."""
+        if not self._opened.wait(PATIENCE_S):
+            return Presence("opening")
+        if self.hospital:
+            return Presence("ready", "", self.asked.membership, self._simulation)
+        return Presence("refused", self._reason, newest=self._newest())
+
+    def close(self) -> None:
+        """Release what it holds, and write down how it ended."""
+        self._opened.wait()
+        try:
+            if self._joined and self.hospital:
+                self._note("finished" if self._ended else "left")
+        except (SecureFedError, OSError) as error:
+            self._tell(f"the end of the job could not be written down: {error}")
+        finally:
+            self._locks.close()
+
+    def _open(self) -> None:
+        try:
+            self.hospital = self._join()
+            self._tell(f"ready: job {self.asked.membership}, after round {self.asked.finished}")
+        except (SecureFedError, ProtocolError, OSError) as error:
+            key = f"policy.{error.key}" if isinstance(error, PolicyRefused) else ""
+            self._reason = key or type(error).__name__
+            self._tell(f"refused: {error}" + (f" ({hint})" if (hint := _hint(error)) else ""))
+            self._locks.close()
+        except Exception as error:
+            log.exception("opening failed")
+            self._reason = type(error).__name__
+            self._locks.close()
+        finally:
+            self._opened.set()
+
+    def _join(self) -> Hospital:
+        site, asked = self._site, self.asked
+        agreement = site.accepted(asked.agreement)
+        folder = site.run(agreement.run)
+        self._locks.enter_context(only_writer(folder))
+        if asked.membership <= self._newest():
+            raise RunError(
+                f"job {asked.membership} of this run was joined before",
+                hint="the server's folder is an old copy, or another server has it too",
+            )
+        job = agreement.job(asked.membership, site.own_settings())
+        site.policy.require_hour(datetime.now())
+        self._tell(f"reading patients for {agreement.name}")
+        patients = self._patients(job, begun=(folder / Agreement.NAME).exists())
+        site.policy.require(job.settings, asked.agreement, job.parameters, len(patients.train))
+        ledger = self._ledger(agreement, job, len(patients.train))
+        # From here on something may be spent, so the number is used.
+        self._note("joined")
+        self._joined = True
+        device = choose_device(job.settings.device)
+        identity = site.identity if job.roster else None
+        hospital = open_hospital(job, folder, patients, identity, device, ledger=ledger)
+        check_point.restore_either(hospital, asked.finished)
+        hospital.client.begin_after(asked.finished)
+        hospital.client.worked = lambda step: self._worked(hospital, job, step)
+        return hospital
+
+    def _patients(self, job: JobDescription, *, begun: bool) -> HospitalData:
+        settings, site = job.settings, self._site
+        data, size = settings.data, settings.model.image_size
+        with own_patients(data, size, dp=settings.privacy.dp, begun=begun) as own:
+            divided = manifest_hospitals(
+                own.loaded,
+                own.key,
+                hospitals=1,
+                test_share=data.test_fraction,
+                seed=settings.seed,
+                by="iid",
+            )
+            require_both_labels(divided.hospitals)
+        told = tell(own.loaded, own.doubles, divided.hospitals)
+        for line in (*own.named, *divided.warnings, *told.warnings, *told.named):
+            self._tell(line)
+        self._simulation = divided.simulation
+        return replace(divided.hospitals[0], name=site.name)
+
+    def _ledger(
+        self, agreement: FederationAgreement, job: JobDescription, patients: int
+    ) -> Ledger | None:
+        """The site's ledger, if it holds what is left of the run; before anything is spent."""
+        privacy = job.settings.privacy
+        if not privacy.dp:
+            return None
+        ledger = self._site.ledger(run_budget=privacy.epsilon)
+        terms = {"unit": privacy.unit, "delta": privacy.delta, "accountant": privacy.accountant}
+        for name, wanted in terms.items():
+            found = getattr(ledger, name)
+            if found != wanted:
+                raise PrivacyError(
+                    f"the ledger of {ledger.client} counts by {name} {found}, the agreement by "
+                    f"{wanted}",
+                    hint="histories of other terms do not compose: agree on the ledger's",
+                )
+        spent = ledger.statement().attempts(agreement.run)
+        begun = (self._site.run(agreement.run) / Agreement.NAME).exists()
+        if spent and not begun:
+            raise RunError(
+                "the ledger has reservations of this run, and its folder is empty",
+                hint="put the run's folder back from a backup; what was answered is in it",
+            )
+        if not begun:
+            self._require_room(ledger, job, patients)
+        return ledger
+
+    def _require_room(self, ledger: Ledger, job: JobDescription, patients: int) -> None:
+        training, rounds = job.settings.training, job.settings.federation.rounds
+        if job.settings.privacy.unit == "image":
+            return  # how many images follows from the patients' tensors; `reserve` refuses in time
+        declaration = declaration_of(job.settings)
+        event = build_mechanism(job, patients).event(
+            sample_rate(training.batch_size, patients), training.local_steps
+        )
+        declared = [declaration.event] if declaration else []
+        ledger.require([*declared, *([event] * rounds if event else [])])
+
+    def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
+        if step.train:
+            check_point.keep_two(hospital, step.round)
+            spent = hospital.ledger.guarantee() if hospital.ledger else None
+            told = f"; spent here, over all runs: {spent}" if spent else ""
+            self._tell(f"trained round {step.round} of {job.plan.rounds}{told}")
+        elif step == job.plan.final:
+            self._finish(hospital, job)
+
+    def _finish(self, hospital: Hospital, job: JobDescription) -> None:
+        """Write this hospital's own results, and its model."""
+        write_results(hospital, None)
+        spent = hospital.ledger.guarantee() if hospital.ledger else None
+        if spent:
+            spent = replace(spent, unit=unit_in_words(spent.unit, self._simulation))
+        shape = job.settings.model.model_dump_json()
+        network = hospital.trainer.network
+        model_file.write(hospital.folder, network, shape, spent, self._simulation, 0)
+        self._ended = True
+        self._tell(f"finished: results and model are in {hospital.folder}")
+
+    def _newest(self) -> int:
+        return memberships.newest(self._site.run(self.asked.agreement[:32]))
+
+    def _note(self, outcome: Outcome) -> None:
+        memberships.append(
+            self._site.run(self.asked.agreement[:32]),
+            Membership(
+                number=self.asked.membership,
+                outcome=outcome,
+                finished=self.asked.finished,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+            ),
+        )
+
+
+def _refusal(data: bytes, reason: str) -> bytes:
+    """Of a message that reached no hospital at work."""
+    try:
+        asked = messages.decode_request(data)
+    except RunError:
+        asked = Request(round=0, stage="work")
+    return messages.encode(Reply(round=asked.round, stage=asked.stage, refusal=reason))
+
+
+def _hint(error: Exception) -> str | None:
+    return getattr(error, "hint", None)

@@ -1,0 +1,225 @@
+"""A hospital's folder: everything of it that lasts, and nothing that leaves.
+
+    site.yaml           its name, its patients, its device, what it keeps of what it sends
+    policy.yaml         what it takes part in at all (hospital/policy.py)
+    identity.pem        its long-lived key (mode 600); the public half is in agreements
+    ledger.sqlite       what its patients have spent, over all runs, and the limit on it
+    runs/RUN/           one run: agreement.yaml as accepted, memberships.jsonl, check points, what
+                        it answered, contributions/, at the end its own results and the model
+
+The folder belongs to its owner alone (mode 700). Back the ledger up first, and after every run:
+`securefed ledger export`.
+"""
+
+import os
+import shutil
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from protocols.identity import IdentityKey
+from securefed import settings_file
+from securefed.config import DataSettings, ExposureSettings, Section
+from securefed.data.names import require_site
+from securefed.errors import ConfigurationError, RunError
+from securefed.files import create_private
+from securefed.hospital import policy as policy_file
+from securefed.hospital.policy import Policy
+from securefed.privacy import ledger_file
+from securefed.privacy.accountant import Accountant
+from securefed.privacy.ledger import Ledger, PrivacyUnit
+from securefed.wire import agreement as agreement_file
+from securefed.wire.agreement import FederationAgreement
+
+NAME = "site.yaml"
+IDENTITY = "identity.pem"
+RUNS = "runs"
+INIT = "securefed site init makes one"
+
+
+class SiteFile(Section):
+    """The content of site.yaml."""
+
+    name: str = Field(description="The hospital's name in agreements.")
+    data: DataSettings = DataSettings()
+    exposures: ExposureSettings = ExposureSettings()
+    device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="Where to train.")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hospital's folder, opened.
+
+    Attributes:
+        identity: never leaves.
+    """
+
+    folder: Path
+    about: SiteFile
+    policy: Policy
+    identity: IdentityKey = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.about.name
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.folder / ledger_file.NAME
+
+    def run(self, run: str) -> Path:
+        """The folder of one run, which is there from when its agreement was accepted."""
+        return self.folder / RUNS / run
+
+    def own_settings(self) -> dict[str, Any]:
+        """The sections of settings that are the site's, its manifest found from its folder."""
+        own = self.about.model_dump(include={"data", "exposures", "device"})
+        for key in ("manifest", "site_key"):
+            place = own["data"][key]
+            own["data"][key] = place and str((self.folder / place).resolve())
+        return own
+
+    def agreements(self) -> list[FederationAgreement]:
+        """All that were accepted here, by name."""
+        places = sorted((self.folder / RUNS).glob(f"*/{agreement_file.NAME}"))
+        return sorted(map(agreement_file.read, places), key=lambda each: each.name)
+
+    def accepted(self, digest: str) -> FederationAgreement:
+        """The agreement of a digest.
+
+        Raises:
+            RunError: it was not accepted here, or the file has changed since.
+        """
+        place = self.run(digest[:32]) / agreement_file.NAME
+        if not place.is_file():
+            raise RunError(
+                f"agreement {digest[:16]} was not accepted at {self.name}",
+                hint="compare its digest with the others', then: securefed agreement accept",
+            )
+        agreement = agreement_file.read(place)
+        if agreement.digest != digest:
+            raise RunError(f"{place} has changed since it was accepted")
+        return agreement
+
+    def accept(self, path: Path, digest: str) -> FederationAgreement:
+        """Take part in an agreement from now on, when a server asks for it.
+
+        Args:
+            digest: as people compared it; its first 16 digits at least.
+
+        Raises:
+            ConfigurationError: the file is of another digest, or not about this hospital.
+        """
+        agreement = agreement_file.read(path)
+        if len(digest) < 16 or not agreement.digest.startswith(digest.lower()):
+            raise ConfigurationError(
+                f"{path} has the digest {agreement.digest}, not {digest}",
+                hint="do not accept it: ask who made the agreement, by another way than the file's",
+            )
+        if agreement.roster.keys.get(self.name) != self.identity.public:
+            raise ConfigurationError(
+                f"{path} does not hold the identity key of {self.name}",
+                hint="send the line of `securefed keys show` to who makes the agreement",
+            )
+        folder = self.run(agreement.run)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / agreement_file.NAME).exists():
+            shutil.copyfile(path, folder / agreement_file.NAME)
+        return self.accepted(agreement.digest)
+
+    def ledger(self, run_budget: float | None = None) -> Ledger:
+        """The ledger of all its runs.
+
+        Args:
+            run_budget: limit on what one run may add, beside the limit of all of them.
+
+        Raises:
+            PrivacyError: it is missing, damaged, or another hospital's.
+        """
+        return Ledger.open(self.ledger_path, client=self.name, run_budget=run_budget)
+
+
+def create(
+    folder: Path,
+    name: str,
+    manifest: Path | None,
+    *,
+    lifetime_epsilon: float,
+    delta: float,
+    unit: PrivacyUnit = "patient",
+    accountant: Accountant = "prv",
+    device: str = "auto",
+) -> Site:
+    """Make a hospital's folder, with a key and an empty ledger of its own.
+
+    Args:
+        manifest: of its patients; None leaves it to be filled in.
+        lifetime_epsilon: limit on what its patients may spend in all runs together.
+        delta, unit, accountant: of that limit; a run under others is refused.
+
+    Raises:
+        ConfigurationError, PrivacyError: a value out of its range, or there is something already.
+    """
+    require_site(name)
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        if any(folder.iterdir()):
+            raise ConfigurationError(
+                f"{folder} is not empty", hint="a site is never made twice; name a new folder"
+            ) from None
+        folder.chmod(0o700)
+    made = False
+    try:
+        Ledger.create(
+            folder / ledger_file.NAME,
+            client=name,
+            unit=unit,
+            delta=delta,
+            budget_epsilon=lifetime_epsilon,
+            accountant=accountant,
+        )
+        data = {"manifest": os.path.relpath(manifest, folder)} if manifest else {}
+        about = {"name": name, "data": data, "exposures": {"record": True}, "device": device}
+        create_private(folder / NAME, yaml.safe_dump(about, sort_keys=False).encode())
+        defaults = Policy().model_dump(mode="json")
+        create_private(
+            folder / policy_file.NAME, yaml.safe_dump(defaults, sort_keys=False).encode()
+        )
+        IdentityKey.generate().save(folder / IDENTITY)
+        (folder / RUNS).mkdir(mode=0o700)
+        made = True
+    finally:
+        if not made:
+            shutil.rmtree(folder)
+    return open_site(folder)
+
+
+def open_site(folder: Path) -> Site:
+    """A hospital's folder, as it is now.
+
+    Raises:
+        ConfigurationError: there is none, others can read it, or one of its files is wrong.
+        InvalidIdentity: its key cannot be used.
+    """
+    if not (folder / NAME).is_file():
+        raise ConfigurationError(f"{folder} is no site (no {NAME})", hint=INIT)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{folder} is open to other users (mode {mode:o})", hint=f"chmod 700 {folder}"
+        )
+    values = settings_file.read(folder / NAME, what="site", example="docs/federation.md")
+    try:
+        about = SiteFile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{folder / NAME}: {key}: {first['msg']}") from None
+    require_site(about.name)
+    policy = policy_file.read(folder / policy_file.NAME)
+    return Site(folder, about, policy, IdentityKey.load(folder / IDENTITY))

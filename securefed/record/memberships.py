@@ -1,0 +1,65 @@
+"""memberships.jsonl: the jobs of a run that a hospital joined, and how each ended.
+
+A job's name is never used twice, whatever a server says; who has lost this file has lost the run.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from securefed.errors import RunError
+from securefed.record import lines
+from securefed.record.json_file import decode
+
+NAME = "memberships.jsonl"
+LARGEST_FILE = 16 * 2**20  # bytes
+
+Outcome = Literal["joined", "finished", "left"]
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """One line.
+
+    Attributes:
+        number: 1, 2, ... within the run.
+        outcome: "joined" when it began; "finished" where the final parameters were scored in it,
+            "left" where it ended before. One without a line of its end was killed.
+        finished: rounds that the run had finished then.
+        at: when, in UTC.
+    """
+
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    outcome: Outcome
+    finished: Annotated[int, msgspec.Meta(ge=0)]
+    at: str
+
+
+def read(folder: Path) -> tuple[Membership, ...]:
+    """The lines in a run's folder; none before the first job.
+
+    Raises:
+        RunError: damaged; the line is named.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return ()
+    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
+    return tuple(decode(each, Membership, f"{path}, line {n}") for n, each in numbered)
+
+
+def newest(folder: Path) -> int:
+    """The largest number that was joined; 0 before the first."""
+    return max((each.number for each in read(folder)), default=0)
+
+
+def append(folder: Path, membership: Membership) -> None:
+    """Add a line; on disk at return.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        lines.append(folder / NAME, [msgspec.json.encode(membership)])
+    except OSError as error:
+        raise RunError(f"cannot write {folder / NAME}: {error.strerror}") from None

@@ -1,0 +1,83 @@
+"""A federation from folders of its own: agreement, sites, server, and what a job leaves behind."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from securefed.record import memberships, model_file
+from securefed.wire.hello import is_hello
+from securefed.wire.messages import decode_request
+from securefed.wire.transport import Handler
+from tests.federation.four_sites import ROUNDS, Four, make_four, patients_of
+from tests.tiny import finish, start
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("patients")
+
+
+@pytest.fixture
+def four(tmp_path: Path, data: Path) -> Four:
+    return make_four(tmp_path, data)
+
+
+def test_a_run_ends_with_a_model_at_the_server_and_at_every_site(four: Four) -> None:
+    summary = four.play()
+    assert summary is not None
+    assert summary.rounds == ROUNDS
+    assert summary.survivors_by_round == (4,) * ROUNDS
+    assert summary.simulation == "phantom"
+    released = load_file(four.server / model_file.NAME)
+    for site in four.sites.values():
+        folder = site.run(four.agreement.run)
+        own = load_file(folder / model_file.NAME)
+        assert all(np.array_equal(own[key], released[key]) for key in released)
+        assert [each.outcome for each in memberships.read(folder)] == ["joined", "finished"]
+        assert site.ledger().runs()[0].rounds == ROUNDS
+
+
+def test_the_model_is_bit_equal_to_that_of_a_run_in_one_process(four: Four, tmp_path: Path) -> None:
+    four.play()
+    job = four.agreement.job(1)
+    alone = start(job.settings, tmp_path / "run", data=patients_of(four))
+    finish(alone)
+    apart = load_file(four.server / f"checkpoint-{ROUNDS}.safetensors")
+    assert np.array_equal(apart["shared"], alone.server.shared)
+
+
+def killed_at(handler: Handler, step: int, stage: str) -> tuple[Handler, threading.Event]:
+    """A hospital that answers no more from a stage of a step on, and whether it came to that."""
+    dead = threading.Event()
+
+    def handle(data: bytes) -> bytes:
+        if not is_hello(data):
+            request = decode_request(data)
+            if (request.round, request.stage) == (step, stage):
+                dead.set()
+        if dead.is_set():
+            raise ConnectionError
+        return handler(data)
+
+    return handle, dead
+
+
+@pytest.mark.parametrize(("stage", "survivors"), [("work", 3), ("confirm", 4), ("unmask", 4)])
+def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
+    four: Four, stage: str, survivors: int
+) -> None:
+    members = four.members()
+    handlers = {name: each.handle for name, each in members.items()}
+    handlers["west"], dead = killed_at(handlers["west"], 2, stage)
+    assert four.serve(handlers, leave=dead.is_set) is None
+    for each in members.values():
+        each.close()
+    summary = four.play()
+    assert summary is not None
+    assert summary.memberships == 2
+    assert summary.survivors_by_round == (4, survivors, 4)
+    spent = four.sites["west"].ledger().statement().attempts(four.agreement.run)
+    assert max(spent.values()) == 1  # nothing was trained or released twice
