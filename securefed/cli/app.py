@@ -26,6 +26,12 @@ COMMANDS = {
     "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "data": ("securefed.cli.data", "Make phantom patients, check a manifest."),
+    "site": ("securefed.cli.site", "Make a hospital's own folder, show what it has spent."),
+    "keys": ("securefed.cli.keys", "Show, replace and revoke identity keys of hospitals."),
+    "agreement": ("securefed.cli.agreement", "Make and accept what a federation agrees on."),
+    "deploy": ("securefed.cli.deploy", "Connect hospitals' machines with a server's."),
+    "server": ("securefed.cli.server", "Serve a federation's run to its hospitals."),
+    "client": ("securefed.cli.client", "Take part in a federation, as a hospital."),
 }
 
 STOPPED, BEGIN_AGAIN = "stopped; nothing half-written is left", "the same command begins again"

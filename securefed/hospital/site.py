@@ -3,6 +3,7 @@
     site.yaml           its name, its patients, its device, what it keeps of what it sends
     policy.yaml         what it takes part in at all (hospital/policy.py)
     identity.pem        its long-lived key (mode 600); the public half is in agreements
+    revoked.jsonl       keys of others that it does not trust any more
     ledger.sqlite       what its patients have spent, over all runs, and the limit on it
     runs/RUN/           one run: agreement.yaml as accepted, memberships.jsonl, check points, what
                         it answered, contributions/, at the end its own results and the model
@@ -28,6 +29,7 @@ from securefed.data.names import require_site
 from securefed.errors import ConfigurationError, RunError
 from securefed.files import create_private
 from securefed.hospital import policy as policy_file
+from securefed.hospital.keys import IDENTITY, require_trusted
 from securefed.hospital.policy import Policy
 from securefed.privacy import ledger_file
 from securefed.privacy.accountant import Accountant
@@ -36,7 +38,6 @@ from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 
 NAME = "site.yaml"
-IDENTITY = "identity.pem"
 RUNS = "runs"
 INIT = "securefed site init makes one"
 
@@ -92,7 +93,8 @@ class Site:
         """The agreement of a digest.
 
         Raises:
-            RunError: it was not accepted here, or the file has changed since.
+            RunError: it was not accepted here, has changed since, or holds a key that was revoked.
+            ConfigurationError: this site has another key than the agreement's.
         """
         place = self.run(digest[:32]) / agreement_file.NAME
         if not place.is_file():
@@ -103,6 +105,8 @@ class Site:
         agreement = agreement_file.read(place)
         if agreement.digest != digest:
             raise RunError(f"{place} has changed since it was accepted")
+        self._require_own_key(agreement, place)
+        require_trusted(self.folder, agreement.roster)
         return agreement
 
     def accept(self, path: Path, digest: str) -> FederationAgreement:
@@ -113,6 +117,7 @@ class Site:
 
         Raises:
             ConfigurationError: the file is of another digest, or not about this hospital.
+            RunError: it holds a key that was revoked here.
         """
         agreement = agreement_file.read(path)
         if len(digest) < 16 or not agreement.digest.startswith(digest.lower()):
@@ -120,16 +125,20 @@ class Site:
                 f"{path} has the digest {agreement.digest}, not {digest}",
                 hint="do not accept it: ask who made the agreement, by another way than the file's",
             )
-        if agreement.roster.keys.get(self.name) != self.identity.public:
-            raise ConfigurationError(
-                f"{path} does not hold the identity key of {self.name}",
-                hint="send the line of `securefed keys show` to who makes the agreement",
-            )
+        self._require_own_key(agreement, path)
+        require_trusted(self.folder, agreement.roster)
         folder = self.run(agreement.run)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / agreement_file.NAME).exists():
             shutil.copyfile(path, folder / agreement_file.NAME)
         return self.accepted(agreement.digest)
+
+    def _require_own_key(self, agreement: FederationAgreement, place: Path) -> None:
+        if agreement.roster.keys.get(self.name) != self.identity.public:
+            raise ConfigurationError(
+                f"{place} does not hold the identity key of {self.name}",
+                hint="send the line of `securefed keys show` to who makes the agreement",
+            )
 
     def ledger(self, run_budget: float | None = None) -> Ledger:
         """The ledger of all its runs.

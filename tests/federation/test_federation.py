@@ -70,7 +70,7 @@ def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
     four: Four, stage: str, survivors: int
 ) -> None:
     members = four.members()
-    handlers = {name: each.handle for name, each in members.items()}
+    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
     handlers["west"], dead = killed_at(handlers["west"], 2, stage)
     assert four.serve(handlers, leave=dead.is_set) is None
     for each in members.values():

@@ -1,0 +1,58 @@
+"""`securefed server`: carries a federation's run, over connections from its hospitals."""
+
+import json
+from pathlib import Path
+
+import click
+import msgspec
+
+from securefed.cli.follow import Following
+from securefed.cli.screen import screen
+
+WAIT_S = 60.0
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0),
+    default=WAIT_S,
+    show_default=True,
+    help="Seconds for which missing hospitals are waited for, once enough are there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: what happens, the result.")
+def command(folder: Path, wait_s: float, as_json: bool) -> None:
+    """Serve the run of FOLDER to its end.
+
+    FOLDER is what `securefed deploy server` made. The run begins when all hospitals are connected,
+    or enough of them have been for --wait seconds. Ctrl-C stops it after no round is lost: the same
+    command goes on from the last finished one. Hospitals that were lost rejoin between rounds.
+    """
+    from securefed.engine.flare import processes
+    from securefed.record.federation import FederationSummary
+    from securefed.server import folder as server_folder
+
+    agreement = server_folder.read(folder)
+    summary: FederationSummary
+    if (folder / FederationSummary.NAME).is_file():
+        summary = FederationSummary.read(folder)
+    else:
+        with Following(folder, as_json) as following, processes.server_program(folder) as program:
+            following.tell(f"serving {agreement.name}, {agreement.digest[:16]}; stop: Ctrl-C")
+            summary = processes.play(folder, following.tell, wait_s, lambda: program.poll() is None)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(summary)))
+        return
+    console = screen(stderr=False)
+    survivors = summary.survivors_by_round
+    console.print(
+        f"{summary.name}: {summary.rounds} rounds of {min(survivors)} to {max(survivors)} hospitals"
+        + (f", {summary.rounds_aborted} without a sum" if summary.rounds_aborted else "")
+    )
+    if summary.auc is not None:
+        interval = summary.auc_ci95
+        told = f" (95% {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+        console.print(f"AUC on held-out patients: {summary.auc:.3f}{told}")
+    console.print(f"model and results are in {folder}")

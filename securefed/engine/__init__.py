@@ -1,0 +1,1 @@
+"""Engines: how the bytes of a federation reach machines of their own."""

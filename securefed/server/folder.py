@@ -1,0 +1,39 @@
+"""A server's folder in a federation on machines of its own (securefed/server/federation.py)."""
+
+import shutil
+from pathlib import Path
+
+from securefed.errors import ConfigurationError
+from securefed.wire import agreement as agreement_file
+from securefed.wire.agreement import FederationAgreement
+
+
+def create(folder: Path, agreement: Path) -> FederationAgreement:
+    """Make a folder for the run of an agreement.
+
+    Raises:
+        ConfigurationError: there is something in it, or no such agreement.
+    """
+    found = agreement_file.read(agreement)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ConfigurationError(
+            f"{folder} is not empty", hint="one folder is one run; name a new one"
+        )
+    folder.chmod(0o700)
+    shutil.copyfile(agreement, folder / agreement_file.NAME)
+    return found
+
+
+def read(folder: Path) -> FederationAgreement:
+    """The agreement of a server's folder.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not (folder / agreement_file.NAME).is_file():
+        raise ConfigurationError(
+            f"{folder} is no server's folder (no {agreement_file.NAME})",
+            hint="securefed deploy server makes one",
+        )
+    return agreement_file.read(folder / agreement_file.NAME)
