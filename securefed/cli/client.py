@@ -9,6 +9,7 @@ from securefed.cli.follow import Following
 from securefed.errors import RunError
 
 POLL_S = 0.5
+SETTLE_S = 5.0  # for the job to end, which the server waits for
 
 
 @click.command()
@@ -33,6 +34,7 @@ def command(folder: Path, once: bool, as_json: bool) -> None:
             while program.poll() is None:
                 time.sleep(POLL_S)
                 if once and following.finished:
+                    time.sleep(SETTLE_S)
                     return
         raise RunError(
             "the program that connects has ended",

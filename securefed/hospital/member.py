@@ -27,7 +27,7 @@ from securefed.hospital import check_point
 from securefed.hospital.opening import Hospital, open_hospital
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
-from securefed.privacy.accounting import sample_rate
+from securefed.privacy.accounting import Guarantee, sample_rate
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships, model_file
 from securefed.record.agreement import Agreement
@@ -235,7 +235,7 @@ class _Job:
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:
             check_point.keep_two(hospital, step.round)
-            spent = hospital.ledger.guarantee() if hospital.ledger else None
+            spent = self._spent(hospital)
             told = f"; spent here, over all runs: {spent}" if spent else ""
             self._tell(f"trained round {step.round} of {job.plan.rounds}{told}")
         elif step == job.plan.final:
@@ -244,14 +244,19 @@ class _Job:
     def _finish(self, hospital: Hospital, job: JobDescription) -> None:
         """Write this hospital's own results, and its model."""
         write_results(hospital, None)
-        spent = hospital.ledger.guarantee() if hospital.ledger else None
-        if spent:
-            spent = replace(spent, unit=unit_in_words(spent.unit, self._simulation))
+        spent = self._spent(hospital)
         shape = job.settings.model.model_dump_json()
         network = hospital.trainer.network
         model_file.write(hospital.folder, network, shape, spent, self._simulation, 0)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
+
+    def _spent(self, hospital: Hospital) -> Guarantee | None:
+        """Over all runs; None without differential privacy."""
+        if hospital.ledger is None:
+            return None
+        spent = hospital.ledger.guarantee()
+        return replace(spent, unit=unit_in_words(spent.unit, self._simulation))
 
     def _newest(self) -> int:
         return memberships.newest(self._site.run(self.asked.agreement[:32]))

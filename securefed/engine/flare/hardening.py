@@ -16,7 +16,7 @@ CONTROLLER = f"{_OURS}.controller.FederationController"
 EXECUTOR = f"{_OURS}.executor.FederationExecutor"
 LAUNCHER = f"{_OURS}.launcher.DropoutLauncher"
 _STREAMERS = {"site_log_streamer", "log_receiver"}
-HEARTBEAT_TIMEOUT_S = 60
+HEARTBEAT_TIMEOUT_S = 30  # of which there is one in ten seconds
 
 # Nobody may send code, open a shell, or take a job's files; jobs come from the lead alone.
 AUTHORIZATION = {

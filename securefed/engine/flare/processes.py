@@ -32,6 +32,7 @@ POLL_S = 1.0
 CONNECTED_S = 35.0  # since the last heartbeat, of which there is one in ten seconds
 STOP_S = 15.0  # for a program that was asked to end
 START_S = 60.0  # for the server's program to answer
+SETTLE_S = 5.0  # for hospitals to hear that a job has ended
 MOST_IN_VAIN = 3  # jobs without a finished round
 
 Tell = Callable[[str], None]
@@ -206,9 +207,15 @@ def _wait_for(
 def _one_job(session: Any, folder: Path, alive: Callable[[], bool]) -> None:
     """Submit a job and wait for its end, however it ends."""
 
+    over_since: float | None = None
+
     def still(*_: Any, **__: Any) -> bool:
+        nonlocal over_since
         _connected(session, folder)
-        return alive()
+        # A run that is over need not wait for what FLARE says of hospitals that have left.
+        if (folder / FederationSummary.NAME).is_file():
+            over_since = over_since or time.monotonic()
+        return alive() and (over_since is None or time.monotonic() - over_since < SETTLE_S)
 
     with tempfile.TemporaryDirectory() as place:
         job = session.submit_job(str(_definition(Path(place))))
