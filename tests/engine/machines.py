@@ -6,7 +6,6 @@ never for a time to pass.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from securefed.engine.flare import processes, provisioning
+from securefed.engine.flare import provisioning
 from securefed.record import metrics
 from tests.federation.four_sites import Four
 
@@ -125,11 +124,3 @@ def finished(server: Path) -> int:
 def rounds_of(server: Path) -> list[metrics.RoundLine]:
     """What the server wrote of each round."""
     return list(metrics.read(server).rounds)
-
-
-def own_server(four: Four, engine: Path) -> None:
-    """Give a server's folder the authority and the kit of an earlier one."""
-    shutil.copytree(engine, four.server / "engine")
-
-
-__all__ = ["processes"]

@@ -1,6 +1,7 @@
 """Real processes, mutual TLS, NVIDIA FLARE: the run of one process, apart; and its faults."""
 
-from contextlib import ExitStack
+import signal
+from contextlib import ExitStack, os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,13 +11,21 @@ from safetensors.numpy import load_file
 
 from securefed.record import memberships, model_file
 from securefed.record.federation import FederationSummary
-from tests.federation.four_sites import Four, make_four, patients_of, settings
+from tests.federation.four_sites import NAMES, Four, make_four, patients_of, settings
 from tests.tiny import finish, start
 
 if find_spec("nvflare") is None:
     pytest.skip("nvflare is not installed (extra `engine`)", allow_module_level=True)
 
-from tests.engine.machines import Command, connect, running
+from tests.engine.machines import (
+    Command,
+    connect,
+    finished,
+    job_of,
+    rounds_of,
+    running,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
