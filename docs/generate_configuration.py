@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from securefed.config import OneOf, Settings
+from securefed.hospital.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -43,6 +44,14 @@ other keys do not change it.
 
 """
 
+POLICY_INTRO = """\
+## A hospital's policy
+
+`policy.yaml` in a site's folder ([federation](federation.md)): what the hospital takes part in at all, whatever it
+has agreed to. What the file leaves out has the default; a file that is missing refuses everything. What patients
+may spend over all runs is in the ledger: `securefed ledger amend`.
+"""
+
 YAML_INTRO = """\
 # Every setting with its default. Copy what you want to change; the rest may be left out.
 # Written by docs/generate_configuration.py; docs/configuration.md has ranges and remarks.
@@ -67,7 +76,9 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 def page() -> str:
     """The text of docs/configuration.md."""
-    return PAGE_INTRO + "\n".join(_chapter(key, field) for key, field in entries(Settings))
+    chapters = [_chapter(key, field) for key, field in entries(Settings)]
+    policy = [_chapter(f"policy.{key}", field) for key, field in entries(Policy)]
+    return PAGE_INTRO + "\n".join([*chapters, POLICY_INTRO, *policy])
 
 
 def _chapter(key: str, field: FieldInfo) -> str:
@@ -94,6 +105,8 @@ def _type(field: FieldInfo) -> str:
         float: "number",
         bool: "`true` or `false`",
         Path: "path",
+        tuple[str, ...]: "list of digests",
+        tuple[str, str]: "two times",
     }
     if origin in (Union, types.UnionType):
         (wanted,) = [kind for kind in arguments if kind is not type(None)]

@@ -112,7 +112,8 @@ FORBIDDEN = {
     "securefed/privacy": ["data", "model", "training", "hospital", "server", "simulation"],
     "securefed/training": ["hospital", "server", "simulation", "record"],
 }
-BOTH_PARTIES = ("securefed/simulation/",)  # the only rooms that may know hospital and server
+# The only rooms that may know hospital and server.
+BOTH_PARTIES = ("securefed/simulation/", "securefed/engine/flare/")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,13 @@ def test_only_the_simulation_knows_both_parties() -> None:
         "securefed/hospital/",
         "securefed/server/",
     }
+
+
+def test_only_its_engine_imports_flare() -> None:
+    assert list(crossing("securefed/engine/flare", "nvflare"))
+    assert not list(crossing("securefed", "nvflare", but_for="securefed/engine/flare/"))
+    assert not list(crossing("protocols", "nvflare"))
+    assert not list(crossing("attacks", "nvflare"))
 
 
 def test_only_auditing_imports_attacks() -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "agreement": ("securefed.cli.agreement", "Make and accept what a federation agrees on."),
     "deploy": ("securefed.cli.deploy", "Connect hospitals' machines with a server's."),
     "server": ("securefed.cli.server", "Serve a federation's run to its hospitals."),
+    "demo": ("securefed.cli.demo", "Show a federation of four hospitals on this machine."),
     "client": ("securefed.cli.client", "Take part in a federation, as a hospital."),
 }
 

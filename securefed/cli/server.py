@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from securefed.cli.follow import Following
 from securefed.cli.screen import screen
+
+if TYPE_CHECKING:
+    from securefed.record.federation import FederationSummary
 
 WAIT_S = 60.0
 
@@ -35,7 +39,6 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
     from securefed.server import folder as server_folder
 
     agreement = server_folder.read(folder)
-    summary: FederationSummary
     if (folder / FederationSummary.NAME).is_file():
         summary = FederationSummary.read(folder)
     else:
@@ -45,6 +48,11 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(summary)))
         return
+    show(summary, folder)
+
+
+def show(summary: "FederationSummary", folder: Path) -> None:
+    """What a run came to."""
     console = screen(stderr=False)
     survivors = summary.survivors_by_round
     console.print(

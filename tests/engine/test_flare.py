@@ -1,7 +1,8 @@
 """Real processes, mutual TLS, NVIDIA FLARE: the run of one process, apart; and its faults."""
 
+import os
 import signal
-from contextlib import ExitStack, os
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 

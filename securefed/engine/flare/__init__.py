@@ -9,5 +9,5 @@
     transport     the seam: a stage's bytes over auxiliary messages
     launcher      a hospital's job that dies is a dropout, not the end of everybody's
 
-What the trial taught is in docs/decisions/0032. Only this folder imports nvflare.
+What the trial taught is in docs/decisions/0034. Only this folder imports nvflare.
 """
