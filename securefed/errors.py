@@ -54,7 +54,7 @@ class PolicyRefused(PrivacyError):
     The key may be told to the server, the message stays at the hospital.
     """
 
-    def __init__(self, key: str, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, key: str = "") -> None:
         super().__init__(message, hint=hint)
         self.key = key
 

@@ -124,12 +124,13 @@ def test_a_room_does_not_know_what_its_party_may_not(room: str, forbidden: str) 
     assert not list(crossing(room, forbidden))
 
 
-def test_only_the_simulation_knows_both_parties() -> None:
+def test_only_a_simulation_and_an_engine_know_both_parties() -> None:
     hospitals = {line.split(":")[0] for line in crossing("securefed", "securefed.hospital")}
     servers = {line.split(":")[0] for line in crossing("securefed", "securefed.server")}
     both = {path.rsplit("/", 1)[0] for path in hospitals} & {p.rsplit("/", 1)[0] for p in servers}
     assert {f"{room}/" for room in both} <= {
         *BOTH_PARTIES,
+        "securefed/cli/",  # commands for the people of either
         "securefed/hospital/",
         "securefed/server/",
     }

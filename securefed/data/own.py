@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.config import DataSettings
 from securefed.data.identities import Doubles, find_doubles
 from securefed.data.load import Loaded, load_manifest
 from securefed.data.pseudonyms import SiteKey, key_place, site_key
@@ -17,7 +16,6 @@ from securefed.data.requirements import (
     require_one_name_per_site,
     require_usable,
 )
-from securefed.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -35,26 +33,36 @@ class Own:
 
 
 @contextmanager
-def own_patients(data: DataSettings, image_size: int, *, dp: bool, begun: bool) -> Iterator[Own]:
-    """The patients of `data.manifest`; a key that is made goes again if the work with it fails.
+def own_patients(
+    manifest: Path,
+    image_size: int,
+    *,
+    max_unusable: float,
+    distinct_sites: bool,
+    distinct_persons: bool,
+    key_file: Path | None,
+    begun: bool,
+) -> Iterator[Own]:
+    """The patients of a manifest; a key that is made goes again if the work with it fails.
 
     Args:
+        max_unusable: largest share of rows that may be unusable, 0..1.
+        distinct_sites: refuse names of sites that look like one.
+        distinct_persons: refuse persons with two identifiers.
+        key_file: of the site's secret; None takes that beside the data.
         begun: whether a run on them has begun, so that their site key must be there.
 
     Raises:
-        ConfigurationError: no manifest is named.
         DataError: they cannot be trained on as they are (securefed/data/requirements.py).
     """
-    if data.manifest is None:
-        raise ConfigurationError("data.manifest is not set", hint="name the manifest of the scans")
-    loaded = load_manifest(data.manifest, image_size)
-    require_usable(loaded, data.max_unusable)
-    if data.partition == "site":
+    loaded = load_manifest(manifest, image_size)
+    require_usable(loaded, max_unusable)
+    if distinct_sites:
         require_one_name_per_site(loaded)
     doubles = find_doubles(loaded.patients, loaded.persons)
-    if dp and not data.allow_duplicates:
+    if distinct_persons:
         require_one_identifier_each(doubles)
-    place: Path = data.site_key or key_place(data.manifest)
+    place = key_file or key_place(manifest)
     made = not place.exists()
     with site_key(place, begun=begun) as key:
         named = (f"made a site key: {place} (keep it at the site)",) if made else ()

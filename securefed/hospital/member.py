@@ -18,13 +18,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from protocols.errors import ProtocolError
-from securefed.data.load import HospitalData, manifest_hospitals
-from securefed.data.own import own_patients
-from securefed.data.requirements import require_both_labels, tell
 from securefed.errors import PolicyRefused, PrivacyError, RunError, SecureFedError
 from securefed.files import only_writer
 from securefed.hospital import check_point
+from securefed.hospital.declaration import least_declared
 from securefed.hospital.opening import Hospital, open_hospital
+from securefed.hospital.patients import load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
 from securefed.privacy.accounting import Guarantee, sample_rate
@@ -160,7 +159,11 @@ class _Job:
         job = agreement.job(asked.membership, site.own_settings())
         site.policy.require_hour(datetime.now())
         self._tell(f"reading patients for {agreement.name}")
-        patients = self._patients(job, begun=(folder / Agreement.NAME).exists())
+        begun = (folder / Agreement.NAME).exists()
+        own = load_patients(site.name, job.settings, begun=begun)
+        for line in own.told:
+            self._tell(line)
+        self._simulation, patients = own.simulation, own.patients
         site.policy.require(job.settings, asked.agreement, job.parameters, len(patients.train))
         ledger = self._ledger(agreement, job, len(patients.train))
         # From here on something may be spent, so the number is used.
@@ -173,25 +176,6 @@ class _Job:
         hospital.client.begin_after(asked.finished)
         hospital.client.worked = lambda step: self._worked(hospital, job, step)
         return hospital
-
-    def _patients(self, job: JobDescription, *, begun: bool) -> HospitalData:
-        settings, site = job.settings, self._site
-        data, size = settings.data, settings.model.image_size
-        with own_patients(data, size, dp=settings.privacy.dp, begun=begun) as own:
-            divided = manifest_hospitals(
-                own.loaded,
-                own.key,
-                hospitals=1,
-                test_share=data.test_fraction,
-                seed=settings.seed,
-                by="iid",
-            )
-            require_both_labels(divided.hospitals)
-        told = tell(own.loaded, own.doubles, divided.hospitals)
-        for line in (*own.named, *divided.warnings, *told.warnings, *told.named):
-            self._tell(line)
-        self._simulation = divided.simulation
-        return replace(divided.hospitals[0], name=site.name)
 
     def _ledger(
         self, agreement: FederationAgreement, job: JobDescription, patients: int
@@ -226,11 +210,12 @@ class _Job:
         if job.settings.privacy.unit == "image":
             return  # how many images follows from the patients' tensors; `reserve` refuses in time
         declaration = declaration_of(job.settings)
-        event = build_mechanism(job, patients).event(
-            sample_rate(training.batch_size, patients), training.local_steps
+        declared = max(patients, least_declared(job.settings).records)
+        event = build_mechanism(job, declared).event(
+            sample_rate(training.batch_size, declared), training.local_steps
         )
-        declared = [declaration.event] if declaration else []
-        ledger.require([*declared, *([event] * rounds if event else [])])
+        first = [declaration.event] if declaration else []
+        ledger.require([*first, *([event] * rounds if event else [])])
 
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:

@@ -111,7 +111,7 @@ class Policy(Section):
         ):
             if refused:
                 demanded = str(getattr(self, key)).lower()
-                raise PolicyRefused(key, f"{NAME} has {key}: {demanded}, and {why}")
+                raise PolicyRefused(f"{NAME} has {key}: {demanded}, and {why}", key=key)
 
     def require_hour(self, now: datetime) -> None:
         """Refuse work outside the hours of this hospital.
@@ -126,7 +126,8 @@ class Policy(Section):
         inside = start <= clock < end if start <= end else clock >= start or clock < end
         if not inside:
             raise PolicyRefused(
-                "hours", f"{NAME} has hours: {start:%H:%M} to {end:%H:%M}, it is {clock:%H:%M}"
+                f"{NAME} has hours: {start:%H:%M} to {end:%H:%M}, it is {clock:%H:%M}",
+                key="hours",
             )
 
 

@@ -29,7 +29,15 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             data.phantom.test_patients,
             settings.seed,
         )
-    with own_patients(data, settings.model.image_size, dp=settings.privacy.dp, begun=begun) as own:
+    with own_patients(
+        data.manifest,
+        settings.model.image_size,
+        max_unusable=data.max_unusable,
+        distinct_sites=data.partition == "site",
+        distinct_persons=settings.privacy.dp and not data.allow_duplicates,
+        key_file=data.site_key,
+        begun=begun,
+    ) as own:
         divided = manifest_hospitals(
             own.loaded,
             own.key,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from securefed.engine.flare import provisioning
 from securefed.record import metrics
-from tests.federation.four_sites import Four
+from tests.engine.four_sites import Four
 
 PATIENCE_S = 300.0  # a machine that is busy with other work is slow, and not broken
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from securefed.record import memberships, model_file
 from securefed.record.federation import FederationSummary
-from tests.federation.four_sites import NAMES, Four, make_four, patients_of, settings
+from tests.engine.four_sites import NAMES, Four, make_four, patients_of, settings
 from tests.tiny import finish, start
 
 if find_spec("nvflare") is None:

@@ -4,21 +4,21 @@ Bytes go between them in this process; the rest is as on machines of their own.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from securefed.config import Settings
-from securefed.data.load import FederatedData, manifest_hospitals
-from securefed.data.own import own_patients
+from securefed.data.load import FederatedData
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.data.pseudonyms import PHANTOM_KEY
 from securefed.hospital import policy as policy_file
 from securefed.hospital import site as site_file
 from securefed.hospital.member import Member
+from securefed.hospital.patients import load_patients
 from securefed.hospital.site import Site
 from securefed.record.federation import FederationSummary
 from securefed.server.federation import serve
@@ -126,17 +126,8 @@ def make_four(
 
 def patients_of(four: Four) -> FederatedData:
     """The same patients as one process loads them."""
-    hospitals = []
-    for name, site in four.sites.items():
-        settings = four.agreement.job(1, site.own_settings()).settings
-        with own_patients(settings.data, 32, dp=True, begun=True) as own:
-            divided = manifest_hospitals(
-                own.loaded,
-                own.key,
-                hospitals=1,
-                test_share=settings.data.test_fraction,
-                seed=settings.seed,
-                by="iid",
-            )
-        hospitals.append(replace(divided.hospitals[0], name=name))
+    jobs = {name: four.agreement.job(1, site.own_settings()) for name, site in four.sites.items()}
+    hospitals = [
+        load_patients(name, job.settings, begun=True).patients for name, job in jobs.items()
+    ]
     return FederatedData(hospitals, "", [], PHANTOM_KEY, "phantom")

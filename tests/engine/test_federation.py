@@ -11,7 +11,7 @@ from securefed.record import memberships, model_file
 from securefed.wire.hello import is_hello
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
-from tests.federation.four_sites import ROUNDS, Four, make_four, patients_of
+from tests.engine.four_sites import ROUNDS, Four, make_four, patients_of
 from tests.tiny import finish, start
 
 

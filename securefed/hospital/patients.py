@@ -1,0 +1,66 @@
+"""A hospital's own patients: all that its manifest names, divided into training and held out."""
+
+from dataclasses import dataclass, field, replace
+
+from securefed.config import Settings
+from securefed.data.load import HospitalData, manifest_hospitals
+from securefed.data.own import own_patients
+from securefed.data.requirements import require_both_labels, tell
+from securefed.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class OwnPatients:
+    """A hospital's patients.
+
+    Attributes:
+        simulation: what they are, if not people with scans of their own.
+        told: what limits any conclusion, and names of files, for the hospital's own eyes.
+    """
+
+    patients: HospitalData
+    simulation: str
+    told: tuple[str, ...] = field(repr=False)
+
+
+def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
+    """The patients of `settings.data.manifest`.
+
+    Args:
+        name: the hospital's, whatever sites the manifest names.
+        begun: whether a run on them has begun, so that their site key must be there.
+
+    Raises:
+        ConfigurationError: no manifest is named.
+        DataError: they cannot be trained on as they are (securefed/data/requirements.py).
+    """
+    data = settings.data
+    if data.manifest is None:
+        raise ConfigurationError(
+            "site.yaml names no patients (data.manifest)", hint="name the manifest of the scans"
+        )
+    with own_patients(
+        data.manifest,
+        settings.model.image_size,
+        max_unusable=data.max_unusable,
+        distinct_sites=False,
+        distinct_persons=settings.privacy.dp and not data.allow_duplicates,
+        key_file=data.site_key,
+        begun=begun,
+    ) as own:
+        divided = manifest_hospitals(
+            own.loaded,
+            own.key,
+            hospitals=1,
+            test_share=data.test_fraction,
+            seed=settings.seed,
+            by="iid",
+        )
+        require_both_labels(divided.hospitals)
+    said = tell(own.loaded, own.doubles, divided.hospitals)
+    (patients,) = divided.hospitals
+    return OwnPatients(
+        replace(patients, name=name),
+        divided.simulation,
+        (*own.named, *divided.warnings, *said.warnings, *said.named),
+    )
