@@ -47,9 +47,9 @@ other keys do not change it.
 POLICY_INTRO = """\
 ## A hospital's policy
 
-`policy.yaml` in a site's folder ([federation](federation.md)): what the hospital takes part in at all, whatever it
-has agreed to. What the file leaves out has the default; a file that is missing refuses everything. What patients
-may spend over all runs is in the ledger: `securefed ledger amend`.
+`policy.yaml` in a site's folder ([federation](federation.md)): what the hospital takes part in at
+all, whatever it has agreed to. What the file leaves out has the default; a file that is missing
+refuses everything. What patients may spend over all runs is in the ledger: `securefed ledger amend`.
 """
 
 YAML_INTRO = """\
