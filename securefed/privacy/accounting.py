@@ -31,6 +31,9 @@ NEGLIGIBLE_NOISE = 1e-6
 MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER = 0.05, 1e4
 SMALLEST_EPSILON = 1e-12  # stands for 0 where a logarithm is taken
 NOISE_MULTIPLIERS_PER_UNIT = 10_000  # the solved one is rounded up to a multiple of 1/10,000
+LEAST_MULTIPLE = round(MIN_NOISE_MULTIPLIER * NOISE_MULTIPLIERS_PER_UNIT)
+MOST_MULTIPLE = round(MAX_NOISE_MULTIPLIER * NOISE_MULTIPLIERS_PER_UNIT)
+SURELY = 10  # times the error that an estimate was seen to have
 
 
 @dataclass(frozen=True)
@@ -230,14 +233,20 @@ def solve_noise_multiplier(
     if steps == 0:
         raise ConfigurationError("zero steps need no noise", hint="set rounds and epochs first")
 
+    def over(noise_multiplier: float, bound: Callable[..., float], *other: object) -> float:
+        history = _composed([*beside, Event(noise_multiplier, sample_rate, steps)])
+        return _log_ratio(bound(history, delta, *other), target_epsilon)
+
+    def rough_excess(noise_multiplier: float) -> float:
+        return over(noise_multiplier, composition.rdp_epsilon, composition.GRID_ORDERS)
+
+    def close_excess(noise_multiplier: float) -> float:
+        close = composition.prv_estimate if accountant == "prv" else composition.rdp_epsilon
+        return over(noise_multiplier, close)
+
     def excess(noise_multiplier: float) -> float:
         event = Event(noise_multiplier, sample_rate, steps)
         return _log_ratio(epsilon([*beside, event], delta, accountant), target_epsilon)
-
-    def rough_excess(noise_multiplier: float) -> float:
-        event = Event(noise_multiplier, sample_rate, steps)
-        rough = composition.rdp_epsilon(_composed([*beside, event]), delta, composition.GRID_ORDERS)
-        return _log_ratio(rough, target_epsilon)
 
     if rough_excess(MAX_NOISE_MULTIPLIER) > 0 and excess(MAX_NOISE_MULTIPLIER) > 0:
         raise ConfigurationError(
@@ -249,13 +258,34 @@ def solve_noise_multiplier(
     start = 1.0
     if rough_excess(MAX_NOISE_MULTIPLIER) < 0 < rough_excess(MIN_NOISE_MULTIPLIER):
         start = _root(rough_excess, MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER)
-    low, high = _bracket(excess, start)
-    if low == high:
-        return low
-    multiple = math.floor(_root(excess, low, high) * NOISE_MULTIPLIERS_PER_UNIT)
-    while excess(multiple / NOISE_MULTIPLIERS_PER_UNIT) > 0:
-        multiple += 1
-    return multiple / NOISE_MULTIPLIERS_PER_UNIT
+    # The fine grid may take seconds. It is asked where the coarse one crosses the target, which
+    # says how far that one is off, and for what is returned.
+    near = math.ceil(_crossing(close_excess, start) * NOISE_MULTIPLIERS_PER_UNIT)
+    noise = near / NOISE_MULTIPLIERS_PER_UNIT
+    off = abs(excess(noise) - close_excess(noise))
+
+    def enough(multiple: int) -> bool:
+        noise = multiple / NOISE_MULTIPLIERS_PER_UNIT
+        # Where the coarse grid says no by far it is believed: no is on the safe side.
+        return close_excess(noise) <= SURELY * off and excess(noise) <= 0
+
+    return _smallest(enough, near) / NOISE_MULTIPLIERS_PER_UNIT
+
+
+def _smallest(enough: Callable[[int], bool], guess: int) -> int:
+    """The smallest multiple that is enough, where the largest is, found outwards from a guess."""
+    least, most = LEAST_MULTIPLE, MOST_MULTIPLE
+    high, stride = guess, 1
+    while high < most and not enough(high):
+        high, stride = min(high + stride, most), 2 * stride
+    low, stride = (guess if high > guess else high - 1), 1
+    while low >= least and enough(low):
+        high, low, stride = low, low - stride, 2 * stride
+    low = max(low, least - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _log_ratio(value: float, target: float) -> float:
@@ -274,14 +304,16 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return math.exp(brentq(of_logarithm, math.log(low), math.log(high), xtol=1e-5, rtol=1e-6))
 
 
-def _bracket(excess: Callable[[float], float], start: float) -> tuple[float, float]:
-    """Noise multipliers (too small, enough), close to each other; both equal at the floor."""
+def _crossing(excess: Callable[[float], float], start: float) -> float:
+    """The noise multiplier from which on there is enough, searched from `start`; or the floor."""
     high = start
     while excess(high) > 0:
+        if high >= MAX_NOISE_MULTIPLIER:
+            return MAX_NOISE_MULTIPLIER
         high = min(1.5 * high, MAX_NOISE_MULTIPLIER)
     low = max(high / 1.5, MIN_NOISE_MULTIPLIER)
     while excess(low) <= 0:
         if low <= MIN_NOISE_MULTIPLIER:
-            return MIN_NOISE_MULTIPLIER, MIN_NOISE_MULTIPLIER
+            return MIN_NOISE_MULTIPLIER
         high, low = low, max(low / 1.5, MIN_NOISE_MULTIPLIER)
-    return low, high
+    return _root(excess, low, high)

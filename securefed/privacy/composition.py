@@ -16,14 +16,24 @@ import numpy as np
 import numpy.typing as npt
 from opacus.accountants import PRVAccountant
 from opacus.accountants.analysis import rdp as renyi
-from opacus.accountants.analysis.prv import Domain
+from opacus.accountants.analysis.prv import (
+    DiscretePRV,
+    Domain,
+    PoissonSubsampledGaussianPRV,
+    TruncatedPrivacyRandomVariable,
+    compose_heterogeneous,
+    discretize,
+)
 from scipy.fft import next_fast_len
 
 from securefed.errors import PrivacyError
 
 EPSILON_ERROR = 0.01  # PRV: the upper bound lies at most 0.02 above the true epsilon
+COARSE_ERROR = 0.2  # PRV, for searching: a grid of a twentieth of the points
+WORTH_ESTIMATING = 1 << 18  # points: below, the fine grid takes as long as all that is around it
 MAX_GRID_POINTS = 1 << 23  # PRV: about half a gigabyte while it computes
 MAX_GRID_HALF_WIDTH = 600.0  # PRV: exp of it must be finite
+CERTAIN = 6.0  # erfc(6) is 2e-17
 # Opacus' own orders, and larger ones for the noise of very small epsilons.
 RENYI_ORDERS = (*(1 + x / 10.0 for x in range(1, 100)), *range(12, 64), 64, 96, 128, 256, 512)
 GRID_ORDERS = (1.2, 1.5, *range(2, 12), 16, 24, 32, 48, 64, 128)
@@ -62,12 +72,41 @@ def rdp_epsilon(
     return max(0.0, float(bound))
 
 
+class QuickPRV(PoissonSubsampledGaussianPRV):  # type: ignore[misc]  # Opacus ships no types
+    """Opacus' privacy loss, whose distribution function is computed where it is not 0 or 1.
+
+    Most of a grid is there for the composition. The values are the same.
+    """
+
+    def cdf(self, t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """P(loss <= t)."""
+        if np.ndim(t) == 0:
+            return np.asarray(super().cdf(t))
+        q, sigma = self.sample_rate, self.noise_multiplier
+        # Beyond, the complementary error function is 2 or rounds away beside 1.
+        end = (2 * math.sqrt(2) * sigma * CERTAIN + 1) / (2 * sigma**2)
+        high = end + math.log(q) + math.log1p((1 - q) / q * math.exp(-end))
+        low = math.log1p(-q) if q < 1 else -end
+        inside = (t > low) & (t < high)
+        values = np.where(t < high, 0.0, 1.0)
+        values[inside] = super().cdf(t[inside])
+        return values
+
+
 class _QuickPRVAccountant(PRVAccountant):  # type: ignore[misc]  # Opacus ships no types
     """Opacus' PRV accountant, except that fewer Renyi orders bound the range of its grid.
 
     Nineteen twentieths of its time went into that bound, over 150 orders. A bound from fewer
     orders is looser, so the grid only becomes wider; the step of the grid is unchanged.
     """
+
+    def _get_dprv(self, eps_error: float, delta_error: float) -> DiscretePRV:
+        losses = [QuickPRV(rate, sigma) for sigma, rate, _ in self.history]
+        steps = [count for _, _, count in self.history]
+        domain = self._get_domain(losses, steps, eps_error, delta_error)
+        ends = domain.t_min, domain.t_max
+        parts = [discretize(TruncatedPrivacyRandomVariable(loss, *ends), domain) for loss in losses]
+        return compose_heterogeneous(parts, steps)
 
     def _get_domain(
         self,
@@ -85,14 +124,17 @@ class _QuickPRVAccountant(PRVAccountant):  # type: ignore[misc]  # Opacus ships 
         mesh = eps_error / math.sqrt(total * math.log(12 / delta_error) / 2)
         # A wider grid of a length that transforms quickly: some lengths take ten times as long.
         points = 2 * next_fast_len(math.ceil(half_width / mesh) + 2, real=True)
-        if points > MAX_GRID_POINTS or half_width > MAX_GRID_HALF_WIDTH:
+        # A search on a coarser grid stops where the fine one would be too large, or is no work.
+        fine = points * eps_error / EPSILON_ERROR
+        needless = eps_error > EPSILON_ERROR and fine < WORTH_ESTIMATING
+        if needless or fine > MAX_GRID_POINTS or half_width > MAX_GRID_HALF_WIDTH:
             raise _GridTooLargeError
         half_width = ((points - 2) / 2 - 0.5) * mesh  # which `create_aligned` rounds up to `points`
         return Domain.create_aligned(-half_width, half_width, mesh)
 
 
 class _GridTooLargeError(Exception):
-    """Raised and caught within this module."""
+    """Or not worth it. Raised and caught within this module."""
 
 
 @lru_cache(maxsize=4096)
@@ -105,12 +147,8 @@ def prv_epsilon(composed: Composed, delta: float) -> float:
     Raises:
         PrivacyError: delta is too small for double precision.
     """
-    accountant = _QuickPRVAccountant()
-    accountant.history = list(composed)
     try:
-        with np.errstate(all="ignore"):  # at sample_rate 1 the formulas rightly take log(0)
-            # Opacus returns the upper end of its interval.
-            bound = float(accountant.get_epsilon(delta, eps_error=EPSILON_ERROR))
+        bound = _prv_upper(composed, delta, EPSILON_ERROR)
     except _GridTooLargeError:
         return rdp_epsilon(composed, delta)
     except (RuntimeError, ValueError) as error:
@@ -124,3 +162,28 @@ def prv_epsilon(composed: Composed, delta: float) -> float:
             hint="choose a larger privacy.delta, or privacy.accountant: rdp",
         )
     return min(bound, rdp_epsilon(composed, delta))
+
+
+@lru_cache(maxsize=4096)
+def prv_estimate(composed: Composed, delta: float) -> float:
+    """About `prv_epsilon`, from a coarser grid, several times as fast: no bound, for a search.
+
+    The middle of the interval hardly depends on the grid; the error that is allowed for does.
+    Where the fine grid is small it is the bound itself.
+
+    Raises:
+        PrivacyError: as `prv_epsilon`.
+    """
+    try:
+        estimate = _prv_upper(composed, delta, COARSE_ERROR) - COARSE_ERROR + EPSILON_ERROR
+    except (_GridTooLargeError, RuntimeError, ValueError):
+        return prv_epsilon(composed, delta)
+    return min(estimate, rdp_epsilon(composed, delta))
+
+
+def _prv_upper(composed: Composed, delta: float, eps_error: float) -> float:
+    accountant = _QuickPRVAccountant()
+    accountant.history = list(composed)
+    with np.errstate(all="ignore"):  # at sample_rate 1 the formulas rightly take log(0)
+        # Opacus returns the upper end of its interval.
+        return float(accountant.get_epsilon(delta, eps_error=eps_error))
