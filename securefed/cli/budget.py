@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import screen
+from securefed.cli.screen import Narrowing, screen
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
@@ -19,6 +19,8 @@ from securefed.wording import counted
 
 if TYPE_CHECKING:
     from securefed.budget import Budget
+
+EXPENDABLE = ("steps", "rate", "patients", "images")  # columns, first ones first
 
 EPILOG = """\b
 Examples:
@@ -155,7 +157,7 @@ def _show(budget: "Budget", settings: Settings) -> None:
         Text(_asked(budget), style="bold")
         + f" (batch {one.batch_size}, {counted(one.local_steps, 'step')} a round)"
     )
-    console.print(_hospital_table(budget))
+    console.print(Narrowing(_hospital_table(budget), EXPENDABLE))
     console.print(f"largest: {dearest.guarantee}")
     if budget.shared_noise is None:
         noise = dearest.noise_of_mean

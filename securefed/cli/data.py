@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from rich.table import Table
 
-from securefed.cli.screen import screen
+from securefed.cli.screen import Narrowing, screen
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -26,6 +27,8 @@ from securefed.wording import counted
 _HEADERS = 0.2  # of the time of an import, roughly
 _OF_DICOM = ("window", "max_gap_days", "allow_burned_in", "allow_unregistered")
 _OF_PICTURES = ("levels",)
+# Columns of a narrow screen, those that go first.
+EXPENDABLE = ("mri slices", "ct slices", "mri only", "ct only", "both", "slices", "patients")
 SHOWN = 20  # problems, notes or duplicates listed before "and n more"
 _EXISTING = click.Path(path_type=Path)
 
@@ -256,7 +259,8 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
         "fingerprint": print_of_all,
     }
     if not as_json:
-        _table(sites)
+        if sites:
+            screen(stderr=False).print(Narrowing(_table(sites), EXPENDABLE))
         _listing("problems", problems)
         _listing("images that look the same", near)
         for warning in (*loaded.warnings, *loaded.named):
@@ -305,15 +309,11 @@ def _listing(title: str, entries: Sequence[Problem | str]) -> None:
         click.echo(f"  and {len(entries) - SHOWN} more (--json lists all)")
 
 
-def _table(sites: Sequence[dict[str, Any]]) -> None:
-    """One line per site, columns as wide as their longest cell."""
-    if not sites:
-        return
-    lines = [list(sites[0])] + [[str(value) for value in site.values()] for site in sites]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for cells in lines:
-        click.echo(
-            "  ".join(
-                cell.replace("_", " ").rjust(w) for cell, w in zip(cells, widths, strict=True)
-            )
-        )
+def _table(sites: Sequence[dict[str, Any]]) -> Table:
+    """One line per site."""
+    table = Table(box=None, pad_edge=False)
+    for column in sites[0]:
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
+    for site in sites:
+        table.add_row(*map(str, site.values()))
+    return table

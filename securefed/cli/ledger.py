@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import screen
+from securefed.cli.screen import Narrowing, screen
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
 from securefed.progress import Bar
@@ -255,7 +255,7 @@ def _show(facts: dict[str, Any]) -> None:
     for run in facts["runs"]:
         counts = (run["rounds"], run["reservations"], run["steps"])
         table.add_row(run["run"][:SHOWN_OF_RUN], *map(str, counts), _minute(run["last"]))
-    console.print(table)
+    console.print(Narrowing(table, ("steps", "last (UTC)", "reservations")))
 
 
 def _minute(time: str) -> str:

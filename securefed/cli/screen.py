@@ -4,6 +4,8 @@ Results go to files and standard output; a screen is standard error. Nothing her
 path, a hospital's name or a reason may hold square brackets, and `:smile:`.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -20,7 +22,7 @@ COLOURS = {
     Verdict.INVALID: "magenta",
     Verdict.INCONCLUSIVE: "yellow",
 }
-FIRST_WIDTH = 10_000  # columns; what a table would take if there were room
+WIDE = 10_000  # columns: room for whatever a table would take
 
 
 def screen(*, quiet: bool = False, stderr: bool = True) -> Console:
@@ -29,8 +31,16 @@ def screen(*, quiet: bool = False, stderr: bool = True) -> Console:
     Args:
         quiet: print nothing, where JSON was asked for.
     """
+    stream = sys.stderr if stderr else sys.stdout
     return Console(
-        stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True
+        stderr=stderr,
+        quiet=quiet,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+        # In a file or a pipe nothing is too narrow, unless somebody says so.
+        width=None if stream.isatty() or "COLUMNS" in os.environ else WIDE,
     )
 
 
@@ -64,7 +74,7 @@ class Narrowing:
         self._expendable = tuple(expendable)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.update(width=FIRST_WIDTH)
+        wide = options.update(width=WIDE)
         left_out = []
         for header in self._expendable:
             if Measurement.get(console, wide, self._table).maximum <= options.max_width:

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.table import Table
 from rich.text import Text
 
+from securefed.cli.app import cli
 from securefed.cli.screen import (
     Narrowing,
     duration,
@@ -15,6 +17,10 @@ from securefed.cli.screen import (
     screen,
     show_next,
 )
+from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_files import write_phantoms
+from securefed.privacy.accounting import Event
+from securefed.privacy.ledger import Ledger
 from securefed.verdict import Verdict
 from securefed.wording import command_line
 
@@ -72,6 +78,42 @@ def test_a_narrow_screen_loses_the_columns_that_matter_least() -> None:
     assert "0.500" not in narrow
     assert "left out, too narrow: spec." in narrow
     assert max(map(len, narrow.splitlines())) <= 45
+
+
+def test_in_a_pipe_nothing_is_left_out_unless_a_width_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed() -> str:
+        table = Table(*(f"column {number}" for number in range(30)))
+        screen().print(Narrowing(table, [f"column {number}" for number in range(29)]))
+        return capsys.readouterr().err
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert all(f"column {number} " in printed() for number in (0, 15, 29))
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = printed()
+    assert "column 29" in narrow
+    assert "left out, too narrow: column 0, " in narrow
+
+
+@pytest.mark.parametrize("name", ["check", "budget", "ledger"])
+def test_forty_columns_keep_what_is_asked_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    write_phantoms(tmp_path / "p", PhantomSpec(image_size=16), 2, 4, seed=0)
+    ledger = tmp_path / "ledger.sqlite"
+    Ledger.create(ledger, client="h", unit="patient", delta=1e-5, budget_epsilon=None)
+    Ledger.open(ledger).reserve(1, Event(1.0, 0.1, 5), run="r" * 32)
+    words, kept = {
+        "check": (("data", "check", tmp_path / "p"), ("site", "tumour", "hospital-2")),
+        "budget": (("budget",), ("each", "epsilon", "8.000")),
+        "ledger": (("ledger", "show", ledger), ("rrrr", "rounds")),
+    }[name]
+    shown = CliRunner().invoke(cli, list(map(str, words)), standalone_mode=False)
+    tables = [line for line in shown.stdout.splitlines() if len(line) <= 40]
+    assert all(any(each in line for line in tables) for each in kept), shown.stdout
+    assert "\u2026" not in shown.stdout
 
 
 def test_a_verdict_is_its_word() -> None:
