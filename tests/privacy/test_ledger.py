@@ -135,6 +135,24 @@ def test_an_approved_plan_ends_when_the_budget_is_lowered(path: Path) -> None:
         ledger.reserve(0, STEP, run="a")
 
 
+def test_a_run_has_a_limit_of_its_own_beside_that_of_all_runs(path: Path) -> None:
+    step = Event(1.0, 0.1, 1)
+    of_two = epsilon([step, step], 1e-5)
+    _create(path, budget=10 * of_two)
+    ledger = Ledger.open(path, run_budget=of_two)
+    ledger.require([step, step], "one")
+    for number in (1, 2):
+        ledger.reserve(number, step, run="one")
+    with pytest.raises(BudgetExceeded, match="would take run one at .* above the .* of a run"):
+        ledger.reserve(3, step, run="one")
+    # Other runs have their own, and all of them together the ledger's.
+    ledger.reserve(1, step, run="two")
+    assert len(ledger.history()) == 3
+    with pytest.raises(BudgetExceeded):
+        ledger.require([step] * 2, "two")
+    Ledger.open(path).reserve(3, step, run="one")
+
+
 def test_without_a_budget_everything_is_recorded_and_nothing_refused(path: Path) -> None:
     ledger = _create(path)
     ledger.reserve(0, Event(0.0, 1.0, 1), run="a")
