@@ -143,7 +143,7 @@ def test_a_run_has_a_limit_of_its_own_beside_that_of_all_runs(path: Path) -> Non
     ledger.require([step, step], "one")
     for number in (1, 2):
         ledger.reserve(number, step, run="one")
-    with pytest.raises(BudgetExceeded, match="would take run one at .* above the .* of a run"):
+    with pytest.raises(BudgetExceeded, match=r"would take run one at .* above the .* of a run"):
         ledger.reserve(3, step, run="one")
     # Other runs have their own, and all of them together the ledger's.
     ledger.reserve(1, step, run="two")
