@@ -21,6 +21,7 @@ from securefed.record.comparison import (
     Row,
     StartingReport,
 )
+from securefed.reporting.compared import row_cautions
 from securefed.verdict import Verdict
 
 Justify = Literal["left", "right"]
@@ -113,6 +114,7 @@ def _answers(compared: CompareFile) -> Group:
         table,
         "converged: finished rounds when the AUC was within .01 of the final one to stay, median "
         f"over seeds, evaluated every {compared.settings['federation']['evaluate_every']} rounds",
+        *row_cautions(compared),
     )
 
 
@@ -172,10 +174,10 @@ def _starting_report(report: StartingReport) -> Group:
     for row in report.rows:
         table.add_row(row.name, f"{row.auc:.2f}", f"{row.accuracy:.2f}")
     return _under(
-        f"the report this project starts from ({report.note})",
+        "printed in the report this project starts from; nothing of it was measured here",
         table,
-        f"{report.hospitals} hospitals, {report.pairs:,} pairs, {report.rounds} rounds; "
-        f"{report.megabytes_per_client_round:g} MB and {report.client_minutes_per_round:g} "
+        f"{report.note}; {report.hospitals} hospitals, {report.pairs:,} pairs, {report.rounds} "
+        f"rounds; {report.megabytes_per_client_round:g} MB and {report.client_minutes_per_round:g} "
         "minutes per client and round",
     )
 

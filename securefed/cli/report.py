@@ -2,14 +2,18 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
 from securefed.cli.screen import screen, show_next
 from securefed.errors import ConfigurationError, RunError
-from securefed.files import finishing, only_writer, write_atomically
+from securefed.files import only_writer, write_atomically
 from securefed.progress import Bar
+
+if TYPE_CHECKING:
+    from securefed.reporting.facts import Report
 
 EPILOG = """\b
 Examples:
@@ -81,11 +85,7 @@ def _make(
     new_key: bool,
     each_hospital: bool,
 ) -> None:
-    from securefed.evidence.checks import mismatches
     from securefed.reporting import integrity
-    from securefed.reporting.page import page
-    from securefed.reporting.pdf import print_pdf
-    from securefed.reporting.record import report_on, runs_of, subject_of
     from securefed.reporting.signing_key import NAME, load_or_create
 
     console = screen()
@@ -98,49 +98,61 @@ def _make(
         console.print(f"made a signing key: {path} (keep it; whoever has it can sign as you)")
     signer = integrity.public_hex(key.public_key())
     with Bar(console) as bar:
-        bar.say("reading and hashing")
-        subject = subject_of(directory)
-        inputs, evidence = integrity.inventory(directory), {}
-        for one in runs_of(subject):
-            bar.say(f"holding the files of {one.path.name} against each other")
-            evidence[one.path] = mismatches(one)
-        report = report_on(subject, inputs, evidence, each_hospital=each_hospital)
-        content = report.encode()
-        pages = {
-            opened: page(
-                report,
-                directory,
-                fingerprint=hashlib.sha256(content).hexdigest(),
-                signer=signer,
-                opened=opened,
-            )
-            for opened in ((False, True) if pdf else (False,))
-        }
-        if pdf:
-            bar.say("printing")
-        printout = print_pdf(pages[True]) if pdf else None
+        report = _facts(directory, bar, each_hospital=each_hospital)
+        files = _drawn(report, directory, signer, bar, pdf=pdf)
 
     # All of it is made before any of it is written. The old signature goes first: a crash leaves an
     # unsigned report, never a wrongly signed one.
-    files = {integrity.REPORT: content, "report.html": pages[False].encode()}
-    if printout is not None:
-        files["report.pdf"] = printout
-    with finishing():
-        for name in integrity.OWN[::-1]:
-            (directory / name).unlink(missing_ok=True)
-        for name, each in files.items():
-            write_atomically(directory / name, each)
-        signature = integrity.sign(directory, list(files), key)
-        write_atomically(directory / integrity.SIGNATURE, signature)
-        if out is not None:
-            write_atomically(out, files["report.html"])
+    for name in integrity.OWN[::-1]:
+        (directory / name).unlink(missing_ok=True)
+    for name, each in files.items():
+        write_atomically(directory / name, each)
+    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, list(files), key))
+    if out is not None:
+        write_atomically(out, files[integrity.PAGE])
     for run in report.runs:
-        console.print(Text(f"{run.verdict}", style="bold") + f" {run.configuration} {run.folder}")
+        console.print(Text(f"{run.verdict}", style="bold") + f" {run.title}")
         for mismatch in run.evidence:
             console.print(Text("contradicts the rest: ", style="bold red") + str(mismatch))
-    console.print(f"page: {out or directory / 'report.html'}")
+    console.print(f"page: {out or directory / integrity.PAGE}")
     console.print(f"signed by {signer}")
     show_next(console, "report", VERIFY, directory, "--signer", signer)
+
+
+def _facts(directory: Path, bar: Bar, *, each_hospital: bool) -> "Report":
+    """What the report says of the run or the comparison in a directory."""
+    from securefed.evidence.checks import mismatches
+    from securefed.reporting.integrity import inventory
+    from securefed.reporting.record import report_on, runs_of, subject_of
+
+    bar.say("reading and hashing")
+    subject = subject_of(directory)
+    inputs, evidence = inventory(directory), {}
+    for one in runs_of(subject):
+        bar.say(f"holding the files of {one.path.name} against each other")
+        evidence[one.path] = mismatches(one)
+    return report_on(subject, inputs, evidence, each_hospital=each_hospital)
+
+
+def _drawn(
+    report: "Report", directory: Path, signer: str, bar: Bar, *, pdf: bool
+) -> dict[str, bytes]:
+    """The report's files by name, but for the signature."""
+    from securefed.reporting.integrity import PAGE, PRINTOUT, REPORT
+    from securefed.reporting.page import page
+    from securefed.reporting.pdf import print_pdf
+
+    content = report.encode()
+    fingerprint = hashlib.sha256(content).hexdigest()
+
+    def drawn(*, opened: bool) -> str:
+        return page(report, directory, fingerprint=fingerprint, signer=signer, opened=opened)
+
+    files = {REPORT: content, PAGE: drawn(opened=False).encode()}
+    if pdf:
+        bar.say("printing")
+        files[PRINTOUT] = print_pdf(drawn(opened=True))
+    return files
 
 
 def _verify(directory: Path, signer: str | None) -> None:

@@ -75,6 +75,8 @@ def training(
     loss = [(k.round - 1, k.loss) for k in curve if k.loss is not None]
     spent = [(k.round, k.epsilon) for k in curve if k.epsilon is not None and k.round <= rounds]
     lowest = min((value for _, value in auc), default=0.5)
+    if len(auc) < 2 and spent:
+        auc = []  # scored once, at the end: a point is no curve
     charts = [
         (
             over_rounds(auc, "AUC", "AUC over rounds", (min(0.4, lowest), 1.0), 0.5),

@@ -20,7 +20,7 @@ from securefed.reporting.comparison_facts import (
     Worth,
 )
 from securefed.reporting.facts import RunFacts
-from securefed.reporting.utility import cautions
+from securefed.reporting.utility import cautions, too_wide
 from securefed.reporting.words import NOTHING, number, seconds, size, span
 from securefed.verdict import Verdict
 
@@ -69,18 +69,24 @@ def comparison_facts(file: CompareFile, runs: Sequence[RunFacts]) -> Comparison:
 def _notes(file: CompareFile) -> Iterator[str]:
     if not file.complete:
         yield "The comparison is not finished; rows are missing."
-    yield from file.notes
-    if file.baselines_refused:
-        yield file.baselines_refused
+    yield from file.notes  # why there are no baselines among them
     for baseline in file.baselines:
         yield f"{baseline.name}: {baseline.remark}"
+    yield from row_cautions(file)
+
+
+def row_cautions(file: CompareFile) -> list[str]:
+    """What the figures of rows must be read with, once for all rows that share it."""
     said: dict[str, list[str]] = {}
     for row in file.rows:
         auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
-        for caution in cautions(auc.value, _interval(row), row.confusion, noised=False):
+        over_patients = auc.ci95_patients if len(row.seeds) > 1 else _interval(row)
+        for caution in cautions(auc.value, over_patients, row.confusion, noised=False):
             said.setdefault(caution, []).append(row.title)
-    for caution, titles in said.items():
-        yield f"{', '.join(titles)}: {caution}"
+        if auc.ci95_seeds and too_wide(auc.ci95_seeds):
+            told = f"{len(row.seeds)} seeds are too few to say what another study would give."
+            said.setdefault(told, []).append(row.title)
+    return [f"{', '.join(titles)}: {caution}" for caution, titles in said.items()]
 
 
 def _interval(row: ConfigurationRow | BaselineRow) -> tuple[float, float] | None:
@@ -144,7 +150,7 @@ def _performance(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTabl
         ],
         rows=compared,
         note="The configurations of the federation stand first, then what they are compared with; "
-        "all were trained and scored here, on the same patients.",
+        "all were trained and scored here, within a seed on the same patients.",
     )
 
 

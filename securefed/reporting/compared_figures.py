@@ -41,8 +41,8 @@ def figures(comparison: Comparison) -> list[tuple[Markup, str]]:
     drawn += [
         (
             rocs(curves),
-            f"ROC curves{f' of {kind}' if kind else ''}, one run a line, on the same patients; the "
-            "dotted line guesses.",
+            f"ROC curves{f' of {kind}' if kind else ''}, one run a line; within a seed on the same "
+            "patients. The dotted line guesses.",
         )
         for kind, curves in _overlays(comparison.rocs)
     ]
@@ -71,14 +71,14 @@ def epsilon_against_auc(rows: Sequence[Worth]) -> Markup:
         return Markup("")
     private = sorted((row for row in rows if row.epsilon), key=lambda row: row.epsilon or 0.0)
     open_ones = [row for row in rows if not row.epsilon]
-    kinds = list(dict.fromkeys(row.kind for row in private))
+    kinds = list(dict.fromkeys(row.kind for row in rows if row.epsilon))
     y = Axis(_lowest(rows), 1.0, TOP + PLOT, TOP)
     edge = WIDTH - RIGHT - SLOT * len(open_ones) if private else LEFT
     parts = [rows_of(y, LEFT, WIDTH - RIGHT), _guessing(y), upright_label(y, "AUC")]
     if private:
         logs = [math.log(row.epsilon or 1.0) for row in private]
         room = 0.4 if min(logs) == max(logs) else 0.12 * (max(logs) - min(logs))
-        x = Axis(min(logs) - room, max(logs) + room, LEFT, edge)
+        x = Axis(min(logs) - room, max(logs) + 2 * room, LEFT, edge)
         for place, text in _epsilon_ticks(private, x):
             parts.append(
                 f'<text class="tick" x="{place}" y="{y.start + 17}" text-anchor="middle">'

@@ -77,12 +77,15 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out performance of the final model; `roc` as (false-, true-positive rate).
 
     `noise`: standard deviation of the noise in each count behind it, null where they are exact.
-    `unsure` names figures whose 95% interval is too wide for them to be put forward; `cautions` say
-    what must be said beside the figures; `answers_alike`, that answers do not follow the truth.
+    `declared_with_noise`: so is the number of training patients. `unsure` names figures whose 95%
+    interval is too wide for them to be put forward; `cautions` say what must be said beside the
+    figures. `answers_alike`, that the answers at probability one half do not follow the truth, is
+    one of them; "" where that does not hold or the patients are too few.
     """
 
     patients: int
     training_patients: int | None
+    declared_with_noise: bool
     sensitivity_ci95: tuple[float, float] | None = None
     specificity_ci95: tuple[float, float] | None = None
     accuracy_ci95: tuple[float, float] | None = None

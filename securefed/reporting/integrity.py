@@ -23,7 +23,7 @@ from securefed.record.json_file import SCHEMA, JsonFile, Schema, decode_file
 from securefed.reporting.facts import Report
 
 REPORT, SIGNATURE = Report.NAME, "report.sig"
-PAGES = ("report.html", "report.pdf")
+PAGE, PRINTOUT = PAGES = ("report.html", "report.pdf")
 OWN = (REPORT, SIGNATURE, *PAGES)
 # Set apart from anything else an Ed25519 key of SecureFed may sign.
 DOMAIN = b"securefed report signature, schema 1\n"

@@ -116,7 +116,7 @@ def run_facts(
             each_hospital=each_hospital,
         ),
         hidden=hidden.sentence if hidden else None,
-        utility=utility(run, withheld),
+        utility=utility(run, withheld, declared_with_noise=declared),
         hospitals=hospitals,
         unsure_hospitals=unsure_hospitals(hospitals),
         curve=curve,

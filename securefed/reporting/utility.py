@@ -8,8 +8,8 @@ in their counts does; a test holds their coverage.
 
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 
-from securefed.model.scores import Z_95
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
 from securefed.reporting.facts import Utility
 from securefed.reporting.withheld import Withheld
@@ -21,10 +21,11 @@ TOO_WIDE = 0.3  # an interval that holds both a poor and a good model
 NO_MORE_THAN_CHANCE = 0.1  # sensitivity less false alarms: the answer hardly follows the truth
 ONE_ANSWER = 0.9  # of one kind of patients; with the above, nearly everybody gets the same answer
 CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
+Z_95 = NormalDist().inv_cdf(0.975)
 Interval = tuple[float, float]
 
 
-def utility(run: Run, withheld: Withheld) -> Utility:
+def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utility:
     """The utility of a run, without what evidence speaks against."""
     summary = run.summary
     held_out = None if HeldOut.NAME in withheld else run.held_out
@@ -41,6 +42,7 @@ def utility(run: Run, withheld: Withheld) -> Utility:
     return Utility(
         patients=held_out.patients if held_out else 0,
         training_patients=summary.patients if known else None,
+        declared_with_noise=declared_with_noise,
         **scores,
         sensitivity_ci95=intervals.get("sensitivity"),
         specificity_ci95=intervals.get("specificity"),

@@ -1,6 +1,7 @@
 """A compare directory: its table, and every run's key facts on one page."""
 
 import html
+import io
 import json
 import math
 import re
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from securefed.cli.compare_tables import tables
 from securefed.errors import RunError
 from securefed.record.audit import Judgement
 from securefed.record.comparison import CompareFile
 from securefed.record.summary import Confusion
-from securefed.reporting.compared import comparison_facts, run_titles
-from securefed.reporting.compared_figures import _overlays, figures
+from securefed.reporting.compared import comparison_facts, row_cautions, run_titles
+from securefed.reporting.compared_figures import _overlays, epsilon_against_auc, figures
 from securefed.reporting.comparison_facts import Comparison, RocCurve
 from securefed.reporting.facts import Report
 from securefed.reporting.page import MANY_RUNS, page
@@ -217,10 +220,15 @@ def test_what_rows_must_be_read_with_stands_once_for_all_that_share_it(compared:
     everybody = Confusion(true_positive=6, false_negative=0, false_positive=6, true_negative=0)
     file = CompareFile.read(compared)
     rows = tuple(msgspec.structs.replace(r, confusion=everybody) for r in file.configurations)
-    notes = comparison_facts(msgspec.structs.replace(file, configurations=rows), ()).notes
+    changed = msgspec.structs.replace(file, configurations=rows)
+    notes = comparison_facts(changed, ()).notes
     (note,) = [note for note in notes if "calls nearly everybody ill" in note]
     assert note.startswith("plain, dp+secure epsilon 8: ")
     assert "sensitivity 1 beside specificity 0" in note
+    screen = Console(file=io.StringIO(), width=500)
+    for table in tables(changed):
+        screen.print(table)
+    assert screen.file.getvalue().count(note) == 1  # type: ignore[attr-defined]  # it is a StringIO
 
 
 def test_seeds_tell_runs_of_one_row_apart(compared: Path) -> None:
@@ -230,3 +238,25 @@ def test_seeds_tell_runs_of_one_row_apart(compared: Path) -> None:
     )
     titles = run_titles(msgspec.structs.replace(file, configurations=(row,)))
     assert titles == {"seed-0/plain": "plain, seed 0", "seed-1/plain": "plain, seed 1"}
+
+
+def test_few_seeds_are_not_called_few_patients(compared: Path) -> None:
+    file = CompareFile.read(compared)
+    row = file.configurations[0]
+    auc = msgspec.structs.replace(row.figures.auc, ci95_patients=(0.85, 0.95), ci95_seeds=(0, 1))
+    wide = msgspec.structs.replace(
+        row, seeds=(0, 1), figures=msgspec.structs.replace(row.figures, auc=auc)
+    )
+    notes = row_cautions(msgspec.structs.replace(file, configurations=(wide,), baselines=()))
+    assert notes == ["plain: 2 seeds are too few to say what another study would give."]
+
+
+def test_a_kind_of_configuration_has_its_colour_whatever_came_of_it(compared: Path) -> None:
+    """By the order of the rows, which no result changes."""
+    one = facts(compared).worth[0]
+    rows = [
+        msgspec.structs.replace(one, row=kind, kind=kind, epsilon=epsilon)
+        for kind, epsilon in (("dp", 2.0), ("dp+secure", 1.9))
+    ]
+    shown = text_of(epsilon_against_auc(rows))
+    assert shown.index("dp") < shown.index("dp+secure")
