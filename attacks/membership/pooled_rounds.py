@@ -27,25 +27,20 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 
 from attacks.family import Case
 from attacks.membership.federation_replay import Pool, ReplayPlan
-from attacks.membership.head_gradients import Drawn, gradients
+from attacks.membership.patient_gradients import incomputable, patient_gradients
 from attacks.membership.scores import gradient_cosine
 from attacks.membership.shadow_models import NoShadows, candidates
 from attacks.parallel import Step, side_by_side
 from attacks.releases import Release, releases
 from attacks.result import Effort, Progress
-from attacks.statistics.principal import principal
 from attacks.statistics.targets import Bools, Floats
-from securefed.exposure import Exposure, Observer, Vector
+from attacks.statistics.whitened import Whitened
+from securefed.exposure import Exposure, Observer
 
 GRADIENTS = {Effort.QUICK: 19_200, Effort.DEFAULT: 64_000, Effort.THOROUGH: 10**9}  # in an audit
-LARGEST = 1 << 25  # numbers in the gradients of one round, 256 MB
-WIDEST = 3_000  # directions of a covariance; its eigenvectors take a minute
-LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by
-LOUDER = np.geomspace(1, 1e8, 41)  # factors on the claimed variance of the noise that are tried
 SMALLEST = 1e-12  # of 1: what is left of a target that no other patient can stand for
 _POOLED: "WeakKeyDictionary[Case, dict[Observer, Pooled] | NoShadows]" = WeakKeyDictionary()
 
@@ -115,7 +110,7 @@ def pool_rounds(
             if found := releases(plan.training, plan.hospitals, view, exposure.members):
                 seen.setdefault(view.number, {})[observer] = found
     chosen = evenly(sorted(seen), max(2, most // len(pool)))
-    judge = _Judge(plan, pool, unknown or _incomputable(plan, pool))
+    judge = _Judge(plan, pool, unknown or incomputable(plan, pool))
 
     def work(number: int, told: Step) -> dict[Observer, list[_Said]]:
         said = judge.round(seen[number])
@@ -131,15 +126,6 @@ def pool_rounds(
         for observer in exposures
         if any(observer in seen[number] for number in chosen)
     }
-
-
-def _incomputable(plan: ReplayPlan, pool: Pool) -> str:
-    size = int(plan.shared.sum())
-    if plan.training.optimizer != "sgd":
-        return f"local {plan.training.optimizer} steps are no sums of gradients"
-    if len(pool) * size > LARGEST or min(len(pool), size) > WIDEST:
-        return f"{len(pool)} gradients of {size} parameters are more than an audit holds"
-    return ""
 
 
 def evenly(numbers: Sequence[int], most: int) -> list[int]:
@@ -181,7 +167,7 @@ class _Judge:
     def round(self, seen: Mapping[Observer, Sequence[Release]]) -> dict[Observer, list[_Said]]:
         """What every release of one round says; the same one is judged once."""
         start = next(iter(seen.values()))[0].start
-        rows, clipped = self._gradients(start)
+        rows, clipped = patient_gradients(self._plan, self._pool, start)
         judged: dict[bytes, _Said] = {}
         for release in (each for several in seen.values() for each in several):
             key = release.value.tobytes()
@@ -203,28 +189,6 @@ class _Judge:
             self._unknown,
         )
 
-    @torch.no_grad()
-    def _gradients(self, start: Vector) -> tuple[Floats, Floats]:
-        """Each patient's gradient, as it is and as it was clipped.  # (patients, P) twice
-
-        A patient of several records counts as their sum.
-        """
-        plan, pool = self._plan, self._pool
-        head = plan.head(start)
-        every = torch.arange(len(pool.records))
-        rows = gradients(plan.shape, head, pool.records, Drawn(torch.zeros_like(every), every))
-        rows = torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0).double()
-        clipped = rows
-        if (clip_norm := plan.training.clip_norm) is not None:
-            norms = rows.norm(dim=1, keepdim=True)
-            clipped = rows * (clip_norm / (norms + LIKE_OPACUS)).clamp(max=1.0)
-        empty = rows.new_zeros(len(pool), int(plan.shared.sum()))
-        both = (
-            empty.index_add(0, pool.patient, each[:, plan.shared]).numpy()
-            for each in (rows, clipped)
-        )
-        return next(both), next(both)
-
     def _said(self, release: Release, rows: Floats, clipped: Floats) -> _Said:
         here = np.array([name in release.factors for name in self._names])
         moved = release.value[self._plan.others :]
@@ -245,60 +209,14 @@ class _Judge:
         mean = (own * drawn) @ clipped
         spread = own * np.sqrt(drawn * (1 - drawn))
         there = spread > 0
-        white = _Whitened.of(spread[there, None] * clipped[there], moved / release.noise - mean)
+        white = Whitened.of(spread[there, None] * clipped[there], moved / release.noise - mean)
         along, energy = white.against(clipped)  # (patients,) twice
         # The target out of the covariance, and its expected part out of the mean.
         left = np.maximum(1 - spread**2 * energy, SMALLEST)
         along, energy = (along + own * drawn * energy) / left, energy / left
+        # Only now, or the target would leave a part behind where the covariance is too small.
+        along, energy = along / white.excess, energy / white.excess
         shift = factors * along[:, None] - factors**2 * energy[:, None] / 2
         with np.errstate(divide="ignore"):  # log 0 where everybody is drawn
             score: Floats = np.logaddexp(np.log1p(-self._rate), np.log(self._rate) + shift)
         return score
-
-
-@dataclass(frozen=True, eq=False)
-class _Whitened:
-    """A residual against a covariance of few directions and noise.
-
-    Attributes:
-        residual: (P,), of unit variance each way if the covariance is right.
-        directions, shrink: (P, K) and (K,); `white` multiplies by the inverse symmetric root.
-        deviation: of the noise.
-        excess: squared length of the residual over what is expected, at least 1.
-    """
-
-    residual: Floats = field(repr=False)
-    directions: Floats = field(repr=False)
-    shrink: Floats = field(repr=False)
-    deviation: float
-    excess: float
-
-    @classmethod
-    def of(cls, rows: Floats, residual: Floats) -> "_Whitened":
-        """Covariance rows^T rows + s^2 I, s >= 1 the most likely (of LOUDER)."""
-        variances, directions = principal(rows)
-        along = directions.T @ residual
-        rest = max(float(residual @ residual - along @ along), 0.0)
-        count = residual.size - along.size
-        total = variances + LOUDER[:, None]  # (tried, K)
-        likely = np.log(total).sum(1) + (along**2 / total).sum(1)
-        likely += count * np.log(LOUDER) + rest / LOUDER
-        variance = float(LOUDER[likely.argmin()])
-        shrink = 1 / np.sqrt(1 + variances / variance) - 1
-        found = cls(residual, directions, shrink, float(np.sqrt(variance)), 1.0)
-        white = found.white(residual)
-        return cls(
-            white, directions, shrink, found.deviation, max(1.0, float(white @ white) / white.size)
-        )
-
-    def white(self, vectors: Floats) -> Floats:
-        """(..., P) in units of the covariance."""
-        turned = (vectors @ self.directions) * self.shrink @ self.directions.T
-        white: Floats = (vectors + turned) / self.deviation
-        return white
-
-    def against(self, vectors: Floats) -> tuple[Floats, Floats]:
-        """Inner product of each vector with the residual and with itself, whitened."""
-        white = self.white(vectors)
-        along, energy = white @ self.residual, np.square(white).sum(axis=-1)
-        return along / self.excess, energy / self.excess

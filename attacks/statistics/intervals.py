@@ -176,11 +176,38 @@ def auc_by_patient(
     return Resampled(value, np.sort(np.concatenate(drawn)))
 
 
+def mean_by_patient(
+    values: npt.ArrayLike, rng: np.random.Generator, replicates: int = 2000
+) -> Estimate:
+    """The mean of a figure in [0, 1] over patients, with a bootstrap that draws patients.
+
+    Returns:
+        Resampled; or, where all are 0 or all are 1 so that every replicate agrees, a Proportion.
+
+    Raises:
+        TooFewTargets: fewer than MINIMUM_PATIENTS.
+    """
+    each = finite_vector(values, "figures")
+    if each.size < MINIMUM_PATIENTS:
+        raise TooFewTargets(f"{each.size} patients; an interval needs {MINIMUM_PATIENTS}")
+    if each.min() == each.max() and each[0] in (0.0, 1.0):
+        return Proportion(int(each.sum()), each.size)
+    everybody = np.ones(each.size, np.bool_)
+    rows = max(1, CHUNK // each.size)
+    means = [
+        _patient_counts(everybody, min(rows, replicates - done), rng) @ each / each.size
+        for done in range(0, replicates, rows)
+    ]
+    return Resampled(float(each.mean()), np.sort(np.concatenate(means)))
+
+
 def _patient_counts(is_member: Bools, rows: int, rng: np.random.Generator) -> Floats:
     """How often each patient is drawn, with replacement within its class; one row per replicate."""
     counts = np.empty((rows, is_member.size))
     for chosen in (is_member, ~is_member):
         size = int(chosen.sum())
+        if not size:
+            continue
         counts[:, chosen] = rng.multinomial(size, np.full(size, 1 / size), size=rows)
     return counts
 

@@ -57,6 +57,7 @@ _WORDS = {
     "threshold.",
     "secure aggregation": "A protocol by which the server gets the sum of the updates and none of "
     "them singly.",
+    "source inference": "Attack that guesses in which hospital a known participant was a patient.",
     "sensitivity": "Share of ill patients that the model finds.",
     "specificity": "Share of healthy patients that the model leaves alone.",
     "TPR at FPR": "Share of members that an attack finds (true positives) when it may wrongly "

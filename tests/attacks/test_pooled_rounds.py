@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from attacks.membership import pooled_rounds
+from attacks.membership import patient_gradients, pooled_rounds
 from attacks.membership.federation_replay import Pool, ReplayPlan, trajectory
 from attacks.membership.pooled_controls import own_ratios, pooled, sampled_fixture
 from attacks.membership.pooled_rounds import Pooled, evenly, pool_rounds
@@ -143,7 +143,7 @@ def test_local_adam_is_no_sum_of_gradients(fixture):
 
 def test_more_than_fits_is_not_tried(fixture, monkeypatch: pytest.MonkeyPatch):
     pool, plan, views = fixture
-    monkeypatch.setattr(pooled_rounds, "LARGEST", 1000)
+    monkeypatch.setattr(patient_gradients, "LARGEST", 1000)
     assert "more than an audit holds" in said(pool, plan, views).unknown
 
 

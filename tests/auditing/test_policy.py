@@ -48,6 +48,9 @@ GATES = {
     ("membership", "plain, rounds pooled", "auc"): ("at_least", 0.9),
     ("membership", "plain, rounds pooled", "tpr at fpr 0.01"): ("at_least", 0.5),
     ("membership", "rounds of other patients", "auc"): ("holds", 0.5),
+    ("source inference", "plain, updates in the clear", "auc"): ("at_least", 0.9),
+    ("source inference", "sums of changing cohorts", "auc"): ("at_least", 0.75),
+    ("source inference", "patients of nobody", "auc"): ("holds", 0.5),
     ("epsilon", "true epsilon 0, 500 simulations", "share of bounds above the truth"): (
         "at_most",
         0.05,
