@@ -26,10 +26,10 @@ import numpy as np
 from attacks.direct_tests import NAME, blind, residuals
 from attacks.direct_tests.blind import Lengths, lengths
 from attacks.direct_tests.law import Array, Law, Whitened
-from attacks.direct_tests.noise_bound import Measured, implied
 from attacks.direct_tests.patients import Patients, rounds_to_look_at, unpredictable
 from attacks.direct_tests.releases import SUM, Releases, series, untestable
 from attacks.direct_tests.residuals import Residuals, two_hospitals, worst
+from attacks.epsilon.noise_bound import Measured, implied
 from attacks.findings import LARGEST_SURPRISE, Finding, LowerBound, Scene, Surprise
 from attacks.result import AttackResult, Effort, NoiseChart, Progress
 from attacks.subject import Hospital, Subject

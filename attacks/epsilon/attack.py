@@ -22,7 +22,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from attacks.direct_tests.noise_bound import Measured, implied
 from attacks.epsilon import NAME
 from attacks.epsilon.background import Background, Factor, factor
 from attacks.epsilon.canaries import CanaryPlan, EpsilonAudit, audit_epsilon
@@ -36,6 +35,7 @@ from attacks.epsilon.gaussian_pair import (
     pair_power,
 )
 from attacks.epsilon.known_patients import predictable
+from attacks.epsilon.noise_bound import Measured, implied
 from attacks.epsilon.scene import Array, Scene, Seen
 from attacks.epsilon.scores import log_ratio
 from attacks.errors import InvalidScores

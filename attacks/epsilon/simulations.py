@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attacks.direct_tests.noise_bound import SIGNIFICANCE as NOISE_SIGNIFICANCE
-from attacks.direct_tests.noise_bound import Measured
 from attacks.epsilon.background import Factor
 from attacks.epsilon.bounds import composed_bound
 from attacks.epsilon.canaries import CanaryPlan, flip_coins, guess
 from attacks.epsilon.composed_power import CanaryView, critical_count
 from attacks.epsilon.gaussian_pair import pair_bound
+from attacks.epsilon.noise_bound import SIGNIFICANCE as NOISE_SIGNIFICANCE
+from attacks.epsilon.noise_bound import Measured
 from attacks.epsilon.scores import log_ratio
 from attacks.epsilon.trade_off import NOISE_LARGEST, SubsampledGaussian
 
@@ -41,7 +41,7 @@ MODULES = (
     "scores",
     "simulations",
     "trade_off",
-    "../direct_tests/noise_bound",
+    "../epsilon/noise_bound",
 )
 
 MECHANISM = SubsampledGaussian(sample_rate=1 / 3, steps=80)  # a run's sampling, small and typical

@@ -16,10 +16,10 @@ from attacks.direct_tests import blind, residuals
 from attacks.direct_tests.blind import lengths
 from attacks.direct_tests.controls import controls
 from attacks.direct_tests.law import Law, Part
-from attacks.direct_tests.noise_bound import SIGNIFICANCE, Measured, implied
 from attacks.direct_tests.patients import rounds_to_look_at, unpredictable
 from attacks.direct_tests.releases import SUM, Releases, series, untestable
 from attacks.direct_tests.residuals import Residuals, two_hospitals, worst
+from attacks.epsilon.noise_bound import SIGNIFICANCE, Measured, implied
 from attacks.epsilon.trade_off import SubsampledGaussian
 from attacks.findings import LARGEST_SURPRISE, Surprise
 from attacks.result import Effort
