@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from attacks import findings, verdicts
+from attacks.families import FAMILIES
 from attacks.policy import Gate, Policy
 from attacks.result import AttackResult
 from attacks.statistics.intervals import Interval
@@ -26,12 +27,7 @@ def audit_lines(
     results = [each.result for each in done]
     controls = [control for result in results for control in result.controls]
     return {
-        "policy": audit.Policy(
-            name=policy.name,
-            set_by=policy.set_by,
-            confidence=policy.confidence,
-            sha256=hashlib.sha256(policy.model_dump_json().encode()).hexdigest(),
-        ),
+        "policy": _policy(policy),
         "verdict": answer.verdict,
         "judgements": tuple(map(_judgement, answer.judgements)),
         "findings": tuple(
@@ -46,6 +42,41 @@ def audit_lines(
         "details": _details(done),
         **_own_lines(results),
     }
+
+
+def _policy(policy: Policy) -> audit.Policy:
+    """What decides of it."""
+    powers = {name: rule.minimum_power for name in FAMILIES if (rule := policy.power(name))}
+    return audit.Policy(
+        name=policy.name,
+        set_by=policy.set_by,
+        confidence=policy.confidence,
+        sha256=hashlib.sha256(policy.model_dump_json().encode()).hexdigest(),
+        primary=dict(policy.primary),
+        minimum_power=powers,
+        thresholds=tuple(
+            audit.Threshold(
+                attack=each.attack,
+                metric=each.metric,
+                scene=each.scene,
+                at_most=each.at_most,
+                required=each.required,
+            )
+            for each in policy.thresholds
+        ),
+        gates=tuple(map(_gate, policy.gates)),
+    )
+
+
+def _gate(gate: Gate) -> audit.Gate:
+    return audit.Gate(
+        attack=gate.attack,
+        control=gate.control,
+        metric=gate.metric,
+        at_least=gate.at_least,
+        at_most=gate.at_most,
+        holds=gate.holds,
+    )
 
 
 def _own_lines(results: Sequence[AttackResult]) -> dict[str, Any]:
@@ -113,19 +144,10 @@ def _control(gate: Gate, controls: Sequence[findings.Control]) -> audit.Control:
         metric=gate.metric,
         value=_finite(measured[0].value) if measured else None,
         interval=_limits(measured[0].interval) if measured else None,
-        gate=_condition(gate),
+        gate=str(_gate(gate)),
         met=complaint is None,
         reason=complaint or gate.reason,
     )
-
-
-def _condition(gate: Gate) -> str:
-    """A gate in words."""
-    if gate.at_least is not None:
-        return f"at least {gate.at_least:g}"
-    if gate.at_most is not None:
-        return f"at most {gate.at_most:g}"
-    return f"interval holds {gate.holds:g}"
 
 
 def _check(check: findings.Check) -> audit.Check:

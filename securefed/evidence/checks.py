@@ -19,9 +19,11 @@ from securefed.evidence import (
     agreements,
     audits,
     files,
+    held_out,
     known_answers,
     masks,
     messages,
+    policies,
     results,
     spending,
 )
@@ -30,6 +32,7 @@ from securefed.record.audit import AuditFile
 from securefed.record.inventory import Inventory
 from securefed.record.metrics import NAME as METRICS
 from securefed.record.mismatch import Mismatch
+from securefed.record.noised_scores import NoisedAnswer
 from securefed.record.recording import BYTES
 from securefed.record.run_file import RunFile
 from securefed.record.summary import HeldOut, Summary
@@ -76,7 +79,10 @@ CHECKS = (
     Check("masks hide what was sent", masks.PLACE, masks.of_masks),
     Check("sums and scores follow from the messages", f"exposures/{BYTES}", messages.of_replay),
     Check("what hospitals kept adds up to the sums", f"exposures/{BYTES}", messages.of_kept),
+    Check("held-out answers add up to the total", NoisedAnswer.NAME, held_out.of_answers),
     Check("the audit's verdict follows from its lines", AuditFile.NAME, audits.of_lines),
+    Check("the audit's verdict follows from its policy", AuditFile.NAME, policies.of_policy),
+    Check("the audit is as it was written", AuditFile.NAME, policies.of_digest),
     Check("the audit tested what was claimed", AuditFile.NAME, audits.of_claims, results=True),
 )
 

@@ -21,7 +21,7 @@ from securefed.record.recording import INDEX, Sighting, sightings
 from securefed.record.summary import Summary
 from securefed.run_directory import Run
 from securefed.training.mechanism import build_mechanism
-from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.description import JobDescription, declaration_of, score_noise_of
 from securefed.wire.messages import decode_reply
 
 ROUND_OF_DECLARATION = 0
@@ -58,6 +58,7 @@ def of_events(run: Run) -> Iterator[Mismatch]:
         if agreed.event != costs:
             told = f"a round costs {agreed.event}, the settings give {costs}"
             yield Mismatch(f"hospitals/{name}/{Agreement.NAME}", told)
+        yield from _evaluations(run, name, one)
         for entry in one.reservations:
             if entry.run != run.about.run:
                 continue
@@ -74,6 +75,21 @@ def of_events(run: Run) -> Iterator[Mismatch]:
                 yield Mismatch(_place(name), f"{where}, of {settings.federation.rounds} rounds")
 
 
+def _evaluations(run: Run, name: str, one: Statement) -> Iterator[Mismatch]:
+    """Releases about held-out patients: their noise, and what it costs."""
+    noise, privacy = score_noise_of(run.settings), run.settings.privacy
+    wanted = noise.event if noise else None
+    what = "a release about held-out patients is reserved"
+    for each in one.evaluations:
+        if each.run != run.about.run:
+            continue
+        if each.event != wanted:
+            yield Mismatch(_place(name), f"{what} as {each.event}, not {wanted}")
+        if each.seeded != privacy.seeded_noise:
+            told = "seeded" if each.seeded else "cryptographic"
+            yield Mismatch(_place(name), f"{what} with {told} noise, not {privacy.noise}")
+
+
 def of_contributions(run: Run) -> Iterator[Mismatch]:
     """As many reservations of each round as contributions to it."""
     if not run.settings.privacy.dp:
@@ -83,7 +99,8 @@ def of_contributions(run: Run) -> Iterator[Mismatch]:
         for name in run.hospitals:
             shown[name][ROUND_OF_DECLARATION] = 1
     for name, one in _ledgers(run).items():
-        if (run.hospital(name) / NoisedAnswer.NAME).is_file() and not one.evaluations:
+        answered = (run.hospital(name) / NoisedAnswer.NAME).is_file()
+        if answered and run.about.run not in {each.run for each in one.evaluations}:
             yield Mismatch(_place(name), f"holds no release of {NoisedAnswer.NAME}")
         attempts = one.attempts(run.about.run)
         short = {}

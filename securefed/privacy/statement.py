@@ -36,13 +36,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A release about held-out patients, reserved for a run; `seeded` as in `Entry`."""
+
+    run: str
+    seeded: bool
+    event: Event
+
+
+@dataclass(frozen=True)
 class Statement:
     """What a ledger holds.
 
     Attributes:
         budgets: limits on epsilon, oldest first; the last one is in force, None is no limit.
         reservations: oldest first.
-        evaluations: events of releases about held-out patients, and whether noise was seeded.
+        evaluations: releases about held-out patients, oldest first.
     """
 
     client: str
@@ -51,7 +60,7 @@ class Statement:
     accountant: Accountant
     budgets: tuple[float | None, ...]
     reservations: tuple[Entry, ...]
-    evaluations: tuple[tuple[Event, bool], ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def history(self) -> list[Event]:
@@ -71,13 +80,13 @@ class Statement:
         """What held-out patients have spent, in a history of their own; None where nothing was."""
         if not self.evaluations:
             return None
-        chosen, events = accountant or self.accountant, [event for event, _ in self.evaluations]
+        chosen, events = accountant or self.accountant, [each.event for each in self.evaluations]
         return Guarantee(
             counted=epsilon(events, self.delta, chosen),
             delta=self.delta,
             unit="held-out patient",
             accountant=chosen,
-            noise="seeded" if any(seeded for _, seeded in self.evaluations) else "cryptographic",
+            noise="seeded" if any(each.seeded for each in self.evaluations) else "cryptographic",
             noise_from=max(event.noise_from for event in events),
             sampling="no",
         )
@@ -163,7 +172,8 @@ def of(database: sqlite3.Connection, path: Path) -> Statement:
             for run, number, attempt, seeded, *event in ledger_file.reservations(database)
         )
         evaluations = tuple(
-            (event, key is not None) for _, key, event in ledger_file.evaluations(database)
+            Evaluation(run, key is not None, event)
+            for run, key, event in ledger_file.evaluations(database)
         )
     except ConfigurationError as error:
         raise ledger_file.damaged(path, str(error)) from None

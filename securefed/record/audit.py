@@ -4,6 +4,7 @@ Flat lists with the observer in each line, so that a table is one list. A figure
 is null, never NaN: JSON has no such number.
 """
 
+import hashlib
 import math
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -25,13 +26,51 @@ EPSILON = "epsilon"  # the metric of lower bounds on epsilon, against the claim
 MORE_EFFORT = {"quick": "", "default": "--thorough"}  # effort -> option for the next larger one
 
 
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a figure may be; None: reported, not judged."""
+
+    attack: str
+    metric: str
+    scene: str
+    at_most: float | None
+    required: bool
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a control must lie: one of the three is given, `holds` within its interval."""
+
+    attack: str
+    control: str
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    holds: float | None = None
+
+    def __str__(self) -> str:
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        if self.at_most is not None:
+            return f"at most {self.at_most:g}"
+        return f"interval holds {self.holds:g}"
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy that judged."""
+    """The policy that judged, with all of it that decides; the reasons are in the file it is from.
+
+    Attributes:
+        sha256: of the policy as it was read, reasons and all.
+        primary: family -> the method named in advance.
+        minimum_power: family -> what its bound needs to count.
+    """
 
     name: str
     set_by: str
     confidence: float
     sha256: str
+    primary: dict[str, str] = {}
+    minimum_power: dict[str, float] = {}
+    thresholds: tuple[Threshold, ...] = ()
+    gates: tuple[Gate, ...] = ()
 
 
 class Exposed(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +235,7 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         evidence: where the run's files contradict each other; then nothing was attacked, and the
             verdict is FAIL.
         details: family -> observer -> what was attacked, how often, with what caveats.
+        sha256: of all the rest, as it was written: an edit of one figure shows.
     """
 
     NAME: ClassVar[str] = "audit.json"
@@ -220,6 +260,17 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     pictures: tuple[Picture, ...] = ()
     curves: tuple[Curve, ...] = ()
     seconds: float | None = None
+    sha256: str = ""
+
+    def encode(self) -> bytes:
+        """The file's content, with its digest."""
+        return super(AuditFile, msgspec.structs.replace(self, sha256=self.digest)).encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content without `sha256`, hexadecimal."""
+        rest = msgspec.structs.replace(self, sha256="")
+        return hashlib.sha256(msgspec.json.encode(rest, order="sorted")).hexdigest()
 
     @property
     def of_the_run(self) -> Verdict:
