@@ -93,6 +93,7 @@ class Finding:
         estimate: the figure; None where there is none.
         absent: why there is none (not applicable, withheld); None where there is one.
         applies: False where the observer saw nothing that this attack could start from.
+        remedy: what would settle it where it is left open, if the attack knows.
 
     Raises:
         InvalidScores: both or neither of estimate and absent, or a figure that is not finite.
@@ -106,6 +107,7 @@ class Finding:
     estimate: Estimate | None = None
     absent: str | None = None
     applies: bool = True
+    remedy: str = ""
 
     def __post_init__(self) -> None:
         place = f"{self.attack}, {self.method}, {self.metric}, {self.observer}, {self.scene}"

@@ -27,6 +27,7 @@ from typing import Literal
 
 from attacks.findings import Check, Control, Finding, LowerBound, Scene, Surprise
 from attacks.policy import Gate, Policy, Threshold
+from attacks.remedies import of_nothing, remedy
 from attacks.statistics.intervals import Interval, holm, tail
 from securefed.exposure import Observer
 from securefed.verdict import Verdict, gravest
@@ -47,6 +48,7 @@ class Judgement:
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
         decides: False for what stands behind another line: a method beside its family's primary
             that neither fails nor leaves a gap, or what no policy judges.
+        remedy: of what is INCONCLUSIVE, what would settle it; else "".
     """
 
     attack: str
@@ -61,6 +63,7 @@ class Judgement:
     threshold: float | None = None
     adjusted_p: float | None = None
     decides: bool = True
+    remedy: str = ""
 
 
 Answer = tuple[Verdict | None, str]  # and the reason
@@ -155,6 +158,7 @@ def _not_attacked(limit: Threshold) -> Judgement:
         scene=limit.scene,
         verdict=Verdict.INCONCLUSIVE,
         reason="not attacked",
+        remedy=of_nothing(limit.attack),
     )
 
 
@@ -222,6 +226,7 @@ def _of_finding(
         threshold=None if estimate is None else most,
         adjusted_p=adjusted_p,
         decides=verdict is not None and not (secondary and verdict is Verdict.PASS),
+        remedy=remedy(finding, limit, policy) if verdict is Verdict.INCONCLUSIVE else "",
     )
 
 
@@ -304,8 +309,8 @@ def _against_claim(
     ablest = _ablest(finding, findings)
     if finding is ablest:
         return Verdict.INCONCLUSIVE, weak
-    told = f"The {ablest.observer} tests the same claim with more power, by {ablest.method}"
-    return None, f"{weak}. {told}"
+    who = f"The {ablest.observer}" if ablest.observer != finding.observer else "It"
+    return None, f"{weak}. {who} tests the same claim with more power, by {ablest.method}"
 
 
 def _ablest(finding: Finding, findings: Sequence[Finding]) -> Finding:

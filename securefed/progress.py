@@ -27,10 +27,14 @@ class Bar:
 
     Args:
         kept: leave the bar standing when the work has ended, as notebooks do.
+        staged: where there is no terminal for a bar, print a line whenever something else is being
+            done; for work of few stages and many minutes.
     """
 
-    def __init__(self, console: Console, *, kept: bool = False) -> None:
+    def __init__(self, console: Console, *, kept: bool = False, staged: bool = False) -> None:
         self._console = console
+        self._staged = staged and not (kept or console.is_terminal)
+        self._stage = ""
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -64,8 +68,12 @@ class Bar:
     def reach(self, share: float, text: str | None = None) -> None:
         """The finished share of everything, 0 to 1."""
         self._progress.update(self._task, total=1.0, completed=share)
-        if text is not None:
-            self.say(text)
+        if text is None:
+            return
+        self.say(text)
+        if self._staged and text != self._stage:
+            self._stage = text
+            self.line(f"{share:4.0%} {text}")
 
     def line(self, text: str) -> None:
         """A line that stays."""

@@ -33,3 +33,11 @@ def test_a_bar_that_is_kept_stands_there_at_the_end() -> None:
     assert lines[:2] == ["note: two [hospitals]", "round 1 [of 2]"]
     assert "rounds 2/2" in lines[-1]
     assert "100%" in lines[-1]
+
+
+def test_a_pipe_is_told_of_stages_where_there_are_few() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=False, width=100)
+    with Bar(screen, staged=True) as bar:
+        for share, text in ((0.0, "one [1]"), (0.2, "one [1]"), (0.25, "two"), (1.0, "two")):
+            bar.reach(share, text)
+    assert str(screen.file.getvalue()) == "  0% one [1]\n 25% two\n"  # type: ignore[attr-defined]

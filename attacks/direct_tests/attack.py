@@ -38,6 +38,10 @@ from securefed.exposure import Exposure, Observer
 SURPRISE, EPSILON = "surprise", "epsilon"
 LEDGER = "ledger"
 FEW = 0.2  # of the gradients clipped: less, and clipping is hardly tested
+MORE_RELEASES = (
+    "a run of more rounds; a claim that counts earlier runs of the ledger too is one that this run "
+    "alone cannot test"
+)
 SCENE: Scene = "as configured"
 
 
@@ -124,7 +128,9 @@ def attack(
         for method, why in _left_out(subject, evidence, surprises).items()
     ]
     if bound := epsilon_of_noise(subject, evidence):
-        found.append(Finding(NAME, residuals.NOISE, EPSILON, observer, SCENE, bound))
+        found.append(
+            Finding(NAME, residuals.NOISE, EPSILON, observer, SCENE, bound, remedy=MORE_RELEASES)
+        )
     return AttackResult(
         findings=tuple(found),
         details=_details(subject, evidence, surprises),

@@ -38,6 +38,7 @@ from attacks.epsilon.known_patients import predictable
 from attacks.epsilon.noise_bound import Measured, implied
 from attacks.epsilon.scene import Array, Scene, Seen
 from attacks.epsilon.scores import log_ratio
+from attacks.epsilon.ways_out import way_out
 from attacks.errors import InvalidScores
 from attacks.findings import Finding, LowerBound
 from attacks.findings import Scene as Setting
@@ -50,6 +51,7 @@ from securefed.exposure import Exposure, Observer
 GUESSES, PAIR, NOISE, FACTOR = "canaries", "gaussian pair", "noise", "patients' factor"
 WORKED_OUT = "the mean is worked out from models, not exact to the size of its noise"
 EPSILON, SURPRISE = "epsilon", "surprise"
+AMPLE = 0.95  # power that no policy finds too little
 SETTING: Setting = "as configured"
 MAKE_ONE = "make one with: securefed run --canaries 350"
 BROKEN = "the implementation of differential privacy is broken"
@@ -102,13 +104,17 @@ def attack(subject: Subject, exposure: Exposure, progress: Progress) -> AttackRe
         "remarks": scene.remarks(seen),
     }
     included, excluded = scores[canaries.included], scores[~canaries.included]
+    findings: tuple[Finding, ...] = (
+        finding(observer, audit),
+        _finding(observer, PAIR, EPSILON, test.pair()),
+        _finding(observer, NOISE, EPSILON, test.noise()),
+        _finding(observer, FACTOR, SURPRISE, judged.surprise if judged else str(patients)),
+    )
+    if max(map(_power, findings)) < AMPLE:
+        remedy = way_out(scene, seen)
+        findings = tuple(replace(each, remedy=remedy) for each in findings)
     return AttackResult(
-        findings=(
-            finding(observer, audit),
-            _finding(observer, PAIR, EPSILON, test.pair()),
-            _finding(observer, NOISE, EPSILON, test.noise()),
-            _finding(observer, FACTOR, SURPRISE, judged.surprise if judged else str(patients)),
-        ),
+        findings=findings,
         details=details,
         lines={"epsilon": [{"observer": observer, **audit.line()}]},
         charts=(ScoreChart(f"Canary scores, {observer}", np.sort(included), np.sort(excluded)),),
@@ -139,6 +145,11 @@ def _finding(observer: Observer, method: str, metric: str, found: Estimate | str
     if isinstance(found, str):
         return Finding(NAME, method, metric, observer, SETTING, absent=found, applies=False)
     return Finding(NAME, method, metric, observer, SETTING, found)
+
+
+def _power(finding: Finding) -> float:
+    bound = finding.estimate
+    return (bound.power or 0.0) if isinstance(bound, LowerBound) else 0.0
 
 
 def _absent(observer: Observer, why: str) -> AttackResult:

@@ -115,6 +115,7 @@ def _judgement(line: verdicts.Judgement) -> audit.Judgement:
         threshold=line.threshold,
         adjusted_p=line.adjusted_p,
         decides=line.decides,
+        remedy=line.remedy,
     )
 
 

@@ -76,8 +76,8 @@ def command(
     from securefed.auditing.audit import audit  # torch takes two seconds; --help needs none
 
     console = screen(quiet=as_json)
-    with Bar(console) as bar:
-        bar.say("reading the run")
+    with Bar(console, staged=True) as bar:
+        bar.reach(0.0, "reading the run")
         file = audit(
             Run.open(run_dir),
             effort=effort,
@@ -166,6 +166,8 @@ def show(audit: AuditFile, console: Console) -> None:
             who = line.observer or "nobody"
             told = f"{_title(line)}, {who}: {line.reason}"
             console.print(Text("open: ", style="yellow") + Text(told))
+            if line.remedy:
+                console.print(Text("  to settle it: ", style="yellow") + Text(line.remedy))
     policy = audit.policy
     if audit.asked:
         told = f"judged on {', '.join(audit.asked)} alone; the policy asks for more"

@@ -97,6 +97,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         reason: in words, with the figures that decided.
         adjusted_p: Holm's p-value against the threshold, for an attack that is not the primary.
         decides: False for what stands behind another line.
+        remedy: of an INCONCLUSIVE line, what would settle it, in words; else "".
     """
 
     attack: str
@@ -111,6 +112,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     adjusted_p: float | None = None
     decides: bool = True
+    remedy: str = ""
 
     @property
     def of_epsilon(self) -> bool:

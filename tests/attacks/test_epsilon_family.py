@@ -1,6 +1,7 @@
 """The epsilon audit end to end: a tiny federation as it is, and with half of its noise missing."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from attacks.epsilon.composed_power import (
     power_of,
 )
 from attacks.epsilon.controls import controls
+from attacks.epsilon.gaussian_pair import pair_power
 from attacks.epsilon.known_patients import KnownHospital
 from attacks.epsilon.power import guess_accuracy_gaussian
+from attacks.epsilon.scene import Scene
 from attacks.epsilon.scores import log_ratio, score_laws
 from attacks.epsilon.trade_off import SubsampledGaussian
+from attacks.epsilon.ways_out import way_out
 from attacks.errors import InvalidScores
 from attacks.findings import LowerBound
 from attacks.result import AttackResult
@@ -457,6 +461,49 @@ def test_without_a_claim_scores_show_the_leak_and_nothing_is_judged(tmp_path):
     assert line["correct"] >= 330
     assert set(why_absent(result)) == {PAIR, NOISE, FACTOR}
     assert bound.value > 2
+
+
+# --- what would settle it ------------------------------------------------------------------------
+
+
+def test_an_open_claim_names_the_observer_who_can_settle_it(honest):
+    lines = judgements(honest.audit(observer="outsider", rounds=())).values()
+    (line,) = (each for each in lines if each.verdict is Verdict.INCONCLUSIVE)
+    assert "released" in line.remedy
+    blind = tuple(
+        RoundView(v.number, v.shared, {}, {}, v.mean, v.survivors) for v in honest.exposure.rounds
+    )
+    scene = Scene(honest.subject, honest.subject.canaries)
+    of_mean = way_out(scene, scene.look(replace(honest.exposure, rounds=blind)))
+    assert "1.4 times the noise" in of_mean
+    for remedy in (line.remedy, of_mean):
+        assert "--observer coalition" in remedy
+        assert "--no-secure" in remedy
+
+
+def test_too_few_canaries_are_told_how_many_would_do(honest):
+    held = honest.subject.canaries
+    few = Canaries(held.hospital, held.included[:24], held.directions[:24])
+    subject = replace(honest.subject, canaries=few)
+    scene = Scene(subject, few)
+    seen = scene.look(honest.exposure)
+    told = re.fullmatch(
+        r"a run of 24 rounds with --canaries (\d+), where half the noise is noticed with "
+        r"probability ([.\d]+)",
+        way_out(scene, seen),
+    )
+    assert told
+    half = int(told[1]) // 2
+    assert half > 12
+    power = pair_power(half, half, scene.view(seen), 4.0, 1e-3)
+    assert power == pytest.approx(float(told[2]), abs=0.01)
+    assert power >= 0.8
+
+
+def test_where_nothing_helps_it_says_so(honest):
+    held = honest.subject.canaries
+    scene = Scene(honest.subject, replace(held, directions=held.directions[:, :40]))
+    assert "all there is room for" in way_out(scene, scene.look(honest.exposure))
 
 
 # --- the plan -------------------------------------------------------------------------------------
