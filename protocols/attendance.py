@@ -5,7 +5,7 @@ and with nothing opened, when fewer are left than a sum may have (`RoundRules.mi
 The clients do not rely on any of this: they count the survivors themselves.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -61,6 +61,22 @@ class Attendance:
                 f"round {self._rules.round_number} expects {self.expecting.name.lower()},"
                 f" not {stage.name.lower()}"
             )
+
+    def name(self, place: int) -> str:
+        """Who sits there."""
+        return self._rules.cohort[place]
+
+    def place(self, name: str) -> int:
+        """Where a client sits; UnknownSender if it is not in the cohort."""
+        if name not in self._rules.cohort:
+            raise UnknownSender(f"{name} is not in the cohort")
+        return self._rules.cohort.index(name)
+
+    def keep_out(self, reasons: Mapping[str, str], but: Container[str] = ()) -> None:
+        """Go on without those that there is a reason to do without, but for some."""
+        for name, why in reasons.items():
+            if name in self._rules.cohort and name not in but:
+                self.drop(name, why)
 
     def drop(self, name: str, why: str) -> None:
         """Go on without a client of the cohort."""

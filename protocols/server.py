@@ -35,9 +35,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-import msgspec
-import numpy as np
-
 from protocols import messages as m
 from protocols.attendance import Attendance, Expecting
 from protocols.attestations import (
@@ -50,17 +47,15 @@ from protocols.attestations import (
 from protocols.complaints import Complaints
 from protocols.errors import (
     BadShare,
-    DuplicateSender,
     MalformedMessage,
-    StatementMismatch,
     ThresholdMissed,
-    UnknownSender,
     WrongRound,
 )
 from protocols.identity import Roster
 from protocols.key_agreement import EphemeralKey
 from protocols.mask_stream import Words, apply_masks
-from protocols.opening import Digests, Openings
+from protocols.masked_sum import MaskedSum
+from protocols.opening import Openings
 from protocols.packing import reduce
 from protocols.parameters import JobRules
 
@@ -100,14 +95,8 @@ class SecureSumServer:
         self._attendance = Attendance(self.rules)
         self._complaints = Complaints() if complaints is None else complaints
         self._adverts: dict[int, m.Advert] = {}
-        self._boxes: dict[int, dict[int, m.Box]] = {}  # recipient -> sender -> box
-        self._given: dict[int, dict[int, Digests]] = {}  # recipient -> sender -> of its shares
-        self._refused: dict[int, set[int]] = {}  # recipient -> senders
-        self._blinded: dict[int, dict[int, bytes]] = {}  # survivor -> neighbour -> seeds
         self._shared: frozenset[int] = frozenset()
-        self._binding = b""
-        self._total: Words = np.zeros(0, dtype=np.uint32)
-        self._added: dict[str, int] = {}
+        self._sum = MaskedSum(self.rules, self._attendance, self._complaints)
         self._survivors: frozenset[int] = frozenset()
         self._confirmations: dict[int, m.Confirmation] = {}
         self._openings: Openings | None = None
@@ -124,8 +113,8 @@ class SecureSumServer:
     def request_advertise(self) -> dict[str, bytes]:
         """The announcement of the round, for everybody that no complaint keeps out."""
         self._attendance.expect(Expecting.ADVERTS)
-        self._keep_out()
-        asked = [self._name(place) for place in sorted(self._attendance.present)]
+        self._attendance.keep_out(self._complaints.out)
+        asked = [self._attendance.name(place) for place in sorted(self._attendance.present)]
         return dict.fromkeys(asked, m.encode(self._announcement()))
 
     def receive_advertise(self, replies: Mapping[str, bytes]) -> None:
@@ -142,7 +131,7 @@ class SecureSumServer:
 
     def _take_adverts(self, adverts: Mapping[str, m.Advert]) -> None:
         self._attendance.expect(Expecting.ADVERTS)
-        self._keep_out()
+        self._attendance.keep_out(self._complaints.out)
         probe, offered = EphemeralKey(bytes(range(32))), OfferedKeys()
         for name, advert in adverts.items():
             with self._attendance.dropping(name):
@@ -169,7 +158,8 @@ class SecureSumServer:
             adverts = [
                 self._adverts[p] for p in sorted(self._neighbours[place] & self._attendance.present)
             ]
-            requests[self._name(place)] = m.ShareRequest(self.rules.round_number, adverts)
+            name = self._attendance.name(place)
+            requests[name] = m.ShareRequest(self.rules.round_number, adverts)
         return requests
 
     def receive_share(self, replies: Mapping[str, bytes]) -> None:
@@ -195,13 +185,9 @@ class SecureSumServer:
                 if len(boxes) != len(reply.boxes) or boxes.keys() != expected:
                     raise MalformedMessage("not one sealed share for each neighbour")
                 accepted[place] = boxes
-        for sender, boxes in accepted.items():
-            for recipient, box in boxes.items():
-                down = msgspec.structs.replace(box, place=sender)
-                self._boxes.setdefault(recipient, {})[sender] = down
+        self._sum.take_boxes(accepted)
         self._shared = frozenset(accepted)
         self._attendance.close(accepted, Expecting.VECTORS)
-        self._total = np.zeros(self.rules.vector_length, dtype=np.uint32)
 
     # ---- mask -----------------------------------------------------------------------------
 
@@ -235,8 +221,8 @@ class SecureSumServer:
         """
         self._attendance.expect(Expecting.VECTORS)
         check_statement(statement)
-        self._binding = binding(self.rules, statement)
-        return self._mask_requests(self._attendance.present)
+        self._sum.binding = binding(self.rules, statement)
+        return self._sum.requests(self._attendance.present, self._announced_to)
 
     def complain(self, name: str, accused: int) -> None:
         """Take a client's refusal of its mask request, for the box that place `accused` sealed.
@@ -245,13 +231,7 @@ class SecureSumServer:
         is not yet in the sum, and `request_mask_again` asks those who refused its box.
         """
         self._attendance.expect(Expecting.VECTORS)
-        with self._attendance.dropping(name):
-            place = self._attendance.sender(name, self._place(name), self.rules.round_number)
-            if name in self._added or accused not in self._given.get(place, {}):
-                raise UnknownSender(f"{name} complains of place {accused} without having its box")
-            self._refused.setdefault(place, set()).add(accused)
-            self._complaints.hear(name, self._name(accused))
-            self._keep_out()
+        self._sum.complain(name, accused)
 
     def request_mask_again(self) -> dict[str, bytes]:
         """For each client that refused a box, the same without it, if who sealed it is out.
@@ -260,35 +240,12 @@ class SecureSumServer:
         have computed nothing yet.
         """
         self._attendance.expect(Expecting.VECTORS)
-        again = []
-        for place, accused in sorted(self._refused.items()):
-            left = accused & self._attendance.present
-            if left:
-                self._attendance.drop(
-                    self._name(place), f"BadCiphertext: refused the box of {self._name(min(left))}"
-                )
-            elif place in self._attendance.present:
-                again.append(place)
-        self._refused.clear()
-        return self._mask_requests(again)
+        return self._sum.requests(self._sum.asked_again(), self._announced_to)
 
-    def _mask_requests(self, places: Iterable[int]) -> dict[str, bytes]:
-        requests = {}
-        for place in sorted(places):
-            name = self._name(place)
-            boxes = [
-                box
-                for sender, box in sorted(self._boxes.get(place, {}).items())
-                if sender in self._attendance.present
-            ]
-            self._given[place] = {
-                box.place: (box.self_mask_digest, box.mask_key_digest) for box in boxes
-            }
-            upcoming = None
-            if self._following and name in self._following.rules.cohort:
-                upcoming = self._following._announcement()
-            requests[name] = m.encode(m.MaskRequest(self.rules.round_number, boxes, upcoming))
-        return requests
+    def _announced_to(self, name: str) -> m.Announcement | None:
+        """What a client is told of the next round, if that is pipelined and it is in it."""
+        following = self._following
+        return following._announcement() if following and name in following.rules.cohort else None
 
     def add_masked(self, name: str, reply: bytes) -> None:
         """Add one masked vector as soon as it arrives; its bytes are not kept.
@@ -300,25 +257,9 @@ class SecureSumServer:
             DuplicateSender: for a second vector from one client; the first stays in the sum.
         """
         self._attendance.expect(Expecting.VECTORS)
-        if name in self._added:
-            raise DuplicateSender(f"a second masked vector from {name}")
-        with self._attendance.dropping(name):
-            rules = self.rules
-            head, words = m.decode_masked(
-                reply, rules.vector_length, len(rules.cohort), rules.modulus_bits
-            )
-            place = self._attendance.sender(name, head.sender, head.round_number)
-            if head.binding != self._binding:
-                # Its masks do not cancel against the others': adding it would spoil the sum.
-                raise StatementMismatch("a masked vector for another statement, cohort or rules")
-            given = sorted(self._given[place])
-            if len(head.blinded_seeds) != m.SEED_BYTES * len(given):
-                raise MalformedMessage("not one blinded seed for each neighbour")
-            self._blinded[place] = dict(zip(given, _pieces(head.blinded_seeds), strict=True))
-            if self._following and head.upcoming:
-                self._riding_adverts[name] = head.upcoming
-            np.add(self._total, words, out=self._total)
-            self._added[name] = place
+        upcoming = self._sum.add(name, reply)
+        if self._following and upcoming:
+            self._riding_adverts[name] = upcoming
 
     def receive_mask(self, replies: Mapping[str, bytes]) -> None:
         """Add the vectors not added yet, and settle who the survivors are.
@@ -329,8 +270,7 @@ class SecureSumServer:
         """
         for name, reply in replies.items():
             self.add_masked(name, reply)
-        self._boxes.clear()
-        self._survivors = frozenset(self._added.values())
+        self._survivors = self._sum.settle()
         after = Expecting.CONFIRMATIONS if self.rules.consistency else Expecting.OPENINGS
         self._attendance.close(self._survivors, after)
         if self._following:
@@ -342,7 +282,8 @@ class SecureSumServer:
         """For each survivor, the set of survivors to sign."""
         self._attendance.expect(Expecting.CONFIRMATIONS)
         request = m.ConfirmRequest(self.rules.round_number, self._bits(self._survivors))
-        return {self._name(place): m.encode(request) for place in sorted(self._attendance.present)}
+        asked = map(self._attendance.name, sorted(self._attendance.present))
+        return dict.fromkeys(asked, m.encode(request))
 
     def receive_confirm(self, replies: Mapping[str, bytes]) -> None:
         """Take the signatures over the survivors.
@@ -361,7 +302,7 @@ class SecureSumServer:
                 check_confirmation(
                     self._roster,
                     self.rules,
-                    self._binding,
+                    self._sum.binding,
                     self._adverts[place],
                     confirmation,
                     survivors,
@@ -385,9 +326,9 @@ class SecureSumServer:
                 survivors=survivors,
                 dropped=dropped,
                 confirmations=[self._confirmations[signer] for signer in signers],
-                upcoming=upcoming.get(self._name(place)),
+                upcoming=upcoming.get(self._attendance.name(place)),
             )
-            requests[self._name(place)] = m.encode(request)
+            requests[self._attendance.name(place)] = m.encode(request)
         return requests
 
     def receive_unmask(self, replies: Mapping[str, bytes]) -> None:
@@ -399,10 +340,10 @@ class SecureSumServer:
         self._attendance.expect(Expecting.OPENINGS)
         openings = Openings(
             self.rules,
-            self._binding,
+            self._sum.binding,
             self._adverts,
-            self._given,
-            self._blinded,
+            self._sum.given,
+            self._sum.blinded,
             self._survivors,
         )
         riding: dict[str, m.Shares] = {}
@@ -441,10 +382,10 @@ class SecureSumServer:
             except BadShare as error:
                 self._attendance.failure = error
                 raise
-            apply_masks(self._total, masks, threads=self._threads)
+            apply_masks(self._sum.total, masks, threads=self._threads)
             self._openings = None  # the masks come off once
-        total = reduce(self._total, self.rules.modulus_bits)
-        return total, tuple(self._name(place) for place in sorted(self._survivors))
+        total = reduce(self._sum.total, self.rules.modulus_bits)
+        return total, tuple(self._attendance.name(place) for place in sorted(self._survivors))
 
     # ---- what the steps share -------------------------------------------------------------
 
@@ -458,22 +399,8 @@ class SecureSumServer:
             yield
         except BadShare as error:
             if error.accused is not None:
-                self._complaints.saw(self._name(error.accused), str(error))
+                self._complaints.saw(self._attendance.name(error.accused), str(error))
             raise
-
-    def _keep_out(self) -> None:
-        """Go on without those that complaints keep out, but for vectors that are in the sum."""
-        for name, why in self._complaints.out.items():
-            if name in self.rules.cohort and name not in self._added:
-                self._attendance.drop(name, why)
-
-    def _place(self, name: str) -> int:
-        if name not in self.rules.cohort:
-            raise UnknownSender(f"{name} is not in the cohort")
-        return self.rules.cohort.index(name)
-
-    def _name(self, place: int) -> str:
-        return self.rules.cohort[place]
 
     def _bits(self, places: Iterable[int]) -> bytes:
         return m.bit_set(places, len(self.rules.cohort))
@@ -493,7 +420,3 @@ class SecureSumServer:
 
     def _early_requests(self) -> dict[str, m.ShareRequest]:
         return {} if self._attendance.failure else self._share_requests()
-
-
-def _pieces(seeds: bytes) -> list[bytes]:
-    return [seeds[i : i + m.SEED_BYTES] for i in range(0, len(seeds), m.SEED_BYTES)]

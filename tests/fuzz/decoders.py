@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -120,15 +121,23 @@ class Moments:
         getattr(_copy_of(self.servers[step]), f"receive_{step}")({MEMBERS[0]: data})
 
 
+T = TypeVar("T")
+
+
+def _with_own_collections(value: T) -> T:
+    twin = copy.copy(value)
+    for field, part in vars(value).items():
+        if isinstance(part, dict | set | np.ndarray):
+            setattr(twin, field, part.copy())
+    return twin
+
+
 def _copy_of(server: SecureSumServer) -> SecureSumServer:
     """A server whose collections are its own; keys and rules are shared, they do not change."""
-    twin = copy.copy(server)
-    for field, value in vars(server).items():
-        if isinstance(value, dict | set | np.ndarray):
-            setattr(twin, field, value.copy())
-    twin._attendance = copy.copy(server._attendance)
-    twin._attendance.present = set(server._attendance.present)
-    twin._attendance.dropped = dict(server._attendance.dropped)
+    twin = _with_own_collections(server)
+    twin._attendance = _with_own_collections(server._attendance)
+    twin._sum = _with_own_collections(server._sum)
+    twin._sum._attendance = twin._attendance
     if twin._following:
         twin._following = _copy_of(twin._following)
     return twin
