@@ -125,6 +125,10 @@ def new_dataset(
 
 
 def _require_free(target: Path, force: bool) -> None:
+    if target.is_symlink() and not target.exists():
+        raise ConfigurationError(
+            f"{target.name} is a link that leads nowhere", hint="choose another --out"
+        )
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not force:

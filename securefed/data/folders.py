@@ -77,9 +77,9 @@ def read_folder(root: Path) -> Folder:
             read = {path for path in each.iterdir() if path.name.lower() in _CLASSES}
             beside += _not_read(each, read, f"{each.name}/Healthy/ and Tumor/")
         return replace(folder, warnings=[*folder.warnings, *beside])
-    what = ", ".join(f"{len(names)} {kind}" for kind, names in holds.items()) or "no file"
+    what = ", ".join(counted(len(names), f"{kind} file") for kind, names in holds.items())
     raise DataError(
-        f"{root}: the layout is not known (it holds {what})",
+        f"{root}: the layout is not known (it holds {what or 'no file'})",
         hint="expected manifest.csv, or ct/ and mri/ with labels.csv, or CT and MRI folders "
         "with Healthy/ and Tumor/ inside; DICOM needs data import with --labels",
     )
@@ -155,9 +155,9 @@ def _kinds(root: Path) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
     for path in itertools.islice(_files(root), _LOOKED_AT):
         try:
-            kind = kind_of(path) or "other files"
+            kind = kind_of(path) or "other"
         except OSError:
-            kind = "files that cannot be opened"
+            kind = "unreadable"
         kinds.setdefault(kind, []).append(str(path.relative_to(root)))
     return kinds
 

@@ -1,11 +1,12 @@
 """Reading and writing single 8-bit grey images, the only picture format of a manifest.
 
 PNG, JPEG, TIFF and BMP are read by their content, never by their suffix, and turned as their
-orientation mark says. Colour becomes grey, what is transparent becomes black. An image of another
-size is padded to a square (black) and resized with anti-aliasing. What no rule can make right is
-refused by name: several pages, colour of 16 bits, inks (CMYK), and a picture of one grey value.
-Grey of more than 8 bits has no scale of its own: what maps it to 0..255 is a window, and that
-decision belongs to the import (`read_picture`).
+orientation mark says. What is transparent becomes black. An image of another size is padded to a
+square (black) and resized with anti-aliasing. What no rule can make right is refused by name:
+several pages, real colours (a map of values; an outline, which may give the label away; sequences
+as channels), colour of 16 bits, inks (CMYK), and a picture of one grey value. Grey of more than 8
+bits has no scale of its own: what maps it to 0..255 is a window, and that decision belongs to the
+import (`read_picture`).
 
 A picture file comes from outside: the decoder's own errors and oversized images become DataError.
 """
@@ -28,6 +29,8 @@ _EIGHT_BIT_MODES = ("L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _DARKEST = 16  # the brightest pixel of a scan is above this
 _LEAST_GREY = 0.1  # of what is not black lies between black and white in a scan
+_TINT = 60  # by how much the channels of a grey pixel may differ, of 255: JPEG adds some
+_MOST_COLOURED = 0.001  # of the pixels: a letter, less than an outline
 _ODD = (struct.error, EOFError, IndexError, KeyError, TypeError)  # broken marks and tags
 _IMPORT_HINT = "securefed data import, with --levels LOW HIGH for CT, scales it"
 
@@ -36,8 +39,8 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
     """Read one picture as (size, size) uint8.
 
     Raises:
-        DataError: missing, not a picture, damaged, several pages, more than 8 bits, one grey value,
-            or over 16 megapixels.
+        DataError: missing, not a picture, damaged, several pages, in colour, more than 8 bits, one
+            grey value, or over 16 megapixels.
     """
     picture = read_picture(path)
     if picture.dtype != np.uint8:
@@ -58,7 +61,7 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
             warnings.simplefilter("ignore")  # pillow warns about sizes that are refused below
             with Image.open(path, formats=FORMATS) as picture:
                 _check(path, picture)
-                values = _grey(picture)
+                values = _grey(path, picture)
     except FileNotFoundError:
         raise DataError(
             f"{path.name}: no such image", hint="image paths are relative to the manifest"
@@ -154,13 +157,23 @@ def _is_deep(picture: Image.Image) -> bool:
     return False
 
 
-def _grey(picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.float32]:
+def _grey(path: Path, picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.float32]:
     turned = ImageOps.exif_transpose(picture)
     if turned.mode in _DEEP_MODES:
         return np.asarray(turned, dtype=np.float32)
     if turned.has_transparency_data:
         colours = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, (0, 0, 0, 255)), colours)
+    if turned.mode not in ("L", "LA", "1"):
+        turned = turned.convert("RGB")
+        channels = np.asarray(turned)  # (rows, columns, 3)
+        coloured = float((np.ptp(channels, axis=2) > _TINT).mean())
+        if coloured > _MOST_COLOURED:
+            raise DataError(
+                f"{path.name}: is in colour, {coloured:.1%} of it: a map, something drawn on it, "
+                "or sequences as channels?",
+                hint="export the scan itself as grey",
+            )
     return np.asarray(turned.convert("L"))
 
 

@@ -117,3 +117,10 @@ def test_a_data_set_can_be_made_where_one_stands(
     with new_dataset(Path()) as writer:
         writer.add("p", 1, "a", [(IMAGE, None)])
     assert (tmp_path / "here" / "manifest.csv").is_file()
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigurationError, match="leads nowhere"), new_dataset(tmp_path / "loop"):
+        pass
+    assert len(list(tmp_path.iterdir())) == 1

@@ -53,6 +53,37 @@ def test_a_wide_image_is_padded_and_not_stretched() -> None:
     assert not square[15:].any()
 
 
+def drawn(kind: str) -> Image.Image:
+    """A scan of 128 x 128 pixels with real colours."""
+    grey = gradient(128, 128)
+    channels = np.repeat(grey[..., None], 3, axis=2)
+    if kind == "outline":
+        channels[40:80, 60] = channels[40:80, 90] = (255, 0, 0)
+    elif kind == "channels":
+        channels = np.stack([grey, grey[::-1], np.roll(grey, 40, axis=1)], axis=2)
+    elif kind == "map":
+        palette = Image.fromarray(grey).convert("P")
+        palette.putpalette([v for k in range(256) for v in (k, 0, 255 - k)])
+        return palette
+    return Image.fromarray(channels)
+
+
+@pytest.mark.parametrize("kind", ["outline", "channels", "map"])
+def test_real_colours_are_refused(tmp_path: Path, kind: str) -> None:
+    """What grey lay there is not known, and an outline of a tumour gives the label away."""
+    drawn(kind).save(tmp_path / "c.png")
+    with pytest.raises(DataError, match=r"c\.png: is in colour, \d+\.\d% of it"):
+        read_image(tmp_path / "c.png", 128)
+
+
+def test_grey_that_jpeg_tinted_is_no_colour(tmp_path: Path) -> None:
+    drawn("grey").save(tmp_path / "c.jpg", quality=30)
+    warm = np.repeat(gradient(64, 64)[..., None], 3, axis=2) * np.array([1, 0.9, 0.8])
+    Image.fromarray(warm.astype(np.uint8)).save(tmp_path / "warm.png")
+    for name in ("c.jpg", "warm.png"):
+        assert read_image(tmp_path / name, 64).std() > 30
+
+
 def test_colour_becomes_grey(tmp_path: Path) -> None:
     colours = np.repeat(gradient(16, 16)[..., None], 3, axis=2)
     Image.fromarray(colours).save(tmp_path / "c.png")
