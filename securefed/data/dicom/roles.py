@@ -30,6 +30,8 @@ _TYPES = {
     "real or imaginary part": (
         *("R", "I", "REAL", "IMAGINARY", "R_FFE", "I_FFE", "R_SE", "I_SE", "R_IR", "I_IR"),
     ),
+    "fat image": ("FAT", "F", "FAT_ONLY"),  # of Dixon's method, beside water and both in phase
+    "opposed phase": ("OPP_PHASE", "OPPOSED_PHASE", "OUT_PHASE", "OUT_OF_PHASE", "OP"),
     "subtraction": ("SUBTRACTION", "SUB", "SUBTRACT", "SUBTRACTED"),
     "map": (
         *("ADC", "ADC MAP", "ADC_MAP", "ADC_UNSPECIFIED", "EADC", "E_ADC", "EXP", "EXPONENTIAL"),

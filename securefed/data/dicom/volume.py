@@ -164,6 +164,17 @@ def _oddities(modality: str, values: Volume, grid: Grid) -> list[str]:
             notes.append(f"pictures are turned in their plane by {turn:.1f} degrees")
         if plane_of(grid.axes) != "axial":
             notes.append(f"slices are {plane_of(grid.axes)}, not axial")
-    if modality == "CT" and float(values.min()) > AIR_HU:
-        notes.append(f"nowhere below {values.min():.0f} HU: is it in Hounsfield units?")
+    if modality == "CT":
+        notes += _without_air(values)
     return notes
+
+
+def _without_air(values: Volume) -> list[str]:
+    """Doubts about a CT, or some of its slices, that show no air: a rescale may be wrong."""
+    airless = int((values.min(axis=(1, 2)) > AIR_HU).sum())
+    if airless == len(values):
+        return [f"nowhere below {values.min():.0f} HU: is it in Hounsfield units?"]
+    if airless:
+        what = f"{airless} of {len(values)} slices nowhere below {AIR_HU:.0f} HU, unlike the others"
+        return [f"{what}: is their rescale right?"]
+    return []

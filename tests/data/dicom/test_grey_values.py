@@ -178,3 +178,16 @@ def test_a_ct_whose_sign_was_lost_is_refused(tmp_path: Path, write_series: Write
     write_series(tmp_path / "t/mr", ramp(), "MR")
     (problem,) = reasons(run(tmp_path / "t", tmp_path / "out"))
     assert problem.endswith("holds 64536, which no tissue or metal has: a lost sign?")
+
+
+def test_slices_without_air_are_doubted_where_the_others_show_some(
+    tmp_path: Path, write_series: WriteSeries
+) -> None:
+    """As where an archive wrote another intercept into one slice."""
+    volume = ramp(5)
+    volume[:, :3] = -1000
+    files = write_series(tmp_path / "t", volume)
+    edit(files[2], RescaleIntercept=1024)
+    notes = [note.reason for note in run(tmp_path / "t", tmp_path / "out").notes]
+    told = "1 of 5 slices nowhere below -500 HU, unlike the others: is their rescale right?"
+    assert told in notes
