@@ -119,35 +119,8 @@ def plan(
     Raises:
         ConfigurationError: a name or number that is not among what is possible.
     """
-    if unknown := [name for name in configurations if name not in CONFIGURATIONS]:
-        raise ConfigurationError(
-            f"--configurations: there is no {unknown[0]!r}", hint=f"of {', '.join(CONFIGURATIONS)}"
-        )
-    if not configurations:
-        raise ConfigurationError("--configurations names none", hint="for instance plain,dp+secure")
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise ConfigurationError(
-            f"--seeds must be 1 to {MOST_SEEDS}, got {seeds}", hint="3 is a start"
-        )
+    _require_possible(base, configurations, epsilons, seeds, data_shares)
     private = [name for name in CONFIGURATIONS if name in configurations and "dp" in name]
-    if private and not epsilons:
-        raise ConfigurationError("--epsilons names none", hint="for instance 1,2,4,8")
-    for epsilon in epsilons:
-        if not 0 < epsilon <= 1000:
-            raise ConfigurationError(
-                f"--epsilons: each must be over 0 and at most 1000, got {epsilon:g}",
-                hint="for instance 1,2,4,8",
-            )
-    for share in data_shares:
-        if not 0 < share < 1:
-            raise ConfigurationError(
-                f"a share of the patients must be between 0 and 1, got {share:g}"
-            )
-    if base.canaries.count:
-        raise ConfigurationError(
-            f"canaries.count is {base.canaries.count}: every run would train on other canaries",
-            hint="compare without canaries; audit a run of its own with them",
-        )
     budgets = sorted(set(epsilons))
     cases = [Case(name, None) for name in ("plain", "secure") if name in configurations]
     cases += [Case(name, epsilon) for epsilon in budgets for name in private]
@@ -167,6 +140,43 @@ def plan(
         tuple(sorted(data_shares)),
         refused,
     )
+
+
+def _require_possible(
+    base: Settings,
+    configurations: Sequence[str],
+    epsilons: Sequence[float],
+    seeds: int,
+    data_shares: Sequence[float],
+) -> None:
+    if unknown := [name for name in configurations if name not in CONFIGURATIONS]:
+        raise ConfigurationError(
+            f"--configurations: there is no {unknown[0]!r}", hint=f"of {', '.join(CONFIGURATIONS)}"
+        )
+    if not configurations:
+        raise ConfigurationError("--configurations names none", hint="for instance plain,dp+secure")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigurationError(
+            f"--seeds must be 1 to {MOST_SEEDS}, got {seeds}", hint="3 is a start"
+        )
+    if any("dp" in name for name in configurations) and not epsilons:
+        raise ConfigurationError("--epsilons names none", hint="for instance 1,2,4,8")
+    for epsilon in epsilons:
+        if not 0 < epsilon <= 1000:
+            raise ConfigurationError(
+                f"--epsilons: each must be over 0 and at most 1000, got {epsilon:g}",
+                hint="for instance 1,2,4,8",
+            )
+    for share in data_shares:
+        if not 0 < share < 1:
+            raise ConfigurationError(
+                f"a share of the patients must be between 0 and 1, got {share:g}"
+            )
+    if base.canaries.count:
+        raise ConfigurationError(
+            f"canaries.count is {base.canaries.count}: every run would train on other canaries",
+            hint="compare without canaries; audit a run of its own with them",
+        )
 
 
 def baseline_case(level: float | None) -> Case:

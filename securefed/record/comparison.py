@@ -98,6 +98,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     epsilon_spent: float | None
     cost: Cost
 
+    @property
+    def headline(self) -> Figure:
+        """Its AUC."""
+        figure: Figure = getattr(self.figures, self.auc_is)
+        return figure
+
 
 class ConfigurationRow(Row, frozen=True, kw_only=True):
     """A configuration; `leakage` is None where it was not audited."""

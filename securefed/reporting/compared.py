@@ -79,7 +79,7 @@ def row_cautions(file: CompareFile) -> list[str]:
     """What the figures of rows must be read with, once for all rows that share it."""
     said: dict[str, list[str]] = {}
     for row in file.rows:
-        auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
+        auc = row.headline
         over_patients = auc.ci95_patients if len(row.seeds) > 1 else _interval(row)
         for caution in cautions(auc.value, over_patients, row.confusion, noised=False):
             said.setdefault(caution, []).append(row.title)
@@ -91,21 +91,19 @@ def row_cautions(file: CompareFile) -> list[str]:
 
 def _interval(row: ConfigurationRow | BaselineRow) -> tuple[float, float] | None:
     """Of the row's AUC: over seeds; of one seed Newcombe's, or the bootstrap's over patients."""
-    auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
     if len(row.seeds) > 1:
-        return auc.ci95_seeds
-    return row.auc_newcombe_ci95[0] or auc.ci95_patients
+        return row.headline.ci95_seeds
+    return row.auc_newcombe_ci95[0] or row.headline.ci95_patients
 
 
 def _worth(row: ConfigurationRow | BaselineRow) -> Worth:
-    auc = row.figures.auc if row.auc_is == "auc" else row.figures.mean_auc
     return Worth(
         row=row.title,
         kind=row.configuration if isinstance(row, ConfigurationRow) else row.privacy,
         baseline=isinstance(row, BaselineRow),
         verdict=_verdict(row),
         epsilon=row.epsilon_spent,
-        auc=auc.value,
+        auc=row.headline.value,
         interval=_interval(row),
     )
 
@@ -125,8 +123,7 @@ def _rocs(file: CompareFile, runs: Mapping[str, RunFacts]) -> Iterator[RocCurve]
 def _performance(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
     compared = []
     for row in rows:
-        figures = row.figures
-        headline = figures.auc if row.auc_is == "auc" else figures.mean_auc
+        figures, headline = row.figures, row.headline
         others = (figures.accuracy, figures.precision, figures.recall, figures.f1)
         cells = [
             number(headline.value),

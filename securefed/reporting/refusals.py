@@ -20,6 +20,7 @@ WORDS = {
     "NotEverybody": "held-out counts open in a sum of all hospitals only",
     "PrivacyError": "the hospital's own privacy rules forbid it",
     "BudgetExceeded": "the hospital's budget of epsilon does not allow it",
+    "PolicyRefused": "the hospital's own policy does not allow it",
     "ConfigurationError": "the settings are not those that the hospital agreed to",
     "DataError": "the hospital's patients do not allow it",
     "ProtocolError": "the protocol does not allow it",
@@ -79,6 +80,8 @@ def _says(tried: dict[str, Check]) -> str:
 def answer(check: Check) -> str:
     """What came of one check, in words."""
     told = WORDS.get(check.detail, check.detail)
-    if check.refused:
-        return f"refused: {told}" if told else "refused"
-    return f"accepted: {told}" if told not in ("", "accepted") else "accepted"
+    if not check.refused:
+        return f"accepted: {told}" if told not in ("", "accepted") else "accepted"
+    if " " in check.detail:  # not refused by name: what was tried gave the server nothing
+        return f"came to nothing: {told}"
+    return f"refused: {told}" if told else "refused"

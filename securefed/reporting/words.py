@@ -31,7 +31,9 @@ def threshold(line: Judgement) -> str:
 
 
 def limits(line: Judgement) -> str:
-    """The figure's interval, which for epsilon is open above."""
+    """The figure's interval, which for epsilon is open above; nothing where it has none."""
+    if line.interval == (line.value, line.value):
+        return NOTHING
     return f"at least {figure(line)}" if _is_bound(line, line.value) else span(line.interval)
 
 

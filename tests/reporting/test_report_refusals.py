@@ -46,6 +46,11 @@ def test_a_refusal_that_names_nothing_is_a_refusal() -> None:
     assert answer(Check(name="x", refused=True, expected=True, detail="")) == "refused"
 
 
+def test_what_gave_the_server_nothing_was_not_refused() -> None:
+    noise = Check(name="x", refused=True, expected=True, detail="the sum is noise: cosine 0.10")
+    assert answer(noise) == "came to nothing: the sum is noise: cosine 0.10"
+
+
 def measured(**changed: float | None) -> str:
     figures: dict[str, object] = {
         "observer": "server",
