@@ -37,4 +37,4 @@ def remedy(finding: Finding, limit: Threshold | None, policy: Policy) -> str:
 
 def of_nothing(attack: str) -> str:
     """For a threshold that nobody's attack answered."""
-    return f'this part alone: securefed audit RUN_DIR --attack "{attack}"'
+    return f'an audit of this part alone, with --attack "{attack}"'

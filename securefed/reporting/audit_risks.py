@@ -7,7 +7,9 @@ from securefed.reporting.facts import Risk, RunFacts
 from securefed.reporting.risk import risk
 from securefed.reporting.words import figure, limits
 from securefed.verdict import Verdict
-from securefed.wording import command_line, counted
+from securefed.wording import command_line, counted, first_of
+
+BY_EFFORT = "a higher effort"  # in a remedy that an audit with more effort is
 
 
 def audited(run: RunFacts) -> Iterator[Risk]:
@@ -76,26 +78,29 @@ def _more_effort(run: RunFacts, audit: Audit) -> list[str]:
 
 
 def _undecided(run: RunFacts, audit: Audit, more: list[str]) -> Risk:
-    """What is open: figures that more effort may make surer, and what it cannot measure."""
+    """What is open, and what would settle it, by the audit's own word."""
     open_ones = [
         line for line in audit.judgements if line.decides and line.verdict is Verdict.INCONCLUSIVE
     ]
     unsure = [line for line in open_ones if line.value is not None]
-    missing = list(dict.fromkeys(line.reason for line in open_ones if line.value is None))
-    why, change = [], []
+    remedies = list(dict.fromkeys(line.remedy for line in open_ones if line.remedy))
+    why = []
     if unsure:
         told = f"{counted(len(unsure), 'figure')} could lie on either side of what is allowed"
         why.append(f"{told}, or the test was too weak.")
-        change.append("Audit with more effort." if more else "No larger effort is left.")
-    if missing:
-        why.append(f"{counted(len(open_ones) - len(unsure), 'figure')} could not be measured.")
-        change.append(f"No effort measures what lacks patients ({missing[0]}): hold out more.")
+    if lacking := len(open_ones) - len(unsure):
+        why.append(f"{counted(lacking, 'figure')} could not be measured.")
+    if remedies:
+        change = f"What would settle it: {first_of(remedies)}."
+    else:
+        change = "Audit with more effort." if more else "No larger effort is left."
+    helps = not remedies or any(BY_EFFORT in each for each in remedies)
     return risk(
         run,
         45,
         "The audit could not decide",
         " ".join([*(why or ["Not all attacks were run."]), "That is not a pass."]),
-        " ".join(change or ["Audit all of it."]),
+        change,
         "audit",
-        more if unsure or not missing else (),
+        more if helps else (),
     )

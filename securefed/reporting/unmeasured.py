@@ -16,14 +16,17 @@ class Unmeasured(msgspec.Struct, frozen=True):
     observers: tuple[str, ...]
     verdict: Verdict | None
     reason: str
+    remedy: str
 
 
 def unmeasured(lines: Iterable[Judgement]) -> list[Unmeasured]:
     """Those of the lines that have no figure, grouped, in their order."""
-    groups: dict[tuple[str, Verdict | None, str], list[Judgement]] = {}
+    groups: dict[tuple[str, Verdict | None, str, str], list[Judgement]] = {}
     for line in lines:
         if line.value is None:
-            groups.setdefault((line.attack, line.verdict, line.reason), []).append(line)
+            groups.setdefault((line.attack, line.verdict, line.reason, line.remedy), []).append(
+                line
+            )
     return [
         Unmeasured(
             attack=attack,
@@ -31,8 +34,9 @@ def unmeasured(lines: Iterable[Judgement]) -> list[Unmeasured]:
             observers=tuple(dict.fromkeys(line.observer or "any" for line in group)),
             verdict=verdict,
             reason=reason,
+            remedy=remedy,
         )
-        for (attack, verdict, reason), group in groups.items()
+        for (attack, verdict, reason, remedy), group in groups.items()
     ]
 
 

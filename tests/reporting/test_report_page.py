@@ -16,6 +16,7 @@ import click
 import msgspec
 import pytest
 
+from attacks.remedies import EFFORT, MISSING
 from securefed.cli.app import cli
 from securefed.config import PATHS, Settings
 from securefed.errors import RunError
@@ -338,15 +339,22 @@ def test_the_advice_after_an_audit_is_the_next_larger_effort(
     assert found == more
 
 
-def test_what_no_effort_can_measure_is_not_answered_with_more_effort(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("remedy", "more"),
+    [(EFFORT, ["securefed audit run"]), (MISSING, []), ("", ["securefed audit run"])],
+)
+def test_advice_on_what_is_open_is_the_audits_own_and_more_effort_only_where_it_helps(
+    tmp_path: Path, remedy: str, more: list[str]
+) -> None:
     folder = make_run(tmp_path / "run")
     audit = made_up_audit("INCONCLUSIVE")
-    lacking = {"value": None, "interval": None, "verdict": "INCONCLUSIVE", "reason": "few decoys"}
-    audit["judgements"] = [audit["judgements"][0] | lacking]
+    audit["judgements"] = [audit["judgements"][0] | {"remedy": remedy}]
     add_audit(folder, audit)
-    (risk,) = [risk for risk in facts_of(folder).risks if "could not decide" in risk.title]
-    assert risk.commands == []
-    assert risk.change == "No effort measures what lacks patients (few decoys): hold out more."
+    report = facts_of(folder)
+    (risk,) = [risk for risk in report.risks if "could not decide" in risk.title]
+    assert risk.commands == more
+    assert remedy in risk.change
+    assert drawn(report, folder).count(f"To settle it: {remedy}") == bool(remedy)
 
 
 def test_lines_without_a_figure_stand_together_where_they_lack_it_for_one_reason() -> None:
