@@ -22,6 +22,7 @@ from securefed.evidence import (
     held_out,
     known_answers,
     masks,
+    memories,
     messages,
     policies,
     results,
@@ -37,6 +38,7 @@ from securefed.record.recording import BYTES
 from securefed.record.run_file import RunFile
 from securefed.record.summary import HeldOut, Summary
 from securefed.run_directory import Run
+from securefed.wire import openings
 
 SHOWN = 5  # mismatches in one error message
 
@@ -78,6 +80,7 @@ CHECKS = (
     Check("masks are made as published", known_answers.PLACE, known_answers.of_program),
     Check("masks hide what was sent", masks.PLACE, masks.of_masks),
     Check("sums and scores follow from the messages", f"exposures/{BYTES}", messages.of_replay),
+    Check("opened sums are remembered", openings.NAME, memories.of_memories),
     Check("what hospitals kept adds up to the sums", f"exposures/{BYTES}", messages.of_kept),
     Check("held-out answers add up to the total", NoisedAnswer.NAME, held_out.of_answers),
     Check("the audit's verdict follows from its lines", AuditFile.NAME, audits.of_lines),

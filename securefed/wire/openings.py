@@ -101,16 +101,26 @@ class Openings:
         self._over[question] = over
 
     def _read(self, path: Path) -> None:
-        data = read_bounded(path, LARGEST_FILE)
-        whole = data.rfind(b"\n") + 1
-        for number, content in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                line = msgspec.json.decode(content, type=_Line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise RunError(
-                    f"{path}, line {number}: {error}",
-                    hint="bring the file back as it was; without it the run cannot go on",
-                ) from None
-            self._over[line.question] = frozenset(line.over)
-        if whole < len(data):
+        self._over, whole = read(path)
+        if whole < path.stat().st_size:
             os.truncate(path, whole)  # or the next line would be joined to it
+
+
+def read(path: Path) -> tuple[dict[str, frozenset[str]], int]:
+    """Question -> hospitals, and how many bytes of a memory are whole lines. Changes nothing.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    data, over = read_bounded(path, LARGEST_FILE), {}
+    whole = data.rfind(b"\n") + 1
+    for number, content in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            line = msgspec.json.decode(content, type=_Line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{path}, line {number}: {error}",
+                hint="bring the file back as it was; without it the run cannot go on",
+            ) from None
+        over[line.question] = frozenset(line.over)
+    return over, whole

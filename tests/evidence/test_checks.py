@@ -203,6 +203,22 @@ def test_an_edited_byte_of_a_message_is_found(run: Path, folder: str) -> None:
     assert any(each.file.startswith(folder[:9]) for each in told(run)), told(run)
 
 
+@pytest.mark.parametrize("place", ["openings.jsonl", "hospitals/hospital-2/openings.jsonl"])
+@pytest.mark.parametrize("edit", ["a question", "a hospital", "a line"])
+def test_an_edited_memory_of_opened_sums_is_found(run: Path, place: str, edit: str) -> None:
+    """Without it a server may ask again over other hospitals, and subtract."""
+    lines = [json.loads(line) for line in (run / place).read_text().splitlines()]
+    assert len(lines) == 6  # three rounds, three scorings
+    if edit == "a question":
+        lines[1]["question"] = "0" * 64
+    elif edit == "a hospital":
+        lines[1]["over"].pop()
+    else:
+        del lines[1]
+    (run / place).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert any(each.file == place for each in told(run)), told(run)
+
+
 @pytest.mark.parametrize(
     ("file", "end"),
     [("metrics.jsonl", -1), ("exposures/index.jsonl", -1), ("exposures/jobs.jsonl", 0)],
