@@ -47,6 +47,6 @@ def federation(out: Path, rounds: int) -> None:
         processes.server_program(server) as program,
         demonstration.hospitals(out),
     ):
-        summary = processes.play(server, following.tell, 60.0, lambda: program.poll() is None)
+        summary = processes.play(server, following.tell, 60.0, program)
     show(summary, server)
     show_next(console, "site", "show", out / demonstration.NAMES[0])

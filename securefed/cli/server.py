@@ -44,7 +44,7 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
     else:
         with Following(folder, as_json) as following, processes.server_program(folder) as program:
             following.tell(f"serving {agreement.name}, {agreement.digest[:16]}; stop: Ctrl-C")
-            summary = processes.play(folder, following.tell, wait_s, lambda: program.poll() is None)
+            summary = processes.play(folder, following.tell, wait_s, program)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(summary)))
         return

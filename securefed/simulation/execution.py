@@ -14,11 +14,10 @@ process, one after the other.
 
 import logging
 import shlex
-import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -38,6 +37,7 @@ from securefed.simulation.baselines import train_baselines
 from securefed.simulation.progress_figure import draw_progress
 from securefed.simulation.results import write_results, write_summary
 from securefed.simulation.simulation import Simulation
+from securefed.stopping import stop_requests
 
 Say = Callable[[str], None]
 OnOpen = Callable[[Simulation], None]
@@ -46,6 +46,10 @@ OnRound = Callable[[RoundLine], None]
 
 def _ignore(_: object) -> None:
     """Who does not want to know."""
+
+
+def _never() -> bool:
+    return False
 
 
 def execute(
@@ -130,7 +134,8 @@ def _to_its_end(
     with _everything_kept(simulation.directory.path):
         on_open(simulation)
         with _threads_shared_by(len(simulation.hospitals)):
-            with _stop_requests(stop_on_ctrl_c) as asked:
+            # Otherwise Ctrl-C stops wherever it finds the program, as before and after the rounds.
+            with stop_requests() if stop_on_ctrl_c else nullcontext(_never) as asked:
                 _train(simulation, on_round, asked)
             return _finish(simulation, say)
 
@@ -165,31 +170,11 @@ def _everything_kept(path: Path) -> Iterator[None]:
         raise PrivacyError(f"{error}; {kept}", hint=f"{error.hint}; then {go_on}") from error
 
 
-@contextmanager
-def _stop_requests(wanted: bool) -> Iterator[list[int]]:
-    # Without it Ctrl-C stops wherever it finds the program, as before and after the rounds.
-    asked: list[int] = []
-    if not wanted:
-        yield asked
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _train(simulation: Simulation, on_round: OnRound, asked_to_stop: list[int]) -> None:
+def _train(simulation: Simulation, on_round: OnRound, asked_to_stop: Callable[[], bool]) -> None:
     planned = simulation.server.rounds
     for record, line in simulation.rounds():
         on_round(line)
-        if asked_to_stop and record.round < planned:
+        if asked_to_stop() and record.round < planned:
             path = simulation.directory.path
             raise Interrupted(
                 f"stopped after round {record.round} of {planned}; everything so far is in {path}",

@@ -1,7 +1,10 @@
 """Real processes, mutual TLS, NVIDIA FLARE: the run of one process, apart; and its faults."""
 
+import json
 import os
 import signal
+import socket
+import ssl
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from securefed.engine.flare import places
 from securefed.record import memberships, model_file
 from securefed.record.federation import FederationSummary
 from tests.engine.four_sites import NAMES, Four, make_four, patients_of, settings
@@ -129,3 +133,46 @@ def together(four: Four, job: int) -> bool:
     return any(
         len(line.survivors) == len(NAMES) for line in lines if line.round > joined[0].finished
     )
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
+
+
+def answered(port: int, kit: Path | None, authority: Path) -> bool:
+    """Whether the server talks to who connects with the certificate of a kit, or with none."""
+    context = ssl.create_default_context(cafile=str(authority / "startup" / "rootCA.pem"))
+    context.set_alpn_protocols(["h2"])
+    if kit:
+        context.load_cert_chain(kit / "startup" / "client.crt", kit / "startup" / "client.key")
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(PREFACE)
+            return bool(secured.recv(9))
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+def test_who_has_no_certificate_of_the_authority_is_not_talked_to(tmp_path: Path) -> None:
+    four = make_four(tmp_path / "ours", tmp_path / "patients")
+    other = make_four(tmp_path / "others", tmp_path / "patients")
+    connect(four)
+    connect(other)
+    ours, theirs = (places.kit(each.sites["west"].folder) for each in (four, other))
+    target = json.loads((ours / "startup" / "fed_client.json").read_text())["servers"][0]
+    port = int(target["service"]["target"].rpartition(":")[2])
+    with ExitStack() as stack:
+        server = served(four, stack)
+        wait_until(lambda: answered(port, ours, ours), "the server")  # who has one is talked to
+        assert not answered(port, None, ours)
+        assert not answered(port, theirs, ours)
+        assert server.stop() == 130
+        assert "every finished round is on disk" in server.text
+    hosts = places.kit(four.server) / "local"
+    allowed = json.loads((hosts / "resources.json").read_text())["class_allow_list"]
+    assert all(each.startswith("securefed.engine.flare.") for each in allowed)
+    rights = json.loads((hosts / "authorization.json").read_text())["permissions"]
+    assert set(rights) == {"lead"}
+    assert {rights["lead"][each] for each in ("byoc", "shell_commands", "download_job")} == {"none"}

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ import msgspec
 
 from securefed.engine.flare import places, provisioning
 from securefed.engine.flare.hardening import CONTROLLER, EXECUTOR, harden
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError, Interrupted, RunError, SecureFedError
 from securefed.files import write_atomically
 from securefed.record.check_point import CheckPoint
 from securefed.record.federation import FederationSummary
+from securefed.stopping import stop_requests
 from securefed.wire import agreement as agreement_file
 
 POLL_S = 1.0
@@ -36,6 +38,7 @@ SETTLE_S = 5.0  # for hospitals to hear that a job has ended
 MOST_IN_VAIN = 3  # jobs without a finished round
 
 Tell = Callable[[str], None]
+GoOn = Callable[[], None]
 
 
 def client_program(folder: Path, name: str) -> subprocess.Popen[bytes]:
@@ -75,19 +78,27 @@ def stop(program: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def play(folder: Path, tell: Tell, wait_s: float, alive: Callable[[], bool]) -> FederationSummary:
+def play(
+    folder: Path, tell: Tell, wait_s: float, program: subprocess.Popen[bytes]
+) -> FederationSummary:
     """Play the run of a server's folder to its end, over a server program that runs.
 
     Args:
         wait_s: how long all hospitals are waited for, once enough of them are there.
-        alive: whether that program still runs.
+        program: the server's, which runs.
 
     Raises:
         RunError: jobs end again and again without a finished round, or the program has ended.
+        Interrupted: Ctrl-C; every finished round is on disk.
     """
+    with stop_requests() as asked:
+        return _play(folder, tell, wait_s, partial(_go_on, program, asked))
+
+
+def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSummary:
     agreement = agreement_file.read(folder / agreement_file.NAME)
     fewest, everybody = agreement.settings.federation.minimum_clients, agreement.roster.names
-    session, in_vain = _session(folder, alive), 0
+    session, in_vain = _session(folder, go_on), 0
     try:
         while not (folder / FederationSummary.NAME).is_file():
             if in_vain == MOST_IN_VAIN:
@@ -95,9 +106,9 @@ def play(folder: Path, tell: Tell, wait_s: float, alive: Callable[[], bool]) -> 
                     f"{in_vain} jobs have ended without a finished round",
                     hint=f"{folder / places.ACTIVITY} and the hospitals' own logs say why",
                 )
-            _wait_for(session, folder, everybody, fewest, wait_s, tell, alive)
+            _wait_for(session, folder, everybody, fewest, wait_s, tell, go_on)
             before = _finished(folder)
-            _one_job(session, folder, alive)
+            _one_job(session, folder, go_on)
             in_vain = 0 if _finished(folder) > before else in_vain + 1
     finally:
         session.close()
@@ -140,7 +151,7 @@ def _start(
         log.close()
 
 
-def _session(folder: Path, alive: Callable[[], bool]) -> Any:
+def _session(folder: Path, go_on: GoOn) -> Any:
     from nvflare.fuel.flare_api.flare_api import new_secure_session
 
     # It tells of every try in vain; the program's own log has the reasons.
@@ -153,7 +164,8 @@ def _session(folder: Path, alive: Callable[[], bool]) -> Any:
                 lead = str(places.lead(folder).resolve())
                 return new_secure_session(provisioning.LEAD, lead, timeout=10.0)
         except Exception as error:
-            if time.monotonic() > end or not alive():
+            go_on()
+            if time.monotonic() > end:
                 raise RunError(
                     f"the server's program does not answer ({type(error).__name__})",
                     hint=f"{folder / 'engine' / 'program.log'} has its words; is the port free?",
@@ -182,7 +194,7 @@ def _wait_for(
     fewest: int,
     wait_s: float,
     tell: Tell,
-    alive: Callable[[], bool],
+    go_on: GoOn,
 ) -> None:
     """Until everybody is connected, or enough have been for `wait_s`."""
     told, enough_since = "", None
@@ -200,11 +212,11 @@ def _wait_for(
         enough_since = (enough_since or now) if len(there) >= fewest else None
         if enough_since is not None and now - enough_since > wait_s:
             return
-        _require(alive())
+        go_on()
         time.sleep(POLL_S)
 
 
-def _one_job(session: Any, folder: Path, alive: Callable[[], bool]) -> None:
+def _one_job(session: Any, folder: Path, go_on: GoOn) -> None:
     """Submit a job and wait for its end, however it ends."""
 
     over_since: float | None = None
@@ -215,12 +227,16 @@ def _one_job(session: Any, folder: Path, alive: Callable[[], bool]) -> None:
         # A run that is over need not wait for what FLARE says of hospitals that have left.
         if (folder / FederationSummary.NAME).is_file():
             over_since = over_since or time.monotonic()
-        return alive() and (over_since is None or time.monotonic() - over_since < SETTLE_S)
+        try:
+            go_on()
+        except SecureFedError:
+            return False  # FLARE would keep an error to itself; it comes again below
+        return over_since is None or time.monotonic() - over_since < SETTLE_S
 
     with tempfile.TemporaryDirectory() as place:
         job = session.submit_job(str(_definition(Path(place))))
     session.monitor_job(job, poll_interval=POLL_S, cb=still)
-    _require(alive())
+    go_on()
 
 
 def _definition(place: Path) -> Path:
@@ -246,8 +262,13 @@ def _finished(folder: Path) -> int:
     return CheckPoint.read(folder).round if (folder / CheckPoint.NAME).exists() else 0
 
 
-def _require(alive: bool) -> None:
-    if not alive:
+def _go_on(program: subprocess.Popen[bytes], asked: Callable[[], bool]) -> None:
+    """Return only if there is nothing against it. FLARE's code keeps Ctrl-C to itself at times."""
+    if asked():
+        raise Interrupted(
+            "stopped; every finished round is on disk", hint="the same command goes on"
+        )
+    if program.poll() is not None:
         raise RunError(
             "the server's program has ended", hint="engine/program.log has its last words"
         )
