@@ -42,6 +42,7 @@ from securefed.reporting.facts import Report
 from securefed.reporting.integrity import inventory
 from securefed.reporting.record import report_on, subject_of
 from securefed.verdict import Verdict
+from tests.reporting.drawn import drawn
 
 RUN = "0123456789abcdef0123456789abcdef"
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
@@ -368,6 +369,12 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def report(audited: Path) -> Report:
     return facts_of(audited)
+
+
+@pytest.fixture(scope="session")
+def html(report: Report, audited: Path) -> str:
+    """The page of that report, folded."""
+    return drawn(report, audited)
 
 
 @pytest.fixture(scope="session")
