@@ -136,8 +136,8 @@ def import_scans(
     from securefed.data.dicom.report import ImportReport
     from securefed.data.dicom.tree import ImportRules, import_dicom
     from securefed.data.export import new_dataset
-    from securefed.data.folders import import_folder
     from securefed.data.names import require_site
+    from securefed.data.picture_import import import_pictures
     from securefed.data.pseudonyms import key_beside, load_or_create_key
     from securefed.data.table import read_labels
 
@@ -162,9 +162,9 @@ def import_scans(
             if labels is None:
                 key = load_or_create_key(key_path)
                 show = _shower(bar, "patients")
-                folder = import_folder(source, writer, key, size, site, levels, show)
+                folder = import_pictures(source, writer, key, size, site, levels, show)
                 report = ImportReport(folder.problems)
-                report.notes = [Problem(source.name, warning) for warning in folder.warnings]
+                report.notes = [Problem(source.name, warning) for warning in folder.notes]
             else:
                 listed = read_labels(labels)
                 key = load_or_create_key(key_path)

@@ -15,7 +15,7 @@ from securefed.data.resampling import Points, pixels, sample
 
 LARGEST_ERROR_MM = 3.0  # less than a thick slice
 LEAST_SHARED_MM = 80.0  # of the head in both scans; in thinner slabs an error goes unnoticed
-AIR_HU = -300.0  # and below; what is above is head, or couch
+HEAD_HU = -300.0  # and above: head, or couch
 PAIRED = ("same-frame", "registered")
 
 
@@ -85,6 +85,6 @@ def onto_ct(
     for index in range(len(resampled)):
         values, shown = sample(volume, mri, transform.apply(pixels(ct, index)))
         resampled[index] = np.where(shown, values + 0.5, 0).astype(np.uint8)
-        head = ct.values[index] > AIR_HU
+        head = ct.values[index] > HEAD_HU
         covered[index] = shown[head].mean() if head.any() else shown.mean()
     return resampled, covered

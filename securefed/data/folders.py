@@ -12,16 +12,13 @@ Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumo
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from securefed.data.deep_grey import Levels, read_ct, read_mri
-from securefed.data.export import DatasetWriter, Image
 from securefed.data.file_kinds import PICTURES, kind_of, way_out
-from securefed.data.manifest import DEFAULT_SITE, Row, read_manifest
+from securefed.data.manifest import DEFAULT_SITE, Manifest, Row, read_manifest
 from securefed.data.names import shown, spelling
-from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
 from securefed.wording import counted, first_of
@@ -35,22 +32,10 @@ _LOOKED_AT = 2000  # files whose kind is looked at, to say what a folder holds
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Folder:
-    """Rows found in a folder; `Row.line` counts them from 1, as there is no file to point at.
-
-    Attributes:
-        simulation: what the patients are if not real, as in the manifest; "" for real ones.
-    """
-
-    rows: list[Row]
-    problems: list[Problem]
-    warnings: list[str]
-    simulation: str = ""
-
-
-def read_folder(root: Path) -> Folder:
+def read_folder(root: Path) -> Manifest:
     """Recognise the layout of a folder and list its rows; images are not opened.
+
+    `Row.line` counts them from 1, as there is no file to point at.
 
     Raises:
         DataError: no such folder, an unknown layout, or paired folders without labels.csv.
@@ -68,7 +53,7 @@ def read_folder(root: Path) -> Folder:
     if ct and mri:
         folder = _paired(root, ct, mri)
         beside = _not_read(root, {ct, mri, root / "labels.csv"}, f"{ct.name}/ and {mri.name}/")
-        return replace(folder, warnings=[*folder.warnings, *beside])
+        return replace(folder, notes=[*folder.notes, *beside])
     ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
     if ct and mri:
         folder = _classes(ct, mri)
@@ -76,7 +61,7 @@ def read_folder(root: Path) -> Folder:
         for each in (ct, mri):
             read = {path for path in each.iterdir() if path.name.lower() in _CLASSES}
             beside += _not_read(each, read, f"{each.name}/Healthy/ and Tumor/")
-        return replace(folder, warnings=[*folder.warnings, *beside])
+        return replace(folder, notes=[*folder.notes, *beside])
     what = ", ".join(counted(len(names), f"{kind} file") for kind, names in holds.items())
     raise DataError(
         f"{root}: the layout is not known (it holds {what or 'no file'})",
@@ -85,69 +70,15 @@ def read_folder(root: Path) -> Folder:
     )
 
 
-def import_folder(
-    root: Path,
-    writer: DatasetWriter,
-    key: SiteKey,
-    size: int,
-    site: str,
-    levels: Levels | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Folder:
-    """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
+def read(path: Path) -> Manifest:
+    """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
 
-    Args:
-        levels: values shown black and white in CT pictures of more than 8 bits.
-        progress: called with (patients done, patients in all).
+    Raises:
+        DataError: nothing there, not a manifest, or an unknown layout.
     """
-    folder = _of_manifest(root) if root.is_file() or (root / "manifest.csv").is_file() else None
-    folder = folder or read_folder(root)
-    writer.simulation = folder.simulation
-    problems = list(folder.problems)
-    by_patient: dict[str, list[Row]] = {}
-    for row in sorted(folder.rows, key=lambda row: row.slice or 0):
-        by_patient.setdefault(row.patient_id, []).append(row)
-    for done, (patient_id, rows) in enumerate(by_patient.items()):
-        progress(done, len(by_patient))
-        slices, faults = _read(rows, size, levels)
-        problems += [Problem(shown(patient_id), fault) for fault in faults]
-        its_own = folder.simulation or rows[0].site != DEFAULT_SITE
-        if slices:
-            name = key.pseudonym(patient_id)
-            writer.add(name, rows[0].label, rows[0].site if its_own else site, slices)
-    if not writer.patients:
-        first = f", the first: {problems[0]}" if problems else ""
-        raise DataError(
-            f"{root}: not one image could be imported ({counted(len(problems), 'problem')}{first})",
-            hint="look at what the folder holds",
-        )
-    return replace(folder, problems=problems)
-
-
-def _read(
-    rows: Sequence[Row], size: int, levels: Levels | None
-) -> tuple[list[tuple[Image | None, Image | None]], list[str]]:
-    """The slices of one patient as (CT, MRI), and what could not be used."""
-    with_mri = [row.mri_path for row in rows if row.mri_path]
-    mris = iter(read_mri(with_mri, size))
-    slices: list[tuple[Image | None, Image | None]] = []
-    faults: list[str] = []
-    for row in rows:
-        mri = next(mris) if row.mri_path else None
-        try:
-            ct = read_ct(row.ct_path, size, levels) if row.ct_path else None
-            if isinstance(mri, DataError):
-                raise mri
-            slices.append((ct, mri))
-        except DataError as error:
-            faults.append(str(error))
-    return slices, faults
-
-
-def _of_manifest(root: Path) -> Folder:
-    manifest = read_manifest(root / "manifest.csv" if root.is_dir() else root)
-    simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
-    return Folder(manifest.rows, manifest.problems, manifest.notes, simulation)
+    if path.is_dir() and not (path / "manifest.csv").exists():
+        return read_folder(path)
+    return read_manifest(path / "manifest.csv" if path.is_dir() else path)
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:
@@ -178,7 +109,7 @@ def _not_read(folder: Path, read: set[Path], where: str) -> list[str]:
     return [f"not read, beside {where}: {first_of(left, ', ')}"] if left else []
 
 
-def _paired(root: Path, ct: Path, mri: Path) -> Folder:
+def _paired(root: Path, ct: Path, mri: Path) -> Manifest:
     if not (root / "labels.csv").is_file():
         raise DataError(
             f"{root}: ct/ and mri/ are there, but labels.csv is not",
@@ -238,7 +169,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Folder:
         problems.append(
             Problem("labels.csv", f"no image of {counted(len(missing), 'patient')}: {who}")
         )
-    return Folder(rows, problems, warnings)
+    return Manifest(rows, problems, warnings, len(rows) + len(problems))
 
 
 def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
@@ -249,7 +180,7 @@ def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
     return None
 
 
-def _classes(ct: Path, mri: Path) -> Folder:
+def _classes(ct: Path, mri: Path) -> Manifest:
     rows: list[Row] = []
     problems: list[Problem] = []
     for name, label in _CLASSES.items():
@@ -276,7 +207,7 @@ def _classes(ct: Path, mri: Path) -> Folder:
         "the images have no patient ids: one person may be in several pairs and on both sides of a "
         "split"
     )
-    return Folder(rows, problems, [warning], PAIRED_BY_CLASS)
+    return Manifest(rows, problems, [warning], len(rows) + len(problems))
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from securefed.data.alignment import HEAD_HU
 from securefed.data.dicom.volume import Series
 from securefed.data.pieces import largest_piece
 from securefed.data.resampling import pixels, sample
 
 LEAST_OVERLAP = 0.9  # Dice of the outlines; a doubt costs a registration, no more
-_AIR_HU = -300.0
 _FOREGROUND = 0.12  # of the brightest tissue of an MRI
 _MOST_SLICES = 24  # looked at
 _SHARE = (0.05, 0.95)  # of a scan that a head can fill; else its outline is not known
@@ -27,7 +27,7 @@ def head_overlap(ct: Series, mri: Series) -> float | None:
 
     None where an outline cannot be told: no air around it, or nothing that both scans show.
     """
-    first = _outline(ct.values > _AIR_HU)
+    first = _outline(ct.values > HEAD_HU)
     bright = float(np.percentile(mri.values, 99))
     second = _outline(mri.values > _FOREGROUND * bright)
     if first is None or second is None:

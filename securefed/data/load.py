@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from securefed.data import partition
-from securefed.data.folders import read_folder
-from securefed.data.manifest import SIMULATIONS, Manifest, read_manifest
+from securefed.data.folders import read
+from securefed.data.manifest import SIMULATIONS
 from securefed.data.names import require_site
 from securefed.data.odd_pictures import odd_pictures
 from securefed.data.patient_images import read_patients
@@ -132,16 +132,8 @@ def inspect_manifest(
         raise ConfigurationError(
             f"image_size must be 8 to 1024 pixels, got {image_size}", hint="64 is a common start"
         )
-    if path.is_dir() and not (path / "manifest.csv").exists():
-        folder = read_folder(path)
-        manifest = Manifest(
-            folder.rows, folder.problems, folder.warnings, len(folder.rows) + len(folder.problems)
-        )
-    else:
-        file = path / "manifest.csv" if path.is_dir() else path
-        manifest = read_manifest(file)
-    simulation = "+".join(sorted({row.simulation for row in manifest.rows} - {""}))
-    warnings = [*_made_up(simulation), *manifest.notes]
+    manifest = read(path)
+    warnings = [*_made_up(manifest.simulation), *manifest.notes]
     patients, unreadable = read_patients(manifest.rows, image_size, path.resolve().name, progress)
     problems = [*manifest.problems, *unreadable]
     named = []
@@ -167,7 +159,7 @@ def inspect_manifest(
         named,
         rows=manifest.offered,
         persons={row.patient_id: row.person for row in manifest.rows},
-        simulation=simulation,
+        simulation=manifest.simulation,
         unregistered=tuple(unregistered),
     )
 

@@ -86,6 +86,11 @@ class Manifest:
     notes: list[str]
     offered: int
 
+    @property
+    def simulation(self) -> str:
+        """What the patients are if not real: keys of SIMULATIONS joined by "+"; "" if they are."""
+        return "+".join(sorted({row.simulation for row in self.rows} - {""}))
+
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.alignment import PAIRED, Alignment, align, onto_ct
+from securefed.data.dicom.header import days_between
 from securefed.data.dicom.volume import Series, to_eight_bits
 from securefed.data.images import fit_square, is_blank
 from securefed.data.resampling import gaps
@@ -67,7 +68,7 @@ def pair(
     notes = _blank_slices(ct_images, "CT") + _blank_slices(mri_images, "MRI")
     if ct is None or mri is None or ct_images is None or mri_images is None:
         return Pairing(apart, "", None, notes)
-    days = days_between(ct, mri)
+    days = days_between(ct.first, mri.first)
     reason = _why_not_paired(ct, mri, days, max_gap_days)
     if reason:
         return Pairing(apart, "unpaired", None, [*notes, f"{_APART}: {reason}"])
@@ -112,12 +113,6 @@ def _said(alignment: Alignment, allow_unregistered: bool) -> list[str]:
     if allow_unregistered:
         return [f"{what}; paired in scanner coordinates all the same: look at it"]
     return [f"{what}; {_APART} (--allow-unregistered pairs them in scanner coordinates)"]
-
-
-def days_between(ct: Series, mri: Series) -> int | None:
-    """Days between the two studies; None if a date is missing."""
-    first, second = ct.first.study_date, mri.first.study_date
-    return abs((first - second).days) if first and second else None
 
 
 def _why_not_paired(ct: Series, mri: Series, days: int | None, max_gap_days: int) -> str | None:

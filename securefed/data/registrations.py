@@ -24,8 +24,9 @@ def registrations(rows: Sequence[Row]) -> list[str]:
         if status in by_status:
             said.append(f"CT and MRI of {counted(len(by_status[status]), 'patient')} {words}")
     registered = by_status.get("registered", {})
-    errors = [_number(row.registration_mm) for row in registered.values()]
-    if errors and all(map(math.isfinite, errors)):
+    found = [number(row.registration_mm) for row in registered.values()]
+    errors = [error for error in found if error is not None]
+    if errors and len(errors) == len(found):
         who = counted(len(registered), "patient")
         said.append(
             f"CT and MRI of {who} were registered; two registrations of a patient agree within "
@@ -47,8 +48,10 @@ def unregistered_pairs(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float | None:
+    """A registration's figure in mm; None where there is none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        return math.nan
+        return None
+    return value if math.isfinite(value) else None

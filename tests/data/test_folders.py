@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from securefed.data.export import new_dataset
-from securefed.data.folders import Folder, import_folder, read_folder
+from securefed.data.folders import read_folder
 from securefed.data.images import write_png
-from securefed.data.load import load_manifest
+from securefed.data.load import inspect_manifest, load_manifest
+from securefed.data.manifest import Manifest
+from securefed.data.picture_import import import_pictures
 from securefed.data.pseudonyms import SiteKey
 from securefed.errors import DataError
 
@@ -73,7 +75,7 @@ def test_labels_without_images_and_other_spellings_are_named(tmp_path: Path) -> 
         ("anna_s2", "labels.csv has no label for patient 'anna', but one for 'Anna'"),
         ("labels.csv", "no image of 2 patients: 'Anna', 'emil'"),
     }
-    assert "columns of labels.csv that no rule reads: 'age'" in folder.warnings
+    assert "columns of labels.csv that no rule reads: 'age'" in folder.notes
 
 
 def test_paired_folders_without_labels_are_refused(tmp_path: Path) -> None:
@@ -121,9 +123,9 @@ def deep(path: Path, number: int, scale: int = 1) -> None:
     Image.fromarray(values.astype(np.uint16)).save(path)
 
 
-def imported(root: Path, out: Path, levels: tuple[float, float] | None = None) -> Folder:
+def imported(root: Path, out: Path, levels: tuple[float, float] | None = None) -> Manifest:
     with new_dataset(out) as writer:
-        return import_folder(root, writer, SiteKey(bytes(32)), 16, "here", levels)
+        return import_pictures(root, writer, SiteKey(bytes(32)), 16, "here", levels)
 
 
 def test_deep_grey_is_imported_with_levels_for_ct_and_by_its_own_range_for_mri(
@@ -134,7 +136,7 @@ def test_deep_grey_is_imported_with_levels_for_ct_and_by_its_own_range_for_mri(
         deep(root / "ct" / f"anna_s{number}.png", number)
         deep(root / "mri" / f"anna_s{number}.png", 10 + number, scale=20)
     (root / "labels.csv").write_text("patient_id,label\nanna,1\n")
-    with pytest.raises(DataError, match=r"3 problems.*--levels LOW HIGH"):
+    with pytest.raises(DataError, match="--levels LOW HIGH"):
         imported(root, tmp_path / "refused")
     with pytest.raises(DataError, match="shows one grey value, 255, on this scale"):
         imported(root, tmp_path / "refused", (-90, -10))
@@ -186,7 +188,7 @@ def test_what_stands_beside_or_within_is_named(tmp_path: Path) -> None:
     put(root / "CT" / "picture.dat.png", 3)
     (root / "CT" / "picture.dat.png").rename(root / "CT" / "picture.dat")
     folder = read_folder(root)
-    assert "not read, beside CT/ and mri/: export.zip, t2/" in folder.warnings
+    assert "not read, beside CT/ and mri/: export.zip, t2/" in folder.notes
     reasons = {problem.place: problem.reason for problem in folder.problems}
     assert reasons == {
         "CT/more": "is a folder that is not read, of 1 file",
@@ -231,7 +233,7 @@ def test_classes_that_are_not_read_are_named(tmp_path: Path) -> None:
     for modality in ("CT", "MRI"):
         for name in ("Healthy", "Tumor", "Unsure"):
             put(tmp_path / f"{modality} scans" / name / "a.png", len(modality + name))
-    assert [text for text in read_folder(tmp_path).warnings if "Unsure" in text] == [
+    assert [text for text in read_folder(tmp_path).notes if "Unsure" in text] == [
         "not read, beside CT scans/Healthy/ and Tumor/: Unsure/",
         "not read, beside MRI scans/Healthy/ and Tumor/: Unsure/",
     ]
@@ -253,3 +255,19 @@ def test_an_id_never_becomes_a_path_or_a_formula(
     manifest = tmp_path / "deep/out/manifest.csv"
     assert patient not in manifest.read_text()
     assert load_manifest(manifest, 16).simulation == simulation
+
+
+def test_what_an_import_said_of_a_patient_outlives_a_second_import(tmp_path: Path) -> None:
+    """Else failed registrations are paired, and one person under two ids is two people."""
+    root = tmp_path / "in"
+    lines = ["patient_id,label,ct,mri,person,registration,registration_mm"]
+    for number in range(3):
+        put(root / f"{number}.png", number)
+        put(root / f"m{number}.png", 10 + number)
+        lines.append(f"p{number},{number % 2},{number}.png,m{number}.png,k{number // 2},failed,7.5")
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    imported(root, tmp_path / "out")
+    first, again = (inspect_manifest(path, 16) for path in (root, tmp_path / "out"))
+    assert sorted(again.persons.values()) == sorted(first.persons.values()) == ["k0", "k0", "k1"]
+    assert len(again.unregistered) == len(first.unregistered) == 3
+    assert "7.5" in (tmp_path / "out" / "manifest.csv").read_text()

@@ -21,6 +21,7 @@ from securefed.data.dicom.contrast import (
     UNKNOWN,
 )
 from securefed.data.dicom.geometry import is_fine, plane_of
+from securefed.data.dicom.header import days_between
 from securefed.data.dicom.roles import ANATOMY, PERHAPS_LOCALISER
 from securefed.data.dicom.stacks import Stack
 
@@ -68,7 +69,7 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
 
     def rank(pair: tuple[Stack | None, Stack | None]) -> tuple[float, ...]:
         both = [graded[id(stack)] for stack in pair if stack is not None]
-        days = days_apart(*pair)
+        days = _days_apart(*pair)
         sure = [value for each in both for value, _ in each[:_SURE]]
         rest = [value for each in both for value, _ in each[_SURE:]]
         return (
@@ -88,12 +89,8 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
     return Choice(ct, mri, left)
 
 
-def days_apart(ct: Stack | None, mri: Stack | None) -> int | None:
-    """Days between two studies; None if a date is missing."""
-    if ct is None or mri is None:
-        return None
-    first, second = ct.first.study_date, mri.first.study_date
-    return abs((first - second).days) if first and second else None
+def _days_apart(ct: Stack | None, mri: Stack | None) -> int | None:
+    return None if ct is None or mri is None else days_between(ct.first, mri.first)
 
 
 def ranks(stack: Stack, window: str) -> list[Rank]:
@@ -144,7 +141,7 @@ def _why_left(
     theirs, ours = ranks(stack, window), ranks(chosen, window)
     if all(a <= b for (a, _), (b, _) in zip(theirs[:_SURE], ours[:_SURE], strict=True)):
         pair = (stack, mri) if chosen is ct else (ct, stack)
-        days, fewest = days_apart(*pair), days_apart(ct, mri)
+        days, fewest = _days_apart(*pair), _days_apart(ct, mri)
         if fewest is not None and days is None:
             return "has no study date"
         if fewest is not None and days is not None and days > fewest:

@@ -71,6 +71,12 @@ class Slice:
     moments: tuple[str, ...] = field(repr=False)  # when and how; tells images of one place apart
 
 
+def days_between(one: Slice, other: Slice) -> int | None:
+    """Days between two studies; None if a date is missing."""
+    first, second = one.study_date, other.study_date
+    return abs((first - second).days) if first and second else None
+
+
 def slices_of(path: Path, header: Dataset) -> Iterator[Slice]:
     """The images of one file.
 

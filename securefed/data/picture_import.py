@@ -1,0 +1,86 @@
+"""Import of pictures: from folders, or a manifest, of a hospital to a data set under pseudonyms.
+
+Every id is replaced, of people and of those that are made up: an id may be a name, a path or a
+formula. What a manifest says of persons, simulation and registration goes on. A row that cannot be
+read costs that row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from securefed.data.deep_grey import Levels, read_ct, read_mri
+from securefed.data.export import DatasetWriter, Image
+from securefed.data.folders import read
+from securefed.data.manifest import DEFAULT_SITE, Manifest, Row
+from securefed.data.names import shown
+from securefed.data.pseudonyms import SiteKey
+from securefed.data.registrations import number
+from securefed.data.table import Problem
+from securefed.errors import DataError
+from securefed.wording import first_of
+
+
+def import_pictures(
+    root: Path,
+    writer: DatasetWriter,
+    key: SiteKey,
+    size: int,
+    site: str,
+    levels: Levels | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
+
+    Args:
+        levels: values shown black and white in CT pictures of more than 8 bits.
+        progress: called with (patients done, patients in all).
+    """
+    folder = read(root)
+    writer.simulation = folder.simulation
+    problems = list(folder.problems)
+    by_patient: dict[str, list[Row]] = {}
+    for row in sorted(folder.rows, key=lambda row: row.slice or 0):
+        by_patient.setdefault(row.patient_id, []).append(row)
+    for done, (patient_id, rows) in enumerate(by_patient.items()):
+        progress(done, len(by_patient))
+        slices, faults = _read(rows, size, levels)
+        problems += [Problem(shown(patient_id), fault) for fault in faults]
+        first = rows[0]
+        its_own = folder.simulation or first.site != DEFAULT_SITE
+        if slices:
+            writer.add(
+                key.pseudonym(patient_id),
+                first.label,
+                first.site if its_own else site,
+                slices,
+                registration=first.registration,
+                error_mm=number(first.registration_mm),
+                person=first.person,
+            )
+    if not writer.patients:
+        why = first_of(problems) if problems else "there is none"
+        raise DataError(
+            f"{root}: not one image could be imported ({why})", hint="look at what it holds"
+        )
+    return replace(folder, problems=problems)
+
+
+def _read(
+    rows: Sequence[Row], size: int, levels: Levels | None
+) -> tuple[list[tuple[Image | None, Image | None]], list[str]]:
+    """The slices of one patient as (CT, MRI), and what could not be used."""
+    with_mri = [row.mri_path for row in rows if row.mri_path]
+    mris = iter(read_mri(with_mri, size))
+    slices: list[tuple[Image | None, Image | None]] = []
+    faults: list[str] = []
+    for row in rows:
+        mri = next(mris) if row.mri_path else None
+        try:
+            ct = read_ct(row.ct_path, size, levels) if row.ct_path else None
+            if isinstance(mri, DataError):
+                raise mri
+            slices.append((ct, mri))
+        except DataError as error:
+            faults.append(str(error))
+    return slices, faults
