@@ -64,12 +64,21 @@ def merged(several: Sequence[Risk]) -> list[Risk]:
     together = [
         msgspec.structs.replace(
             group[0],
+            why=_why(group),
             runs=[name for each in group for name in each.runs],
             commands=list(dict.fromkeys(line for each in group for line in each.commands)),
         )
         for group in groups
     ]
     return sorted(together, key=lambda each: -each.grave)
+
+
+def _why(group: Sequence[Risk]) -> str:
+    """Of risks with the same advice; figures of one run are not said of the others."""
+    first = group[0]
+    if all(each.why == first.why for each in group):
+        return first.why
+    return f"For instance {first.runs[0]}: {first.why}"
 
 
 def _contradicted(run: RunFacts) -> Iterator[Risk]:
@@ -132,9 +141,10 @@ def _bounded(run: RunFacts) -> Iterator[Risk]:
         yield risk(
             run,
             40,
-            f"Epsilon {at_most(privacy.epsilon)} is a weak bound on its own",
-            f"It allows any conclusion about one {privacy.unit} to become up to {odds} "
-            "times more likely. Attacks usually reach far less, which only an audit can show.",
+            "Epsilon is a weak bound on its own",
+            f"Epsilon {at_most(privacy.epsilon)} allows any conclusion about one {privacy.unit} to "
+            f"become up to {odds} times more likely. Attacks usually reach far less, which only an "
+            "audit can show.",
             "Train with a smaller epsilon (--dp-epsilon); securefed compare shows the AUC that "
             "each one costs.",
             "privacy",

@@ -20,8 +20,9 @@ from securefed.record.summary import Confusion
 from securefed.reporting.compared import comparison_facts, row_cautions, run_titles
 from securefed.reporting.compared_figures import _overlays, epsilon_against_auc, figures
 from securefed.reporting.comparison_facts import Comparison, RocCurve
-from securefed.reporting.facts import Report
+from securefed.reporting.facts import Report, Risk
 from securefed.reporting.page import MANY_RUNS, page
+from securefed.reporting.risks import merged
 from securefed.reporting.svg import PAINT, SERIES, marker
 from securefed.verdict import Verdict
 from tests.reporting.conftest import facts_of
@@ -110,6 +111,18 @@ def test_the_same_advice_to_several_runs_stands_once(compared: Path, tmp_path: P
         "securefed audit c/seed-0/plain",
         "securefed audit c/seed-0/dp-secure-epsilon-8",
     ]
+
+
+def test_figures_of_one_run_are_not_said_of_all_that_share_the_advice() -> None:
+    def risk(run: str, why: str) -> Risk:
+        return Risk(
+            runs=[run], title="t", why=why, change="c", commands=[], evidence="audit", grave=1
+        )
+
+    (same,) = merged([risk("a", "no DP"), risk("b", "no DP")])
+    assert same.why == "no DP"
+    (other,) = merged([risk("a", "AUC 0.6"), risk("b", "AUC 0.7")])
+    assert (other.why, other.runs) == ("For instance a: AUC 0.6", ["a", "b"])
 
 
 def test_many_runs_become_a_table_of_verdicts(compared: Path) -> None:
