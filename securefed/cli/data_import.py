@@ -1,0 +1,149 @@
+"""`securefed data import`: a hospital's scans become a data set under pseudonyms."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from securefed.cli.data_output import listing, progress_bar, shower, tell
+from securefed.data.manifest import DEFAULT_SITE
+from securefed.data.table import Problem
+from securefed.errors import ConfigurationError, DataError
+from securefed.wording import counted
+
+# Only light modules above: the imports that take time stand in the command.
+
+_HEADERS = 0.2  # of the time of an import, roughly
+_OF_DICOM = ("window", "max_gap_days", "allow_burned_in", "allow_unregistered")
+_OF_PICTURES = ("levels",)
+_EXISTING = click.Path(path_type=Path)
+
+
+@click.command(name="import")
+@click.argument("source", type=_EXISTING)
+@click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
+@click.option("--labels", type=_EXISTING, help="CSV with patient_id,label (needed for DICOM).")
+@click.option("--site", default=DEFAULT_SITE, show_default=True, help="Name of this hospital.")
+@click.option("--site-key", type=_EXISTING, help="Key of the pseudonyms.  [default: OUT.site-key]")
+@click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
+@click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
+@click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
+@click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
+@click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
+@click.option("--allow-unregistered", is_flag=True, help="Pair what could not be registered.")
+@click.option("--force", is_flag=True, help="Replace an older data set at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def command(
+    context: click.Context,
+    source: Path,
+    out: Path,
+    labels: Path | None,
+    site: str,
+    site_key: Path | None,
+    window: str,
+    levels: tuple[float, float] | None,
+    size: int,
+    max_gap_days: int,
+    allow_burned_in: bool,
+    allow_unregistered: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a DICOM tree, ct/ and mri/ folders of images, or a manifest, into a data set.
+
+    Patient ids become pseudonyms under a key that is made beside --out (OUT.site-key, readable by
+    you only). Keep the key at the site and out of the data set: it links pseudonyms to patients.
+    Files that cannot be used are listed with the reason, the rest is imported, and the exit code
+    is 1. docs/data.md has the rules.
+    """
+    from securefed.data.deep_grey import require_levels
+    from securefed.data.dicom.report import ImportReport
+    from securefed.data.dicom.tree import ImportRules, import_dicom
+    from securefed.data.export import new_dataset
+    from securefed.data.names import require_site
+    from securefed.data.picture_import import import_pictures
+    from securefed.data.pseudonyms import key_beside, load_or_create_key
+    from securefed.data.table import read_labels
+
+    try:
+        require_site(site)
+    except DataError as error:
+        raise ConfigurationError(
+            f"--site: {error}", hint="a short name, such as north-hospital"
+        ) from None
+    _require_of_use(context, dicom=labels is not None)
+    require_levels(levels)
+    rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
+    key_path = site_key or key_beside(out)
+    if key_path.resolve().is_relative_to(out.resolve()):
+        raise ConfigurationError(
+            f"the site key {key_path.name} would lie inside the data set",
+            hint="keep it elsewhere: who has both can name every patient",
+        )
+    key_is_new = not key_path.exists()
+    try:
+        with (
+            new_dataset(out, force=force, source=source) as writer,
+            progress_bar(quiet=as_json) as bar,
+        ):
+            if labels is None:
+                key = load_or_create_key(key_path)
+                show = shower(bar, "patients")
+                folder = import_pictures(source, writer, key, size, site, levels, show)
+                report = ImportReport(folder.problems)
+                report.notes = [Problem(source.name, warning) for warning in folder.notes]
+            else:
+                listed = read_labels(labels)
+                key = load_or_create_key(key_path)
+
+                def step(what: str, done: int, total: int) -> None:
+                    begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
+                    bar.reach(begun + share * done / total, f"{what} {done}/{total}")
+
+                bar.say("listing files")
+                report = import_dicom(source, writer, listed.by_patient, key, rules, step)
+                report.problems = listed.problems + report.problems
+                report.notes += [
+                    Problem(labels.name, f"column {column!r} is not read")
+                    for column in listed.unread
+                ]
+    except BaseException:
+        if key_is_new:  # it has named nobody yet
+            key_path.unlink(missing_ok=True)
+        raise
+    facts = {
+        "manifest": str(out / "manifest.csv"),
+        "site_key": str(key_path),
+        "simulation": writer.simulation or None,
+        "patients": writer.patients,
+        "slices": writer.slices,
+        "problems": list(map(str, report.problems)),
+        "notes": list(map(str, report.notes)),
+        "skipped": report.skipped.counts,
+        "skipped_first": report.skipped.first,
+        "series": [asdict(patient) for patient in report.series],
+    }
+    if not as_json:
+        chosen = [line for each in report.series if each.left for line in each.lines()]
+        listing("series, where there was a choice", chosen)
+        listing("problems", report.problems)
+        listing("notes", report.notes)
+        for line in report.skipped.lines():
+            click.echo(line)
+        click.echo(f"site key: {key_path} (keep it at the site)")
+    tell(
+        facts, as_json, f"{counted(writer.patients, 'patient')}, {counted(writer.slices, 'slice')}"
+    )
+    sys.exit(1 if report.problems else 0)
+
+
+def _require_of_use(context: click.Context, *, dicom: bool) -> None:
+    """Refuse options that say nothing of this import, which somebody believes in."""
+    for name in _OF_PICTURES if dicom else _OF_DICOM:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option, of = f"--{name.replace('_', '-')}", "pictures" if dicom else "DICOM"
+            given = "--labels says that this is DICOM" if dicom else "DICOM needs --labels"
+            raise ConfigurationError(f"{option} is for {of}, and {given}", hint="leave it out")

@@ -1,0 +1,42 @@
+"""What the commands of `securefed data` share: progress, lists, and results in two forms."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from securefed.cli.screen import screen
+from securefed.data.table import Problem
+from securefed.progress import Bar
+
+SHOWN = 20  # problems, notes or duplicates listed before "and n more"
+
+
+def shower(bar: Bar, what: str) -> Callable[[int, int], None]:
+    """Shows how many of all are done."""
+    return lambda done, total: bar.reach(done / total, f"{what} {done}/{total}")
+
+
+def progress_bar(*, quiet: bool) -> Bar:
+    """Progress on stderr; silent when JSON was asked for."""
+    return Bar(screen(quiet=quiet))
+
+
+def tell(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(text)
+    if "manifest" in facts:
+        click.echo(f"manifest: {facts['manifest']}")
+
+
+def listing(title: str, entries: Sequence[Problem | str]) -> None:
+    if not entries:
+        return
+    click.echo(f"{title} ({len(entries)}):")
+    for entry in entries[:SHOWN]:
+        click.echo(f"  {entry}")
+    if len(entries) > SHOWN:
+        click.echo(f"  and {len(entries) - SHOWN} more (--json lists all)")
