@@ -7,7 +7,7 @@ tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from protocols.identity import IdentityKey
@@ -15,7 +15,7 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
-from securefed.hospital.opening import View, declare, open_hospital
+from securefed.hospital.opening import Hospital, View, declare, open_hospital
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
@@ -149,9 +149,21 @@ def _open(
         data=data,
         device=device,
         recording=recording,
-        notes=[*data.warnings, *_notes(job, data)],
+        notes=[*data.warnings, *_notes(job, data), *_whole_batches(settings, hospitals)],
         started=started,
     )
+
+
+def _whole_batches(settings: Settings, hospitals: Mapping[str, Hospital]) -> list[str]:
+    """Who declares a batch and no more; from what it declares, which is public."""
+    batch = settings.training.batch_size
+    whole = [name for name, each in hospitals.items() if each.trainer.declared.records == batch]
+    if not (settings.privacy.dp and whole):
+        return []
+    return [
+        f"training.batch_size {batch} is all that {', '.join(whole)} declared: every step draws "
+        "everybody there, and a smaller batch needs less noise"
+    ]
 
 
 def _notes(job: JobDescription, data: FederatedData) -> list[str]:

@@ -125,6 +125,11 @@ def test_the_divisor_is_the_batch_whatever_a_hospital_has(
         assert event is not None
         # Weight over divisor, times the rate: every patient counts one, in whichever hospital.
         assert event.sample_rate * trainer.declared.patients == pytest.approx(12)
+    whole = [name for name, each in run.hospitals.items() if each.trainer.declared.records == 12]
+    notes = [note for note in run.notes if note.startswith("training.batch_size 12 is all that ")]
+    assert all(name in notes[0] for name in whole)
+    assert bool(notes) == bool(whole)
+    assert told or len(whole) == 4
 
 
 def test_a_batch_that_nobody_may_declare_is_refused() -> None:
