@@ -9,7 +9,7 @@ from securefed.cli.screen import screen, show_next
 from securefed.cli.server import show
 from securefed.config import load
 
-ROUNDS = 20
+ROUNDS = 40
 
 
 @click.group(name="demo", context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +37,7 @@ def federation(out: Path, rounds: int) -> None:
             "federation.rounds": rounds,
             "federation.clients": len(demonstration.NAMES),
             "federation.timeout_s": 120.0,
-            "training.batch_size": 30,
+            "training.batch_size": 60,
         },
     )
     console = screen()

@@ -18,7 +18,7 @@ from securefed.server import folder as server_folder
 from securefed.wire import agreement as agreement_file
 
 NAMES = ("east", "north", "south", "west")
-PATIENTS = 120  # of each hospital, held-out ones included
+PATIENTS = 240  # of each hospital, held-out ones included
 LIFETIME_EPSILON = 20.0
 
 Tell = Callable[[str], None]
