@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "configs" / "deploy"
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "deploy"
 
 
 def lint(*words: object) -> None:
