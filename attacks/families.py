@@ -17,6 +17,7 @@ FAMILIES = {
     "head leakage": "attacks.head.family",
     "epsilon": "attacks.epsilon.family",
     "inversion": "attacks.inversion.family",
+    "property inference": "attacks.properties.family",
     "source inference": "attacks.source.family",
     "membership": "attacks.membership.family",
     "malicious server": "attacks.malicious_server.family",

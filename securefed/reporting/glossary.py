@@ -53,6 +53,7 @@ _WORDS = {
     "peer": "Another hospital in the federation.",
     "positive control": "The attack run where it must succeed. If it does not, its failure "
     "elsewhere proves nothing.",
+    "property inference": "Attack that works out which share of a hospital's patients is ill.",
     "ROC": "Receiver operating characteristic: right alarms against false alarms at every "
     "threshold.",
     "secure aggregation": "A protocol by which the server gets the sum of the updates and none of "

@@ -51,6 +51,11 @@ GATES = {
     ("source inference", "plain, updates in the clear", "auc"): ("at_least", 0.9),
     ("source inference", "sums of changing cohorts", "auc"): ("at_least", 0.75),
     ("source inference", "patients of nobody", "auc"): ("holds", 0.5),
+    ("property inference", "positives one in five, and four in five", "mean error"): (
+        "at_most",
+        0.2,
+    ),
+    ("property inference", "noise as long as the updates", "mean error"): ("at_least", 0.25),
     ("epsilon", "true epsilon 0, 500 simulations", "share of bounds above the truth"): (
         "at_most",
         0.05,

@@ -1,0 +1,133 @@
+"""Property inference: which share of a hospital's training patients has a property.
+
+Differential privacy covers a patient, not a hospital: a share of all patients hardly changes with
+one of them, so that no epsilon hides it. Whoever tells a hospital's releases apart works it out
+(`attacks.properties.shares`), and this says how well: in how many hospitals to within TOLD, beside
+a guess, which is the share among the patients that the attacker knows. Its figure is reported and
+judged only where a policy says what a hospital's case mix may cost.
+
+    positives                  case mix: counts of labels, over rounds
+    without CT, without MRI    what equipment and protocol give
+
+The attacker knows patients of the same distribution: the held-out ones of all hospitals stand for
+them. A property that is rare among them, or nearly all have, is left out: a guess is as good. Not
+covered: which scanner a hospital has, of which nothing here says the truth.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attacks.family import Case
+from attacks.findings import Finding
+from attacks.membership.patient_gradients import incomputable
+from attacks.membership.pooled_rounds import evenly
+from attacks.membership.shadow_models import Candidates, NoShadows, candidates
+from attacks.properties import NAME
+from attacks.properties.shares import Shares, shares
+from attacks.releases import Release, releases
+from attacks.result import AttackResult, Effort, Progress
+from attacks.statistics.intervals import Proportion
+from attacks.statistics.targets import Bools, Floats
+from attacks.subject import Hospital, Subject
+from securefed.exposure import Exposure
+from securefed.model.patients import PatientTensors
+
+METRIC = "told within 0.05"
+TOLD = 0.05
+PROPERTIES = ("positives", "without CT", "without MRI")
+ROUNDS = {Effort.QUICK: 6, Effort.DEFAULT: 20, Effort.THOROUGH: 80}
+RAREST = 0.1  # share of the known patients that has a property, or has not
+
+
+def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
+    """What one observer can say of the hospitals that it tells apart."""
+    subject = case.subject
+    who = candidates(subject, case.released.tobytes())
+    rounds = _rounds(subject, exposure, ROUNDS[case.effort])
+    if reason := case.covered(exposure.observer) or _not_applicable(subject, exposure, who, rounds):
+        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
+    assert isinstance(who, Candidates)  # noqa: S101  # else there was a reason
+    known = ~who.pool.is_member.numpy()
+    of_known = np.concatenate([properties_of(each.held_out) for each in subject.hospitals])
+    common = np.minimum(of_known.mean(axis=0), 1 - of_known.mean(axis=0)) >= RAREST
+    rare = f"fewer than {RAREST:.0%} of the known patients have it, or have it not"
+    if not common.any():
+        return AttackResult(findings=tuple(_absent(exposure, each, rare) for each in PROPERTIES))
+    found = shares(who.plan, who.pool, known, of_known[:, common], rounds, progress)
+    apart = told_apart(found.present)
+    if not apart.any():
+        reason = "every sum that it saw is of the same hospitals, and tells of them together only"
+        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
+    truth = np.stack([properties_of(each.train).mean(axis=0) for each in subject.hospitals])
+    names = [name for name, there in zip(PROPERTIES, common, strict=True) if there]
+    findings, details = _compared(exposure, names, found, truth[:, common], apart)
+    findings += [_absent(exposure, name, rare) for name in PROPERTIES if name not in names]
+    details |= {"rounds": [each[0].number for each in rounds], "hospitals": int(apart.sum())}
+    return AttackResult(findings=tuple(findings), details=details)
+
+
+def properties_of(patients: PatientTensors) -> Floats:
+    """(patients, properties), 0 or 1, in the order of PROPERTIES."""
+    kinds = (patients.label > 0.5, ~patients.has_ct.any(dim=1), ~patients.has_mri.any(dim=1))
+    each: Floats = np.stack([kind.double().numpy() for kind in kinds], axis=1)
+    return each
+
+
+def told_apart(present: Bools) -> Bools:
+    """(hospitals,) bool, whose part in (releases, hospitals) no others' parts can stand for."""
+    sums = present.astype(np.float64)
+    alone: Bools = np.diag(np.linalg.pinv(sums) @ sums) > 1 - 1e-6
+    return alone
+
+
+def _compared(
+    exposure: Exposure, names: Sequence[str], found: Shares, truth: Floats, apart: Bools
+) -> tuple[list[Finding], dict[str, Any]]:
+    errors = np.abs(found.told - truth)[apart]  # (hospitals, properties)
+    guesses = np.abs(found.known - truth)[apart]
+    findings: list[Finding] = []
+    details: dict[str, Mapping[str, float]] = {}
+    for column, name in enumerate(names):
+        told = int((errors[:, column] <= TOLD).sum())
+        figure = Proportion(told, len(errors))
+        findings.append(
+            Finding(NAME, name, METRIC, exposure.observer, "as configured", estimate=figure)
+        )
+        details[name] = {
+            "mean error": float(errors[:, column].mean()),
+            "mean error of a guess": float(guesses[:, column].mean()),
+            "guessed within 0.05": int((guesses[:, column] <= TOLD).sum()),
+        }
+    return findings, dict(details)
+
+
+def _rounds(subject: Subject, exposure: Exposure, most: int) -> list[list[Release]]:
+    hospitals: tuple[Hospital, ...] = subject.hospitals
+    each = (
+        releases(subject.training, hospitals, view, exposure.members) for view in exposure.rounds
+    )
+    seen = [several for several in each if several]
+    return [seen[place] for place in evenly(range(len(seen)), most)] if seen else []
+
+
+def _not_applicable(
+    subject: Subject,
+    exposure: Exposure,
+    who: Candidates | NoShadows,
+    rounds: Sequence[Sequence[Release]],
+) -> str:
+    if isinstance(who, NoShadows):
+        return who.reason
+    if subject.encoders_train:
+        return "encoders train too, and gradients of whole networks are beyond an audit"
+    if not rounds:
+        return f"the {exposure.observer} saw no update of another hospital and no mean of them"
+    return incomputable(who.plan, who.pool)
+
+
+def _absent(exposure: Exposure, method: str, reason: str) -> Finding:
+    return Finding(
+        NAME, method, METRIC, exposure.observer, "as configured", None, reason, applies=False
+    )
