@@ -8,15 +8,6 @@ from attacks.findings import Finding, LowerBound, Surprise
 from attacks.policy import Policy, Threshold
 
 EFFORT = "a higher effort attacks more patients; where all are attacked, only a run with more"
-# What narrows a family's intervals.
-NARROWED = {
-    "inversion": EFFORT,
-    "head leakage": EFFORT,
-    "membership": (
-        "a run with more patients, held-out ones among them: every one of this run's is in the "
-        "figure, and more effort does not narrow it"
-    ),
-}
 MISSING = "a run with more patients, held-out ones among them, or a policy that does not require it"
 
 
@@ -32,7 +23,7 @@ def remedy(finding: Finding, limit: Threshold | None, policy: Policy) -> str:
         return "a policy with a threshold for it; at_most: null reports it without judging it"
     if isinstance(finding.estimate, Surprise):
         return ""
-    return finding.remedy or NARROWED.get(finding.attack, EFFORT)
+    return finding.remedy or EFFORT
 
 
 def of_nothing(attack: str) -> str:

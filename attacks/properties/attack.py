@@ -93,7 +93,15 @@ def _compared(
         told = int((errors[:, column] <= TOLD).sum())
         figure = Proportion(told, len(errors))
         findings.append(
-            Finding(NAME, name, METRIC, exposure.observer, "as configured", estimate=figure)
+            Finding(
+                NAME,
+                name,
+                METRIC,
+                exposure.observer,
+                "as configured",
+                estimate=figure,
+                remedy="a run of more hospitals: each is one trial",
+            )
         )
         details[name] = {
             "mean error": float(errors[:, column].mean()),

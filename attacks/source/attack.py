@@ -32,6 +32,7 @@ from attacks.statistics.targets import Bools, Floats
 from attacks.subject import Hospital
 from securefed.exposure import Exposure
 
+MORE_PATIENTS = "a run with more patients: every one of this run's is in the figure"
 METHOD, METRIC = "likelihood ratio", "auc"
 
 
@@ -59,7 +60,7 @@ def attack(case: Case, exposure: Exposure, pooled: Pooled | NoShadows | None) ->
         "share by chance": 1 / int(asked.sum()),
         "auc of held-out patients": float(of_others.mean()) if of_others.size else None,
     }
-    found = _finding(exposure, estimate=mean_by_patient(of_members, rng))
+    found = _finding(exposure, estimate=mean_by_patient(of_members, rng), remedy=MORE_PATIENTS)
     return AttackResult(findings=(found,), details=details)
 
 

@@ -183,7 +183,8 @@ def test_another_family_is_attacked_judged_and_written():
     assert all(control.met for control in audit.controls)
     assert audit.details == {NAME: {"server": {"letters": 400}}}
     assert audit.families == (NAME,)
-    assert msgspec.json.decode(audit.encode(), type=AuditFile) == audit
+    read = msgspec.json.decode(audit.encode(), type=AuditFile)
+    assert msgspec.structs.replace(read, sha256="") == audit
 
 
 @pytest.mark.usefixtures("listed")

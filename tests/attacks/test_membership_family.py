@@ -149,6 +149,11 @@ def test_outliers_are_a_scene_of_their_own(overfit: Overfit) -> None:
     assert worst[0].estimate is not None
 
 
+def test_every_figure_says_what_would_narrow_it(overfit: Overfit) -> None:
+    findings = overfit.attack(observer="server", rounds=overfit.rounds).findings
+    assert all((each.remedy != "") == (each.estimate is not None) for each in findings)
+
+
 def test_curves_start_and_end_in_the_corners_with_limits_around(overfit: Overfit) -> None:
     (chart,) = overfit.attack().charts
     assert isinstance(chart, RocChart)

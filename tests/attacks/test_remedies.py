@@ -6,8 +6,9 @@ import pytest
 
 from attacks.families import FAMILIES
 from attacks.findings import Finding, LowerBound
+from attacks.membership.attack import MORE_PATIENTS
 from attacks.policy import Policy
-from attacks.remedies import NARROWED
+from attacks.remedies import EFFORT
 from attacks.statistics.intervals import Proportion
 from attacks.verdicts import Judgement, judge
 from securefed.auditing.policy import read_policy
@@ -33,12 +34,13 @@ WEAK = LowerBound(1.0, 0.95, 8.0, 0.1, "half the noise", 3.0, "broken")
 def test_an_interval_around_the_threshold_is_narrowed_by_effort(attack: str) -> None:
     line = line_of(found(attack, "identification", Proportion(3, 30)))
     assert line.verdict is Verdict.INCONCLUSIVE
-    assert line.remedy == NARROWED[attack]
+    assert line.remedy == EFFORT
     assert "effort" in line.remedy
 
 
 def test_of_membership_only_patients_narrow_it() -> None:
-    line = line_of(found("membership", "tpr at fpr 0.01", Proportion(3, 60)))
+    finding = found("membership", "tpr at fpr 0.01", Proportion(3, 60), remedy=MORE_PATIENTS)
+    line = line_of(finding)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert "more patients" in line.remedy
     assert "more effort does not" in line.remedy
