@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from securefed.privacy.accounting import at_most
+from securefed.record.audit import AuditFile
 from securefed.reporting.audit_risks import audited
 from securefed.reporting.facts import Risk, RunFacts
 from securefed.reporting.risk import risk
 from securefed.reporting.words import number, span
-from securefed.wording import counted
+from securefed.wording import command_line, counted, first_of
 
 # Above this epsilon e^epsilon is over 20: a bound on paper more than in practice.
 MEANINGFUL_EPSILON = 3.0
@@ -82,17 +83,21 @@ def _why(group: Sequence[Risk]) -> str:
 
 
 def _contradicted(run: RunFacts) -> Iterator[Risk]:
-    if run.evidence:
-        yield risk(
-            run,
-            120,
-            "The files of this run contradict each other, or are missing",
-            "; ".join(str(each) for each in run.evidence[:3])
-            + (f"; and {len(run.evidence) - 3} more" if len(run.evidence) > 3 else "")
-            + ".",
-            "Believe none of it. Put back the files as the run wrote them, or make the run again.",
-            "evidence",
-        )
+    if not run.evidence:
+        return
+    # An audit can be made again, in contrast to everything else that a run leaves.
+    of_audit = all(each.file == AuditFile.NAME for each in run.evidence)
+    yield risk(
+        run,
+        120,
+        "The files of this run contradict each other, or are missing",
+        f"{first_of(run.evidence)}.",
+        "The run itself agrees; audit it again."
+        if of_audit
+        else "Believe none of it. Put back the files as the run wrote them, or make the run again.",
+        "evidence",
+        [command_line("audit", run.place)] if of_audit else (),
+    )
 
 
 def _simulated(run: RunFacts) -> Iterator[Risk]:

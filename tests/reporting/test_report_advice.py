@@ -16,8 +16,10 @@ from securefed.cli.app import cli
 from securefed.config import PATHS
 from securefed.record.agreement import differing_setting
 from securefed.record.audit import Judgement
+from securefed.record.mismatch import Mismatch
 from securefed.reporting.facts import Report
 from securefed.reporting.provenance import WITHHELD
+from securefed.reporting.risks import risks
 from securefed.reporting.unmeasured import unmeasured
 from securefed.reporting.utility import unsure_hospitals
 from tests.reporting.conftest import add_audit, facts_of, made_up_audit, make_run
@@ -188,3 +190,17 @@ def test_made_up_patients_have_no_ledger_per_patient(tmp_path: Path) -> None:
     assert {ledger.unit for ledger in report.runs[0].ledgers} == {"made-up patient"}
     html = drawn(report, folder)
     assert not re.search(r"per patient(?! of a hospital|\.)", html.replace("per made-up", ""))
+
+
+@pytest.mark.parametrize(
+    ("files", "commands"),
+    [(["audit.json"], ["securefed audit run"]), (["audit.json", "run.json"], [])],
+)
+def test_an_audit_that_does_not_agree_can_be_made_again_and_a_run_cannot(
+    report: Report, files: list[str], commands: list[str]
+) -> None:
+    evidence = tuple(Mismatch(file, "changed") for file in files)
+    first, *_ = risks(msgspec.structs.replace(report.runs[0], evidence=evidence))
+    assert first.why == "; ".join(map(str, evidence)) + "."
+    assert first.commands == commands
+    assert ("Believe none of it" in first.change) == (not commands)
