@@ -90,7 +90,7 @@ def _audit(
         seconds=time.perf_counter() - started,
     )
     file.write(run.path)
-    return file
+    return file.sealed()
 
 
 def _contradictions(run: Run, report: Report) -> tuple[Mismatch, ...]:
@@ -116,7 +116,7 @@ def _failed(
     # Pictures of an older audit beside this one would mislead.
     shutil.rmtree(run.path / "audit", ignore_errors=True)
     file.write(run.path)
-    return file
+    return file.sealed()
 
 
 def _require(effort: str, observers: Sequence[str], attacks: Sequence[str]) -> None:

@@ -266,7 +266,11 @@ class AuditFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """The file's content, with its digest."""
-        return super(AuditFile, msgspec.structs.replace(self, sha256=self.digest)).encode()
+        return super(AuditFile, self.sealed()).encode()
+
+    def sealed(self) -> "AuditFile":
+        """The same with its digest, as it is written and read."""
+        return msgspec.structs.replace(self, sha256=self.digest)
 
     @property
     def digest(self) -> str:
