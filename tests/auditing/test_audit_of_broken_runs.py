@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from securefed.cli.audit import command
+from securefed.cli.app import cli
 from securefed.training import canaries
 from tests.sabotage import Fault, drawn_twice_as_often, honest, noise_times, run_with
 
@@ -34,7 +34,7 @@ def audited(path: Path, fault: Fault, *options: str) -> tuple[Result, dict[str, 
         patch.setattr(canaries, "draw", fixed_coins)  # so that a test is no matter of chance
 
     run_with(with_coins, path, **CANARIES)
-    result = CliRunner().invoke(command, [str(path), "--quick", *options], catch_exceptions=True)
+    result = CliRunner().invoke(cli, ["audit", str(path), "--quick", *options])
     return result, json.loads((path / "audit.json").read_text())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from securefed.cli.run import command
+from securefed.cli.app import cli
 from securefed.data.images import write_png
 from securefed.errors import SecureFedError
 
@@ -52,7 +52,7 @@ def test_unfit_patients_are_refused_before_anything_is_made(
 ) -> None:
     data, out = data_set(tmp_path / "data", rows), tmp_path / "run"
     arguments = ["--data", str(data), "--clients", "3", "--out", str(out)]
-    result = CliRunner().invoke(command, arguments)
+    result = CliRunner().invoke(cli, ["run", *arguments])
     assert isinstance(result.exception, SecureFedError), result.output
     assert told in str(result.exception)
     assert hint in str(result.exception.hint)
