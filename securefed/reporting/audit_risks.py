@@ -90,11 +90,15 @@ def _undecided(run: RunFacts, audit: Audit, more: list[str]) -> Risk:
         why.append(f"{told}, or the test was too weak.")
     if lacking := len(open_ones) - len(unsure):
         why.append(f"{counted(lacking, 'figure')} could not be measured.")
-    if remedies:
+    if audit.effort == "quick":
+        change = "Audit with the default effort: a quick one is a first look."
+        if remedies:
+            change += f" What settles what is open then: {first_of(remedies)}."
+    elif remedies:
         change = f"What would settle it: {first_of(remedies)}."
     else:
         change = "Audit with more effort." if more else "No larger effort is left."
-    helps = not remedies or any(BY_EFFORT in each for each in remedies)
+    helps = audit.effort == "quick" or not remedies or any(BY_EFFORT in one for one in remedies)
     return risk(
         run,
         45,

@@ -145,20 +145,28 @@ def test_the_advice_after_an_audit_is_the_next_larger_effort(
 
 
 @pytest.mark.parametrize(
-    ("remedy", "more"),
-    [(EFFORT, ["securefed audit run"]), (MISSING, []), ("", ["securefed audit run"])],
+    ("effort", "remedy", "more"),
+    [
+        ("quick", EFFORT, ["securefed audit run"]),
+        ("quick", MISSING, ["securefed audit run"]),
+        ("default", EFFORT, ["securefed audit run --thorough"]),
+        ("default", MISSING, []),
+        ("default", "", ["securefed audit run --thorough"]),
+        ("thorough", EFFORT, []),
+    ],
 )
 def test_advice_on_what_is_open_is_the_audits_own_and_more_effort_only_where_it_helps(
-    tmp_path: Path, remedy: str, more: list[str]
+    tmp_path: Path, effort: str, remedy: str, more: list[str]
 ) -> None:
     folder = make_run(tmp_path / "run")
-    audit = made_up_audit("INCONCLUSIVE")
+    audit = made_up_audit("INCONCLUSIVE") | {"effort": effort}
     audit["judgements"] = [audit["judgements"][0] | {"remedy": remedy}]
     add_audit(folder, audit)
     report = facts_of(folder)
     (risk,) = [risk for risk in report.risks if "could not decide" in risk.title]
     assert risk.commands == more
     assert remedy in risk.change
+    assert ("default effort" in risk.change) == (effort == "quick")
     assert drawn(report, folder).count(f"To settle it: {remedy}") == bool(remedy)
 
 
