@@ -69,7 +69,8 @@ class Family:
         attack: on what one observer saw: (case, exposure, progress), and as a last argument what
             `prepare` made, if there is one. Where the observer saw nothing to attack, findings say
             why. None: nothing that an observer saw is attacked.
-        weights: of these three: expected shares of an audit's time, in any unit.
+        weights: of these three: about how many seconds an audit of a default run takes, `attack`
+            for each observer.
     """
 
     name: str

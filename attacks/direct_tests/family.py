@@ -33,5 +33,5 @@ FAMILY = Family(
     controls=_controls,
     prepare=_prepare,
     attack=_attack,
-    weights=(1, 3, 0.1),
+    weights=(0.5, 17, 0.1),
 )

@@ -16,5 +16,5 @@ FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(),  # kept in the package
     attack=_attack,
-    weights=(0.1, 0, 5),
+    weights=(0.1, 0, 7),
 )

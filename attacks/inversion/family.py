@@ -9,5 +9,5 @@ FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(case.effort, case.subject.seed, progress),
     attack=on_updates(attack, absent),
-    weights=(5, 0, 10),
+    weights=(14, 0, 30),
 )

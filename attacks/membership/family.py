@@ -52,5 +52,5 @@ FAMILY = Family(
     controls=_controls,
     prepare=_prepare,
     attack=_attack,
-    weights=(5, 30, 0.5),
+    weights=(7, 430, 1),
 )

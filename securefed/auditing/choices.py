@@ -6,3 +6,12 @@ from attacks.families import FAMILIES
 
 ATTACKS = tuple(FAMILIES)
 Effort = Literal["quick", "default", "thorough"]
+
+# Processor time of an audit of a default run with canaries: every family, every observer. Two cores
+# with nothing else to do take between half of it and all of it.
+PROCESSOR_SECONDS: dict[Effort, float] = {"quick": 190.0, "default": 690.0, "thorough": 3600.0}
+
+
+def processor_minutes(effort: Effort) -> str:
+    """ "3 minutes of processor time", in words for a help text."""
+    return f"{PROCESSOR_SECONDS[effort] / 60:.0f} minutes of processor time"

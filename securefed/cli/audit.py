@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from securefed.auditing.choices import ATTACKS, Effort
+from securefed.auditing.choices import ATTACKS, Effort, processor_minutes
 from securefed.cli.screen import Narrowing, marked, screen, show_next
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
@@ -47,8 +47,13 @@ the policy is not met. docs/reading-an-audit.md explains every figure."""
     type=click.Choice(ATTACKS),
     help="Which family; may be given again. Default: all.",
 )
-@click.option("--quick", is_flag=True, help="Fewer shadow models and iterations; two minutes.")
-@click.option("--thorough", is_flag=True, help="More of both: up to an hour.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"Fewer shadow models and iterations: some {processor_minutes('quick')} for a default "
+    f"run, where the default effort takes {processor_minutes('default')}.",
+)
+@click.option("--thorough", is_flag=True, help="More of both: an hour or so.")
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),

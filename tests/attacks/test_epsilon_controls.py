@@ -33,11 +33,13 @@ def test_some_simulations_made_again_give_the_kept_figures(name: str) -> None:
         assert len(kept[figure]) == COUNT
 
 
-def test_the_digest_sees_a_changed_constant_and_no_comment(monkeypatch, tmp_path) -> None:
+def test_the_digest_sees_a_changed_constant_and_neither_comment_nor_import(
+    monkeypatch, tmp_path
+) -> None:
     module = tmp_path / "bounds.py"
     monkeypatch.setattr(simulations, "MODULES", (str(module.with_suffix("")),))
     seen = []
-    for text in ('"""One."""\nX = 1\n', '"""Two."""\nX = 1  # why\n', '"""Two."""\nX = 2\n'):
+    for text in ('"""One."""\nX = 1\n', '"""Two."""\nimport y\nX = 1  # why\n', "X = 2\n"):
         module.write_text(text)
         seen.append(digest())
     assert seen[0] == seen[1] != seen[2]

@@ -241,7 +241,7 @@ def test_a_dry_run_counts_runs_and_audits_and_makes_nothing(config: Path, tmp_pa
     )
     shown = compare(*arguments)
     assert "2 seeds, 8 runs" in shown.stderr
-    for part in ("8 runs (", "8 quick audits (15 min)", "baselines 2 times (", "; about "):
+    for part in ("8 runs (", "8 quick audits (25 min)", "baselines 2 times (", "; about "):
         assert part in shown.stderr
     told = json.loads(compare(*arguments, "--json").stdout)
     assert (told["run"], told["audit"], told["baselines"]) == (8, 8, 2)
