@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import Narrowing, screen, show_next
+from securefed.cli.screen import Narrowing, note, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, NothingLearned
 from securefed.privacy.accounting import at_most
@@ -166,7 +166,14 @@ def _tell(run: Run, notes: Sequence[str]) -> None:
 
 
 def _show(done: Run, console: Console) -> None:
+    from securefed.reporting.utility import cautions
+
     console.print(Narrowing(_table(done), EXPENDABLE))
+    scored = done.held_out
+    if scored:
+        figures = done.summary.auc, done.summary.auc_ci95, scored.confusion
+        for caution in cautions(*figures, noised=scored.noise is not None):
+            note(console, caution)
     if done.evaluation:
         console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:

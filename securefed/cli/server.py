@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from securefed.cli.follow import Following
-from securefed.cli.screen import screen
+from securefed.cli.screen import note, screen
+from securefed.record.summary import HeldOut
 
 if TYPE_CHECKING:
     from securefed.record.federation import FederationSummary
@@ -53,6 +54,8 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
 
 def show(summary: "FederationSummary", folder: Path) -> None:
     """What a run came to."""
+    from securefed.reporting.utility import cautions
+
     console = screen(stderr=False)
     survivors = summary.survivors_by_round
     console.print(
@@ -62,5 +65,11 @@ def show(summary: "FederationSummary", folder: Path) -> None:
     if summary.auc is not None:
         interval = summary.auc_ci95
         told = f" (95% {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-        console.print(f"AUC on held-out patients: {summary.auc:.3f}{told}")
+        made_up = f", simulation: {summary.simulation}" if summary.simulation else ""
+        console.print(f"AUC on held-out patients: {summary.auc:.3f}{told}{made_up}")
+    if (folder / HeldOut.NAME).is_file():
+        scored = HeldOut.read(folder)
+        figures = summary.auc, summary.auc_ci95, scored.confusion
+        for caution in cautions(*figures, noised=scored.noise is not None):
+            note(console, caution)
     console.print(f"model and results are in {folder}")

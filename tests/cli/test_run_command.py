@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,10 @@ def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
         assert part in done.stderr
     for name in ("hospital-1", "hospital-4", "global"):
         assert name in done.stderr
+    # So few patients carry no figure, and the table does not leave that to be guessed.
+    assert re.search(
+        r"note: .*(too few to say|too unsure to say|have label|holds 0\.5)", done.stderr
+    )
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {
         "run.json",
