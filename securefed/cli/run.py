@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from securefed.cli.screen import Narrowing, note, screen, show_next
+from securefed.cli.screen import Narrowing, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, NothingLearned
 from securefed.privacy.accounting import at_most
@@ -173,7 +173,7 @@ def _show(done: Run, console: Console) -> None:
     if scored:
         figures = done.summary.auc, done.summary.auc_ci95, scored.confusion
         for caution in cautions(*figures, noised=scored.noise is not None):
-            note(console, caution)
+            console.print(f"note: {caution}", style="yellow")
     if done.evaluation:
         console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:

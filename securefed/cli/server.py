@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from securefed.cli.follow import Following
-from securefed.cli.screen import note, screen
+from securefed.cli.screen import screen
 from securefed.record.summary import HeldOut
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def show(summary: "FederationSummary", folder: Path) -> None:
         scored = HeldOut.read(folder)
         figures = summary.auc, summary.auc_ci95, scored.confusion
         for caution in cautions(*figures, noised=scored.noise is not None):
-            note(console, caution)
+            console.print(f"note: {caution}", style="yellow")
     console.print(f"model and results are in {folder}")
