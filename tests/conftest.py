@@ -1,5 +1,6 @@
 """What tests that train share. Torch is loaded only for those: the others stay light."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -24,6 +25,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """Also where a shell started the tests in the background, which leaves SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from securefed.cli.app import cli
-from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
+from securefed.errors import BudgetExceeded, ConfigurationError, Interrupted, PrivacyError
 from securefed.privacy.accounting import Event, Guarantee, epsilon
 from securefed.privacy.ledger import Ledger
 
@@ -142,7 +142,8 @@ def test_a_confirmed_change_is_in_force_and_on_record(path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
 def test_without_a_yes_nothing_changes(path: Path, answer: str) -> None:
-    assert ledger("amend", path, "--epsilon", 10, "--reason", "x", answer=answer).exit_code != 0
+    with pytest.raises(Interrupted):
+        ledger("amend", path, "--epsilon", 10, "--reason", "x", answer=answer)
     assert len(Ledger.open(path).budgets()) == 1
 
 
