@@ -77,7 +77,7 @@ def make(
         return
     click.echo(f"{out}: {len(keys)} hospitals, {made.settings.configuration}")
     click.echo(f"digest: {made.digest}")
-    show_next(screen(), "agreement", "accept", "SITE_FOLDER", out, "--digest", made.digest[:16])
+    show_next(screen(), "agreement", "accept", "SITE_FOLDER", out, "--digest", made.digest[:32])
 
 
 @command.command()
@@ -133,7 +133,7 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
 @click.option(
     "--digest",
     required=True,
-    help="As you heard it from who made the agreement: its first 16 digits, or all.",
+    help="As you heard it from who made the agreement: its first 32 digits, or all.",
 )
 def accept(folder: Path, file: Path, digest: str) -> None:
     """Have the site in FOLDER take part in FILE, when a server asks for it.

@@ -98,7 +98,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     stop_like_ctrl_c()
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)  # of an exit that a command asked for
+        if isinstance(code, int):
+            sys.exit(code)
     except (SecureFedError, ProtocolError, OSError) as error:
         if "--debug" in sys.argv:
             raise

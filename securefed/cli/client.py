@@ -7,6 +7,7 @@ import click
 
 from securefed.cli.follow import Following
 from securefed.errors import RunError
+from securefed.files import only_writer
 
 POLL_S = 0.5
 SETTLE_S = 5.0  # for the job to end, which the server waits for
@@ -27,18 +28,18 @@ def command(folder: Path, once: bool, as_json: bool) -> None:
     from securefed.hospital.site import open_site
 
     site = open_site(folder)
-    program = processes.client_program(folder, site.name)
-    try:
-        with Following(folder, as_json) as following:
+    with only_writer(folder), Following(folder, as_json) as following:
+        program = processes.client_program(folder, site.name)
+        try:
             following.tell(f"{site.name} is waiting for the server; stop: Ctrl-C")
             while program.poll() is None:
                 time.sleep(POLL_S)
                 if once and following.finished:
                     time.sleep(SETTLE_S)
                     return
-        raise RunError(
-            "the program that connects has ended",
-            hint=f"{folder / 'engine' / 'program.log'} has its last words",
-        )
-    finally:
-        processes.stop(program)
+            raise RunError(
+                "the program that connects has ended",
+                hint=f"{folder / 'engine' / 'program.log'} has its last words",
+            )
+        finally:
+            processes.stop(program)

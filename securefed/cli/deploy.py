@@ -1,5 +1,6 @@
 """`securefed deploy`: certificates for the connections of a federation, made where they belong."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -38,7 +39,11 @@ def server(folder: Path, agreement: Path, host: str, port: int) -> None:
     with Bar(screen()) as bar:
         bar.say("making the server's keys")
         server_folder.create(folder, agreement)
-        fingerprint = provisioning.make_authority(folder, host, port)
+        try:
+            fingerprint = provisioning.make_authority(folder, host, port)
+        except BaseException:
+            shutil.rmtree(folder)  # all in it is from now
+            raise
     click.echo(f"{folder} serves {host}:{port}")
     click.echo(f"fingerprint, to read out to the hospitals: {fingerprint}")
     show_next(screen(), "server", folder)
@@ -55,7 +60,13 @@ def request(folder: Path) -> None:
     site = open_site(folder)
     with Bar(screen()) as bar:
         bar.say("making a key")
-        made = provisioning.request_certificate(folder, site.name)
+        begun = places.request(folder).exists()
+        try:
+            made = provisioning.request_certificate(folder, site.name)
+        except BaseException:
+            if not begun:
+                shutil.rmtree(places.request(folder), ignore_errors=True)
+            raise
     click.echo(f"send {made} to the server's people; its private key stays here")
     show_next(screen(), "deploy", "approve", "SERVER_FOLDER", made.name)
 
@@ -66,14 +77,18 @@ def request(folder: Path) -> None:
 def approve(folder: Path, request: Path) -> None:
     """Sign a hospital's request with the authority of the server in FOLDER.
 
-    Approve what came from whom you know: ask the hospital by another way whether it sent this.
+    Approve what came from whom you know: ask the hospital by another way whether it sent this. Only
+    requests of hospitals in the agreement are signed, and nothing but a hospital's certificate.
     """
     from securefed.engine.flare import provisioning
+    from securefed.server import folder as server_folder
 
+    hospitals = server_folder.read(folder).roster.names
     with Bar(screen()) as bar:
         bar.say("signing")
-        signed = provisioning.approve(folder, request)
-    click.echo(f"send {signed} back")
+        approval = provisioning.approve(folder, request, hospitals)
+    click.echo(f"signed for {approval.name}, key {approval.key}")
+    click.echo(f"send {approval.file} back")
     click.echo(f"and read out the fingerprint: {provisioning.fingerprint(folder)}")
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from securefed.cli.screen import screen, show_next
 from securefed.errors import ConfigurationError, RunError
-from securefed.files import only_writer, write_atomically
+from securefed.files import finishing, only_writer, write_atomically
 from securefed.progress import Bar
 
 if TYPE_CHECKING:
@@ -103,13 +103,16 @@ def _make(
 
     # All of it is made before any of it is written. The old signature goes first: a crash leaves an
     # unsigned report, never a wrongly signed one.
-    for name in integrity.OWN[::-1]:
-        (directory / name).unlink(missing_ok=True)
-    for name, each in files.items():
-        write_atomically(directory / name, each)
-    write_atomically(directory / integrity.SIGNATURE, integrity.sign(directory, list(files), key))
-    if out is not None:
-        write_atomically(out, files[integrity.PAGE])
+    with finishing():
+        for name in integrity.OWN[::-1]:
+            (directory / name).unlink(missing_ok=True)
+        for name, each in files.items():
+            write_atomically(directory / name, each)
+        write_atomically(
+            directory / integrity.SIGNATURE, integrity.sign(directory, list(files), key)
+        )
+        if out is not None:
+            write_atomically(out, files[integrity.PAGE])
     for run in report.runs:
         console.print(Text(f"{run.verdict}", style="bold") + f" {run.title}")
         for mismatch in run.evidence:

@@ -9,6 +9,7 @@ import msgspec
 
 from securefed.cli.follow import Following
 from securefed.cli.screen import screen
+from securefed.errors import NothingLearned
 from securefed.record.summary import HeldOut
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
             summary = processes.play(folder, following.tell, wait_s, program)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(summary)))
+    if summary.rounds_aborted == summary.rounds:
+        raise NothingLearned(
+            f"none of {summary.rounds} rounds opened a sum: there is no model",
+            hint=f"{folder / 'metrics.jsonl'} has the reason of each; make another agreement",
+        )
+    if as_json:
         return
     show(summary, folder)
 

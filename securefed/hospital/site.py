@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from protocols.identity import NAME as NAME_FORM
 from protocols.identity import IdentityKey
 from securefed import settings_file
 from securefed.config import DataSettings, ExposureSettings, Section
@@ -39,6 +40,7 @@ from securefed.wire.agreement import FederationAgreement
 
 NAME = "site.yaml"
 RUNS = "runs"
+SHORTEST_DIGEST = 32
 INIT = "securefed site init makes one"
 
 
@@ -113,14 +115,20 @@ class Site:
         """Take part in an agreement from now on, when a server asks for it.
 
         Args:
-            digest: as people compared it; its first 16 digits at least.
+            digest: as people compared it; its first 32 digits at least, since who makes the file
+                could find two of the same 16.
 
         Raises:
             ConfigurationError: the file is of another digest, or not about this hospital.
             RunError: it holds a key that was revoked here.
         """
         agreement = agreement_file.read(path)
-        if len(digest) < 16 or not agreement.digest.startswith(digest.lower()):
+        if len(digest) < SHORTEST_DIGEST:
+            raise ConfigurationError(
+                f"the digest {digest} has {len(digest)} digits",
+                hint=f"have at least {SHORTEST_DIGEST} of them read out",
+            )
+        if not agreement.digest.startswith(digest.lower()):
             raise ConfigurationError(
                 f"{path} has the digest {agreement.digest}, not {digest}",
                 hint="do not accept it: ask who made the agreement, by another way than the file's",
@@ -174,6 +182,11 @@ def create(
         ConfigurationError, PrivacyError: a value out of its range, or there is something already.
     """
     require_site(name)
+    if not NAME_FORM.fullmatch(name):
+        raise ConfigurationError(
+            f"the name {name!r} is not 1 to 64 letters, digits, '.', '_' or '-'",
+            hint="it stands in agreements and certificates",
+        )
     try:
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError:

@@ -32,6 +32,7 @@ from securefed.record.metrics import RoundLine
 from securefed.record.recording import Recording
 from securefed.record.run_file import unit_in_words
 from securefed.record.summary import performance
+from securefed.secure_sum import cohort_size, secure_rules
 from securefed.server import check_point, results
 from securefed.server.membership import Present, gather
 from securefed.server.opening import open_server
@@ -43,6 +44,7 @@ from securefed.wire.description import JobDescription
 from securefed.wire.hello import Hello
 from securefed.wire.transport import Transport
 
+MOST_BEHIND = 64  # jobs that an old folder may lack: one liar must not use up all numbers
 HELLO_S = 120.0  # for all hospitals to open: patients are read, noise is solved
 RECORDED_MB = 256
 
@@ -137,7 +139,8 @@ class _Job:
             check_point.save(self.folder, self.server)
             elapsed_s = time.perf_counter() - self.started
             check_point.commit(self.folder, self.server, elapsed_s)
-            if self.server.finished < self.server.rounds and leave():
+            # Nobody comes back into a running job, so that the next round would fail as this one.
+            if self.server.finished < self.server.rounds and (record.aborted or leave()):
                 self.tell(f"ending the job after round {record.round}: hospitals are to rejoin")
                 self._note("left")
                 return None
@@ -239,6 +242,15 @@ class _Job:
         _note(self.folder, self.membership, outcome, self.server.finished)
 
 
+def fewest_hospitals(agreement: FederationAgreement) -> int:
+    """How many a round needs: what is agreed, and no fewer than open a sum of everybody asked."""
+    settings = agreement.settings
+    fewest = settings.federation.minimum_clients
+    if not settings.secure_aggregation.enabled:
+        return fewest
+    return max(fewest, secure_rules(settings, 1).threshold(cohort_size(settings)))
+
+
 def _present(
     folder: Path,
     agreement: FederationAgreement,
@@ -253,13 +265,13 @@ def _present(
     Raises:
         RunError: fewer hospitals than a round needs.
     """
-    hospitals = agreement.roster.names
-    fewest = agreement.settings.federation.minimum_clients
+    hospitals, fewest = agreement.roster.names, fewest_hospitals(agreement)
     _note(folder, membership, "joined", finished)
     tell(f"{agreement.name}, agreement {agreement.digest[:16]}, job {membership}: hello")
     asked = Hello(agreement.digest, membership, finished)
     present = gather(transport, hospitals, asked, hello_s, tell)
-    if len(present.ready) < len(hospitals) and present.newest >= membership:
+    behind = present.newest - membership
+    if len(present.ready) < len(hospitals) and 0 <= behind < MOST_BEHIND:
         # This folder is younger than what hospitals remember: a number that nobody has joined.
         _note(folder, present.newest + 1, "joined", finished)
         asked = Hello(agreement.digest, present.newest + 1, finished)

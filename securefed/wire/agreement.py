@@ -207,6 +207,9 @@ def _require_possible(
     elif settings.federation.clients != len(keys):
         wrong = f"federation.clients is {settings.federation.clients}, the keys are of {len(keys)}"
         hint = "one key for each hospital: securefed keys show prints a site's"
+    elif smallest is not None and smallest < 1:
+        wrong = f"the smallest training set is of {smallest} patients"
+        hint = "agree on a number of patients that each hospital has"
     elif shared_noise and smallest is None:
         wrong = "privacy.placement: distributed needs the smallest training set"
         hint = "agree on a number of patients that each hospital has: --smallest-training-set"

@@ -54,7 +54,7 @@ def test_from_folders_to_an_accepted_agreement(sites: Path) -> None:
     assert "epsilon 4 at delta 1e-05 per patient" in shown.stdout
     assert f"digest: {digest}" in shown.stdout
     assert "hospitals.north" in shown.stdout
-    accepted = run("agreement", "accept", sites / "north", agreement, "--digest", digest[:16])
+    accepted = run("agreement", "accept", sites / "north", agreement, "--digest", digest[:32])
     assert accepted.exit_code == 0, accepted.output
     assert "north takes part in trial" in accepted.stdout
     state = as_json("site", "show", sites / "north")

@@ -115,7 +115,7 @@ def test_an_audit_that_has_written_nothing_leaves_the_run_as_it_was(trained: Pat
     before = content(trained)
     place = "securefed.record.json_file:write_atomically"
     said = said_by(stopped_at(place, signal.SIGINT, "audit", trained, "--attack", "head leakage"))
-    assert said.splitlines()[0] == "securefed: stopped; nothing half-written is left"
+    assert "securefed: stopped; nothing half-written is left" in said
     assert content(trained) == before
 
 

@@ -35,7 +35,8 @@ def connect(four: Four) -> None:
     fingerprint = provisioning.make_authority(four.server, "localhost", free_port())
     for name, site in four.sites.items():
         request = provisioning.request_certificate(site.folder, name)
-        provisioning.install(site.folder, provisioning.approve(four.server, request), fingerprint)
+        approval = provisioning.approve(four.server, request, four.sites)
+        provisioning.install(site.folder, approval.file, fingerprint)
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from securefed.errors import RunError
 from securefed.record import memberships, model_file
-from securefed.wire.hello import is_hello
+from securefed.record.federation import FederationSummary
+from securefed.server.federation import fewest_hospitals
+from securefed.wire.hello import Presence, encode_presence, is_hello
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
 from tests.engine.four_sites import ROUNDS, Four, make_four, patients_of
@@ -81,3 +84,31 @@ def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
     assert summary.survivors_by_round == (4, survivors, 4)
     spent = four.sites["west"].ledger().statement().attempts(four.agreement.run)
     assert max(spent.values()) == 1  # nothing was trained or released twice
+
+
+def test_a_run_waits_for_as_many_as_its_sums_take(four: Four) -> None:
+    assert fewest_hospitals(four.agreement) == 3  # minimum_clients is 2, and masks need three
+    members = four.members("east", "north")
+    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
+    away = encode_presence(Presence("refused", "policy.hours"))
+    with pytest.raises(RunError, match="2 of 4 hospitals are ready, a round needs 3"):
+        four.serve({**handlers, "south": lambda data: away, "west": lambda data: away})
+    for each in members.values():
+        each.close()
+    assert not (four.server / FederationSummary.NAME).exists()
+    summary = four.play()
+    assert summary is not None
+    assert summary.rounds_aborted == 0
+
+
+def test_one_hospital_does_not_use_up_the_numbers_of_jobs(four: Four) -> None:
+    members = four.members()
+    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
+    last = encode_presence(Presence("refused", "RunError", 2**31))
+    handlers["west"] = lambda data: last
+    summary = four.serve(handlers)
+    for each in members.values():
+        each.close()
+    assert summary is not None
+    assert memberships.newest(four.server) == 1
+    assert summary.survivors_by_round == (3, 3, 3)

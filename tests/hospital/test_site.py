@@ -8,7 +8,7 @@ import yaml
 
 from protocols.errors import InvalidIdentity
 from protocols.identity import IdentityKey
-from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.errors import ConfigurationError, DataError, PrivacyError, RunError
 from securefed.hospital import keys
 from securefed.hospital import site as site_file
 from securefed.hospital.site import Site
@@ -79,11 +79,13 @@ def test_a_wrong_site_file_is_named(tmp_path: Path) -> None:
 def test_only_an_agreement_that_people_compared_is_accepted(tmp_path: Path) -> None:
     site = make(tmp_path / "a")
     agreement = agree(site, tmp_path / "agreement.yaml")
-    for wrong in ("0" * 16, agreement.digest[:15], ""):
-        with pytest.raises(ConfigurationError, match="has the digest"):
-            site.accept(tmp_path / "agreement.yaml", wrong)
+    with pytest.raises(ConfigurationError, match="has the digest"):
+        site.accept(tmp_path / "agreement.yaml", "0" * 32)
+    for short in (agreement.digest[:31], ""):  # of 16 digits, who makes the file can find two
+        with pytest.raises(ConfigurationError, match=f"has {len(short)} digits"):
+            site.accept(tmp_path / "agreement.yaml", short)
     assert site.agreements() == []
-    site.accept(tmp_path / "agreement.yaml", agreement.digest[:16].upper())
+    site.accept(tmp_path / "agreement.yaml", agreement.digest[:32].upper())
     assert [each.digest for each in site.agreements()] == [agreement.digest]
     assert site.accepted(agreement.digest).roster.keys == agreement.roster.keys
 
@@ -143,3 +145,10 @@ def test_the_ledger_of_another_hospital_is_not_this_one_s(tmp_path: Path) -> Non
     other.ledger_path.replace(site.ledger_path)
     with pytest.raises(PrivacyError, match="is of client 'b'"):
         site.ledger()
+
+
+@pytest.mark.parametrize("name", ["North Hospital", "a/b", "x" * 65])
+def test_a_name_that_no_agreement_takes_makes_no_site(tmp_path: Path, name: str) -> None:
+    with pytest.raises((ConfigurationError, DataError)):
+        make(tmp_path / "a", name)
+    assert not (tmp_path / "a").exists()

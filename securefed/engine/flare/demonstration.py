@@ -13,6 +13,7 @@ from securefed.config import Settings
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.engine.flare import places, processes, provisioning
+from securefed.errors import ConfigurationError
 from securefed.hospital import site as site_file
 from securefed.server import folder as server_folder
 from securefed.wire import agreement as agreement_file
@@ -35,6 +36,9 @@ def make(folder: Path, settings: Settings, tell: Tell) -> Path:
         RunError: FLARE's tools failed.
     """
     places.require_engine()
+    places.require_path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder} is not empty", hint="choose another --out")
     sites = {}
     for number, name in enumerate(NAMES):
         tell(f"{name}: patients, a folder, a key, a ledger")
@@ -59,7 +63,8 @@ def make(folder: Path, settings: Settings, tell: Tell) -> Path:
         tell(f"{name}: a request, an approval, a certificate")
         site.accept(folder / agreement_file.NAME, agreement.digest)
         request = provisioning.request_certificate(site.folder, name)
-        provisioning.install(site.folder, provisioning.approve(server, request), fingerprint)
+        approval = provisioning.approve(server, request, sites)
+        provisioning.install(site.folder, approval.file, fingerprint)
     return server
 
 

@@ -8,6 +8,7 @@ engine/connected.json   a server's: which hospitals are connected now
 activity.jsonl          what happened here, line by line
 """
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,20 @@ def require_engine() -> None:
         raise ConfigurationError(
             "hospitals on machines of their own need NVIDIA FLARE, which is not installed",
             hint="pip install 'securefed[engine]'",
+        )
+
+
+def require_path(folder: Path) -> None:
+    """Refuse a place whose path FLARE would take apart: it puts command lines into one text.
+
+    Raises:
+        ConfigurationError: the path holds blanks or other signs of a shell.
+    """
+    path = str(folder.resolve())
+    if shlex.quote(path) != path:
+        raise ConfigurationError(
+            f"the engine cannot work in {path}",
+            hint="use a folder whose whole path has no blanks, brackets or quotes",
         )
 
 

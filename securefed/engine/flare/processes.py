@@ -27,6 +27,7 @@ from securefed.errors import ConfigurationError, Interrupted, RunError, SecureFe
 from securefed.files import write_atomically
 from securefed.record.check_point import CheckPoint
 from securefed.record.federation import FederationSummary
+from securefed.server.federation import fewest_hospitals
 from securefed.stopping import stop_requests
 from securefed.wire import agreement as agreement_file
 
@@ -58,7 +59,7 @@ def server_program(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         ConfigurationError: the folder has no kit.
     """
-    kit = _kit(folder, "securefed deploy authority makes one")
+    kit = _kit(folder, "securefed deploy server makes one")
     program = _start(folder, "server.server_train", kit, "fed_server.json")
     try:
         yield program
@@ -97,7 +98,7 @@ def play(
 
 def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSummary:
     agreement = agreement_file.read(folder / agreement_file.NAME)
-    fewest, everybody = agreement.settings.federation.minimum_clients, agreement.roster.names
+    fewest, everybody = fewest_hospitals(agreement), agreement.roster.names
     session, in_vain = _session(folder, go_on), 0
     try:
         while not (folder / FederationSummary.NAME).is_file():

@@ -10,9 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import yaml
 
 from securefed.engine.flare import places
@@ -21,6 +24,7 @@ from securefed.files import write_atomically
 
 PROJECT = "securefed"
 LEAD = "lead@securefed.local"
+LARGEST_REQUEST = 2**16  # bytes
 MOST_TOLD = 500  # characters of what nvflare says
 _PROFILE = "profile.yaml"
 _ROOT, _FINGERPRINT = "rootCA.pem", "fingerprint.txt"
@@ -41,6 +45,7 @@ def make_authority(folder: Path, host: str, port: int) -> str:
         RunError: FLARE's tools failed.
     """
     places.require_engine()
+    places.require_path(folder)
     place = places.authority(folder)
     if place.exists():
         raise ConfigurationError(
@@ -66,7 +71,7 @@ def make_authority(folder: Path, host: str, port: int) -> str:
     lead = {"name": LEAD, "type": "admin", "org": PROJECT, "role": "lead"}
     for participant, kit in ((server, places.kit(folder)), (lead, places.lead(folder))):
         asked = folder / "engine" / f"request-{kit.name}"
-        signed = approve(folder, _request(folder, participant, asked))
+        signed = _sign(folder, _request(folder, participant, asked))
         _package(folder, signed, asked, kit, fingerprint(folder))
         shutil.rmtree(asked)
         signed.unlink()
@@ -94,6 +99,7 @@ def request_certificate(folder: Path, name: str) -> Path:
         RunError: FLARE's tools failed.
     """
     places.require_engine()
+    places.require_path(folder)
     place = places.request(folder)
     if place.exists():
         raise ConfigurationError(
@@ -104,29 +110,76 @@ def request_certificate(folder: Path, name: str) -> Path:
     return _request(folder, {"name": name, "type": "client"}, place)
 
 
-def approve(folder: Path, request: Path) -> Path:
-    """Sign a request with a server's authority.
+@dataclass(frozen=True)
+class Approval:
+    """What was signed: for whom, the digest of the public key in it, and the file to send back."""
 
-    Returns:
-        The approval's file, to send back; nothing in it is private.
+    name: str
+    key: str
+    file: Path
+
+
+def approve(folder: Path, request: Path, hospitals: Collection[str]) -> Approval:
+    """Sign a hospital's request with a server's authority.
+
+    Nothing but a hospital's: with a server's or a lead's certificate one could play the server to
+    others, or have it run jobs.
+
+    Args:
+        hospitals: names in the agreement; nobody else needs a certificate.
 
     Raises:
-        ConfigurationError: there is no authority, or no such request.
+        ConfigurationError: there is no authority, or this is no request of one of these hospitals.
         RunError: FLARE's tools failed.
     """
     places.require_engine()
-    place = places.authority(folder)
-    if not place.exists():
+    if not places.authority(folder).exists():
         raise ConfigurationError(
-            f"{folder} has no authority", hint="securefed deploy authority makes one"
+            f"{folder} has no authority", hint="securefed deploy server makes one"
         )
-    if not request.is_file():
-        raise ConfigurationError(f"there is no request at {request}")
+    asked = _asked(request)
+    if (asked.kind, asked.cert_type, asked.cert_role) != ("site", "client", None):
+        raise ConfigurationError(
+            f"{request} asks for a certificate of a {asked.cert_role or asked.cert_type}, which no "
+            "hospital needs",
+            hint="do not sign it, and ask who sent it",
+        )
+    if asked.name not in hospitals:
+        raise ConfigurationError(
+            f"{request} is of {asked.name}, which is not in the agreement",
+            hint=f"hospitals there: {', '.join(sorted(hospitals))}",
+        )
+    return Approval(asked.name, asked.public_key_sha256, _sign(folder, request))
+
+
+class _Asked(msgspec.Struct):
+    """What is in a request of FLARE's."""
+
+    name: str
+    kind: str
+    cert_type: str
+    cert_role: str | None
+    public_key_sha256: str
+
+
+def _asked(request: Path) -> _Asked:
+    hint = "give the file that securefed deploy request made at the hospital"
+    try:
+        with zipfile.ZipFile(request) as archive, archive.open("request.json") as content:
+            return msgspec.json.decode(content.read(LARGEST_REQUEST), type=_Asked)
+    except (OSError, KeyError, zipfile.BadZipFile, msgspec.DecodeError, ValueError) as error:
+        raise ConfigurationError(f"{request} is no request: {error}", hint=hint) from None
+
+
+def _sign(folder: Path, request: Path) -> Path:
+    place = places.authority(folder)
     approved = folder / "engine" / "approved"
     approved.mkdir(mode=0o700, exist_ok=True)
     out = approved / f"{request.name.removesuffix('.request.zip')}.signed.zip"
     if out.exists():
-        raise ConfigurationError(f"{request.name} was approved before: {out}")
+        raise ConfigurationError(
+            f"{request.name} was approved before: {out}", hint="send that one back"
+        )
     _flare(
         folder, "cert", "approve", request, "-c", place / "keys",
         "--profile", place / _PROFILE, "--out", out,
