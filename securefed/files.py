@@ -78,7 +78,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 def unwritable(path: Path, reason: OSError) -> RunError:
     """The error of a file that the system did not let us write."""
     text = f"cannot write {path}: {reason.strerror}"
-    return DiskFull(text, hint=AGAIN) if is_full(reason) else RunError(text)
+    if is_full(reason):
+        return DiskFull(text, hint=AGAIN)
+    return RunError(text, hint=f"{path.parent} must be a folder that this account can write to")
 
 
 def is_full(reason: OSError) -> bool:

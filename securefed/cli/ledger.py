@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,9 @@ def _open(path: Path) -> "Ledger":
 
 def _facts(path: Path) -> dict[str, Any]:
     """One ledger as it goes into JSON; an epsilon without bound is null there."""
-    ledger = _open(path)
+    from securefed.record.run_file import unit_in_words
+
+    ledger, made_up = _open(path), _simulation(path)
     first: Accountant = ledger.accountant
     second: Accountant = "rdp" if first == "prv" else "prv"
     limit = ledger.budgets()[-1]
@@ -211,12 +214,26 @@ def _facts(path: Path) -> dict[str, Any]:
             for name, each in spent.items()
         },
         "noise": own.noise,
-        "guarantees": [str(each) for each in spent.values() if each],
+        "guarantees": [
+            str(replace(each, unit=unit_in_words(each.unit, made_up)))
+            for each in spent.values()
+            if each
+        ],
         "evaluation": vars(evaluation) if evaluation else None,
         "reservations": len(ledger.history()),
         "noise_from": own.noise_from,
         "runs": [vars(each) for each in ledger.runs()],
     }
+
+
+def _simulation(path: Path) -> str | None:
+    """What the patients of a ledger within a run directory are, if not people; else None."""
+    from securefed.record.run_file import RunFile
+
+    folders = path.resolve().parents  # RUN/hospitals/NAME/ledger.sqlite
+    if len(folders) < 3 or not (folders[2] / RunFile.NAME).is_file():
+        return None
+    return RunFile.read(folders[2]).data.simulation
 
 
 def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":

@@ -144,7 +144,8 @@ def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path.name}: cannot be read ({error.strerror})", hint="give the path of a CSV file"
+            f"{path.name}: cannot be read ({error.strerror})",
+            hint=f"it was looked for at {path.resolve()}: put it (back) there, or name another",
         ) from None
     text = content.decode("utf-8-sig", errors="surrogateescape")
     lines = list(io.StringIO(text, newline=""))

@@ -163,7 +163,10 @@ def check(database: sqlite3.Connection, path: Path) -> None:
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        raise PrivacyError(f"{path} is an SQLite file, but no ledger")
+        raise PrivacyError(
+            f"{path} is no ledger of securefed",
+            hint="name a hospital's ledger.sqlite, or put back its newest copy",
+        )
     if version != SCHEMA_VERSION:
         raise PrivacyError(
             f"the ledger {path} has format {version}; this version reads {SCHEMA_VERSION}",

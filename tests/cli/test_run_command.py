@@ -69,6 +69,9 @@ def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
         "hospitals/hospital-1/summary.json",
     } <= files
     assert not {name for name in files if name.endswith((".pem", ".pkl", ".pt", ".partial"))}
+    shown = run("ledger", "show", out)
+    assert "per made-up patient" in shown.stdout
+    assert "per patient" not in shown.stdout
 
 
 def test_what_is_made_up_is_called_so_from_the_first_line(config: Path, tmp_path: Path) -> None:

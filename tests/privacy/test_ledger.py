@@ -485,7 +485,7 @@ def test_sqlite_file_of_another_program_is_refused(path: Path) -> None:
     database.execute("CREATE TABLE ledger (client)")
     database.commit()
     database.close()
-    with pytest.raises(PrivacyError, match="is an SQLite file, but no ledger"):
+    with pytest.raises(PrivacyError, match="is no ledger of securefed"):
         Ledger.open(path)
 
 
