@@ -145,6 +145,9 @@ class Ledger:
             ) from error
         except OSError as error:
             raise PrivacyError(f"cannot create the ledger {path}: {error.strerror}") from error
+        except PrivacyError as error:  # of the draft, whose name means nothing to anybody
+            told = str(error).replace(str(draft), str(path))
+            raise PrivacyError(told, hint=error.hint) from error.__cause__
         finally:
             with suppress(FileNotFoundError):
                 draft.unlink()

@@ -29,6 +29,7 @@ from securefed.wire.openings import Openings, question_of
 from securefed.wire.plain import plain_contribution, plain_scores_total, plain_total
 from securefed.wire.plan import Step
 from securefed.wire.transport import Transport
+from securefed.wording import first_of
 
 
 @dataclass(frozen=True)
@@ -299,5 +300,5 @@ def _aborted(message: str, dropped: dict[str, str], *, opened: bool = False) -> 
     by_reason: dict[str, list[str]] = {}
     for name, reason in sorted(dropped.items()):
         by_reason.setdefault(reason, []).append(name)
-    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    reasons = "; ".join(f"{first_of(names, ', ')}: {why}" for why, names in by_reason.items())
     return RoundAborted(message, hint=reasons or "nobody gave a reason", opened=opened)

@@ -519,3 +519,18 @@ def test_impossible_settings_leave_no_file(path: Path, changes: dict, message: s
 def test_negative_round_is_refused(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="got -1"):
         _create(path).reserve(-1, STEP, run="a")
+
+
+def test_a_ledger_that_cannot_be_made_is_named_by_its_own_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(ledger_file, "build", full)
+    with pytest.raises(PrivacyError, match="disk I/O error") as refused:
+        _create(path)
+    assert str(path) in str(refused.value)
+    assert f".{path.name}." not in str(refused.value)
+    assert refused.value.hint
+    assert list(path.parent.iterdir()) == []
