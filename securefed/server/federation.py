@@ -11,7 +11,6 @@ server that was killed goes on from its last round, in a job of its own.
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from securefed.privacy.accounting import Guarantee
 from securefed.record import jobs, memberships, metrics, model_file
 from securefed.record.federation import FederationSummary
 from securefed.record.memberships import Membership, Outcome
-from securefed.record.metrics import RoundLine
 from securefed.record.recording import Recording
 from securefed.record.run_file import unit_in_words
 from securefed.record.summary import performance
@@ -207,23 +205,9 @@ class _Job:
         return network
 
     def _account(self, record: RoundRecord) -> None:
-        scored, privacy = record.metrics, self.description.settings.privacy
-        sent, received = self.transport.bytes_up, self.transport.bytes_down
-        line = RoundLine(
-            round=record.round,
-            survivors=record.survivors,
-            dropped=record.dropped,
-            aborted=record.aborted,
-            patients=record.patients,
-            loss=scored.loss if scored else None,
-            auc=scored.auc if scored else None,
-            noise=privacy.noise,
-            epsilon=None,  # in the hospitals' ledgers, which this room does not see
-            bytes_up=sum(sent.values()),
-            bytes_down=sum(received.values()),
-            wall_s=math.ceil(record.wall_s * 10) / 10,
-            server_s=record.server_s,
-        )
+        # Epsilon is in the hospitals' ledgers, which this room does not see.
+        noise = self.description.settings.privacy.noise
+        line = self.transport.line_of(record, noise, epsilon=None)
         metrics.append(self.folder, [line])
         self.transport.reset()
 

@@ -1,9 +1,13 @@
 """A transport that counts and records what the transport inside it carries."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
+from securefed.privacy.accounting import Noise
+from securefed.record.metrics import RoundLine
 from securefed.record.recording import Recording
+from securefed.server.rounds import RoundRecord
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Transport
 
@@ -35,6 +39,29 @@ class RecordingTransport:
             up = [(*label, name, "up", data) for name, data in sorted(replies.items())]
             self._recording.add([*down, *up])  # type: ignore[list-item]
         return replies
+
+    def line_of(self, record: RoundRecord, noise: Noise, epsilon: float | None) -> RoundLine:
+        """A round's line of metrics.jsonl, with the bytes since the last `reset`.
+
+        Args:
+            epsilon: the largest that was spent, where whoever writes the line knows it.
+        """
+        scored = record.metrics
+        return RoundLine(
+            round=record.round,
+            survivors=record.survivors,
+            dropped=record.dropped,
+            aborted=record.aborted,
+            patients=record.patients,
+            loss=scored.loss if scored else None,
+            auc=scored.auc if scored else None,
+            noise=noise,
+            epsilon=epsilon,
+            bytes_up=sum(self.bytes_up.values()),
+            bytes_down=sum(self.bytes_down.values()),
+            wall_s=math.ceil(record.wall_s * 10) / 10,
+            server_s=record.server_s,
+        )
 
     def reset(self) -> None:
         """Start counting a new round."""

@@ -6,7 +6,6 @@ simulation, or continues one from its directory.
 """
 
 import copy
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -140,24 +139,9 @@ class Simulation:
 
     def _account(self, record: RoundRecord) -> RoundLine:
         """Add a round's lines to metrics.jsonl; returns that of the round itself."""
-        scored, guarantees = record.metrics, self.guarantees()
-        noise = self.settings.privacy.noise
+        guarantees, noise = self.guarantees(), self.settings.privacy.noise
         sent, received = self.transport.bytes_up, self.transport.bytes_down
-        line = RoundLine(
-            round=record.round,
-            survivors=record.survivors,
-            dropped=record.dropped,
-            aborted=record.aborted,
-            patients=record.patients,
-            loss=scored.loss if scored else None,
-            auc=scored.auc if scored else None,
-            noise=noise,
-            epsilon=largest(guarantees.values()),
-            bytes_up=sum(sent.values()),
-            bytes_down=sum(received.values()),
-            wall_s=math.ceil(record.wall_s * 10) / 10,
-            server_s=record.server_s,
-        )
+        line = self.transport.line_of(record, noise, largest(guarantees.values()))
         each = [
             ClientLine(
                 round=record.round,
