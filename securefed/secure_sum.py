@@ -49,6 +49,14 @@ def hiding_of(settings: Settings) -> Hiding | None:
     return hiding(rules, cohort_size(settings))
 
 
+def fewest_hospitals(settings: Settings) -> int:
+    """How many a round needs: what is agreed, and no fewer than open a sum of everybody asked."""
+    fewest = settings.federation.minimum_clients
+    if not settings.secure_aggregation.enabled:
+        return fewest
+    return max(fewest, secure_rules(settings, 1).threshold(cohort_size(settings)))
+
+
 def cohort_size(settings: Settings) -> int:
     """Hospitals that are asked in a training round."""
     return settings.federation.clients_per_round or settings.federation.clients

@@ -30,7 +30,7 @@ from securefed.record.memberships import Membership, Outcome
 from securefed.record.recording import Recording
 from securefed.record.run_file import unit_in_words
 from securefed.record.summary import performance
-from securefed.secure_sum import cohort_size, secure_rules
+from securefed.secure_sum import fewest_hospitals
 from securefed.server import check_point, results
 from securefed.server.membership import Present, gather
 from securefed.server.opening import open_server
@@ -226,15 +226,6 @@ class _Job:
         _note(self.folder, self.membership, outcome, self.server.finished)
 
 
-def fewest_hospitals(agreement: FederationAgreement) -> int:
-    """How many a round needs: what is agreed, and no fewer than open a sum of everybody asked."""
-    settings = agreement.settings
-    fewest = settings.federation.minimum_clients
-    if not settings.secure_aggregation.enabled:
-        return fewest
-    return max(fewest, secure_rules(settings, 1).threshold(cohort_size(settings)))
-
-
 def _present(
     folder: Path,
     agreement: FederationAgreement,
@@ -249,7 +240,7 @@ def _present(
     Raises:
         RunError: fewer hospitals than a round needs.
     """
-    hospitals, fewest = agreement.roster.names, fewest_hospitals(agreement)
+    hospitals, fewest = agreement.roster.names, fewest_hospitals(agreement.settings)
     _note(folder, membership, "joined", finished)
     tell(f"{agreement.name}, agreement {agreement.digest[:16]}, job {membership}: hello")
     asked = Hello(agreement.digest, membership, finished)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -29,7 +29,9 @@ from securefed.config import Settings
 from securefed.errors import ConfigurationError
 from securefed.files import read_bounded, write_atomically
 from securefed.settings_file import dotted
-from securefed.wire.description import JobDescription
+
+if TYPE_CHECKING:  # it loads torch, which a command that only waits for a server does without
+    from securefed.wire.description import JobDescription
 
 NAME = "agreement.yaml"
 SCHEMA = 1
@@ -81,7 +83,7 @@ class FederationAgreement:
             **dotted(values),
         }
 
-    def job(self, membership: int, own: Mapping[str, Any] | None = None) -> JobDescription:
+    def job(self, membership: int, own: Mapping[str, Any] | None = None) -> "JobDescription":
         """The job of its run that hospitals join for the n-th time.
 
         Args:
@@ -92,6 +94,8 @@ class FederationAgreement:
             ConfigurationError: they contradict what is agreed, or the public weights here are
                 others than those agreed on.
         """
+        from securefed.wire.description import JobDescription
+
         values = self.settings.model_dump(mode="json") | dict(own or {})
         job = JobDescription(
             settings=_settings(values, "the site's settings"),
@@ -128,6 +132,8 @@ def make(
     Raises:
         ConfigurationError: these settings cannot be agreed on, or the roster is none.
     """
+    from securefed.wire.description import JobDescription
+
     _require_possible(name, settings, keys, smallest_training_set)
     job = JobDescription(settings, "unnamed", tuple(keys), smallest_training_set)
     values = settings.model_dump(mode="json", include=set(SECTIONS))

@@ -7,7 +7,6 @@ never for a time to pass.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securefed.engine.flare import provisioning
+from securefed.engine.flare.ports import free_port
 from securefed.record import metrics
 from tests.engine.four_sites import Four
 
 PATIENCE_S = 300.0  # a machine that is busy with other work is slow, and not broken
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def connect(four: Four) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from securefed.errors import RunError
 from securefed.record import memberships, model_file
 from securefed.record.federation import FederationSummary
-from securefed.server.federation import fewest_hospitals
+from securefed.secure_sum import fewest_hospitals
 from securefed.wire.hello import Presence, encode_presence, is_hello
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
@@ -87,7 +87,9 @@ def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
 
 
 def test_a_run_waits_for_as_many_as_its_sums_take(four: Four) -> None:
-    assert fewest_hospitals(four.agreement) == 3  # minimum_clients is 2, and masks need three
+    assert (
+        fewest_hospitals(four.agreement.settings) == 3
+    )  # minimum_clients is 2, and masks need three
     members = four.members("east", "north")
     handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
     away = encode_presence(Presence("refused", "policy.hours"))

@@ -1,5 +1,6 @@
 """NVIDIA FLARE under a federation: it carries bytes, starts processes, and decides nothing.
 
+    ports         the server's port, and whether it is free
     places        where an engine's files lie below a site's or a server's folder
     provisioning  keys made where they belong, a request, an approval, a kit
     hardening     what FLARE may do at a site, cut down to what is needed

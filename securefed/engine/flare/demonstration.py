@@ -4,7 +4,6 @@ For trying things out. On one machine nobody is protected from anybody: every ke
 other one. The patients are phantoms.
 """
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from securefed.config import Settings
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.engine.flare import places, processes, provisioning
+from securefed.engine.flare.ports import free_port
 from securefed.errors import ConfigurationError
 from securefed.hospital import site as site_file
 from securefed.server import folder as server_folder
@@ -58,7 +58,7 @@ def make(folder: Path, settings: Settings, tell: Tell) -> Path:
     server = folder / "server"
     server_folder.create(server, folder / agreement_file.NAME)
     tell("server: an authority, a certificate")
-    fingerprint = provisioning.make_authority(server, "localhost", _free_port())
+    fingerprint = provisioning.make_authority(server, "localhost", free_port())
     for name, site in sites.items():
         tell(f"{name}: a request, an approval, a certificate")
         site.accept(folder / agreement_file.NAME, agreement.digest)
@@ -75,9 +75,3 @@ def hospitals(folder: Path) -> Iterator[None]:
         for name in NAMES:
             stack.callback(processes.stop, processes.client_program(folder / name, name))
         yield
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

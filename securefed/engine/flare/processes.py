@@ -23,11 +23,12 @@ import msgspec
 
 from securefed.engine.flare import places, provisioning
 from securefed.engine.flare.hardening import CONTROLLER, EXECUTOR, harden
+from securefed.engine.flare.ports import require_port
 from securefed.errors import ConfigurationError, Interrupted, RunError, SecureFedError
 from securefed.files import write_atomically
 from securefed.record.check_point import CheckPoint
 from securefed.record.federation import FederationSummary
-from securefed.server.federation import fewest_hospitals
+from securefed.secure_sum import fewest_hospitals
 from securefed.stopping import stop_requests
 from securefed.wire import agreement as agreement_file
 
@@ -57,9 +58,10 @@ def server_program(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """FLARE's server, from start to stop.
 
     Raises:
-        ConfigurationError: the folder has no kit.
+        ConfigurationError: the folder has no kit, or its port is taken.
     """
     kit = _kit(folder, "securefed deploy server makes one")
+    require_port(kit)
     program = _start(folder, "server.server_train", kit, "fed_server.json")
     try:
         yield program
@@ -98,7 +100,7 @@ def play(
 
 def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSummary:
     agreement = agreement_file.read(folder / agreement_file.NAME)
-    fewest, everybody = fewest_hospitals(agreement), agreement.roster.names
+    fewest, everybody = fewest_hospitals(agreement.settings), agreement.roster.names
     session, in_vain = _session(folder, go_on), 0
     try:
         while not (folder / FederationSummary.NAME).is_file():
@@ -169,7 +171,7 @@ def _session(folder: Path, go_on: GoOn) -> Any:
             if time.monotonic() > end:
                 raise RunError(
                     f"the server's program does not answer ({type(error).__name__})",
-                    hint=f"{folder / 'engine' / 'program.log'} has its words; is the port free?",
+                    hint=f"{folder / 'engine' / 'program.log'} has its words",
                 ) from error
             time.sleep(POLL_S)
 
