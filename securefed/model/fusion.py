@@ -5,6 +5,10 @@ slice (Vaswani et al. 2017, section 3.2.1), written with Linear layers so that e
 ordinary one. `locality` is -softplus(a) times the squared distance between two places, in units of
 places: scans of one patient are registered to about a pixel, so the right counterpart is near.
 
+Since -|x - y|^2 = 2 x.y - |y|^2 - |x|^2, and a softmax over y takes no notice of the last term, the
+locality is three more features of query and key: 2 x and -1 against y and |y|^2. One product then
+makes the scores, and nothing else is as large as they are.
+
 A missing modality never enters: without MRI the attended value is a learned placeholder (the
 attention has nothing to attend to), without CT the features and the query come from one.
 """
@@ -12,6 +16,8 @@ attention has nothing to attend to), without CT the features and the query come 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from securefed.model.products import inner, mixed
 
 
 class CrossAttentionFusion(nn.Module):
@@ -36,10 +42,16 @@ class CrossAttentionFusion(nn.Module):
         self.locality = nn.Parameter(torch.tensor(1.0))
         self.missing_ct = nn.Parameter(torch.zeros(width))
         self.missing_mri = nn.Parameter(torch.zeros(attention_width))
-        axis = torch.arange(side, dtype=torch.float32)
-        place = torch.cartesian_prod(axis, axis)  # (places, 2)
-        self.register_buffer("distance2", torch.cdist(place, place).square(), persistent=False)
-        self.distance2: Tensor
+        # Centred: the smaller the coordinates, the less of a distance is lost to rounding.
+        axis = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
+        place = torch.cartesian_prod(axis, axis).T  # (2, places)
+        square = place.square().sum(0, keepdim=True)
+        self.register_buffer(
+            "here", torch.cat([2 * place, -torch.ones_like(square)]), persistent=False
+        )
+        self.register_buffer("there", torch.cat([place, square]), persistent=False)
+        self.here: Tensor  # (3, places)
+        self.there: Tensor  # (3, places)
 
     def forward(self, ct: Tensor, mri: Tensor, has_ct: Tensor, has_mri: Tensor) -> Tensor:
         """Fuse the tokens of each slice.
@@ -52,8 +64,14 @@ class CrossAttentionFusion(nn.Module):
             (..., slices, places, width + attention_width).
         """
         ct = torch.where(has_ct[..., None, None], ct, self.missing_ct)
-        q, k, v = self.query(ct), self.key(mri), self.value(mri)  # (..., places, attention_width)
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (..., places, places)
-        weights = torch.softmax(scores - F.softplus(self.locality) * self.distance2, dim=-1)
-        attended = torch.where(has_mri[..., None, None], weights @ v, self.missing_mri)
+        q, k, v = (
+            layer(tokens).transpose(-1, -2)  # (..., attention_width, places)
+            for layer, tokens in ((self.query, ct), (self.key, mri), (self.value, mri))
+        )
+        here = (F.softplus(self.locality) * self.here).expand(*q.shape[:-2], -1, -1)
+        query = torch.cat([q / q.shape[-2] ** 0.5, here], dim=-2)
+        key = torch.cat([k, self.there.expand(*k.shape[:-2], -1, -1)], dim=-2)
+        weights = torch.softmax(inner(query, key), dim=-1)  # (..., places, places)
+        attended = mixed(v, weights).transpose(-1, -2)  # (..., places, attention_width)
+        attended = torch.where(has_mri[..., None, None], attended, self.missing_mri)
         return torch.cat([ct, attended], dim=-1)

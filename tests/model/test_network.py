@@ -84,7 +84,7 @@ def test_the_shape_decides_every_width(make_network: MakeNetwork):
     assert sizes["fusion.missing_mri"] == (3,)
     assert sizes["classifier.hidden.weight"] == (7, 8)
     assert sizes["classifier.output.weight"] == (1, 7)
-    assert network.fusion.distance2.shape == (25, 25)
+    assert network.fusion.there.shape == (3, 25)
 
 
 def test_the_network_holds_no_statistics_of_patients(make_network: MakeNetwork):
