@@ -8,16 +8,19 @@ judged only where a policy says what a hospital's case mix may cost.
 
     positives                  case mix: counts of labels, over rounds
     without CT, without MRI    what equipment and protocol give
+    bright CT, bright MRI      scanner: grey values over the median of the known patients', which
+                               calibration and sequence move for all patients of a scanner alike
 
 The attacker knows patients of the same distribution: the held-out ones of all hospitals stand for
 them. A property that is rare among them, or nearly all have, is left out: a guess is as good. Not
-covered: which scanner a hospital has, of which nothing here says the truth.
+covered: a scanner's name, and what of it does not show in the mean grey value.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from attacks.family import Case
 from attacks.findings import Finding
@@ -36,8 +39,9 @@ from securefed.model.patients import PatientTensors
 
 METRIC = "told within 0.05"
 TOLD = 0.05
-PROPERTIES = ("positives", "without CT", "without MRI")
+PROPERTIES = ("positives", "without CT", "without MRI", "bright CT", "bright MRI")
 ROUNDS = {Effort.QUICK: 6, Effort.DEFAULT: 20, Effort.THOROUGH: 80}
+WHITE = 255
 RAREST = 0.1  # share of the known patients that has a property, or has not
 
 
@@ -50,29 +54,69 @@ def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
         return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
     assert isinstance(who, Candidates)  # noqa: S101  # else there was a reason
     known = ~who.pool.is_member.numpy()
-    of_known = np.concatenate([properties_of(each.held_out) for each in subject.hospitals])
+    levels = median_brightness([each.held_out for each in subject.hospitals])
+    of_known = np.concatenate([properties_of(each.held_out, levels) for each in subject.hospitals])
     common = np.minimum(of_known.mean(axis=0), 1 - of_known.mean(axis=0)) >= RAREST
     rare = f"fewer than {RAREST:.0%} of the known patients have it, or have it not"
     if not common.any():
         return AttackResult(findings=tuple(_absent(exposure, each, rare) for each in PROPERTIES))
-    found = shares(who.plan, who.pool, known, of_known[:, common], rounds, progress)
-    apart = told_apart(found.present)
+    apart = told_apart(present_in(rounds, subject.hospitals))
     if not apart.any():
         reason = "every sum that it saw is of the same hospitals, and tells of them together only"
         return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
-    truth = np.stack([properties_of(each.train).mean(axis=0) for each in subject.hospitals])
+    found = shares(who.plan, who.pool, known, of_known[:, common], rounds, progress)
+    truth = [properties_of(each.train, levels).mean(axis=0) for each in subject.hospitals]
     names = [name for name, there in zip(PROPERTIES, common, strict=True) if there]
-    findings, details = _compared(exposure, names, found, truth[:, common], apart)
+    findings, details = _compared(exposure, names, found, np.stack(truth)[:, common], apart)
     findings += [_absent(exposure, name, rare) for name in PROPERTIES if name not in names]
     details |= {"rounds": [each[0].number for each in rounds], "hospitals": int(apart.sum())}
     return AttackResult(findings=tuple(findings), details=details)
 
 
-def properties_of(patients: PatientTensors) -> Floats:
-    """(patients, properties), 0 or 1, in the order of PROPERTIES."""
+def properties_of(patients: PatientTensors, levels: Floats) -> Floats:
+    """(patients, properties), 0 or 1, in the order of PROPERTIES.
+
+    Args:
+        levels: of CT and MRI, from `median_brightness`.
+    """
     kinds = (patients.label > 0.5, ~patients.has_ct.any(dim=1), ~patients.has_mri.any(dim=1))
-    each: Floats = np.stack([kind.double().numpy() for kind in kinds], axis=1)
+    bright = brightness(patients) > levels
+    each: Floats = np.column_stack([*(kind.numpy() for kind in kinds), bright]).astype(np.float64)
     return each
+
+
+def median_brightness(groups: Sequence[PatientTensors]) -> Floats:
+    """Of CT and of MRI over all patients who have it, (2,); NaN where nobody has."""
+    both = np.concatenate([brightness(group) for group in groups])
+    middle = [
+        np.median(kind[~np.isnan(kind)]) if not np.isnan(kind).all() else np.nan for kind in both.T
+    ]
+    return np.array(middle)
+
+
+def brightness(patients: PatientTensors) -> Floats:
+    """Mean grey value of CT and of MRI, (patients, 2); NaN where a patient has none.
+
+    Of pixels that are neither black nor white: beyond a window's ends no calibration shows.
+    """
+    return np.array(
+        [
+            [_mean_grey(ct), _mean_grey(mri)]
+            for ct, mri in zip(patients.ct, patients.mri, strict=True)
+        ]
+    ).reshape(-1, 2)
+
+
+def _mean_grey(images: Tensor) -> float:
+    grey = images[(images > 0) & (images < WHITE)]
+    return float(grey.double().mean()) if len(grey) else np.nan
+
+
+def present_in(rounds: Sequence[Sequence[Release]], hospitals: Sequence[Hospital]) -> Bools:
+    """(releases, hospitals) bool, who is in which release."""
+    return np.array(
+        [[each.name in release.factors for each in hospitals] for of in rounds for release in of]
+    )
 
 
 def told_apart(present: Bools) -> Bools:

@@ -1,7 +1,8 @@
 """Controls of property inference: hospitals whose shares lie far apart, and noise.
 
-one positive in five, and four    two hospitals of the overfit fixture    must be told
-noise as long as the updates      in their place                          must tell nothing
+positives one in five, and four    two hospitals of the overfit fixture    must be told
+bright CT one in five, and four    the same, with brighter tokens of CT    must be told
+noise as long as the updates       in place of the former's                must tell nothing
 """
 
 from collections.abc import Sequence
@@ -17,48 +18,77 @@ from attacks.properties import NAME
 from attacks.properties.shares import shares
 from attacks.releases import releases
 from attacks.result import AttackResult, Progress
+from attacks.statistics.targets import Bools
 from securefed.exposure import RoundView
 
-SHARES = (0.2, 0.8)  # of positives among a hospital's training patients; of the others, a half
+SHARES = (0.2, 0.8)  # of a hospital's training patients who have it; of the others, a half
+BRIGHTER = 1.0  # what a bright CT adds to its tokens, in standard deviations
 FEDERATIONS = 4
 METRIC = "mean error"
 
 
 def controls(seed: int, progress: Progress) -> AttackResult:
     """The family's controls, named as the default policy's gates."""
-    told, nothing = [], []
-    for number in range(FEDERATIONS):
-        pool, plan = unequal_fixture(seed + number)
-        views = list(trajectory(plan, pool, pool.is_member, seed + number))
-        told.append(error(pool, plan, views))
-        rng = np.random.default_rng([seed + number, 0xCA5E])
-        nothing.append(error(pool, plan, [_noise(view, rng) for view in views]))
-        progress((number + 1) / FEDERATIONS)
+    errors: list[tuple[float, float, float]] = []
+    for number in range(seed, seed + FEDERATIONS):
+        pool, plan, has = unequal_fixture(number)
+        positives, scanners = positive(pool, has), bright(pool, has)
+        views = list(trajectory(plan, positives, pool.is_member, number))
+        others = list(trajectory(plan, scanners, pool.is_member, number))
+        rng = np.random.default_rng([number, 0xCA5E])
+        errors.append(
+            (
+                error(positives, plan, has, views),
+                error(scanners, plan, has, others),
+                error(positives, plan, has, [_noise(view, rng) for view in views]),
+            )
+        )
+        progress(len(errors) / FEDERATIONS)
+    names = (
+        "positives one in five, and four in five",
+        "bright CT one in five, and four in five",
+        "noise as long as the updates",
+    )
     return AttackResult(
-        controls=(
-            Control(NAME, "positives one in five, and four in five", METRIC, float(np.mean(told))),
-            Control(NAME, "noise as long as the updates", METRIC, float(np.mean(nothing))),
+        controls=tuple(
+            Control(NAME, name, METRIC, float(np.mean(each)))
+            for name, each in zip(names, zip(*errors, strict=True), strict=True)
         )
     )
 
 
-def unequal_fixture(seed: int) -> tuple[Pool, ReplayPlan]:
-    """The fixture with hospitals of SHARES."""
+def unequal_fixture(seed: int) -> tuple[Pool, ReplayPlan, Bools]:
+    """The fixture, and who of it has a property: hospitals of SHARES, (patients,)."""
     pool, plan = sampled_fixture(seed)
-    label = torch.zeros(len(pool))
+    has = np.zeros(len(pool), np.bool_)
     for hospital, share in enumerate(SHARES):
-        for kind, positive in ((True, share), (False, 0.5)):
+        for kind, part in ((True, share), (False, 0.5)):
             rows = torch.nonzero((pool.hospital == hospital) & (pool.is_member == kind)).squeeze(1)
-            label[rows[: round(positive * len(rows))]] = 1
-    return replace(pool, records=replace(pool.records, label=label)), plan
+            has[rows[: round(part * len(rows))]] = True
+    return pool, plan, has
 
 
-def error(pool: Pool, plan: ReplayPlan, views: Sequence[RoundView]) -> float:
-    """Mean over hospitals of how far the share of positives is off."""
+def positive(pool: Pool, has: Bools) -> Pool:
+    """The same patients, those who have it positive."""
+    return replace(pool, records=replace(pool.records, label=torch.from_numpy(has).float()))
+
+
+def bright(pool: Pool, has: Bools) -> Pool:
+    """The same patients, all positive, those who have it with brighter tokens of CT.
+
+    What a token adds to a sum has the sign of the residual: of both labels alike it cancels.
+    """
+    moved = pool.records.ct + BRIGHTER * torch.from_numpy(has).float()[:, None, None]
+    label = torch.ones(len(pool))
+    return replace(pool, records=replace(pool.records, ct=moved, label=label))
+
+
+def error(pool: Pool, plan: ReplayPlan, has: Bools, views: Sequence[RoundView]) -> float:
+    """Mean over hospitals of how far the share of those who have it is off."""
     known = ~pool.is_member.numpy()
-    label = pool.records.label.double().numpy()
     rounds = [releases(plan.training, plan.hospitals, view) for view in views]
-    found = shares(plan, pool, known, label[known, None], rounds, lambda share: None)
+    of_known = has[known, None].astype(np.float64)
+    found = shares(plan, pool, known, of_known, rounds, lambda share: None)
     return float(np.abs(found.told[:, 0] - SHARES).mean())
 
 

@@ -34,12 +34,10 @@ class Shares:
     Attributes:
         known: (properties,), shares of the patients that the attacker knows: the guess.
         told: (hospitals, properties), in [0, 1].
-        present: (releases, hospitals) bool, who is in which release.
     """
 
     known: Floats = field(repr=False)
     told: Floats = field(repr=False)
-    present: Bools = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,6 @@ def shares(
     count, kinds = len(hospitals), len(guess)
     information = np.eye(count * kinds) / SPREAD**2
     evidence = np.zeros(count * kinds)
-    present = []
     for done, releases in enumerate(rounds):
         _, rows = patient_gradients(plan, pool, releases[0].start, known)
         at_start = _Known.of(rows, properties - guess)
@@ -100,10 +97,9 @@ def shares(
             moment = effects.T @ effects / white.excess
             information += np.kron(np.outer(drawn, drawn), moment)
             evidence += np.kron(drawn, effects.T @ white.residual / white.excess)
-            present.append(factors > 0)
         progress((done + 1) / len(rounds))
     delta = np.linalg.solve(information, evidence).reshape(count, kinds)
-    return Shares(guess, np.clip(guess + delta, 0, 1), np.stack(present))
+    return Shares(guess, np.clip(guess + delta, 0, 1))
 
 
 def _drawn(plan: ReplayPlan, hospitals: Iterable[Hospital]) -> Iterable[float]:

@@ -11,41 +11,43 @@ import torch
 from attacks.membership.federation_replay import Pool, ReplayPlan, trajectory
 from attacks.membership.shadow_models import Candidates, NoShadows
 from attacks.properties import attack as properties
-from attacks.properties.controls import SHARES, controls, error, unequal_fixture
+from attacks.properties.controls import SHARES, controls, error, positive, unequal_fixture
 from attacks.properties.shares import shares
 from attacks.releases import releases
 from attacks.result import AttackResult, Effort
 from attacks.source.controls import sums
+from attacks.statistics.targets import Bools
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.patients import PatientTensors
 
-Fixture = tuple[Pool, ReplayPlan, list[RoundView]]
+Fixture = tuple[Pool, ReplayPlan, Bools, list[RoundView]]
 
 
 @pytest.fixture(scope="module")
 def fixture() -> Fixture:
-    pool, plan = unequal_fixture(0)
-    return pool, plan, list(trajectory(plan, pool, pool.is_member, 0))
+    pool, plan, has = unequal_fixture(0)
+    pool = positive(pool, has)
+    return pool, plan, has, list(trajectory(plan, pool, pool.is_member, 0))
 
 
 def test_controls_meet_every_gate_of_the_default_policy():
     gates = [gate for gate in read_policy().gates if gate.attack == "property inference"]
     found = controls(0, lambda share: None).controls
-    assert len(gates) == 2
-    assert [gate_complaint(gate, found) for gate in gates] == [None] * 2
+    assert len(gates) == 3
+    assert [gate_complaint(gate, found) for gate in gates] == [None] * 3
 
 
 def test_sums_of_changing_cohorts_are_taken_apart(fixture: Fixture):
-    pool, plan, views = fixture
+    pool, plan, has, views = fixture
     one, other = (each.name for each in plan.hospitals)
-    assert error(pool, plan, sums(plan, views, [(one,), (one, other)])) < 0.22
+    assert error(pool, plan, has, sums(plan, views, [(one,), (one, other)])) < 0.22
 
 
 def test_another_property_is_told_like_labels():
-    pool, plan = unequal_fixture(1)
-    without = pool.records.label > 0  # as the shares of positives were
+    pool, plan, has = unequal_fixture(1)
+    without = torch.from_numpy(has)
     label = torch.arange(len(pool)) % 2
     records = replace(pool.records, label=label.float(), has_ct=~without)
     pool = replace(pool, records=records)
@@ -76,7 +78,7 @@ def attacked(
     covered: str = "",
     encoders_train: bool = False,
 ) -> AttackResult:
-    pool, plan, all_views = fixture
+    pool, plan, _, all_views = fixture
     monkeypatch.setattr(properties, "candidates", lambda *_: who or Candidates(plan, pool, ()))
     hospitals = tuple(
         replace(each, train=people(pool, place, True), held_out=people(pool, place, False))
@@ -98,7 +100,7 @@ def attacked(
 def test_the_server_tells_case_mix_better_than_a_guess(
     fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ):
-    result = attacked(fixture, fixture[2], monkeypatch)
+    result = attacked(fixture, fixture[-1], monkeypatch)
     told, *rare = result.findings
     assert (told.method, told.metric, told.scene) == (
         "positives",
@@ -109,17 +111,17 @@ def test_the_server_tells_case_mix_better_than_a_guess(
     mean = result.details["positives"]
     assert mean["mean error"] < mean["mean error of a guess"] - 0.1
     # Nobody in the fixture lacks a modality.
-    assert [each.method for each in rare] == ["without CT", "without MRI"]
+    assert [each.method for each in rare] == list(properties.PROPERTIES[1:])
     assert all("known patients have it" in str(each.absent) for each in rare)
 
 
 def test_where_it_does_not_apply_it_says_why(fixture: Fixture, monkeypatch: pytest.MonkeyPatch):
-    _, plan, views = fixture
+    _, plan, _, views = fixture
     everybody = sums(plan, views, [tuple(each.name for each in plan.hospitals)])
 
     def why(result: AttackResult) -> str:
         (reason,) = {str(each.absent) for each in result.findings}
-        assert len(result.findings) == 3
+        assert len(result.findings) == len(properties.PROPERTIES)
         assert not any(each.applies for each in result.findings)
         return reason
 
@@ -138,3 +140,32 @@ def test_hospitals_are_told_apart_by_the_sums_they_are_in():
     assert properties.told_apart(pairs).all()
     one = np.array([[1, 1, 1], [0, 1, 1]], np.bool_)
     assert properties.told_apart(one).tolist() == [True, False, False]
+
+
+def scanned(grey: list[list[int]], with_mri: list[bool]) -> PatientTensors:
+    """Patients of one slice whose CT has these grey values; an MRI of 40, where there is one."""
+    ct = torch.tensor(grey, dtype=torch.uint8)[:, None, None]
+    there = torch.tensor(with_mri)[:, None]
+    mri = torch.full_like(ct, 40) * there[..., None, None]
+    return PatientTensors(ct, mri, torch.ones_like(there), there, torch.zeros(len(ct)))
+
+
+def test_brightness_is_of_what_a_window_shows():
+    people = scanned([[0, 10, 30, 255], [0, 0, 50, 70]], [True, False])
+    bright = properties.brightness(people)
+    assert bright[:, 0].tolist() == [20, 60]
+    assert bright[0, 1] == 40
+    assert np.isnan(bright[1, 1])
+
+
+def test_a_scanner_is_bright_beside_the_patients_that_are_known():
+    known = [scanned([[10], [20]], [True, True]), scanned([[30]], [False])]
+    levels = properties.median_brightness(known)
+    assert levels.tolist() == [20, 40]
+    kinds = properties.properties_of(scanned([[21], [19]], [True, False]), levels)
+    told = dict(zip(properties.PROPERTIES, kinds.T.tolist(), strict=True))
+    assert told["bright CT"] == [1, 0]
+    assert told["bright MRI"] == [0, 0]  # as bright as the median, and none at all
+    assert told["without MRI"] == [0, 1]
+    nobody = properties.median_brightness([scanned([[30]], [False])])
+    assert np.isnan(nobody[1])

@@ -55,6 +55,10 @@ GATES = {
         "at_most",
         0.2,
     ),
+    ("property inference", "bright CT one in five, and four in five", "mean error"): (
+        "at_most",
+        0.2,
+    ),
     ("property inference", "noise as long as the updates", "mean error"): ("at_least", 0.25),
     ("epsilon", "true epsilon 0, 500 simulations", "share of bounds above the truth"): (
         "at_most",
