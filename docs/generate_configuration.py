@@ -50,7 +50,7 @@ POLICY_INTRO = """\
 `policy.yaml` in a site's folder ([federation](federation.md)): what the hospital takes part in at
 all, whatever it has agreed to. What the file leaves out has the default; a file that is missing
 refuses everything. What patients may spend over all runs is in the ledger:
-`securefed ledger amend`.
+`securefed ledger budget`.
 """
 
 YAML_INTRO = """\

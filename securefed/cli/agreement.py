@@ -138,7 +138,8 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
 def accept(folder: Path, file: Path, digest: str) -> None:
     """Have the site in FOLDER take part in FILE, when a server asks for it.
 
-    Nothing is spent by this. The site's policy and its ledger are asked when the run begins.
+    Nothing is spent by this. The privacy unit must be that of the site's ledger. Its policy, and
+    whether its budget holds the run, are asked when the run begins.
     """
     from securefed.hospital.site import open_site
 
@@ -147,6 +148,9 @@ def accept(folder: Path, file: Path, digest: str) -> None:
     click.echo(f"{site.name} takes part in {accepted.name}, agreement {accepted.digest[:16]}")
     for line in _meaning(accepted):
         click.echo(line)
+    delta, of_run = site.ledger().delta, accepted.settings.privacy
+    if of_run.dp and of_run.delta != delta:
+        click.echo(f"the ledger of {site.name} counts it at delta {delta:g}, with all other runs")
     show_next(screen(), "client", folder)
 
 

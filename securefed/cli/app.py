@@ -20,7 +20,7 @@ from securefed.files import AGAIN, is_full
 COMMANDS = {
     "run": ("securefed.cli.run", "Train one model over several hospitals."),
     "budget": ("securefed.cli.budget", "Plan noise, epsilon and rounds before running."),
-    "ledger": ("securefed.cli.ledger", "Show what patients have spent, amend their budget."),
+    "ledger": ("securefed.cli.ledger", "Show what patients have spent, set their budget."),
     "audit": ("securefed.cli.audit", "Attack what each observer of a run saw, and judge it."),
     "compare": ("securefed.cli.compare", "Put configurations side by side."),
     "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),

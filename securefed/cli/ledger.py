@@ -1,4 +1,4 @@
-"""`securefed ledger`: what a hospital's patients have spent, and the limit on it."""
+"""`securefed ledger`: what patients have spent over all runs, and the limit on it."""
 
 import json
 import math
@@ -28,15 +28,16 @@ _EXISTING = click.Path(path_type=Path)
 
 @click.group(name="ledger", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Show what patients have spent, amend their budget, copy the ledger and check copies.
+    """Show what patients have spent, set their budget, copy the ledger and check copies.
 
-    A hospital's ledger holds every round that touched its patients, written before the round and
-    never taken back. A round that would pass the budget is refused.
+    A ledger holds every round that touched its patients, written before the round and never taken
+    back, and who took part in which run. A round that would pass the budget of any patient is
+    refused.
 
     \b
     securefed ledger show runs/mine                          every hospital of a run
     securefed ledger show hospital-1/ledger.sqlite --json
-    securefed ledger amend hospital-1/ledger.sqlite --epsilon 10 --reason "board, minute 7"
+    securefed ledger budget hospital-1/ledger.sqlite --epsilon 10 --reason "board, minute 7"
     securefed ledger export hospital-1/ledger.sqlite /backup/hospital-1.sqlite
     securefed ledger verify hospital-1/ledger.sqlite --copy /backup/hospital-1.sqlite
     """
@@ -49,8 +50,9 @@ def show(where: Path, as_json: bool) -> None:
     """Show budget, spent epsilon and runs of one ledger, or of every ledger of a run.
 
     FOLDER_OR_FILE is a ledger, the folder of one hospital, or a run directory. Epsilon is that of
-    all runs in the ledger, composed as one history: figures of single runs do not add up to it. The
-    accountant that decides about the next round stands first.
+    the patient of whom most was released, over all runs that it took part in, composed as one
+    history: figures of single runs do not add up to it. A run of which the ledger does not know who
+    took part counts for everybody. The accountant that decides about the next round stands first.
     """
     with Bar(screen(quiet=as_json)) as bar:
         bar.say("composing")
@@ -68,7 +70,7 @@ def show(where: Path, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Who allows it, and why; kept in the ledger.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
-def amend(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> None:
+def budget(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> None:
     """Set another limit on epsilon, from now on.
 
     This is for whoever answers for the patients: a higher limit allows every later run to learn
@@ -79,7 +81,7 @@ def amend(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> 
     console = screen(quiet=as_json and yes)
     with Bar(console) as bar:
         bar.say("composing")
-        spent = ledger.guarantee()
+        spent = ledger.largest()
     old = ledger.budget
     console.print(f"{ledger.client}: {file}")
     console.print(f"spent:  {spent}")
@@ -193,13 +195,15 @@ def _open(path: Path) -> "Ledger":
 
 def _facts(path: Path) -> dict[str, Any]:
     """One ledger as it goes into JSON; an epsilon without bound is null there."""
+    from securefed.privacy import spread
     from securefed.record.run_file import unit_in_words
 
     ledger, made_up = _open(path), _simulation(path)
     first: Accountant = ledger.accountant
     second: Accountant = "rdp" if first == "prv" else "prv"
     limit = ledger.budgets()[-1]
-    own, evaluation = ledger.guarantee(), ledger.statement().evaluation()
+    held = ledger.statement()
+    own, evaluation = held.largest(), held.evaluation()
     spent = {first: own, second: _spent(ledger, second)}
     return {
         "path": str(path),
@@ -209,6 +213,11 @@ def _facts(path: Path) -> dict[str, Any]:
         "accountant": ledger.accountant,
         "budget": limit.epsilon,
         "budgets": [vars(each) for each in ledger.budgets()],
+        "left": None if limit.epsilon is None else max(0.0, limit.epsilon - own.counted),
+        "patients": [
+            {**vars(each), "up_to": each.up_to if math.isfinite(each.up_to) else None}
+            for each in spread.of(held)
+        ],
         "spent": {
             name: each.epsilon if each and math.isfinite(each.counted) else None
             for name, each in spent.items()
@@ -239,13 +248,13 @@ def _simulation(path: Path) -> str | None:
 def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
     """What is spent by the accountant that does not decide; None where it has no figure."""
     try:
-        return ledger.guarantee(accountant)
+        return ledger.largest(accountant)
     except PrivacyError:
         return None
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from securefed.privacy.accounting import Guarantee
+    from securefed.privacy.accounting import Guarantee, at_least
 
     console = screen(stderr=False)
     console.print(Text(facts["client"], style="bold") + f": {facts['path']}")
@@ -256,6 +265,11 @@ def _show(facts: dict[str, Any]) -> None:
         console.print(f"spent:  {guarantee}")
     if facts["evaluation"]:
         console.print(f"beside: {Guarantee(**facts['evaluation'])}")
+    if facts["left"] is not None:
+        console.print(f"left:   epsilon {at_least(facts['left'])} to the limit")
+    for cell in facts["patients"]:
+        up_to = "" if cell["up_to"] is None else f" and at most {cell['up_to']:g}"
+        console.print(f"        {cell['patients']} patients: above {cell['above']:g}{up_to}")
     if facts["noise_from"] > 1:
         console.print(
             f"noise:  of {facts['noise_from']} hospitals together; it holds if they keep to the "

@@ -34,7 +34,7 @@ def command() -> None:
     "--lifetime-epsilon",
     type=float,
     required=True,
-    help="What its patients may spend in all runs together; later: securefed ledger amend.",
+    help="What its patients may spend in all runs together; later: securefed ledger budget.",
 )
 @click.option("--delta", type=float, default=1e-5, show_default=True, help="Of that limit.")
 @click.option("--unit", type=click.Choice(("patient", "image")), default="patient", help="Of it.")
@@ -54,8 +54,9 @@ def init(
 ) -> None:
     """Make FOLDER with a key, a policy and an empty ledger.
 
-    policy.yaml is the hospital's own: what it takes part in at all. A run under another delta,
-    unit or accountant than the ledger's is refused, since such histories do not compose.
+    policy.yaml is the hospital's own: what it takes part in at all. A run under another unit than
+    the ledger's is refused, since such histories do not compose. One under another delta or
+    accountant keeps to its own epsilon by these, and counts in the ledger by the ledger's.
     """
     from securefed.hospital.site import create
 
@@ -87,7 +88,7 @@ def show(folder: Path, as_json: bool) -> None:
 
     site = open_site(folder)
     ledger = site.ledger()
-    spent, limit = ledger.guarantee(), ledger.budget
+    spent, limit = ledger.largest(), ledger.budget
     runs = []
     for agreement in site.agreements():
         joined = memberships.read(site.run(agreement.run))
@@ -114,8 +115,8 @@ def show(folder: Path, as_json: bool) -> None:
         return
     console = screen(stderr=False)
     console.print(f"{site.name}: {folder}")
-    console.print(f"spent, over all runs: {spent}")
-    console.print(f"limit of all runs:    {'none' if limit is None else at_most(limit)}")
+    console.print(f"most that a patient has spent, over all runs: {spent}")
+    console.print(f"limit of all runs: {'none' if limit is None else at_most(limit)}")
     for run in runs:
         jobs = run["jobs"]
         console.print(

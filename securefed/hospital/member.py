@@ -23,10 +23,10 @@ from securefed.files import only_writer
 from securefed.hospital import check_point
 from securefed.hospital.declaration import least_declared
 from securefed.hospital.opening import Hospital, open_hospital
-from securefed.hospital.patients import load_patients
+from securefed.hospital.patients import OwnPatients, load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
-from securefed.privacy.accounting import Guarantee, sample_rate
+from securefed.privacy.accounting import Event, Guarantee, sample_rate
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships, model_file
 from securefed.record.agreement import Agreement
@@ -36,7 +36,7 @@ from securefed.training.device import choose_device
 from securefed.training.mechanism import build_mechanism
 from securefed.wire import hello, messages
 from securefed.wire.agreement import FederationAgreement
-from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.description import JobDescription, declaration_of, score_noise_of
 from securefed.wire.hello import Hello, Presence
 from securefed.wire.messages import Reply, Request
 from securefed.wire.plan import Step
@@ -165,7 +165,7 @@ class _Job:
             self._tell(line)
         self._simulation, patients = own.simulation, own.patients
         site.policy.require(job.settings, asked.agreement, job.parameters, len(patients.train))
-        ledger = self._ledger(agreement, job, len(patients.train))
+        ledger = self._ledger(agreement, job, own)
         # From here on something may be spent, so the number is used.
         self._note("joined")
         self._joined = True
@@ -178,22 +178,19 @@ class _Job:
         return hospital
 
     def _ledger(
-        self, agreement: FederationAgreement, job: JobDescription, patients: int
+        self, agreement: FederationAgreement, job: JobDescription, own: OwnPatients
     ) -> Ledger | None:
-        """The site's ledger, if it holds what is left of the run; before anything is spent."""
-        privacy = job.settings.privacy
+        """The site's ledger, with who takes part, if it holds the run for each of them."""
+        privacy, patients = job.settings.privacy, len(own.patients.train)
         if not privacy.dp:
             return None
-        ledger = self._site.ledger(run_budget=privacy.epsilon)
-        terms = {"unit": privacy.unit, "delta": privacy.delta, "accountant": privacy.accountant}
-        for name, wanted in terms.items():
-            found = getattr(ledger, name)
-            if found != wanted:
-                raise PrivacyError(
-                    f"the ledger of {ledger.client} counts by {name} {found}, the agreement by "
-                    f"{wanted}",
-                    hint="histories of other terms do not compose: agree on the ledger's",
-                )
+        ledger = self._site.ledger(privacy)
+        if ledger.delta * patients >= 1:
+            raise PrivacyError(
+                f"the ledger of {ledger.client} counts at delta {ledger.delta:g}, not below "
+                f"1 / {patients}, its patients in this run",
+                hint="such an epsilon promises nothing: make the site anew, with a smaller --delta",
+            )
         spent = ledger.statement().attempts(agreement.run)
         begun = (self._site.run(agreement.run) / Agreement.NAME).exists()
         if spent and not begun:
@@ -201,21 +198,24 @@ class _Job:
                 "the ledger has reservations of this run, and its folder is empty",
                 hint="put the run's folder back from a backup; what was answered is in it",
             )
-        if not begun:
-            self._require_room(ledger, job, patients)
+        planned = [] if begun else self._planned(job, patients)
+        noise = score_noise_of(job.settings)
+        scored = [noise.event] if noise else []
+        ledger.enrol(agreement.run, own.participants, planned, scored)
         return ledger
 
-    def _require_room(self, ledger: Ledger, job: JobDescription, patients: int) -> None:
+    def _planned(self, job: JobDescription, patients: int) -> list[Event]:
+        """What the run will cost those who train; nothing where that is not known yet."""
         training, rounds = job.settings.training, job.settings.federation.rounds
         if job.settings.privacy.unit == "image":
-            return  # how many images follows from the patients' tensors; `reserve` refuses in time
+            return []  # how many images follows from patients' tensors; `reserve` refuses in time
         declaration = declaration_of(job.settings)
         declared = max(patients, least_declared(job.settings).records)
         event = build_mechanism(job, declared).event(
             sample_rate(training.batch_size, declared), training.local_steps
         )
         first = [declaration.event] if declaration else []
-        ledger.require([*first, *([event] * rounds if event else [])])
+        return [*first, *([event] * rounds if event else [])]
 
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:
@@ -229,10 +229,11 @@ class _Job:
     def _finish(self, hospital: Hospital, job: JobDescription) -> None:
         """Write this hospital's own results, and its model."""
         write_results(hospital, None)
-        spent = self._spent(hospital)
+        spent = hospital.spent.guarantee() if hospital.spent else None
+        promised = spent and replace(spent, unit=unit_in_words(spent.unit, self._simulation))
         shape = job.settings.model.model_dump_json()
         network = hospital.trainer.network
-        model_file.write(hospital.folder, network, shape, spent, self._simulation, 0)
+        model_file.write(hospital.folder, network, shape, promised, self._simulation, 0)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 
@@ -240,7 +241,7 @@ class _Job:
         """Over all runs; None without differential privacy."""
         if hospital.ledger is None:
             return None
-        spent = hospital.ledger.guarantee()
+        spent = hospital.ledger.largest()
         return replace(spent, unit=unit_in_words(spent.unit, self._simulation))
 
     def _newest(self) -> int:

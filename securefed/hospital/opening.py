@@ -24,6 +24,7 @@ from securefed.hospital.scoring import NoisedScoring
 from securefed.model.patients import PatientTensors
 from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
+from securefed.privacy.statement import Statement
 from securefed.record.agreement import Agreement, differing_setting
 from securefed.record.recording import Recording
 from securefed.training import canaries
@@ -64,10 +65,15 @@ class Hospital:
         """How many this run has in the ledger; 0 without one."""
         return self.ledger.statement().attempts(self.run).total() if self.ledger else 0
 
+    @property
+    def spent(self) -> Statement | None:
+        """What this run, and no other, has spent of its ledger; None without one."""
+        return self.ledger.statement().of_run(self.run) if self.ledger else None
+
     def affordable(self, rounds: int) -> int:
         """How many of `rounds` more rounds its ledger has a budget for."""
-        event = self.trainer.event
-        while self.ledger and event and rounds and self.ledger.would_exceed([event] * rounds):
+        event, ledger = self.trainer.event, self.ledger
+        while ledger and event and rounds and ledger.would_exceed([event] * rounds, self.run):
             rounds -= 1
         return rounds
 

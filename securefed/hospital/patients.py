@@ -1,12 +1,17 @@
-"""A hospital's own patients: all that its manifest names, divided into training and held out."""
+"""A hospital's own patients: all that its manifest names, divided into training and held out.
+
+In its ledger they are tokens of the site's key, the same in every run (privacy.participation).
+"""
 
 from dataclasses import dataclass, field, replace
 
 from securefed.config import Settings
 from securefed.data.load import HospitalData, manifest_hospitals
 from securefed.data.own import own_patients
+from securefed.data.pseudonyms import SiteKey
 from securefed.data.requirements import require_both_labels, tell
 from securefed.errors import ConfigurationError
+from securefed.privacy.participation import Participants
 
 
 @dataclass(frozen=True)
@@ -15,12 +20,21 @@ class OwnPatients:
 
     Attributes:
         simulation: what they are, if not people with scans of their own.
+        participants: the same patients, for the ledger.
         told: what limits any conclusion, and names of files, for the hospital's own eyes.
     """
 
     patients: HospitalData
+    participants: Participants
     simulation: str
     told: tuple[str, ...] = field(repr=False)
+
+
+def participants(patients: HospitalData, key: SiteKey) -> Participants:
+    """Who takes part in a run, as a ledger knows them."""
+    sides = (patients.train, patients.test)
+    trained, held_out = (frozenset(key.token(one.patient_id) for one in side) for side in sides)
+    return Participants(key.name, trained, held_out)
 
 
 def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
@@ -61,6 +75,7 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
     (patients,) = divided.hospitals
     return OwnPatients(
         replace(patients, name=name),
+        participants(patients, divided.key),
         divided.simulation,
         (*own.named, *divided.warnings, *said.warnings, *said.named),
     )

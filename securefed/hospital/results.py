@@ -14,7 +14,7 @@ def write_results(hospital: Hospital, local_auc: float | None) -> None:
     """
     trainer = hospital.trainer
     scored = metrics(trainer.evaluate())
-    guarantee = hospital.ledger.guarantee() if hospital.ledger else None
+    guarantee = hospital.spent.guarantee() if hospital.spent else None
     personal = trainer.personal()
     if personal:
         save_tensors(hospital.folder / "personal.safetensors", personal, {"schema": str(SCHEMA)})

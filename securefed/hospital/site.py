@@ -25,9 +25,9 @@ from pydantic import Field, ValidationError
 from protocols.identity import NAME as NAME_FORM
 from protocols.identity import IdentityKey
 from securefed import settings_file
-from securefed.config import DataSettings, ExposureSettings, Section
+from securefed.config import DataSettings, ExposureSettings, PrivacySettings, Section
 from securefed.data.names import require_site
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.files import create_private
 from securefed.hospital import policy as policy_file
 from securefed.hospital.keys import IDENTITY, require_trusted
@@ -35,6 +35,7 @@ from securefed.hospital.policy import Policy
 from securefed.privacy import ledger_file
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.ledger import Ledger, PrivacyUnit
+from securefed.privacy.limits import RunLimit
 from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 
@@ -121,6 +122,7 @@ class Site:
         Raises:
             ConfigurationError: the file is of another digest, or not about this hospital.
             RunError: it holds a key that was revoked here.
+            PrivacyError: its privacy unit is not that of the ledger here.
         """
         agreement = agreement_file.read(path)
         if len(digest) < SHORTEST_DIGEST:
@@ -135,6 +137,8 @@ class Site:
             )
         self._require_own_key(agreement, path)
         require_trusted(self.folder, agreement.roster)
+        if agreement.settings.privacy.dp:
+            self.ledger(agreement.settings.privacy)
         folder = self.run(agreement.run)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / agreement_file.NAME).exists():
@@ -148,16 +152,28 @@ class Site:
                 hint="send the line of `securefed keys show` to who makes the agreement",
             )
 
-    def ledger(self, run_budget: float | None = None) -> Ledger:
+    def ledger(self, terms: PrivacySettings | None = None) -> Ledger:
         """The ledger of all its runs.
 
+        A run's delta and accountant may be others than the ledger's: what a run may add is limited
+        by its own, and what its patients spend in all runs is composed at the ledger's.
+
         Args:
-            run_budget: limit on what one run may add, beside the limit of all of them.
+            terms: of the run that it is opened for, if any.
 
         Raises:
-            PrivacyError: it is missing, damaged, or another hospital's.
+            PrivacyError: it is missing, damaged, another hospital's, or counts another unit.
         """
-        return Ledger.open(self.ledger_path, client=self.name, run_budget=run_budget)
+        if terms is None:
+            return Ledger.open(self.ledger_path, client=self.name)
+        limit = RunLimit(terms.epsilon, terms.delta, terms.accountant)
+        ledger = Ledger.open(self.ledger_path, client=self.name, run_limit=limit)
+        if ledger.unit != terms.unit:
+            raise PrivacyError(
+                f"the ledger of {self.name} counts by {ledger.unit}, the agreement by {terms.unit}",
+                hint="histories of two units do not compose: agree on the ledger's",
+            )
+        return ledger
 
 
 def create(
@@ -176,7 +192,8 @@ def create(
     Args:
         manifest: of its patients; None leaves it to be filled in.
         lifetime_epsilon: limit on what its patients may spend in all runs together.
-        delta, unit, accountant: of that limit; a run under others is refused.
+        delta, accountant: of that limit; a run may have others, and is counted by these.
+        unit: of that limit; a run under another is refused.
 
     Raises:
         ConfigurationError, PrivacyError: a value out of its range, or there is something already.

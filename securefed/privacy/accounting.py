@@ -162,6 +162,7 @@ def epsilon(history: Sequence[Event], delta: float, accountant: Accountant = "pr
     | noise_multiplier below 1e-6      | inf                                             |
     | sample_rate 1                    | the Gaussian mechanism without subsampling      |
     | PRV grid above 2^23 points       | the RDP bound instead: looser, and still a bound|
+    | many kinds of steps (2^24 in all)| the same: each kind needs a grid of its own     |
     | RDP bound below PRV's            | the RDP bound: both hold                        |
     | order of the events              | does not matter; equal events are added up      |
     | a sum of epsilons per round      | would be larger: composition is not addition    |

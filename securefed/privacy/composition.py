@@ -32,6 +32,7 @@ EPSILON_ERROR = 0.01  # PRV: the upper bound lies at most 0.02 above the true ep
 COARSE_ERROR = 0.2  # PRV, for searching: a grid of a twentieth of the points
 WORTH_ESTIMATING = 1 << 18  # points: below, the fine grid takes as long as all that is around it
 MAX_GRID_POINTS = 1 << 23  # PRV: about half a gigabyte while it computes
+MAX_WORK = 1 << 24  # PRV: points of the grid, for each kind of step: some seconds
 MAX_GRID_HALF_WIDTH = 600.0  # PRV: exp of it must be finite
 NEAR = 1.1  # RDP from few orders: more of them lower it by less than this
 CERTAIN = 6.0  # erfc(6) is 2e-17
@@ -145,7 +146,8 @@ class _QuickPRVAccountant(PRVAccountant):  # type: ignore[misc]  # Opacus ships 
         # A search on a coarser grid stops where the fine one would be too large, or is no work.
         fine = points * eps_error / EPSILON_ERROR
         needless = eps_error > EPSILON_ERROR and fine < WORTH_ESTIMATING
-        if needless or fine > MAX_GRID_POINTS or half_width > MAX_GRID_HALF_WIDTH:
+        too_large = fine > MAX_GRID_POINTS or fine * len(prvs) > MAX_WORK
+        if needless or too_large or half_width > MAX_GRID_HALF_WIDTH:
             raise _GridTooLargeError
         half_width = ((points - 2) / 2 - 0.5) * mesh  # which `create_aligned` rounds up to `points`
         return Domain.create_aligned(-half_width, half_width, mesh)

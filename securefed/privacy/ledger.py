@@ -3,8 +3,9 @@
 A round's steps are reserved *before* any data is touched, in a transaction that is on disk when
 `reserve` returns (SQLite, write-ahead log, synchronous=FULL). Nothing takes a reservation back: a
 run killed in the middle of a round may already have sent something, so its round counts. Runs over
-the same patients share one ledger and compose as one history (see `accounting.epsilon`); a round
-that would pass the budget is refused with nothing written.
+the same patients share one ledger. Where a run's patients were enrolled, it counts for these alone,
+and each patient's runs compose as one history (`participation`); a run or a round that would pass
+the budget for any of its patients is refused with nothing written (`limits`).
 
 Repeating a round after a crash depends on the noise. Fresh cryptographic noise makes the repetition
 a second release of the same patients, and it is counted as another attempt. Seeded noise with the
@@ -19,8 +20,6 @@ patients from a hospital's accidents, not from the hospital. SQLite's log needs 
 import hashlib
 import math
 import os
-import shlex
-import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,15 +28,11 @@ from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
 from securefed.files import create_private
-from securefed.privacy import ledger_file, statement
+from securefed.privacy import ledger_file, ledger_rows, statement
 from securefed.privacy.accountant import Accountant
-from securefed.privacy.accounting import (
-    Event,
-    Guarantee,
-    at_most,
-    epsilon,
-    steps_by_mechanism,
-)
+from securefed.privacy.accounting import Event, Guarantee, at_most, epsilon
+from securefed.privacy.limits import Limits, RunLimit
+from securefed.privacy.participation import Participants, Place
 from securefed.privacy.statement import Statement
 
 PrivacyUnit = Literal["patient", "image"]
@@ -86,9 +81,8 @@ class Ledger:
     """One client's ledger file. Every call opens the file anew: threads and processes may share it.
 
     Attributes:
-        path, client, unit, delta, accountant: fixed when the ledger was created.
-        run_budget: limit on what one run may add, composed by itself, beside the ledger's own
-            limit on all of them; None for no other limit.
+        path, client, unit, delta, accountant: fixed when the ledger was created. Epsilon is told
+            at this delta and by this accountant, whatever a run has promised: events compose.
     """
 
     def __init__(
@@ -97,9 +91,7 @@ class Ledger:
         """Use `Ledger.create` or `Ledger.open`."""
         self.path, self.client, self.unit = path, client, unit
         self.delta, self.accountant = delta, accountant
-        self.run_budget: float | None = None
-        # Histories that were found within a limit, of all runs (None) and of one.
-        self._affordable: dict[str | None, tuple[float, list[Event]]] = {}
+        self._limits = Limits(path, client, unit, delta, accountant)
 
     def __repr__(self) -> str:
         return f"Ledger(client={self.client!r}, unit={self.unit!r}, delta={self.delta:g})"
@@ -133,7 +125,7 @@ class Ledger:
                 ledger_file.build(database)
                 fixed = (client, unit, delta, accountant, ledger_file.now())
                 database.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?)", fixed)
-                ledger_file.append_budget(
+                ledger_rows.append_budget(
                     database, budget_epsilon, "set when the ledger was created"
                 )
             os.link(draft, path)  # unlike a rename, fails if somebody else was first
@@ -163,14 +155,15 @@ class Ledger:
         delta: float | None = None,
         accountant: Accountant | None = None,
         first_budget: float | None = None,
-        run_budget: float | None = None,
+        run_limit: RunLimit | None = None,
     ) -> "Ledger":
         """Open an existing ledger, and make sure it is the one that is meant.
 
         Args:
             client, unit, delta, accountant: what it must be of; None for whatever it is of.
             first_budget: the limit it must have been made with; it may have been amended since.
-            run_budget: see the attribute; it lasts as long as this object.
+            run_limit: on what one run may add for who trains in it, beside the ledger's own limit
+                on all runs; it lasts as long as this object.
 
         Raises:
             PrivacyError: no such file, damaged, no ledger, written by a newer version, or of
@@ -184,8 +177,8 @@ class Ledger:
         with ledger_file.connection(path) as database:
             ledger_file.check(database, path)
             ledger_file.add_later_tables(database)
-            ledger = cls(path, *ledger_file.settings(database, path))
-            (begun_with, _, _), *_ = ledger_file.budgets(database)
+            ledger = cls(path, *ledger_rows.settings(database, path))
+            (begun_with, _, _), *_ = ledger_rows.budgets(database)
         asked = {"client": client, "unit": unit, "delta": delta, "accountant": accountant}
         for name, wanted in asked.items():
             found = getattr(ledger, name)
@@ -195,7 +188,7 @@ class Ledger:
                     hint="each hospital has a ledger of its own for each unit and delta; put back "
                     "the one that belongs here",
                 )
-        ledger.run_budget = run_budget
+        ledger._limits.of_run = run_limit
         if first_budget is not None and begun_with != first_budget:
             raise PrivacyError(
                 f"the ledger {path} was made with a budget of {begun_with}, not {first_budget}",
@@ -223,51 +216,96 @@ class Ledger:
         if round_number < 0:
             raise ConfigurationError(f"the round must not be negative, got {round_number}")
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
-            attempts = ledger_file.attempts(database, run, round_number)
+            attempts = ledger_rows.attempts(database, run, round_number)
             for attempt, (key, reserved) in enumerate(attempts, start=1):
                 if replay_key is not None and key == replay_key:
                     self._require_same(round_number, event, reserved)
                     return Reservation(attempt, replayed=True)
-            self._require_affordable(database, [event], f"round {round_number}", run)
+            place: Place = (run, "trained")
+            self._limits.require(database, [event], f"round {round_number}", place)
             attempt = len(attempts) + 1
-            ledger_file.append_reservation(database, run, round_number, attempt, replay_key, event)
+            ledger_rows.append_reservation(database, run, round_number, attempt, replay_key, event)
         return Reservation(attempt, replayed=False)
 
     def reserve_evaluation(self, event: Event, *, run: str, replay_key: str | None = None) -> None:
         """Spend a release about held-out patients; call it before one is made. On disk at return.
 
-        Their history is one of its own, and has no limit: who asks holds a run to one release.
+        It is part of the history of those who were enrolled as held out, and within the limit on
+        all that is released about them. Without an enrolment who asks holds a run to one release.
 
         Args:
             event: a Gaussian without sampling.
             replay_key: as for `reserve`.
 
         Raises:
+            BudgetExceeded: nothing was written.
             ConfigurationError: an event with sampling.
         """
         if event.sample_rate != 1:
             raise ConfigurationError(f"held-out patients are not sampled, got {event}")
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
-            before = ledger_file.evaluations(database)
+            before = ledger_rows.evaluations(database)
             if replay_key is None or (run, replay_key, event) not in before:
-                ledger_file.append_evaluation(database, run, replay_key, event)
+                if ledger_rows.enrolled(database, run):
+                    self._limits.require(database, [event], "scoring", (run, "held out"))
+                ledger_rows.append_evaluation(database, run, replay_key, event)
 
-    def require(self, events: Sequence[Event], run: str | None = None) -> None:
-        """Refuse a plan that the budget does not hold: the whole run, before any work.
+    def enrol(
+        self,
+        run: str,
+        participants: Participants,
+        planned: Sequence[Event] = (),
+        scored: Sequence[Event] = (),
+    ) -> None:
+        """Write down who takes part in a run, before anything is spent on them. On disk at return.
+
+        A run that has spent without (under an older version) stays so, and counts for everybody.
 
         Args:
-            run: also held against the budget of a run; None for the budget of all alone.
+            planned, scored: what the run will release about those that train, and about those that
+                are held out: it is refused here if the budget does not hold it for any of them.
+
+        Raises:
+            BudgetExceeded: nothing was written.
+            PrivacyError: the run was enrolled before, with others.
+        """
+        sides = participants.enrolments(run)
+        with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
+            before = [each for each in ledger_rows.enrolments(database) if each.run == run]
+            if before and before != list(sides):
+                raise PrivacyError(
+                    f"run {run[:12]} was begun with other patients than those that are here now",
+                    hint="bring the patients and their site key back, or start a new run",
+                )
+            if ledger_rows.has_spent(database, run):
+                return
+            for one in sides if not before else ():
+                ledger_rows.append_enrolment(database, one)
+            try:
+                for one, events in zip(sides, (planned, scored), strict=True):
+                    if events:
+                        self._limits.require(database, events, "this run", (run, one.side))
+            except BudgetExceeded:
+                self._limits.forget()
+                raise
+
+    def require(self, events: Sequence[Event], run: str = "") -> None:
+        """Refuse training that the budget does not hold: a whole plan, before any work.
+
+        Args:
+            run: whose patients it is about, and whose own limit holds too; "" for one of which
+                nobody knows yet who takes part.
 
         Raises:
             BudgetExceeded: with the epsilon it would reach.
         """
         with ledger_file.connection(self.path) as database:
-            self._require_affordable(database, events, "this run", run)
+            self._limits.require(database, events, "this run", (run, "trained"))
 
-    def would_exceed(self, events: Sequence[Event]) -> bool:
-        """Whether `require(events)` would refuse."""
+    def would_exceed(self, events: Sequence[Event], run: str = "") -> bool:
+        """Whether `require` would refuse."""
         try:
-            self.require(events)
+            self.require(events, run)
         except BudgetExceeded:
             return True
         return False
@@ -275,10 +313,10 @@ class Ledger:
     def history(self) -> list[Event]:
         """Every reserved event of every run, oldest first."""
         with ledger_file.connection(self.path) as database:
-            return ledger_file.history(database)
+            return ledger_rows.history(database)
 
     def spent(self, accountant: Accountant | None = None) -> float:
-        """Epsilon of the whole history; by the ledger's own accountant unless told."""
+        """Epsilon of who trained in every run; by the ledger's own accountant unless told."""
         return epsilon(self.history(), self.delta, accountant or self.accountant)
 
     def statement(self) -> Statement:
@@ -290,21 +328,25 @@ class Ledger:
         """`spent`, together with what it means."""
         return self.statement().guarantee(accountant)
 
+    def largest(self, accountant: Accountant | None = None) -> Guarantee:
+        """What all runs come to for the patient of whom they released most."""
+        return self.statement().largest(accountant)
+
     @property
     def budget(self) -> float | None:
         """The limit in force, or None."""
         with ledger_file.connection(self.path) as database:
-            return ledger_file.budget(database)
+            return ledger_rows.budget(database)
 
     def budgets(self) -> list[BudgetChange]:
         """Every limit since the ledger was created, oldest first; the last one is in force."""
         with ledger_file.connection(self.path) as database:
-            return [BudgetChange(*row) for row in ledger_file.budgets(database)]
+            return [BudgetChange(*row) for row in ledger_rows.budgets(database)]
 
     def runs(self) -> list[RunSpending]:
         """What each run has reserved, in the order the runs began."""
         with ledger_file.connection(self.path) as database:
-            return [RunSpending(*row) for row in ledger_file.runs(database)]
+            return [RunSpending(*row) for row in ledger_rows.runs(database)]
 
     def amend_budget(self, budget_epsilon: float, reason: str) -> None:
         """Set another limit from now on; the old one and the reason stay on record.
@@ -319,14 +361,13 @@ class Ledger:
         if not reason.strip():
             raise ConfigurationError("a change of the privacy budget needs a reason")
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
-            reached = epsilon(ledger_file.history(database), self.delta, self.accountant)
-            if reached > budget_epsilon:
-                spent = Guarantee(reached, self.delta, self.unit, self.accountant)
+            spent = statement.of(database, self.path).largest()
+            if spent.counted > budget_epsilon:
                 raise BudgetExceeded(
                     f"{self.client} cannot have a budget of {budget_epsilon:g}; spent: {spent}",
-                    hint=f"to refuse every further round, set it to {at_most(reached)}",
+                    hint=f"to refuse every further round, set it to {at_most(spent.counted)}",
                 )
-            ledger_file.append_budget(database, budget_epsilon, reason)
+            ledger_rows.append_budget(database, budget_epsilon, reason)
 
     def _require_same(self, round_number: int, asked: Event, reserved: Event) -> None:
         if asked != reserved:
@@ -335,44 +376,6 @@ class Ledger:
                 f"and is asked for as {asked}",
                 hint="the replay key must cover noise_multiplier, sample_rate and steps",
             )
-
-    def _require_affordable(
-        self, database: sqlite3.Connection, added: Sequence[Event], what: str, run: str | None
-    ) -> None:
-        limit = ledger_file.budget(database)
-        if limit is not None and (over := self._over(database, added, limit, None)):
-            before, reached = over
-            spent = Guarantee(before, self.delta, self.unit, self.accountant)
-            raise BudgetExceeded(
-                f"{what} would take {self.client} to epsilon {at_most(reached)}, above its budget "
-                f"of {limit:g}; spent so far: {spent}",
-                hint="use more noise, fewer rounds or a smaller batch; who answers for the "
-                "patients can amend the budget: securefed ledger amend "
-                f"{shlex.quote(str(self.path))} --epsilon E --reason TEXT",
-            )
-        if run is None or self.run_budget is None:
-            return
-        if over := self._over(database, added, self.run_budget, run):
-            raise BudgetExceeded(
-                f"{what} would take run {run[:12]} at {self.client} to epsilon "
-                f"{at_most(over[1])}, above the {self.run_budget:g} of a run",
-                hint="rounds lost in a crash count as spent; the run goes on without it",
-            )
-
-    def _over(
-        self, database: sqlite3.Connection, added: Sequence[Event], limit: float, run: str | None
-    ) -> tuple[float, float] | None:
-        """Epsilon before and after, of all runs or of one; None where that is within the limit."""
-        before = ledger_file.history(database, run)
-        after = [*before, *added]
-        found = self._affordable.get(run)
-        if found and found[0] <= limit and _within(after, found[1]):
-            return None
-        reached = epsilon(after, self.delta, self.accountant)
-        if reached <= limit:
-            self._affordable[run] = (limit, after)
-            return None
-        return epsilon(before, self.delta, self.accountant), reached
 
 
 def replay_key(*state: bytes) -> str:
@@ -384,12 +387,6 @@ def replay_key(*state: bytes) -> str:
     for part in state:
         digest.update(len(part).to_bytes(8) + part)  # lengths keep the parts apart
     return digest.hexdigest()
-
-
-def _within(history: Sequence[Event], affordable: Sequence[Event]) -> bool:
-    """Whether the history is part of one that was found affordable: epsilon grows with steps."""
-    steps = steps_by_mechanism(affordable)
-    return all(n <= steps.get(key, 0) for key, n in steps_by_mechanism(history).items())
 
 
 def _check_settings(client: str, unit: str, budget_epsilon: float | None) -> None:

@@ -57,6 +57,8 @@ def difference(ledger: Statement, copy: Statement) -> str | None:
         return f"its budgets are {copy.budgets}, not {ledger.budgets}"
     if ledger.evaluations != copy.evaluations[: len(ledger.evaluations)]:
         return "it lacks a release about held-out patients"
+    if ledger.enrolments != copy.enrolments[: len(ledger.enrolments)]:
+        return "it lacks who took part in a run"
     ours, theirs = ledger.reservations, copy.reservations
     if theirs == ours[: len(theirs)] and len(theirs) < len(ours):
         return f"it is older: it holds {len(theirs)} of {len(ours)} reservations"

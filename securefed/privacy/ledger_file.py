@@ -1,7 +1,8 @@
 """The SQLite file under a ledger: its tables, how it is opened, and what can be wrong with it.
 
 Append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts), the
-reservations, and how many hospitals' noise a reservation relies on, where it is not its own alone.
+reservations, how many hospitals' noise a reservation relies on, where it is not its own alone,
+releases about held-out patients, and who took part in which run (`ledger_rows` reads and writes).
 The header carries an application id and a schema version, so that another file is not taken for a
 ledger and a newer ledger is not misread. The names tell which hospital took part when and how
 often, and a replay key is a digest that may cover patients' data: the file is the hospital's own
@@ -14,12 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import quote
 
 from securefed.errors import PrivacyError
-from securefed.privacy.accountant import Accountant
-from securefed.privacy.accounting import Event
 
 NAME = "ledger.sqlite"
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
@@ -74,10 +72,19 @@ CREATE TABLE IF NOT EXISTS evaluation (
     reserved_at TEXT NOT NULL
 ) STRICT;
 """
-_EVENT = (
-    "noise_multiplier, sample_rate, steps, COALESCE(hospitals, 1)"
-    " FROM reservation LEFT JOIN shared_noise USING (id)"
-)
+# Who took part in a run, on which side (`participation`). A run that has no rows here counts for
+# every patient, so that ledgers of before stay sound.
+_ENROLMENT = """
+CREATE TABLE IF NOT EXISTS enrolment (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('trained', 'held out')),
+    site_key TEXT NOT NULL,
+    patients BLOB NOT NULL CHECK (length(patients) % 16 = 0),
+    enrolled_at TEXT NOT NULL,
+    UNIQUE (run, side)
+) STRICT;
+"""
 # INSERT OR REPLACE deletes without firing a delete trigger, so a repeated id is refused as well.
 _APPEND_ONLY = """
 CREATE TRIGGER IF NOT EXISTS {table}_update BEFORE UPDATE ON {table}
@@ -146,7 +153,11 @@ def build(database: sqlite3.Connection) -> None:
 
 def add_later_tables(database: sqlite3.Connection) -> None:
     """Lay out the tables that ledgers of before do not have, where they are missing."""
-    for table, content in (("shared_noise", _SHARED_NOISE), ("evaluation", _EVALUATION)):
+    for table, content in (
+        ("shared_noise", _SHARED_NOISE),
+        ("evaluation", _EVALUATION),
+        ("enrolment", _ENROLMENT),
+    ):
         query = "SELECT 1 FROM sqlite_schema WHERE name = ?"
         if database.execute(query, (f"{table}_replace",)).fetchone() is None:  # the last of it
             # Two processes may come to this at once: hence "if not exists" all the same.
@@ -175,116 +186,6 @@ def check(database: sqlite3.Connection, path: Path) -> None:
     (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise damaged(path, verdict)
-
-
-def settings(
-    database: sqlite3.Connection, path: Path
-) -> tuple[str, Literal["patient", "image"], float, Accountant]:
-    """Client, unit, delta and accountant.
-
-    Raises:
-        PrivacyError: the row is missing.
-    """
-    row = database.execute("SELECT client, unit, delta, accountant FROM ledger").fetchone()
-    if row is None:
-        raise damaged(path, "its settings are missing")
-    client, unit, delta, accountant = row
-    return client, unit, delta, accountant
-
-
-def history(database: sqlite3.Connection, run: str | None = None) -> list[Event]:
-    """Every reservation, or those of one run, oldest first."""
-    query = f"SELECT {_EVENT} WHERE ?1 IS NULL OR run = ?1 ORDER BY id"
-    return [Event(*row) for row in database.execute(query, (run,))]
-
-
-def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, str]]:
-    """Run, rounds, reservations, steps, first and last time; in the order they began.
-
-    Round 0 is what is declared before the first, and none itself.
-    """
-    query = (
-        "SELECT run, COUNT(DISTINCT NULLIF(round, 0)), COUNT(*), SUM(steps), MIN(reserved_at),"
-        " MAX(reserved_at) FROM reservation GROUP BY run ORDER BY MIN(id)"
-    )
-    return list(database.execute(query))
-
-
-def reservations(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Run, round, attempt, whether its noise is seeded, and event of each, oldest first."""
-    query = f"SELECT run, round, attempt, replay_key IS NOT NULL, {_EVENT} ORDER BY id"
-    return list(database.execute(query))
-
-
-def attempts(
-    database: sqlite3.Connection, run: str, round_number: int
-) -> list[tuple[str | None, Event]]:
-    """Replay key and event of each reservation of a round, oldest first."""
-    rows = database.execute(
-        f"SELECT replay_key, {_EVENT} WHERE run = ? AND round = ? ORDER BY attempt",
-        (run, round_number),
-    )
-    return [(key, Event(*fields)) for key, *fields in rows]
-
-
-def append_reservation(
-    database: sqlite3.Connection,
-    run: str,
-    round_number: int,
-    attempt: int,
-    replay_key: str | None,
-    event: Event,
-) -> None:
-    """Write a reservation; within a transaction."""
-    mechanism = (event.noise_multiplier, event.sample_rate, event.steps)
-    row = (run, round_number, attempt, replay_key, *mechanism, now())
-    cursor = database.execute(
-        "INSERT INTO reservation (run, round, attempt, replay_key, noise_multiplier, sample_rate,"
-        " steps, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        row,
-    )
-    if event.noise_from > 1:
-        shared = (cursor.lastrowid, event.noise_from)
-        database.execute("INSERT INTO shared_noise VALUES (?, ?)", shared)
-
-
-def evaluations(database: sqlite3.Connection) -> list[tuple[str, str | None, Event]]:
-    """Run, replay key and event of each release about held-out patients, oldest first."""
-    rows = database.execute(
-        "SELECT run, replay_key, noise_multiplier, 1.0, counts, hospitals FROM evaluation"
-        " ORDER BY id"
-    )
-    return [(run, key, Event(*event)) for run, key, *event in rows]
-
-
-def append_evaluation(
-    database: sqlite3.Connection, run: str, replay_key: str | None, event: Event
-) -> None:
-    """Write a release about held-out patients; within a transaction."""
-    database.execute(
-        "INSERT INTO evaluation (run, replay_key, noise_multiplier, counts, hospitals, reserved_at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (run, replay_key, event.noise_multiplier, event.steps, event.noise_from, now()),
-    )
-
-
-def budget(database: sqlite3.Connection) -> float | None:
-    """The budget in force."""
-    row = database.execute("SELECT epsilon FROM budget ORDER BY id DESC LIMIT 1").fetchone()
-    limit: float | None = row[0]
-    return limit
-
-
-def budgets(database: sqlite3.Connection) -> list[tuple[float | None, str, str]]:
-    """Epsilon, reason and time of every budget, oldest first."""
-    return list(database.execute("SELECT epsilon, reason, set_at FROM budget ORDER BY id"))
-
-
-def append_budget(database: sqlite3.Connection, epsilon: float | None, reason: str) -> None:
-    """Put a budget in force."""
-    database.execute(
-        "INSERT INTO budget (epsilon, reason, set_at) VALUES (?, ?, ?)", (epsilon, reason, now())
-    )
 
 
 def now() -> str:

@@ -14,9 +14,10 @@ from itertools import combinations
 from pathlib import Path
 
 from securefed.errors import ConfigurationError, PrivacyError
-from securefed.privacy import ledger_file
+from securefed.privacy import ledger_file, ledger_rows
 from securefed.privacy.accountant import Accountant
-from securefed.privacy.accounting import Event, Guarantee, Noise, epsilon
+from securefed.privacy.accounting import Event, Guarantee, Noise, epsilon, steps_by_mechanism
+from securefed.privacy.participation import Enrolment, Place, Roll, largest
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Statement:
         budgets: limits on epsilon, oldest first; the last one is in force, None is no limit.
         reservations: oldest first.
         evaluations: releases about held-out patients, oldest first.
+        enrolments: who took part in which run.
     """
 
     client: str
@@ -61,6 +63,16 @@ class Statement:
     budgets: tuple[float | None, ...]
     reservations: tuple[Entry, ...]
     evaluations: tuple[Evaluation, ...] = ()
+    enrolments: tuple[Enrolment, ...] = ()
+
+    def of_run(self, run: str) -> "Statement":
+        """What it holds of one run alone."""
+        return replace(
+            self,
+            reservations=tuple(each for each in self.reservations if each.run == run),
+            evaluations=tuple(each for each in self.evaluations if each.run == run),
+            enrolments=tuple(each for each in self.enrolments if each.run == run),
+        )
 
     @property
     def history(self) -> list[Event]:
@@ -91,8 +103,38 @@ class Statement:
             sampling="no",
         )
 
+    def per_patient(self) -> list[tuple[int, list[Event]]]:
+        """What was released about each patient, over all runs (`Roll.histories`)."""
+        spent: dict[Place, list[Event]] = {}
+        for entry in self.reservations:
+            spent.setdefault((entry.run, "trained"), []).append(entry.event)
+        for each in self.evaluations:
+            spent.setdefault((each.run, "held out"), []).append(each.event)
+        each_once = {
+            place: [Event(*mechanism, steps) for mechanism, steps in each.items()]
+            for place, each in ((at, steps_by_mechanism(events)) for at, events in spent.items())
+        }
+        return Roll(self.enrolments).histories(each_once)
+
+    def largest(self, accountant: Accountant | None = None) -> Guarantee:
+        """What all runs come to for the patient of whom they released most, on either side."""
+        chosen = accountant or self.accountant
+        histories = [history for _, history in self.per_patient()]
+        events: list[Entry | Evaluation] = [*self.reservations, *self.evaluations]
+        return Guarantee(
+            counted=largest(histories, self.delta, chosen),
+            delta=self.delta,
+            unit=self.unit,
+            accountant=chosen,
+            noise="seeded" if any(each.seeded for each in events) else "cryptographic",
+            noise_from=max((each.event.noise_from for each in events), default=1),
+        )
+
     def guarantee(self, accountant: Accountant | None = None) -> Guarantee:
-        """What the whole history comes to; by the ledger's own accountant unless told."""
+        """What training comes to for whoever was in all of it; of one run, for who trained in it.
+
+        By the ledger's own accountant unless told.
+        """
         chosen = accountant or self.accountant
         return Guarantee(
             counted=epsilon(self.history, self.delta, chosen),
@@ -162,19 +204,20 @@ def read(path: Path) -> Statement:
 
 def of(database: sqlite3.Connection, path: Path) -> Statement:
     """The statement of an open ledger; PrivacyError if it is damaged."""
-    client, unit, delta, accountant = ledger_file.settings(database, path)
-    budgets = tuple(limit for limit, _, _ in ledger_file.budgets(database))
+    client, unit, delta, accountant = ledger_rows.settings(database, path)
+    budgets = tuple(limit for limit, _, _ in ledger_rows.budgets(database))
     if not budgets:
         raise ledger_file.damaged(path, "it has no budget")
     try:
         entries = tuple(
             Entry(run, number, attempt, bool(seeded), Event(*event))
-            for run, number, attempt, seeded, *event in ledger_file.reservations(database)
+            for run, number, attempt, seeded, *event in ledger_rows.reservations(database)
         )
         evaluations = tuple(
             Evaluation(run, key is not None, event)
-            for run, key, event in ledger_file.evaluations(database)
+            for run, key, event in ledger_rows.evaluations(database)
         )
     except ConfigurationError as error:
         raise ledger_file.damaged(path, str(error)) from None
-    return Statement(client, unit, delta, accountant, budgets, entries, evaluations)
+    enrolments = tuple(ledger_rows.enrolments(database))
+    return Statement(client, unit, delta, accountant, budgets, entries, evaluations, enrolments)

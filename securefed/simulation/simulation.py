@@ -84,19 +84,19 @@ class Simulation:
         return record
 
     def guarantees(self) -> dict[str, Guarantee]:
-        """What each hospital's ledger comes to, by the headline accountant; empty without DP."""
+        """What the run comes to in each hospital's ledger, by its accountant; empty without DP."""
         return {
-            name: hospital.ledger.guarantee()
+            name: spent.guarantee()
             for name, hospital in self.hospitals.items()
-            if hospital.ledger
+            if (spent := hospital.spent)
         }
 
     def evaluations(self) -> dict[str, Guarantee]:
         """What held-out patients have spent, by hospital; empty where their scores are exact."""
         each = {
-            name: hospital.ledger.statement().evaluation()
+            name: spent.evaluation()
             for name, hospital in self.hospitals.items()
-            if hospital.ledger
+            if (spent := hospital.spent)
         }
         return {name: guarantee for name, guarantee in each.items() if guarantee}
 

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from securefed.errors import PrivacyError
 from securefed.hospital import member as member_file
 from securefed.hospital import site as site_file
 from securefed.hospital.member import Member
 from securefed.hospital.patients import load_patients
 from securefed.hospital.site import Site
+from securefed.privacy.accounting import epsilon
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships
 from securefed.wire import hello, messages
 from securefed.wire.hello import Hello, Presence
 from securefed.wire.messages import Request
-from tests.engine.four_sites import Four, make_four, settings
+from tests.engine.four_sites import PATIENTS, ROUNDS, Four, make_four, settings
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +106,83 @@ def test_a_run_that_the_budget_of_all_runs_does_not_hold_is_refused_before_it_be
     assert "above its budget of 7.9" in told
 
 
-@pytest.mark.parametrize(
-    "terms", [{"delta": 1e-5}, {"unit": "image"}, {"accountant": "rdp"}], ids=str
-)
-def test_histories_of_other_terms_do_not_compose(four: Four, terms: dict[str, Any]) -> None:
-    west = four.sites["west"]
+def ledger_of(west: Site, **terms: Any) -> Ledger:
+    """Another ledger in place of the site's."""
     west.ledger_path.unlink()
     usual: dict[str, Any] = {"unit": "patient", "delta": 1e-3, "budget_epsilon": 20.0}
-    Ledger.create(west.ledger_path, client="west", **(usual | terms))
+    return Ledger.create(west.ledger_path, client="west", **(usual | terms))
+
+
+def test_a_unit_that_does_not_compose_is_refused_already_when_it_is_agreed_to(four: Four) -> None:
+    west = four.sites["west"]
+    ledger_of(west, unit="image")
+    with pytest.raises(PrivacyError, match="counts by image, the agreement by patient"):
+        west.accept(four.folder / "agreement.yaml", four.agreement.digest)
+    assert refused(four, west)[0] == "PrivacyError"
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"delta": 1e-5}, {"delta": 1e-2}, {"accountant": "rdp"}],
+    ids=str,
+)
+def test_a_run_of_another_delta_keeps_to_its_own_and_is_counted_at_the_ledger_s(
+    four: Four, terms: dict[str, Any]
+) -> None:
+    west = four.sites["west"]
+    ledger = ledger_of(west, **terms)
+    four.play()
+    assert ledger.runs()[0].rounds == ROUNDS
+    run = ledger.statement().of_run(four.agreement.run)
+    assert epsilon(run.history, 1e-3) <= 8.0  # what was agreed
+    delta, accountant = terms.get("delta", 1e-3), terms.get("accountant", "prv")
+    assert ledger.largest().counted == epsilon(run.history, delta, accountant)
+    assert ledger.largest().delta == delta
+    assert (ledger.largest().counted > 8.0) == (delta < 1e-3 or accountant == "rdp")
+
+
+def test_a_delta_that_promises_nothing_to_so_many_is_refused(four: Four) -> None:
+    west = four.sites["west"]
+    ledger_of(west, delta=0.2)
     reason, told = refused(four, west)
+    assert (reason, "counts at delta 0.2, not below 1 / " in told) == ("PrivacyError", True)
+
+
+def test_who_takes_part_is_in_the_ledger_before_anything_is_spent(four: Four) -> None:
+    west = four.sites["west"]
+    member = Member(west, lambda text: None)
+    assert greet(member, four.agreement.digest).state == "ready"
+    member.close()
+    held = west.ledger().statement()
+    own = load_patients("west", four.agreement.job(1, west.own_settings()).settings, begun=True)
+    assert held.enrolments == own.participants.enrolments(four.agreement.run)
+    assert sum(each.count for each in held.enrolments) == PATIENTS
+    assert not held.reservations
+    assert not held.evaluations
+
+
+def test_a_run_that_begins_again_with_other_patients_is_refused(four: Four) -> None:
+    west = four.sites["west"]
+    four.play("east", "north", "south", "west", leave=lambda: True)
+    manifest = west.own_settings()["data"]["manifest"]
+    lines = Path(manifest).read_text().splitlines(keepends=True)
+    key = [line.split(",")[0] for line in lines]
+    gone = next(name for name in key[1:])
+    changed = four.folder / "fewer"
+    shutil.copytree(Path(manifest).parent, changed)
+    (changed / "manifest.csv").write_text(
+        "".join(line for line in lines if line.split(",")[0] != gone)
+    )
+    site_yaml = west.folder / site_file.NAME
+    about = yaml.safe_load(site_yaml.read_text())
+    about["data"] = {
+        "manifest": str(changed / "manifest.csv"),
+        "site_key": str(Path(manifest).parent.with_name("west.site-key")),
+    }
+    site_yaml.write_text(yaml.safe_dump(about))
+    reason, told = refused(four, site_file.open_site(west.folder), membership=2, finished=1)
     assert reason == "PrivacyError"
-    assert f"by {next(iter(terms))}" in told
+    assert "was begun with other patients" in told
 
 
 def test_a_lost_ledger_or_identity_ends_the_hospital_s_part(four: Four) -> None:

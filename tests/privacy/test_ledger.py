@@ -24,6 +24,7 @@ from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
 from securefed.privacy.accounting import Event, epsilon, solve_noise_multiplier
 from securefed.privacy.ledger import Ledger, replay_key
+from securefed.privacy.limits import RunLimit
 from securefed.privacy.noise import SeededSource
 
 DELTA = 1e-5
@@ -139,7 +140,7 @@ def test_a_run_has_a_limit_of_its_own_beside_that_of_all_runs(path: Path) -> Non
     step = Event(1.0, 0.1, 1)
     of_two = epsilon([step, step], 1e-5)
     _create(path, budget=10 * of_two)
-    ledger = Ledger.open(path, run_budget=of_two)
+    ledger = Ledger.open(path, run_limit=RunLimit(of_two, 1e-5, "prv"))
     ledger.require([step, step], "one")
     for number in (1, 2):
         ledger.reserve(number, step, run="one")
@@ -199,7 +200,7 @@ def test_each_run_is_listed_with_its_repetitions(path: Path) -> None:
 def test_a_refusal_names_the_command_that_amends_the_budget(path: Path) -> None:
     with pytest.raises(BudgetExceeded) as caught:
         _create(path, budget=0.01).reserve(0, STEP, run="a")
-    assert f"securefed ledger amend {path} --epsilon" in (caught.value.hint or "")
+    assert f"securefed ledger budget {path} --epsilon" in (caught.value.hint or "")
 
 
 def test_budget_change_without_a_reason_is_refused(path: Path) -> None:
