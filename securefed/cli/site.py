@@ -91,14 +91,14 @@ def show(folder: Path, as_json: bool) -> None:
     spent, limit = ledger.largest(), ledger.budget
     runs = []
     for agreement in site.agreements():
-        joined = memberships.read(site.run(agreement.run))
+        joined = memberships.read(site.jobs(agreement.run))
         state = joined[-1].outcome if joined else "not begun"
         runs.append(
             {
                 "name": agreement.name,
                 "agreement": agreement.digest,
                 "hospitals": list(agreement.roster.names),
-                "state": "interrupted" if state == "joined" else state,
+                "state": "interrupted" if state in ("joined", "trained") else state,
                 "jobs": max((each.number for each in joined), default=0),
             }
         )

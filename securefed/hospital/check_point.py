@@ -53,7 +53,7 @@ def keep_two(hospital: Hospital, finished: int) -> None:
     hospital on its own does not know which, and can go on from either.
     """
     save(hospital, finished)
-    for number in _kept(hospital)[:-2]:
+    for number in _kept(hospital.folder)[:-2]:
         drop(hospital, number)
 
 
@@ -64,7 +64,7 @@ def restore_either(hospital: Hospital, finished: int) -> None:
         RunError: that is further back than what is kept here, or damaged.
         PrivacyError: as `restore`.
     """
-    kept = _kept(hospital)
+    kept = _kept(hospital.folder)
     fitting = [number for number in kept if number <= finished]
     if fitting:
         restore(hospital, fitting[-1])
@@ -76,10 +76,15 @@ def restore_either(hospital: Hospital, finished: int) -> None:
         )
 
 
-def _kept(hospital: Hospital) -> list[int]:
+def newest(folder: Path) -> int:
+    """The last round whose state is in a hospital's folder of a run; 0 without any."""
+    return max(_kept(folder), default=0)
+
+
+def _kept(folder: Path) -> list[int]:
     """The rounds whose state is on disk, ascending."""
     pattern = CheckPoint.parameters(0).replace("0", "*")
-    names = (path.name for path in hospital.folder.glob(pattern))
+    names = (path.name for path in folder.glob(pattern))
     return sorted(int("".join(filter(str.isdigit, name))) for name in names)
 
 

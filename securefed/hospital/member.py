@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from protocols.errors import ProtocolError
 from securefed.errors import PolicyRefused, PrivacyError, RunError, SecureFedError
@@ -156,10 +157,11 @@ class _Job:
                 f"job {asked.membership} of this run was joined before",
                 hint="the server's folder is an old copy, or another server has it too",
             )
+        begun = (folder / Agreement.NAME).exists()
+        self._require_whole(folder, begun=begun)
         job = agreement.job(asked.membership, site.own_settings())
         site.policy.require_hour(datetime.now())
         self._tell(f"reading patients for {agreement.name}")
-        begun = (folder / Agreement.NAME).exists()
         own = load_patients(site.name, job.settings, begun=begun)
         for line in own.told:
             self._tell(line)
@@ -176,6 +178,27 @@ class _Job:
         hospital.client.begin_after(asked.finished)
         hospital.client.worked = lambda step: self._worked(hospital, job, step)
         return hospital
+
+    def _require_whole(self, folder: Path, *, begun: bool) -> None:
+        """Refuse what is left of a run after a loss: what it remembers is what it must not repeat.
+
+        Raises:
+            RunError: its folder or the list of its jobs is missing, or the folder is an old copy.
+        """
+        jobs = self._site.jobs(folder.name)
+        if begun and not memberships.newest(jobs):
+            raise RunError(
+                f"{folder} holds a run, and {jobs / memberships.NAME} does not say which jobs of "
+                "it were joined",
+                hint="put it back from a backup",
+            )
+        trained, kept = memberships.trained(jobs), check_point.newest(folder)
+        if kept < trained:
+            found = f"ends with round {kept}" if kept else "is empty"
+            raise RunError(
+                f"round {trained} of this run was trained here, and its folder {found}",
+                hint=f"put the newest {folder} back from a backup; what was answered is in it",
+            )
 
     def _ledger(
         self, agreement: FederationAgreement, job: JobDescription, own: OwnPatients
@@ -220,6 +243,7 @@ class _Job:
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:
             check_point.keep_two(hospital, step.round)
+            self._note("trained", step.round)
             spent = self._spent(hospital)
             told = f"; spent here, over all runs: {spent}" if spent else ""
             self._tell(f"trained round {step.round} of {job.plan.rounds}{told}")
@@ -245,15 +269,17 @@ class _Job:
         return replace(spent, unit=unit_in_words(spent.unit, self._simulation))
 
     def _newest(self) -> int:
-        return memberships.newest(self._site.run(self.asked.agreement[:32]))
+        return memberships.newest(self._site.jobs(self.asked.agreement[:32]))
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome, finished: int | None = None) -> None:
+        jobs = self._site.jobs(self.asked.agreement[:32])
+        jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         memberships.append(
-            self._site.run(self.asked.agreement[:32]),
+            jobs,
             Membership(
                 number=self.asked.membership,
                 outcome=outcome,
-                finished=self.asked.finished,
+                finished=self.asked.finished if finished is None else finished,
                 at=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
         )

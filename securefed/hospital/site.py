@@ -5,8 +5,9 @@
     identity.pem        its long-lived key (mode 600); the public half is in agreements
     revoked.jsonl       keys of others that it does not trust any more
     ledger.sqlite       what its patients have spent, over all runs, and the limit on it
-    runs/RUN/           one run: agreement.yaml as accepted, memberships.jsonl, check points, what
-                        it answered, contributions/, at the end its own results and the model
+    jobs/RUN/           memberships.jsonl: the jobs of a run that it joined, and how far it trained
+    runs/RUN/           one run: agreement.yaml as accepted, check points, what it answered,
+                        contributions/, at the end its own results and the model
 
 The folder belongs to its owner alone (mode 700). Back the ledger up first, and after every run:
 `securefed ledger export`.
@@ -40,7 +41,7 @@ from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 
 NAME = "site.yaml"
-RUNS = "runs"
+JOBS, RUNS = "jobs", "runs"
 SHORTEST_DIGEST = 32
 INIT = "securefed site init makes one"
 
@@ -78,6 +79,10 @@ class Site:
     def run(self, run: str) -> Path:
         """The folder of one run, which is there from when its agreement was accepted."""
         return self.folder / RUNS / run
+
+    def jobs(self, run: str) -> Path:
+        """Where the jobs of a run are written down; apart from its folder, which may be lost."""
+        return self.folder / JOBS / run
 
     def own_settings(self) -> dict[str, Any]:
         """The sections of settings that are the site's, its manifest found from its folder."""

@@ -1,6 +1,8 @@
-"""memberships.jsonl: the jobs of a run that a hospital joined, and how each ended.
+"""memberships.jsonl: the jobs of a run that a hospital joined, how far it trained, how each ended.
 
 A job's name is never used twice, whatever a server says; who has lost this file has lost the run.
+A hospital keeps it beside the run's folder and not in it, so that a folder that is lost, or is an
+old copy, is noticed.
 """
 
 from pathlib import Path
@@ -15,7 +17,7 @@ from securefed.record.json_file import decode
 NAME = "memberships.jsonl"
 LARGEST_FILE = 16 * 2**20  # bytes
 
-Outcome = Literal["joined", "finished", "left"]
+Outcome = Literal["joined", "trained", "finished", "left"]
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +25,10 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: 1, 2, ... within the run.
-        outcome: "joined" when it began; "finished" where the final parameters were scored in it,
-            "left" where it ended before. One without a line of its end was killed.
-        finished: rounds that the run had finished then.
+        outcome: "joined" when it began, "trained" for each round that the hospital trained in it;
+            "finished" where the final parameters were scored in it, "left" where it ended before.
+            One without a line of its end was killed.
+        finished: rounds that the run had finished then; of "trained" that round.
         at: when, in UTC.
     """
 
@@ -51,6 +54,12 @@ def read(folder: Path) -> tuple[Membership, ...]:
 def newest(folder: Path) -> int:
     """The largest number that was joined; 0 before the first."""
     return max((each.number for each in read(folder)), default=0)
+
+
+def trained(folder: Path) -> int:
+    """The last round that was trained; 0 before the first."""
+    lines_ = read(folder)
+    return max((each.finished for each in lines_ if each.outcome == "trained"), default=0)
 
 
 def append(folder: Path, membership: Membership) -> None:

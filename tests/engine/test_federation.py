@@ -39,7 +39,9 @@ def test_a_run_ends_with_a_model_at_the_server_and_at_every_site(four: Four) -> 
         folder = site.run(four.agreement.run)
         own = load_file(folder / model_file.NAME)
         assert all(np.array_equal(own[key], released[key]) for key in released)
-        assert [each.outcome for each in memberships.read(folder)] == ["joined", "finished"]
+        joined, *trained, end = memberships.read(site.jobs(four.agreement.run))
+        assert (joined.outcome, end.outcome) == ("joined", "finished")
+        assert [each.finished for each in trained] == list(range(1, ROUNDS + 1))
         assert site.ledger().runs()[0].rounds == ROUNDS
 
 

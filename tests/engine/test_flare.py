@@ -67,7 +67,7 @@ def test_apart_on_machines_the_model_is_bit_equal_and_the_server_holds_nothing_o
     assert FederationSummary.read(four.server).survivors_by_round == (4, 4, 4)
     for site in four.sites.values():
         folder = site.run(four.agreement.run)
-        assert memberships.read(folder)[-1].outcome == "finished"
+        assert memberships.read(site.jobs(four.agreement.run))[-1].outcome == "finished"
         assert (folder / model_file.NAME).is_file()
     markers = [b"patients/", str(tmp_path / "patients").encode(), b"_s000", b"manifest.csv"]
     for path in four.server.rglob("*"):
@@ -117,7 +117,7 @@ def test_jobs_sites_and_the_server_are_killed_and_the_run_comes_to_its_end(tmp_p
         # Seeded noise: a round that is trained again from the same state releases nothing new.
         assert max(attempts.values()) <= 2, name
         assert len(attempts) >= rounds - 10
-        ended = memberships.read(site.run(four.agreement.run))
+        ended = memberships.read(site.jobs(four.agreement.run))
         assert ended[-1].outcome == "finished"
         assert len({each.number for each in ended}) == sum(
             each.outcome == "joined" for each in ended

@@ -92,7 +92,7 @@ def test_the_site_s_policy_decides_and_the_server_hears_its_key_only(
     reason, told = refused(four, four.sites["west"])
     assert reason == f"policy.{key}"
     assert f"policy.yaml has {key}: {policy[key]}" in told
-    assert memberships.read(four.sites["west"].run(four.agreement.run)) == ()
+    assert memberships.read(four.sites["west"].jobs(four.agreement.run)) == ()
 
 
 def test_a_run_that_the_budget_of_all_runs_does_not_hold_is_refused_before_it_begins(
@@ -227,7 +227,7 @@ def test_a_job_is_joined_once_whatever_the_server_says(four: Four) -> None:
     assert (answer.state, answer.newest) == ("ready", 5)
     again.close()
     outcomes = [
-        (each.number, each.outcome) for each in memberships.read(west.run(four.agreement.run))
+        (each.number, each.outcome) for each in memberships.read(west.jobs(four.agreement.run))
     ]
     assert outcomes == [(4, "joined"), (4, "left"), (5, "joined"), (5, "left")]
 
@@ -252,13 +252,57 @@ def test_after_a_run_a_lost_folder_and_an_old_server_are_refused(four: Four) -> 
     assert (reason, "its folder is empty" in told) == ("RunError", True)
 
 
-def test_without_privacy_the_ledger_is_not_touched(tmp_path: Path, patients: Path) -> None:
+def in_the_clear(tmp_path: Path, patients: Path) -> Four:
+    """A federation whose ledgers know nothing of its run."""
     clear = settings(
         privacy={"dp": False, "seeded_noise": False}, secure_aggregation={"enabled": False}
     )
     lenient = {"differential_privacy": False, "secure_aggregation": False}
-    four = make_four(tmp_path, patients, clear, lenient)
+    return make_four(tmp_path, patients, clear, lenient)
+
+
+def test_without_privacy_the_ledger_is_not_touched(tmp_path: Path, patients: Path) -> None:
+    four = in_the_clear(tmp_path, patients)
     summary = four.play()
     assert summary is not None
     assert (summary.epsilon, summary.noise) == (None, "none")
     assert four.sites["west"].ledger().history() == []
+
+
+def test_a_run_s_folder_that_is_lost_or_an_old_copy_is_noticed_without_a_ledger_too(
+    tmp_path: Path, patients: Path
+) -> None:
+    four = in_the_clear(tmp_path, patients)
+    west = four.sites["west"]
+    folder, old = west.run(four.agreement.run), tmp_path / "old"
+
+    def copied_after_round_1_left_after_2() -> bool:
+        if old.exists():
+            return True
+        shutil.copytree(folder, old)
+        return False
+
+    assert four.play(leave=copied_after_round_1_left_after_2) is None
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    shutil.rmtree(folder)
+    west.accept(four.folder / "agreement.yaml", four.agreement.digest)
+    reason, told = refused(four, west, membership=2, finished=2)
+    assert (reason, "round 2 of this run was trained here, and its folder is empty" in told) == (
+        "RunError",
+        True,
+    )
+    shutil.rmtree(folder)
+    shutil.copytree(old, folder)
+    reason, told = refused(four, west, membership=2, finished=2)
+    assert (reason, "its folder ends with round 1" in told) == ("RunError", True)
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    assert four.play() is not None
+
+
+def test_who_has_lost_the_list_of_a_run_s_jobs_joins_no_other(four: Four) -> None:
+    four.play()
+    west = four.sites["west"]
+    shutil.rmtree(west.jobs(four.agreement.run))
+    reason, told = refused(four, west, membership=1, finished=ROUNDS)
+    assert (reason, "does not say which jobs of it were joined" in told) == ("RunError", True)
