@@ -338,7 +338,7 @@ class Settings(Section):
             raise ValueError(
                 "secure_aggregation.allow_two_party: with two hospitals each can subtract its own "
                 "update from the sum and sees the other's; set it to true to accept that, add a "
-                "third hospital, or use --no-secure"
+                "third hospital, or do without masks (--no-secure)"
             )
         if self.secure_aggregation.graph == "sparse" and federation.clients_per_round:
             # Whoever chooses the cohort chooses who masks with whom.

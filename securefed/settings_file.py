@@ -42,21 +42,24 @@ _Loader.add_implicit_resolver(
 
 
 def read(
-    path: Traversable, what: str = "settings file", example: str = "configs/default.yaml"
+    path: Traversable,
+    what: str = "settings file",
+    example: str = "configs/default.yaml",
+    missing: str = "give an existing YAML file, such as configs/default.yaml",
 ) -> dict[str, Any]:
     """The keys and values of a YAML file; an empty file has none.
 
     Args:
         what: the file is, in words.
         example: where a user finds how every key is written.
+        missing: what to do where it cannot be read.
 
     Raises:
         ConfigurationError: the file cannot be read, is too large, is not YAML, names a key twice,
             or holds something else than keys and values.
     """
     hint = f"{example} shows how every key is written"
-    existing = f"give an existing YAML file, such as {example}"
-    content = read_bounded(path, LARGEST_FILE, error=ConfigurationError, hint=existing)
+    content = read_bounded(path, LARGEST_FILE, error=ConfigurationError, hint=missing)
     try:
         # A loader that builds plain data only, like yaml.safe_load's.
         values = yaml.load(content.decode(), _Loader)  # noqa: S506
@@ -82,7 +85,9 @@ def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if not isinstance(key, str):
-            raise ConfigurationError(f"keys of settings are text, got {key!r}")
+            raise ConfigurationError(
+                f"keys of settings are text, got {key!r}", hint="put it in quotes"
+            )
         whole = f"{above}{key}"
         inner = dotted(value, f"{whole}.") if isinstance(value, Mapping) else {whole: value}
         if repeated := flat.keys() & inner.keys():

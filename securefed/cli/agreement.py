@@ -15,6 +15,7 @@ from securefed.errors import ConfigurationError
 if TYPE_CHECKING:
     from securefed.wire.agreement import FederationAgreement
 
+KEY_BYTES = 32  # of an Ed25519 public key
 _PATH = click.Path(path_type=Path)
 
 
@@ -68,7 +69,14 @@ def make(
 
     keys = dict(map(_name_and_key, hospitals))
     if len(keys) != len(hospitals):
-        raise ConfigurationError("--hospital names one hospital twice")
+        raise ConfigurationError(
+            "--hospital names one hospital twice", hint="give each one's line once"
+        )
+    if len(keys) == 1:
+        raise ConfigurationError(
+            "--hospital is given once, and nobody learns together alone",
+            hint="give it for each hospital: --hospital NAME=KEY --hospital NAME=KEY ...",
+        )
     settings = load(config, {"federation.clients": len(keys)})
     content = agreement.make(name, settings, keys, smallest_training_set)
     made = agreement.write(content, out)
@@ -93,7 +101,7 @@ def show(file: Path, as_json: bool) -> None:
         return
     console = screen(stderr=False)
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("agreed")
+    table.add_column("agreed", overflow="fold")
     table.add_column("value", overflow="fold")
     for key, value in found.agreed.items():
         table.add_row(key, _text(value))
@@ -141,6 +149,7 @@ def accept(folder: Path, file: Path, digest: str) -> None:
     Nothing is spent by this. The privacy unit must be that of the site's ledger. Its policy, and
     whether its budget holds the run, are asked when the run begins.
     """
+    from securefed.engine.flare import places
     from securefed.hospital.site import open_site
 
     site = open_site(folder)
@@ -151,18 +160,25 @@ def accept(folder: Path, file: Path, digest: str) -> None:
     delta, of_run = site.ledger().delta, accepted.settings.privacy
     if of_run.dp and of_run.delta != delta:
         click.echo(f"the ledger of {site.name} counts it at delta {delta:g}, with all other runs")
-    show_next(screen(), "client", folder)
+    if places.kit(folder).is_dir():
+        show_next(screen(), "client", folder)
+    else:
+        show_next(screen(), "deploy", "request", folder)
 
 
 def _name_and_key(text: str) -> tuple[str, bytes]:
-    name, _, key = text.partition("=")
+    name, _, digits = text.partition("=")
     try:
-        return name, bytes.fromhex(key)
+        key = bytes.fromhex(digits)
     except ValueError:
+        key = b""
+    if not name or len(key) != KEY_BYTES:
         raise ConfigurationError(
-            f"--hospital {text[:100]}: the key is not hexadecimal",
+            f"--hospital {text[:100]}: it is not a name, = and a key of {2 * KEY_BYTES} "
+            "hexadecimal digits",
             hint="give the line of securefed keys show as it is: NAME=KEY",
-        ) from None
+        )
+    return name, key
 
 
 def _meaning(agreement: "FederationAgreement") -> list[str]:

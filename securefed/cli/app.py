@@ -159,6 +159,10 @@ def _of_the_system(error: OSError) -> SecureFedError:
     hints = {
         errno.EACCES: "this account may not do that there",
         errno.EROFS: "choose another place",
+        errno.ENOTDIR: "a file is there where a folder should be: name another place",
+        errno.EEXIST: "something of that name is there already: name another place",
+        errno.EISDIR: "a folder is there where a file should be: name the file",
+        errno.ENOENT: "check how it is spelt, and where it is",
     }
     return SecureFedError(text, hint=hints.get(error.errno or 0, "securefed --debug shows where"))
 

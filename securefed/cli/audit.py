@@ -76,7 +76,9 @@ def command(
     INCONCLUSIVE or INVALID. A PASS says that these attacks found little, not that none could.
     """
     if quick and thorough:
-        raise ConfigurationError("--quick and --thorough contradict each other")
+        raise ConfigurationError(
+            "--quick and --thorough contradict each other", hint="give one of them, or neither"
+        )
     effort: Effort = "quick" if quick else "thorough" if thorough else "default"
     from securefed.auditing.audit import audit  # torch takes two seconds; --help needs none
 

@@ -19,8 +19,8 @@ def command() -> None:
 
     \b
     at the server    securefed deploy server coordinator --agreement agreement.yaml --host fl.example.org
-    at a hospital    securefed deploy request north               -> north.request.zip, send it
-    at the server    securefed deploy approve coordinator north.request.zip  -> send it back
+    at a hospital    securefed deploy request north         -> send the file that it names
+    at the server    securefed deploy approve coordinator north.request.zip   -> send it back
     at a hospital    securefed deploy install north north.signed.zip --fingerprint 15:E3:...
     """  # noqa: E501
 
@@ -56,8 +56,8 @@ def request(folder: Path) -> None:
     from securefed.engine.flare import places, provisioning
     from securefed.hospital.site import open_site
 
-    places.require_engine()
     site = open_site(folder)
+    places.require_engine()
     with Bar(screen()) as bar:
         bar.say("making a key")
         begun = places.request(folder).exists()
@@ -104,6 +104,6 @@ def install(folder: Path, signed: Path, fingerprint: str) -> None:
     site = open_site(folder)
     with Bar(screen()) as bar:
         bar.say("installing")
-        provisioning.install(folder, signed, fingerprint)
+        provisioning.install(folder, site.name, signed, fingerprint)
     click.echo(f"{site.name} can connect")
     show_next(screen(), "client", folder)

@@ -66,13 +66,13 @@ def rotate(folder: Path, yes: bool) -> None:
     Runs under agreements that hold the old key cannot go on: make new agreements.
     """
     from securefed.hospital import keys
-    from securefed.hospital.site import open_site
+    from securefed.hospital.site import read_about
 
-    site = open_site(folder)
+    name = read_about(folder).name
     if not yes:
-        click.confirm(f"Replace the key of {site.name}? Its agreements end.", abort=True, err=True)
-    kept = keys.rotate(site)
-    click.echo(f"{site.name} has another key; the old one is {kept}")
+        click.confirm(f"Replace the key of {name}? Its agreements end.", abort=True, err=True)
+    kept = keys.rotate(folder)
+    click.echo(f"{name} has another key; the old one is {kept or 'lost'}")
     show_next(screen(), "keys", "show", folder)
 
 

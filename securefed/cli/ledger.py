@@ -236,9 +236,12 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _simulation(path: Path) -> str | None:
-    """What the patients of a ledger within a run directory are, if not people; else None."""
+    """What the patients of a ledger are, if not people, as far as its place says; else None."""
+    from securefed.hospital import site
     from securefed.record.run_file import RunFile
 
+    if (path.parent / site.NAME).is_file():
+        return site.simulation(path.parent) or None
     folders = path.resolve().parents  # RUN/hospitals/NAME/ledger.sqlite
     if len(folders) < 3 or not (folders[2] / RunFile.NAME).is_file():
         return None

@@ -1,6 +1,7 @@
 """`securefed site`: a hospital's own folder, for a federation on machines of its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,12 +84,14 @@ def init(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 def show(folder: Path, as_json: bool) -> None:
     """Show a site's agreements, what each run came to, and what is left of its budget."""
-    from securefed.hospital.site import open_site
+    from securefed.hospital.site import open_site, simulation
     from securefed.record import memberships
+    from securefed.record.run_file import unit_in_words
 
-    site = open_site(folder)
+    site, made_up = open_site(folder), simulation(folder)
     ledger = site.ledger()
     spent, limit = ledger.largest(), ledger.budget
+    spent = replace(spent, unit=unit_in_words(spent.unit, made_up))
     runs = []
     for agreement in site.agreements():
         joined = memberships.read(site.jobs(agreement.run))
@@ -109,12 +112,13 @@ def show(folder: Path, as_json: bool) -> None:
             "budget": limit,
             "spent": spent.counted,
             "delta": spent.delta,
+            "simulation": made_up or None,
             "runs": runs,
         }
         click.echo(json.dumps(facts, indent=2))
         return
     console = screen(stderr=False)
-    console.print(f"{site.name}: {folder}")
+    console.print(f"{site.name}: {folder}" + (f" (simulation: {made_up})" if made_up else ""))
     console.print(f"most that a patient has spent, over all runs: {spent}")
     console.print(f"limit of all runs: {'none' if limit is None else at_most(limit)}")
     for run in runs:

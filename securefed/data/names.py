@@ -64,12 +64,15 @@ def require_site(name: str) -> str:
     """
     _require_text("site", name, _LONGEST_SITE)
     if stands_for_nobody(name):
-        raise DataError(f"site {name!r} stands for no site")
+        raise DataError(
+            f"site {name!r} stands for no site", hint="give the name that others know it by"
+        )
     # Begins with a letter or a digit: neither "..", nor an option, nor a spreadsheet's formula.
     fits = _SITE.fullmatch(unicodedata.normalize("NFC", name))
     if not fits or name.endswith(".") or _RESERVED.fullmatch(name):
         raise DataError(
-            f"site {name!r} cannot be the name of a folder; use letters, digits, blanks and .,-()"
+            f"site {name!r} cannot be the name of a folder; use letters, digits, blanks and .,-()",
+            hint="give it another name",
         )
     return name
 

@@ -30,7 +30,10 @@ def restore(hospital: Hospital, finished: int) -> None:
     try:
         before = int(about["reservations"])
     except (KeyError, TypeError, ValueError):
-        raise RunError(f"{path} does not say how much was reserved when it was written") from None
+        raise RunError(
+            f"{path} does not say how much was reserved when it was written",
+            hint="put back the one that belongs here, from a backup",
+        ) from None
     if hospital.ledger and hospital.reservations < before:
         raise PrivacyError(
             f"the ledger {hospital.ledger.path} holds {hospital.reservations} "

@@ -64,7 +64,10 @@ def training_set(
     if (folder / Declared.NAME).exists():
         before = Declared.read(folder)
         if before.run != run:
-            raise RunError(f"{folder / Declared.NAME} is of another run")
+            raise RunError(
+                f"{folder / Declared.NAME} is of another run",
+                hint="put back the one that belongs here, from a backup",
+            )
         return TrainingSet(before.patients, before.records)
     if begun:
         raise RunError(

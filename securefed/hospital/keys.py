@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,9 +11,6 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.files import append_private
 from securefed.record import lines
 from securefed.record.json_file import decode
-
-if TYPE_CHECKING:
-    from securefed.hospital.site import Site
 
 IDENTITY = "identity.pem"
 REVOKED = "revoked.jsonl"
@@ -30,20 +26,22 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
-def rotate(site: "Site") -> Path:
-    """Make another identity key; gives where the old one is kept.
+def rotate(folder: Path) -> Path | None:
+    """Make another identity key; gives where the old one is kept, None where it was lost.
 
     Raises:
         InvalidIdentity: it cannot be written.
     """
-    place = site.folder / IDENTITY
+    place = folder / IDENTITY
     kept = place.with_name(f"identity-until-{datetime.now(UTC):%Y%m%dT%H%M%S}.pem")
     fresh = place.with_name("identity.new.pem")
     fresh.unlink(missing_ok=True)  # of a rotation that did not come to its end
     IdentityKey.generate().save(fresh)
-    place.rename(kept)
+    lost = not place.exists()
+    if not lost:
+        place.rename(kept)
     fresh.rename(place)
-    return kept
+    return None if lost else kept
 
 
 def revoke(folder: Path, key: str, reason: str) -> None:
@@ -58,7 +56,9 @@ def revoke(folder: Path, key: str, reason: str) -> None:
             hint="securefed keys roster AGREEMENT prints them",
         )
     if not reason.strip():
-        raise ConfigurationError("a revocation needs a reason")
+        raise ConfigurationError(
+            "a revocation needs a reason", hint="write why, and who said so: --reason TEXT"
+        )
     line = Revocation(
         key=key.lower(), reason=reason, at=datetime.now(UTC).isoformat(timespec="seconds")
     )

@@ -126,7 +126,10 @@ def open_hospital(
         canaries_sha256=_digest(folder / canaries.FILE) if theirs else None,
     )
     if agreed and (difference := agreed.difference(now)):
-        raise RunError(f"{folder / Agreement.NAME} is of another run: {difference}")
+        raise RunError(
+            f"{folder / Agreement.NAME} is of another run: {difference}",
+            hint="go on with the settings and the patients of then, or begin a new run",
+        )
     now.write(folder)
     masks, sent, openings = None, None, Openings()
     if job.roster and job.rules and identity:
@@ -136,7 +139,10 @@ def open_hospital(
             limit = settings.exposures.limit_mb * 2**20
             sent = Recording(folder / "contributions", limit)
     elif job.layout.needs_masks:
-        raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
+        raise ConfigurationError(
+            "privacy.placement: distributed needs secure aggregation",
+            hint="set privacy.placement to local, or secure_aggregation.enabled to true",
+        )
     questions = Questions(name, job.plan, job.roster, openings, job.layout)
     scoring = _scoring(job, folder, ledger, held_out=len(test))
     client = Client(name, trainer, masks, sent, questions, scoring)
@@ -336,7 +342,10 @@ def _canaries(job: JobDescription, folder: Path, declared: TrainingSet) -> Canar
         canaries.save(drawn, folder)
     secret = canaries.read(folder)
     if (secret.hospital, len(secret), secret.parameters) != (folder.name, count, job.parameters):
-        raise RunError(f"{folder / canaries.FILE} holds the canaries of another run")
+        raise RunError(
+            f"{folder / canaries.FILE} holds the canaries of another run",
+            hint="put back the one that belongs here, from a backup",
+        )
     return secret
 
 

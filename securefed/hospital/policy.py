@@ -4,6 +4,7 @@ Held against a job before anything is read, and against the hour before each pie
 hospital's patients may spend over all runs is not here but in its ledger, where it is spent.
 """
 
+import re
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from securefed.secure_sum import cohort_size
 from securefed.settings_file import dotted
 
 NAME = "policy.yaml"
+SHORTEST_DIGEST = 32  # digits; who makes a file could find two with the same 16
+EXAMPLE = "docs/configuration.md, 'A hospital's policy',"
 
 
 class Policy(Section):
@@ -46,8 +49,8 @@ class Policy(Section):
     agreements: tuple[str, ...] | None = Field(
         None,
         strict=False,
-        description="Digests of the only agreements that may be trained under; null: all that were "
-        "accepted here.",
+        description="Digests, or their first 32 digits at least, of the only agreements that may "
+        "be trained under; null: all that were accepted here.",
     )
     hours: tuple[str, str] | None = Field(
         None,
@@ -56,11 +59,25 @@ class Policy(Section):
         '["20:00", "06:00"]; null: always.',
     )
 
+    @field_validator("agreements")
+    @classmethod
+    def _digests(cls, agreements: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        lower = agreements and tuple(each.lower() for each in agreements)
+        for each in lower or ():
+            if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_DIGEST},64}}", each):
+                raise ValueError(
+                    f"{each!r} is no digest: {SHORTEST_DIGEST} to 64 digits of 0-9 and a-f"
+                )
+        return lower
+
     @field_validator("hours")
     @classmethod
     def _times(cls, hours: tuple[str, str] | None) -> tuple[str, str] | None:
         for each in hours or ():
-            time.fromisoformat(each)
+            try:
+                time.fromisoformat(each)
+            except ValueError:
+                raise ValueError(f'{each!r} is no time of day such as "20:00"') from None
         return hours
 
     def require(self, settings: Settings, digest: str, parameters: int, patients: int) -> None:
@@ -80,7 +97,7 @@ class Policy(Section):
         for key, refused, why in (
             (
                 "agreements",
-                self.agreements is not None and digest not in self.agreements,
+                self.agreements is not None and not digest.startswith(self.agreements),
                 f"agreement {digest[:16]} is none of them",
             ),
             ("differential_privacy", self.differential_privacy and not privacy.dp, "there is none"),
@@ -111,7 +128,11 @@ class Policy(Section):
         ):
             if refused:
                 demanded = str(getattr(self, key)).lower()
-                raise PolicyRefused(f"{NAME} has {key}: {demanded}, and {why}", key=key)
+                raise PolicyRefused(
+                    f"{NAME} has {key}: {demanded}, and {why}",
+                    hint="whoever answers for the patients may change the policy, or leave it",
+                    key=key,
+                )
 
     def require_hour(self, now: datetime) -> None:
         """Refuse work outside the hours of this hospital.
@@ -127,6 +148,7 @@ class Policy(Section):
         if not inside:
             raise PolicyRefused(
                 f"{NAME} has hours: {start:%H:%M} to {end:%H:%M}, it is {clock:%H:%M}",
+                hint="work that the server still asks for then is taken up in them",
                 key="hours",
             )
 
@@ -137,7 +159,8 @@ def read(path: Path) -> Policy:
     Raises:
         ConfigurationError: unreadable, or a key or value that no policy has.
     """
-    values = settings_file.read(path, what="policy", example="docs/federation.md")
+    missing = f"without one nothing is taken part in: {EXAMPLE} has every key"
+    values = settings_file.read(path, what="policy", example=EXAMPLE, missing=missing)
     try:
         return Policy.model_validate(values)
     except ValidationError as error:
@@ -151,4 +174,7 @@ def _explained(error: ValidationError, values: dict[str, Any], path: Path) -> Co
     if first["type"] == "extra_forbidden":
         return ConfigurationError(f"unknown key {key} in {path}", hint=f"known here: {known}")
     message = first["msg"].removeprefix("Value error, ")
-    return ConfigurationError(f"{key}: {message}, got {dotted(values).get(key)!r} in {path}")
+    found = dotted(values).get(key)
+    return ConfigurationError(
+        f"{key}: {message}, got {found!r} in {path}", hint=f"{EXAMPLE} explains every key"
+    )

@@ -61,7 +61,10 @@ class NoisedScoring:
             return self._before(question)
         counts = coarse(score())
         if counts.max() > self._most:
-            raise RunError(f"more than {self._most} held-out patients in one bin; nothing was sent")
+            raise RunError(
+                f"more than {self._most} held-out patients in one bin; nothing was sent",
+                hint="raise secure_aggregation.max_patients, the same for all hospitals",
+            )
         self._ledger.reserve_evaluation(
             self._noise.event, run=self._run, replay_key=self._replay_key(question, counts)
         )
@@ -79,7 +82,10 @@ class NoisedScoring:
     def _before(self, question: str) -> Counts:
         given, place = NoisedAnswer.read(self._folder), self._folder / NoisedAnswer.NAME
         if given.run != self._run or len(given.steps) != NOISED_COUNTS:
-            raise RunError(f"{place} is of another run")
+            raise RunError(
+                f"{place} is of another run",
+                hint="put back the one that belongs here, from a backup",
+            )
         if given.question != question:
             raise AskedBefore(
                 "held-out patients were scored under other parameters in this run, and are once",

@@ -23,16 +23,18 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from protocols.errors import InvalidIdentity
 from protocols.identity import NAME as NAME_FORM
 from protocols.identity import IdentityKey
 from securefed import settings_file
 from securefed.config import DataSettings, ExposureSettings, PrivacySettings, Section
+from securefed.data.manifest import read_manifest
 from securefed.data.names import require_site
-from securefed.errors import ConfigurationError, PrivacyError, RunError
+from securefed.errors import ConfigurationError, DataError, PrivacyError, RunError
 from securefed.files import create_private
 from securefed.hospital import policy as policy_file
 from securefed.hospital.keys import IDENTITY, require_trusted
-from securefed.hospital.policy import Policy
+from securefed.hospital.policy import SHORTEST_DIGEST, Policy
 from securefed.privacy import ledger_file
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.ledger import Ledger, PrivacyUnit
@@ -42,8 +44,8 @@ from securefed.wire.agreement import FederationAgreement
 
 NAME = "site.yaml"
 JOBS, RUNS = "jobs", "runs"
-SHORTEST_DIGEST = 32
 INIT = "securefed site init makes one"
+EXAMPLE = "docs/configuration.md"
 
 
 class SiteFile(Section):
@@ -112,7 +114,10 @@ class Site:
             )
         agreement = agreement_file.read(place)
         if agreement.digest != digest:
-            raise RunError(f"{place} has changed since it was accepted")
+            raise RunError(
+                f"{place} has changed since it was accepted",
+                hint=f"remove it, and accept the file whose digest was compared: {digest[:16]}...",
+            )
         self._require_own_key(agreement, place)
         require_trusted(self.folder, agreement.roster)
         return agreement
@@ -136,9 +141,11 @@ class Site:
                 hint=f"have at least {SHORTEST_DIGEST} of them read out",
             )
         if not agreement.digest.startswith(digest.lower()):
+            # Which one it has is not said: who copies it from here has compared nothing.
             raise ConfigurationError(
-                f"{path} has the digest {agreement.digest}, not {digest}",
-                hint="do not accept it: ask who made the agreement, by another way than the file's",
+                f"{path} has another digest than {digest}",
+                hint="type it as it was read out to you; if you did, do not accept the file, and "
+                "ask who made it, by another way than it came by",
             )
         self._require_own_key(agreement, path)
         require_trusted(self.folder, agreement.roster)
@@ -202,13 +209,16 @@ def create(
 
     Raises:
         ConfigurationError, PrivacyError: a value out of its range, or there is something already.
+        DataError: no manifest, or a name that no site has.
     """
-    require_site(name)
     if not NAME_FORM.fullmatch(name):
         raise ConfigurationError(
             f"the name {name!r} is not 1 to 64 letters, digits, '.', '_' or '-'",
             hint="it stands in agreements and certificates",
         )
+    require_site(name)
+    if manifest:
+        read_manifest(manifest)  # refuses what is none; its patients are read when a run begins
     try:
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError:
@@ -248,22 +258,58 @@ def open_site(folder: Path) -> Site:
 
     Raises:
         ConfigurationError: there is none, others can read it, or one of its files is wrong.
-        InvalidIdentity: its key cannot be used.
+    """
+    about = read_about(folder)
+    policy = policy_file.read(folder / policy_file.NAME)
+    try:
+        identity = IdentityKey.load(folder / IDENTITY)
+    except InvalidIdentity as error:
+        raise ConfigurationError(
+            str(error),
+            hint=error.hint or "put it back from a backup; if it is lost: securefed keys rotate",
+        ) from None
+    return Site(folder, about, policy, identity)
+
+
+def read_about(folder: Path) -> SiteFile:
+    """What a hospital's folder says of itself; its key and its policy may be missing.
+
+    Raises:
+        ConfigurationError: it is none, others can read it, or site.yaml is wrong.
     """
     if not (folder / NAME).is_file():
-        raise ConfigurationError(f"{folder} is no site (no {NAME})", hint=INIT)
+        a_server_s = (folder / agreement_file.NAME).is_file()
+        raise ConfigurationError(
+            f"{folder} is no hospital's folder (no {NAME})",
+            hint="it is a server's: securefed server" if a_server_s else INIT,
+        )
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         raise ConfigurationError(
             f"{folder} is open to other users (mode {mode:o})", hint=f"chmod 700 {folder}"
         )
-    values = settings_file.read(folder / NAME, what="site", example="docs/federation.md")
+    values = settings_file.read(folder / NAME, what="site", example=EXAMPLE)
     try:
         about = SiteFile.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{folder / NAME}: {key}: {first['msg']}") from None
+        raise ConfigurationError(
+            f"{folder / NAME}: {key}: {first['msg']}",
+            hint=f"keys there: {', '.join(SiteFile.model_fields)}; {EXAMPLE} explains them",
+        ) from None
     require_site(about.name)
-    policy = policy_file.read(folder / policy_file.NAME)
-    return Site(folder, about, policy, IdentityKey.load(folder / IDENTITY))
+    return about
+
+
+def simulation(folder: Path) -> str:
+    """What a hospital's patients are, if its manifest says that they are not people; else "".
+
+    Raises:
+        ConfigurationError: as `read_about`.
+    """
+    named = read_about(folder).data.manifest
+    try:
+        return read_manifest(folder / named).simulation if named else ""
+    except DataError:  # what was spent is shown also where the patients are out of reach
+        return ""

@@ -136,7 +136,10 @@ class Ledger:
                 hint="open it: a new ledger would forget what its patients have spent",
             ) from error
         except OSError as error:
-            raise PrivacyError(f"cannot create the ledger {path}: {error.strerror}") from error
+            raise PrivacyError(
+                f"cannot create the ledger {path}: {error.strerror}",
+                hint=f"{path.parent} must be a folder that this account can write to",
+            ) from error
         except PrivacyError as error:  # of the draft, whose name means nothing to anybody
             told = str(error).replace(str(draft), str(path))
             raise PrivacyError(told, hint=error.hint) from error.__cause__
@@ -214,7 +217,9 @@ class Ledger:
             ConfigurationError: a negative round.
         """
         if round_number < 0:
-            raise ConfigurationError(f"the round must not be negative, got {round_number}")
+            raise ConfigurationError(
+                f"the round must not be negative, got {round_number}", hint="rounds begin with 0"
+            )
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
             attempts = ledger_rows.attempts(database, run, round_number)
             for attempt, (key, reserved) in enumerate(attempts, start=1):
@@ -242,7 +247,9 @@ class Ledger:
             ConfigurationError: an event with sampling.
         """
         if event.sample_rate != 1:
-            raise ConfigurationError(f"held-out patients are not sampled, got {event}")
+            raise ConfigurationError(
+                f"held-out patients are not sampled, got {event}", hint="a sample rate of 1"
+            )
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
             before = ledger_rows.evaluations(database)
             if replay_key is None or (run, replay_key, event) not in before:
@@ -359,7 +366,10 @@ class Ledger:
         """
         _check_settings(self.client, self.unit, budget_epsilon)
         if not reason.strip():
-            raise ConfigurationError("a change of the privacy budget needs a reason")
+            raise ConfigurationError(
+                "a change of the privacy budget needs a reason",
+                hint="write who allows it, and why: --reason TEXT",
+            )
         with ledger_file.connection(self.path) as database, ledger_file.transaction(database):
             spent = statement.of(database, self.path).largest()
             if spent.counted > budget_epsilon:
@@ -391,10 +401,15 @@ def replay_key(*state: bytes) -> str:
 
 def _check_settings(client: str, unit: str, budget_epsilon: float | None) -> None:
     if not client:
-        raise ConfigurationError("a ledger needs the name of its client")
+        raise ConfigurationError(
+            "a ledger needs the name of its client", hint="that of the hospital"
+        )
     if unit not in get_args(PrivacyUnit):
-        raise ConfigurationError(f"the privacy unit must be patient or image, got {unit!r}")
+        raise ConfigurationError(
+            f"the privacy unit must be patient or image, got {unit!r}", hint="choose one of them"
+        )
     if budget_epsilon is not None and not (math.isfinite(budget_epsilon) and budget_epsilon > 0):
         raise ConfigurationError(
-            f"the privacy budget must be positive and finite, got {budget_epsilon}"
+            f"the privacy budget must be positive and finite, got {budget_epsilon}",
+            hint="an epsilon, such as 8; to refuse every further round, set what is spent",
         )

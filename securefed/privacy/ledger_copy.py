@@ -24,7 +24,9 @@ def export(source: Path, target: Path) -> Statement:
         PrivacyError: no ledger, a damaged one, or `target` exists or cannot be written.
     """
     if not source.is_file():
-        raise PrivacyError(f"there is no ledger at {source}")
+        raise PrivacyError(
+            f"there is no ledger at {source}", hint="name the file: FOLDER/ledger.sqlite"
+        )
     draft = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         create_private(draft, b"")
@@ -40,7 +42,10 @@ def export(source: Path, target: Path) -> Statement:
             f"there is something at {target} already", hint="a copy never replaces another"
         ) from None
     except OSError as error:
-        raise PrivacyError(f"cannot write {target}: {error.strerror}") from None
+        raise PrivacyError(
+            f"cannot write {target}: {error.strerror}",
+            hint=f"{target.parent} must be a folder that this account can write to",
+        ) from None
     finally:
         with suppress(FileNotFoundError):
             draft.unlink()

@@ -109,7 +109,10 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
             isolation_level=None,
         )
     except sqlite3.Error as error:
-        raise PrivacyError(f"cannot open the ledger {path}: {error}") from error
+        raise PrivacyError(
+            f"cannot open the ledger {path}: {error}",
+            hint="it must be a file that this account can read and write, on a local disk",
+        ) from error
     try:
         database.execute("PRAGMA synchronous = FULL")
         yield database
@@ -120,7 +123,10 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
             "another program",
         ) from error
     except sqlite3.IntegrityError as error:
-        raise PrivacyError(f"the ledger {path} refused a change: {error}") from error
+        raise PrivacyError(
+            f"the ledger {path} refused a change: {error}",
+            hint="what was reserved stays; only new lines can be added",
+        ) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error
     finally:

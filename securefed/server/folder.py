@@ -32,8 +32,11 @@ def read(folder: Path) -> FederationAgreement:
         ConfigurationError: it is none.
     """
     if not (folder / agreement_file.NAME).is_file():
+        a_hospital_s = (folder / "site.yaml").is_file()  # server/ does not know hospital/
         raise ConfigurationError(
             f"{folder} is no server's folder (no {agreement_file.NAME})",
-            hint="securefed deploy server makes one",
+            hint="it is a hospital's: securefed client"
+            if a_hospital_s
+            else "securefed deploy server makes one",
         )
     return agreement_file.read(folder / agreement_file.NAME)

@@ -38,5 +38,8 @@ def _summation(job: JobDescription, transport: Transport, folder: Path) -> Summa
             openings=Openings(folder / openings.NAME),
         )
     if job.layout.needs_masks:
-        raise ConfigurationError("privacy.placement: distributed needs secure aggregation")
+        raise ConfigurationError(
+            "privacy.placement: distributed needs secure aggregation",
+            hint="set privacy.placement to local, or secure_aggregation.enabled to true",
+        )
     return PlainSummation(transport, job.parameters, job.layout, minimum, deadline_s)

@@ -170,12 +170,9 @@ def read(path: Path) -> FederationAgreement:
         ConfigurationError: unreadable, of another schema, or not an agreement.
     """
     content = read_bounded(path, settings_file.LARGEST_FILE, error=ConfigurationError, hint=MAKE)
-    values = settings_file.read(path, what="agreement", example="docs/federation.md")
+    values = settings_file.read(path, what="agreement", example="a file of another agreement")
     if values.get("schema") != SCHEMA or set(values) != _KEYS:
-        raise ConfigurationError(
-            f"{path} is no agreement of schema {SCHEMA}; keys: {', '.join(values) or 'none'}",
-            hint=MAKE,
-        )
+        raise ConfigurationError(f"{path} is no agreement of schema {SCHEMA}", hint=MAKE)
     settings = _settings(_section(values, "settings", path), str(path))
     try:
         keys = {
@@ -187,9 +184,11 @@ def read(path: Path) -> FederationAgreement:
         raise ConfigurationError(f"{path}: hospitals: {error}", hint=MAKE) from None
     weights, smallest = values["weights_sha256"], values["smallest_training_set"]
     if not (weights is None or isinstance(weights, str)):
-        raise ConfigurationError(f"{path}: weights_sha256 must be text, got {weights!r}")
+        raise ConfigurationError(f"{path}: weights_sha256 must be text, got {weights!r}", hint=MAKE)
     if not (smallest is None or (type(smallest) is int and smallest > 0)):
-        raise ConfigurationError(f"{path}: smallest_training_set must be a number of patients")
+        raise ConfigurationError(
+            f"{path}: smallest_training_set must be a number of patients", hint=MAKE
+        )
     _require_possible(values["name"], settings, roster.keys, smallest)
     return FederationAgreement(
         name=values["name"],
@@ -236,7 +235,10 @@ def _settings(values: Mapping[str, Any], place: str) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         told = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{place}: {f'{key}: ' if key else ''}{told}") from None
+        raise ConfigurationError(
+            f"{place}: {f'{key}: ' if key else ''}{told}",
+            hint="docs/configuration.md explains every key",
+        ) from None
 
 
 def _section(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:

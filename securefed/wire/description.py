@@ -161,7 +161,8 @@ class JobDescription:
         count, position = self.settings.canaries.count, self.settings.canaries.hospital
         if count and position > len(self.hospitals):
             raise ConfigurationError(
-                f"canaries.hospital is {position}, but there are {len(self.hospitals)} hospitals"
+                f"canaries.hospital is {position}, but there are {len(self.hospitals)} hospitals",
+                hint=f"set it to 1 to {len(self.hospitals)}",
             )
         return self.hospitals[position - 1] if count else None
 
@@ -290,7 +291,8 @@ def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> 
     declaration = declaration_of(settings)
     if smallest is None:
         raise ConfigurationError(
-            "privacy.placement: distributed needs the size of the smallest training set"
+            "privacy.placement: distributed needs the size of the smallest training set",
+            hint="agree on a number of patients that each hospital has, or on placement: local",
         )
     multiplier = solve_noise_multiplier(
         privacy.epsilon,

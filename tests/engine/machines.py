@@ -29,7 +29,7 @@ def connect(four: Four) -> None:
     for name, site in four.sites.items():
         request = provisioning.request_certificate(site.folder, name)
         approval = provisioning.approve(four.server, request, four.sites)
-        provisioning.install(site.folder, approval.file, fingerprint)
+        provisioning.install(site.folder, name, approval.file, fingerprint)
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:

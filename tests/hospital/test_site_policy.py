@@ -62,7 +62,8 @@ def test_what_it_need_not_demand_can_be_allowed() -> None:
     lenient = Policy(differential_privacy=False, secure_aggregation=False, secret_noise=False)
     require(lenient, privacy={"dp": False}, secure_aggregation={"enabled": False})
     require(Policy(keep_contributions=False), exposures={"record": False})
-    require(Policy(agreements=(DIGEST,)))
+    for digest in (DIGEST, DIGEST[:32], DIGEST.upper()):
+        require(Policy(agreements=(digest,)))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,15 @@ def test_hours_may_pass_midnight(hours: tuple[str, str], inside: str, outside: s
         ("run_epsilon: lots", "run_epsilon"),
         ('hours: ["8 in the morning", "18:00"]', "hours"),
         ("secret_noise: 1", "secret_noise"),
+        ("agreements: [abababababababab]", "'abababababababab' is no digest: 32 to 64 digits"),
+        (f"agreements: [{'x' * 32}]", "is no digest"),
     ],
 )
 def test_a_wrong_policy_is_an_error_and_no_default(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "policy.yaml").write_text(text)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=told) as refused:
         policy_file.read(tmp_path / "policy.yaml")
+    assert refused.value.hint
 
 
 def test_a_missing_policy_is_an_error_and_no_default(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def make(folder: Path, settings: Settings, tell: Tell) -> Path:
         site.accept(folder / agreement_file.NAME, agreement.digest)
         request = provisioning.request_certificate(site.folder, name)
         approval = provisioning.approve(server, request, sites)
-        provisioning.install(site.folder, approval.file, fingerprint)
+        provisioning.install(site.folder, name, approval.file, fingerprint)
     return server
 
 

@@ -95,7 +95,7 @@ def play(
         Interrupted: Ctrl-C; every finished round is on disk.
     """
     with stop_requests() as asked:
-        return _play(folder, tell, wait_s, partial(_go_on, program, asked))
+        return _play(folder, tell, wait_s, partial(_go_on, folder, program, asked))
 
 
 def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSummary:
@@ -265,7 +265,7 @@ def _finished(folder: Path) -> int:
     return CheckPoint.read(folder).round if (folder / CheckPoint.NAME).exists() else 0
 
 
-def _go_on(program: subprocess.Popen[bytes], asked: Callable[[], bool]) -> None:
+def _go_on(folder: Path, program: subprocess.Popen[bytes], asked: Callable[[], bool]) -> None:
     """Return only if there is nothing against it. FLARE's code keeps Ctrl-C to itself at times."""
     if asked():
         raise Interrupted(
@@ -273,5 +273,6 @@ def _go_on(program: subprocess.Popen[bytes], asked: Callable[[], bool]) -> None:
         )
     if program.poll() is not None:
         raise RunError(
-            "the server's program has ended", hint="engine/program.log has its last words"
+            "the server's program has ended",
+            hint=f"{folder / 'engine' / 'program.log'} has its last words",
         )

@@ -7,27 +7,25 @@ shown by the identity key in the agreement, whatever these certificates say.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import yaml
 
-from securefed.engine.flare import places
+from securefed.engine.flare import papers, places
 from securefed.errors import ConfigurationError, RunError
 from securefed.files import write_atomically
 
 PROJECT = "securefed"
 LEAD = "lead@securefed.local"
-LARGEST_REQUEST = 2**16  # bytes
-MOST_TOLD = 500  # characters of what nvflare says
+WORDS = "nvflare.log"  # what its tools said of what they could not do
 _PROFILE = "profile.yaml"
-_ROOT, _FINGERPRINT = "rootCA.pem", "fingerprint.txt"
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
 def make_authority(folder: Path, host: str, port: int) -> str:
@@ -46,6 +44,11 @@ def make_authority(folder: Path, host: str, port: int) -> str:
     """
     places.require_engine()
     places.require_path(folder)
+    if not _HOST.fullmatch(host):
+        raise ConfigurationError(
+            f"--host {host[:100]!r} is no name or address of a machine, of 64 signs at most",
+            hint="such as fl.example.org, without https:// and without a port",
+        )
     place = places.authority(folder)
     if place.exists():
         raise ConfigurationError(
@@ -71,7 +74,7 @@ def make_authority(folder: Path, host: str, port: int) -> str:
     lead = {"name": LEAD, "type": "admin", "org": PROJECT, "role": "lead"}
     for participant, kit in ((server, places.kit(folder)), (lead, places.lead(folder))):
         asked = folder / "engine" / f"request-{kit.name}"
-        signed = _sign(folder, _request(folder, participant, asked))
+        signed = _sign(folder, _request(folder, participant, asked), kit.name)
         _package(folder, signed, asked, kit, fingerprint(folder))
         shutil.rmtree(asked)
         signed.unlink()
@@ -80,12 +83,7 @@ def make_authority(folder: Path, host: str, port: int) -> str:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 of the certificate of a server's authority, as people compare it."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    content = (places.authority(folder) / "keys" / _ROOT).read_bytes()
-    digest = x509.load_pem_x509_certificate(content).fingerprint(SHA256())
-    return digest.hex(":").upper()
+    return papers.fingerprint_of(places.authority(folder) / "keys" / papers.ROOT)
 
 
 def request_certificate(folder: Path, name: str) -> Path:
@@ -104,7 +102,8 @@ def request_certificate(folder: Path, name: str) -> Path:
     if place.exists():
         raise ConfigurationError(
             f"{folder} has made a request already ({place})",
-            hint="send that one, or remove the folder for a new key",
+            hint=f"send {place}/{name}.request.zip; for a new key remove {place} and "
+            f"{places.kit(folder)}",
         )
     place.parent.mkdir(mode=0o700, exist_ok=True)
     return _request(folder, {"name": name, "type": "client"}, place)
@@ -137,7 +136,7 @@ def approve(folder: Path, request: Path, hospitals: Collection[str]) -> Approval
         raise ConfigurationError(
             f"{folder} has no authority", hint="securefed deploy server makes one"
         )
-    asked = _asked(request)
+    asked = papers.read_request(request)
     if (asked.kind, asked.cert_type, asked.cert_role) != ("site", "client", None):
         raise ConfigurationError(
             f"{request} asks for a certificate of a {asked.cert_role or asked.cert_type}, which no "
@@ -149,37 +148,21 @@ def approve(folder: Path, request: Path, hospitals: Collection[str]) -> Approval
             f"{request} is of {asked.name}, which is not in the agreement",
             hint=f"hospitals there: {', '.join(sorted(hospitals))}",
         )
-    return Approval(asked.name, asked.public_key_sha256, _sign(folder, request))
-
-
-class _Asked(msgspec.Struct):
-    """What is in a request of FLARE's."""
-
-    name: str
-    kind: str
-    cert_type: str
-    cert_role: str | None
-    public_key_sha256: str
-
-
-def _asked(request: Path) -> _Asked:
-    hint = "give the file that securefed deploy request made at the hospital"
-    try:
-        with zipfile.ZipFile(request) as archive, archive.open("request.json") as content:
-            return msgspec.json.decode(content.read(LARGEST_REQUEST), type=_Asked)
-    except (OSError, KeyError, zipfile.BadZipFile, msgspec.DecodeError, ValueError) as error:
-        raise ConfigurationError(f"{request} is no request: {error}", hint=hint) from None
-
-
-def _sign(folder: Path, request: Path) -> Path:
-    place = places.authority(folder)
-    approved = folder / "engine" / "approved"
-    approved.mkdir(mode=0o700, exist_ok=True)
-    out = approved / f"{request.name.removesuffix('.request.zip')}.signed.zip"
-    if out.exists():
+    if (before := _approved(folder, asked.name)).exists():
         raise ConfigurationError(
-            f"{request.name} was approved before: {out}", hint="send that one back"
+            f"{asked.name} was approved before: {before}",
+            hint="send that file back; for a new key of that hospital remove it first",
         )
+    return Approval(asked.name, asked.public_key_sha256, _sign(folder, request, asked.name))
+
+
+def _approved(folder: Path, name: str) -> Path:
+    return folder / "engine" / "approved" / f"{name}.signed.zip"
+
+
+def _sign(folder: Path, request: Path, name: str) -> Path:
+    place, out = places.authority(folder), _approved(folder, name)
+    out.parent.mkdir(mode=0o700, exist_ok=True)
     _flare(
         folder, "cert", "approve", request, "-c", place / "keys",
         "--profile", place / _PROFILE, "--out", out,
@@ -187,27 +170,33 @@ def _sign(folder: Path, request: Path) -> Path:
     return out
 
 
-def install(folder: Path, signed: Path, authority_fingerprint: str) -> Path:
+def install(folder: Path, site: str, signed: Path, authority_fingerprint: str) -> Path:
     """Make a site's kit from an approval.
 
     Args:
+        site: its name.
         authority_fingerprint: as the server's people read it out.
 
     Raises:
-        ConfigurationError: no request was made here, there is a kit already, or no such approval.
-        RunError: the approval is of another authority or another request.
+        ConfigurationError: no request was made here, there is a kit already, no such approval, or
+            one of another hospital, authority or request.
+        RunError: FLARE's tools failed.
     """
     places.require_engine()
-    if not places.request(folder).exists():
+    asked, kit = places.request(folder), places.kit(folder)
+    if not asked.exists():
         raise ConfigurationError(
             f"{folder} has made no request", hint="securefed deploy request makes one"
         )
-    if places.kit(folder).exists():
-        raise ConfigurationError(f"{folder} has a kit already ({places.kit(folder)})")
-    if not signed.is_file():
-        raise ConfigurationError(f"there is no approval at {signed}")
-    _package(folder, signed, places.request(folder), places.kit(folder), authority_fingerprint)
-    return places.kit(folder)
+    if kit.exists():
+        raise ConfigurationError(
+            f"{folder} has a kit already ({kit})",
+            hint=f"it can connect; for another server, or a new key, remove {kit} first",
+        )
+    request = asked / f"{site}.request.zip"
+    compared = papers.require_approval(signed, request, site, authority_fingerprint)
+    _package(folder, signed, asked, kit, compared)
+    return kit
 
 
 def _request(folder: Path, participant: Mapping[str, object], place: Path) -> Path:
@@ -226,7 +215,7 @@ def _package(folder: Path, signed: Path, asked: Path, kit: Path, fingerprint_: s
     work = folder / "engine" / "package"
     try:
         _flare(
-            folder, "package", signed, "--fingerprint", f"SHA256:{fingerprint_}",
+            folder, "package", signed, "--fingerprint", fingerprint_,
             "--request-dir", asked, "-w", work,
         )  # fmt: skip
         (made,) = work.glob(f"{PROJECT}/prod_*/*")
@@ -249,8 +238,9 @@ def _flare(folder: Path, *arguments: object) -> None:
         check=False,
     )
     if done.returncode:
-        told = " ".join((done.stderr or done.stdout).split()) or "no reason given"
+        words = folder.parent / f"{folder.name}-{WORDS}"  # the folder may be about to go again
+        write_atomically(words, (done.stdout + done.stderr).encode())
         raise RunError(
-            f"nvflare {arguments[0]} {arguments[1]} failed: {told[:MOST_TOLD]}",
-            hint="nothing was changed; the words are nvflare's",
+            f"the engine's tools could not do it (nvflare {arguments[0]})",
+            hint=f"{words} has their words; nothing was changed",
         )
