@@ -57,14 +57,25 @@ def test_uniform_is_the_upper_53_bits_of_little_endian_words() -> None:
 
 
 def test_normal_equals_box_muller_computed_in_plain_python() -> None:
-    words = [int(w) for w in np.frombuffer(KeystreamSource(bytes(32)).keystream(96), dtype="<u8")]
-    radius = [math.sqrt(-2 * math.log(w * 2.0**-64 + 2.0**-65)) for w in words[:6]]
-    angle = [2 * math.pi * w * 2.0**-64 for w in words[6:]]
+    """Pairs of 64 signed bits, whose size is the radius, then of 32, the angle."""
+    stream = KeystreamSource(bytes(32)).keystream(72)
+    radius_bits, angle_bits = np.frombuffer(stream, "<i8", 6), np.frombuffer(stream, "<i4", 6, 48)
+    radius = [math.sqrt(-2 * math.log((abs(int(w)) + 0.5) * 2.0**-63)) for w in radius_bits]
+    angle = [math.pi * int(w) * 2.0**-31 for w in angle_bits]
     expected = [r * math.cos(a) for r, a in zip(radius, angle, strict=True)]
     expected += [r * math.sin(a) for r, a in zip(radius, angle, strict=True)]
     drawn = KeystreamSource(bytes(32)).normal((3, 4), 2.5, torch.float64)
     assert drawn.shape == (3, 4)
-    np.testing.assert_allclose(drawn.flatten().numpy(), 2.5 * np.array(expected), rtol=1e-13)
+    np.testing.assert_allclose(drawn.flatten().numpy(), 2.5 * np.array(expected), atol=1e-6)
+
+
+def test_radius_is_in_double_precision() -> None:
+    """A variate over the exact radius is a cosine of 24 bits, and nothing was lost beside."""
+    bits = np.frombuffer(KeystreamSource(bytes(32)).keystream(8000), "<i8")
+    exact = np.sqrt(-2 * np.log((np.abs(bits.astype(float)) + 0.5) * 2.0**-63))
+    drawn = KeystreamSource(bytes(32)).normal((2000,), 1.0, torch.float64)[:1000].numpy()
+    cosine = drawn / exact
+    np.testing.assert_allclose(cosine, cosine.astype(np.float32), rtol=1e-14)
 
 
 def test_normal_passes_kolmogorov_smirnov() -> None:
@@ -88,11 +99,14 @@ def test_tail_mass_is_gaussian() -> None:
 
 def test_tail_reaches_beyond_what_single_precision_could() -> None:
     class SmallestWord(KeystreamSource):
-        def keystream(self, length: int) -> bytes:
-            return bytes(length)  # the word zero gives the largest radius
+        def _cipher(self):
+            return self  # the word zero gives the largest radius
+
+        def update_into(self, zeros: memoryview, buffer: bytearray) -> None:
+            buffer[: len(zeros)] = zeros
 
     largest = SmallestWord(bytes(32)).normal((2,), 1.0, torch.float64).max().item()
-    assert largest == pytest.approx(math.sqrt(2 * 65 * math.log(2)))
+    assert largest == pytest.approx(math.sqrt(2 * 64 * math.log(2)))
     assert largest > 9.4
 
 
