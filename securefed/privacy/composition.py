@@ -79,11 +79,11 @@ def rdp_epsilon(
 
 
 def _at_orders(composed: Composed, delta: float, orders: tuple[float, ...]) -> float:
-    divergence = sum(n * rdp_divergence(sigma, rate, orders) for sigma, rate, n in composed)
-    return max(0.0, _spent(orders, divergence, delta))
+    each = [n * rdp_divergence(sigma, rate, orders) for sigma, rate, n in composed]
+    return max(0.0, _spent(orders, np.sum(each, axis=0), delta))
 
 
-def _spent(orders: Sequence[float], divergence: Sequence[float], delta: float) -> float:
+def _spent(orders: Sequence[float], divergence: npt.ArrayLike, delta: float) -> float:
     with _ONE_AT_A_TIME, warnings.catch_warnings(), np.errstate(all="ignore"):
         # "Optimal order is the largest alpha": the bound holds, a wider range would be tighter.
         warnings.filterwarnings("ignore", message="Optimal order is the")

@@ -361,7 +361,7 @@ def test_patients_count_as_often_as_they_were_drawn(tmp_path, often, verdict):
         canaries={"count": 40},
     ).audit()
     error = result.details["patients_factor_error"]
-    assert error < 0.25
+    assert error < 1 / 3
     assert result.details["patients_factor"] == pytest.approx(often, abs=4 * error)
     assert judgements(result)[FACTOR].verdict is verdict
 
