@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.cli.screen import Narrowing, screen
+from securefed.data.pseudonyms import key_place, ledger_beside
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
 from securefed.progress import Bar
@@ -49,10 +50,11 @@ def command() -> None:
 def show(where: Path, as_json: bool) -> None:
     """Show budget, spent epsilon and runs of one ledger, or of every ledger of a run.
 
-    FOLDER_OR_FILE is a ledger, the folder of one hospital, or a run directory. Epsilon is that of
-    the patient of whom most was released, over all runs that it took part in, composed as one
-    history: figures of single runs do not add up to it. A run of which the ledger does not know who
-    took part counts for everybody. The accountant that decides about the next round stands first.
+    FOLDER_OR_FILE is a ledger, the folder of one hospital, of a data set that was trained on, or a
+    run directory. Epsilon is that of the patient of whom most was released, over all runs that it
+    took part in, composed as one history: figures of single runs do not add up to it. A run of
+    which the ledger does not know who took part counts for everybody. The accountant that decides
+    about the next round stands first.
     """
     with Bar(screen(quiet=as_json)) as bar:
         bar.say("composing")
@@ -65,18 +67,19 @@ def show(where: Path, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("file", type=_EXISTING)
+@click.argument("where", metavar="FOLDER_OR_FILE", type=_EXISTING)
 @click.option("--epsilon", type=float, required=True, help="The new limit, of all runs together.")
 @click.option("--reason", required=True, help="Who allows it, and why; kept in the ledger.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
-def budget(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> None:
+def budget(where: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -> None:
     """Set another limit on epsilon, from now on.
 
     This is for whoever answers for the patients: a higher limit allows every later run to learn
     more about them. The old limit and the reason stay in the ledger. A limit below what is spent is
     refused, since nothing takes back what was released.
     """
+    file = _only(where)
     ledger = _open(file)
     console = screen(quiet=as_json and yes)
     with Bar(console) as bar:
@@ -97,10 +100,10 @@ def budget(file: Path, epsilon: float, reason: str, yes: bool, as_json: bool) ->
 
 
 @command.command()
-@click.argument("file", type=_EXISTING)
+@click.argument("where", metavar="FOLDER_OR_FILE", type=_EXISTING)
 @click.argument("to", type=_EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
-def export(file: Path, to: Path, as_json: bool) -> None:
+def export(where: Path, to: Path, as_json: bool) -> None:
     """Copy a ledger to TO, with what its log (ledger.sqlite-wal) holds.
 
     The right way to back a ledger up, also while a run goes on: a copy of the file alone may lack
@@ -109,6 +112,7 @@ def export(file: Path, to: Path, as_json: bool) -> None:
     """
     from securefed.privacy.ledger_copy import export as copy
 
+    file = _only(where)
     held = copy(file, to)
     if as_json:
         about = {"client": held.client, "reservations": len(held.reservations)}
@@ -134,11 +138,7 @@ def verify(where: Path, copy_file: Path | None, as_json: bool) -> None:
     held = {path: statement.read(path) for path in paths}
     wrong = _against_the_run(where)
     if copy_file:
-        if len(paths) > 1:
-            raise ConfigurationError(
-                f"{where} has {len(paths)} ledgers", hint="name the one that --copy is of"
-            )
-        lacking = ledger_copy.difference(held[paths[0]], statement.read(copy_file))
+        lacking = ledger_copy.difference(held[_only(where)], statement.read(copy_file))
         wrong += [f"{copy_file}: {lacking}"] if lacking else []
     if as_json:
         facts = [
@@ -172,18 +172,31 @@ def _against_the_run(where: Path) -> list[str]:
 
 
 def _ledgers(where: Path) -> list[Path]:
-    """The ledger files meant by a file, a hospital's folder or a run directory."""
+    """The ledger files meant by a file, a hospital's folder, a data set or a run directory."""
     if not where.is_dir():
         return [where]
+    if (beside := ledger_beside(key_place(where))).is_file():
+        return [beside]
     if (where / ledger_file.NAME).is_file():
         return [where / ledger_file.NAME]
     paths = sorted((where / "hospitals").glob(f"*/{ledger_file.NAME}"))
     if not paths:
         raise PrivacyError(
             f"there is no ledger in {where}",
-            hint="name a ledger, a hospital's folder or a run directory; a run without DP has none",
+            hint="name a ledger, a hospital's folder, a data set or a run directory; a run without "
+            "DP has none",
         )
     return paths
+
+
+def _only(where: Path) -> Path:
+    """The one ledger that is meant."""
+    paths = _ledgers(where)
+    if len(paths) > 1:
+        raise ConfigurationError(
+            f"{where} has {len(paths)} ledgers", hint=f"name the one, such as {paths[0]}"
+        )
+    return paths[0]
 
 
 def _open(path: Path) -> "Ledger":

@@ -34,7 +34,8 @@ Examples:
   securefed run --dp-epsilon 8 --no-secure --canaries 200 --out runs/to-audit
   securefed run --resume runs/2026-01-31-120000
 
-The result is a run directory: summary.json, model.safetensors, a ledger per hospital.
+The result is a run directory: summary.json, model.safetensors, a ledger per hospital. What the
+patients of --data have spent in all runs is in a ledger beside them (securefed ledger show DATA).
 Every key of the configuration file is explained in docs/configuration.md."""
 
 EXPENDABLE = ("spec.", "sens.", "acc.", "patients", "alone", "95% CI")  # columns, first ones first
@@ -155,7 +156,7 @@ def _to_its_end(
             raise
     done = Run.open(path).complete()
     if as_json:
-        _tell(done, rounds.notes)
+        _tell(done, [*rounds.notes, *_lasting(done.settings)])
         return
     _show(done, console)
 
@@ -178,6 +179,8 @@ def _show(done: Run, console: Console) -> None:
         console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:
         console.print(f"largest: {done.guarantee}")
+    for line in _lasting(done.settings):
+        console.print(line)
     summary = done.summary
     if summary.rounds_aborted:
         console.print(
@@ -192,6 +195,15 @@ def _show(done: Run, console: Console) -> None:
         show_next(console, "audit", done.path)
     else:  # an audit reads what was recorded
         show_next(console, "report", done.path)
+
+
+def _lasting(settings: Settings) -> list[str]:
+    """What the patients of a data set have spent in all runs, and what is left."""
+    from securefed.privacy.ledger import Ledger
+    from securefed.simulation import lifetime
+
+    place = lifetime.place(settings)
+    return [lifetime.told(Ledger.open(place))] if place and place.exists() else []
 
 
 def _announce(settings: Settings, console: Console) -> None:

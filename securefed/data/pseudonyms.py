@@ -100,6 +100,11 @@ def key_beside(folder: Path) -> Path:
     return place.with_name(place.name + ".site-key")
 
 
+def ledger_beside(key_file: Path) -> Path:
+    """Where the ledger of the patients lies that a key tells apart: beside the key."""
+    return key_file.with_name(key_file.name.removesuffix(".site-key") + ".ledger.sqlite")
+
+
 def load_or_create_key(path: Path) -> SiteKey:
     """Read the site key, or make one in a new file that only its owner can read (mode 0600).
 

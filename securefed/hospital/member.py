@@ -21,23 +21,21 @@ from pathlib import Path
 from protocols.errors import ProtocolError
 from securefed.errors import PolicyRefused, PrivacyError, RunError, SecureFedError
 from securefed.files import only_writer
-from securefed.hospital import check_point
-from securefed.hospital.declaration import least_declared
+from securefed.hospital import check_point, cost
 from securefed.hospital.opening import Hospital, open_hospital
 from securefed.hospital.patients import OwnPatients, load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
-from securefed.privacy.accounting import Event, Guarantee, sample_rate
+from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships, model_file
 from securefed.record.agreement import Agreement
 from securefed.record.memberships import Membership, Outcome
 from securefed.record.run_file import unit_in_words
 from securefed.training.device import choose_device
-from securefed.training.mechanism import build_mechanism
 from securefed.wire import hello, messages
 from securefed.wire.agreement import FederationAgreement
-from securefed.wire.description import JobDescription, declaration_of, score_noise_of
+from securefed.wire.description import JobDescription
 from securefed.wire.hello import Hello, Presence
 from securefed.wire.messages import Reply, Request
 from securefed.wire.plan import Step
@@ -221,24 +219,9 @@ class _Job:
                 "the ledger has reservations of this run, and its folder is empty",
                 hint="put the run's folder back from a backup; what was answered is in it",
             )
-        planned = [] if begun else self._planned(job, patients)
-        noise = score_noise_of(job.settings)
-        scored = [noise.event] if noise else []
-        ledger.enrol(agreement.run, own.participants, planned, scored)
+        planned = () if begun else cost.planned(job, patients)
+        ledger.enrol(agreement.run, own.participants, planned, cost.scored(job))
         return ledger
-
-    def _planned(self, job: JobDescription, patients: int) -> list[Event]:
-        """What the run will cost those who train; nothing where that is not known yet."""
-        training, rounds = job.settings.training, job.settings.federation.rounds
-        if job.settings.privacy.unit == "image":
-            return []  # how many images follows from patients' tensors; `reserve` refuses in time
-        declaration = declaration_of(job.settings)
-        declared = max(patients, least_declared(job.settings).records)
-        event = build_mechanism(job, declared).event(
-            sample_rate(training.batch_size, declared), training.local_steps
-        )
-        first = [declaration.event] if declaration else []
-        return [*first, *([event] * rounds if event else [])]
 
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:

@@ -200,7 +200,7 @@ def declare(
         )
     if privacy.dp:
         _require_delta(settings, name, exact.records)
-    ledger, noise = ledger or _ledger(settings, folder, name), declaration_of(settings)
+    ledger, noise = ledger or run_ledger(settings, folder, name), declaration_of(settings)
     if ledger is None:
         return exact, None
     least = declaration.least_declared(settings)
@@ -285,7 +285,12 @@ def _agreed(job: JobDescription, folder: Path, name: str) -> Agreement | None:
     return agreed
 
 
-def _ledger(settings: Settings, folder: Path, name: str) -> Ledger | None:
+def run_ledger(settings: Settings, folder: Path, name: str) -> Ledger | None:
+    """The ledger of one run, in its folder: what it began with, or a new one; None without DP.
+
+    Raises:
+        PrivacyError: it is missing, damaged, or not of this run.
+    """
     path, privacy = folder / ledger_file.NAME, settings.privacy
     if not privacy.dp:
         if path.exists():

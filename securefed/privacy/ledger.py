@@ -19,62 +19,20 @@ patients from a hospital's accidents, not from the hospital. SQLite's log needs 
 
 import hashlib
 import math
-import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
-from securefed.files import create_private
 from securefed.privacy import ledger_file, ledger_rows, statement
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, Guarantee, at_most, epsilon
+from securefed.privacy.ledger_rows import BudgetChange, Reservation, RunSpending
 from securefed.privacy.limits import Limits, RunLimit
 from securefed.privacy.participation import Participants, Place
 from securefed.privacy.statement import Statement
 
 PrivacyUnit = Literal["patient", "image"]
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What `reserve` wrote.
-
-    Attributes:
-        attempt: 1 for the first time this round was trained, 2 for its first repetition, ...
-        replayed: nothing was written, since the very same release had been reserved before.
-    """
-
-    attempt: int
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class RunSpending:
-    """What one run has reserved in a ledger.
-
-    Attributes:
-        reservations: more than `rounds` where rounds were trained again.
-        first, last: when, in UTC.
-    """
-
-    run: str
-    rounds: int
-    reservations: int
-    steps: int
-    first: str
-    last: str
-
-
-@dataclass(frozen=True)
-class BudgetChange:
-    """A limit on epsilon (None: no limit), who or what set it, and when, in UTC."""
-
-    epsilon: float | None
-    reason: str
-    set_at: str
 
 
 class Ledger:
@@ -92,6 +50,7 @@ class Ledger:
         self.path, self.client, self.unit = path, client, unit
         self.delta, self.accountant = delta, accountant
         self._limits = Limits(path, client, unit, delta, accountant)
+        self._first: tuple[Ledger, str] | None = None
 
     def __repr__(self) -> str:
         return f"Ledger(client={self.client!r}, unit={self.unit!r}, delta={self.delta:g})"
@@ -118,18 +77,15 @@ class Ledger:
         """
         _check_settings(client, unit, budget_epsilon)
         epsilon([], delta, accountant)  # refuses a delta or an accountant out of range
-        draft = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        draft = ledger_file.draft_of(path)
         try:
-            create_private(draft, b"")
-            with ledger_file.connection(draft) as database:
+            with ledger_file.appearing(draft, path), ledger_file.connection(draft) as database:
                 ledger_file.build(database)
                 fixed = (client, unit, delta, accountant, ledger_file.now())
                 database.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?)", fixed)
                 ledger_rows.append_budget(
                     database, budget_epsilon, "set when the ledger was created"
                 )
-            os.link(draft, path)  # unlike a rename, fails if somebody else was first
-            ledger_file.sync_directory(path.parent)
         except FileExistsError as error:
             raise PrivacyError(
                 f"there is a ledger at {path} already",
@@ -143,9 +99,6 @@ class Ledger:
         except PrivacyError as error:  # of the draft, whose name means nothing to anybody
             told = str(error).replace(str(draft), str(path))
             raise PrivacyError(told, hint=error.hint) from error.__cause__
-        finally:
-            with suppress(FileNotFoundError):
-                draft.unlink()
         return cls(path, client, unit, delta, accountant)
 
     @classmethod
@@ -181,7 +134,7 @@ class Ledger:
             ledger_file.check(database, path)
             ledger_file.add_later_tables(database)
             ledger = cls(path, *ledger_rows.settings(database, path))
-            (begun_with, _, _), *_ = ledger_rows.budgets(database)
+            begun_with = ledger_rows.budgets(database)[0].epsilon
         asked = {"client": client, "unit": unit, "delta": delta, "accountant": accountant}
         for name, wanted in asked.items():
             found = getattr(ledger, name)
@@ -198,6 +151,14 @@ class Ledger:
                 hint="put back the ledger that belongs here",
             )
         return ledger
+
+    def reserve_first_in(self, ledger: "Ledger", run: str) -> None:
+        """From now on spend in another ledger, under this name of the run, before in this one.
+
+        This one is then a run's own part of what the other holds of all runs: whatever is here is
+        there too, and a crash in between leaves more there. Both limits hold.
+        """
+        self._first = ledger, run
 
     def reserve(
         self, round_number: int, event: Event, *, run: str, replay_key: str | None = None
@@ -228,6 +189,9 @@ class Ledger:
                     return Reservation(attempt, replayed=True)
             place: Place = (run, "trained")
             self._limits.require(database, [event], f"round {round_number}", place)
+            if self._first:
+                ledger, name = self._first
+                ledger.reserve(round_number, event, run=name, replay_key=replay_key)
             attempt = len(attempts) + 1
             ledger_rows.append_reservation(database, run, round_number, attempt, replay_key, event)
         return Reservation(attempt, replayed=False)
@@ -255,6 +219,9 @@ class Ledger:
             if replay_key is None or (run, replay_key, event) not in before:
                 if ledger_rows.enrolled(database, run):
                     self._limits.require(database, [event], "scoring", (run, "held out"))
+                if self._first:
+                    ledger, name = self._first
+                    ledger.reserve_evaluation(event, run=name, replay_key=replay_key)
                 ledger_rows.append_evaluation(database, run, replay_key, event)
 
     def enrol(
@@ -308,6 +275,9 @@ class Ledger:
         """
         with ledger_file.connection(self.path) as database:
             self._limits.require(database, events, "this run", (run, "trained"))
+        if self._first:
+            ledger, name = self._first
+            ledger.require(events, name)
 
     def would_exceed(self, events: Sequence[Event], run: str = "") -> bool:
         """Whether `require` would refuse."""
@@ -348,12 +318,12 @@ class Ledger:
     def budgets(self) -> list[BudgetChange]:
         """Every limit since the ledger was created, oldest first; the last one is in force."""
         with ledger_file.connection(self.path) as database:
-            return [BudgetChange(*row) for row in ledger_rows.budgets(database)]
+            return ledger_rows.budgets(database)
 
     def runs(self) -> list[RunSpending]:
         """What each run has reserved, in the order the runs began."""
         with ledger_file.connection(self.path) as database:
-            return [RunSpending(*row) for row in ledger_rows.runs(database)]
+            return ledger_rows.runs(database)
 
     def amend_budget(self, budget_epsilon: float, reason: str) -> None:
         """Set another limit from now on; the old one and the reason stay on record.

@@ -6,13 +6,11 @@ A copy grows old with the next reservation: only one that holds everything the l
 its place (`difference`).
 """
 
-import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from securefed.errors import PrivacyError
-from securefed.files import create_private
 from securefed.privacy import ledger_file, statement
 from securefed.privacy.statement import Statement
 
@@ -27,16 +25,14 @@ def export(source: Path, target: Path) -> Statement:
         raise PrivacyError(
             f"there is no ledger at {source}", hint="name the file: FOLDER/ledger.sqlite"
         )
-    draft = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    draft = ledger_file.draft_of(target)
     try:
-        create_private(draft, b"")
-        with ledger_file.connection(source) as database, closing(sqlite3.connect(draft)) as copy:
-            ledger_file.check(database, source)
-            database.backup(copy)
-        _to_disk(draft)
-        held = statement.read(draft)
-        os.link(draft, target)  # unlike a rename, fails if there is something
-        ledger_file.sync_directory(target.parent)
+        with ledger_file.appearing(draft, target):
+            with ledger_file.connection(source) as database:
+                ledger_file.check(database, source)
+                with closing(sqlite3.connect(draft)) as copy:
+                    database.backup(copy)
+            held = statement.read(draft)
     except FileExistsError:
         raise PrivacyError(
             f"there is something at {target} already", hint="a copy never replaces another"
@@ -46,9 +42,6 @@ def export(source: Path, target: Path) -> Statement:
             f"cannot write {target}: {error.strerror}",
             hint=f"{target.parent} must be a folder that this account can write to",
         ) from None
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()
     return held
 
 
@@ -70,8 +63,3 @@ def difference(ledger: Statement, copy: Statement) -> str | None:
     if theirs[: len(ours)] != ours:
         return "its reservations are not those of the ledger"
     return None
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as written:
-        os.fsync(written.fileno())

@@ -12,12 +12,13 @@ and is not for passing on. STRICT tables need SQLite 3.37 (November 2021).
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from securefed.errors import PrivacyError
+from securefed.files import create_private
 
 NAME = "ledger.sqlite"
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
@@ -197,6 +198,35 @@ def check(database: sqlite3.Connection, path: Path) -> None:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def draft_of(target: Path) -> Path:
+    """Where a ledger is written before it appears at `target`."""
+    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
+
+
+@contextmanager
+def appearing(draft: Path, target: Path) -> Iterator[None]:
+    """A new file, its owner's only, that appears at `target` complete or not at all.
+
+    Raises:
+        FileExistsError: there is something; it is never replaced.
+        OSError: it cannot be written.
+    """
+    try:
+        create_private(draft, b"")
+        yield
+        _to_disk(draft)
+        os.link(draft, target)  # unlike a rename, fails if somebody else was first
+        sync_directory(target.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def sync_directory(directory: Path) -> None:

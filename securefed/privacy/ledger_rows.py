@@ -4,6 +4,7 @@ Whoever adds does so within a transaction (`ledger_file.transaction`), which is 
 """
 
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,46 @@ from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger_file import damaged, now
 from securefed.privacy.participation import Enrolment, Place
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What `reserve` wrote.
+
+    Attributes:
+        attempt: 1 for the first time this round was trained, 2 for its first repetition, ...
+        replayed: nothing was written, since the very same release had been reserved before.
+    """
+
+    attempt: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class RunSpending:
+    """What one run has reserved in a ledger.
+
+    Attributes:
+        reservations: more than `rounds` where rounds were trained again.
+        first, last: when, in UTC.
+    """
+
+    run: str
+    rounds: int
+    reservations: int
+    steps: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class BudgetChange:
+    """A limit on epsilon (None: no limit), who or what set it, and when, in UTC."""
+
+    epsilon: float | None
+    reason: str
+    set_at: str
+
 
 _EVENT = (
     "noise_multiplier, sample_rate, steps, COALESCE(hospitals, 1)"
@@ -39,8 +80,8 @@ def history(database: sqlite3.Connection, run: str | None = None) -> list[Event]
     return [Event(*row) for row in database.execute(query, (run,))]
 
 
-def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, str]]:
-    """Run, rounds, reservations, steps, first and last time; in the order they began.
+def runs(database: sqlite3.Connection) -> list[RunSpending]:
+    """What each run has reserved, in the order they began.
 
     Round 0 is what is declared before the first, and none itself.
     """
@@ -48,7 +89,7 @@ def runs(database: sqlite3.Connection) -> list[tuple[str, int, int, int, str, st
         "SELECT run, COUNT(DISTINCT NULLIF(round, 0)), COUNT(*), SUM(steps), MIN(reserved_at),"
         " MAX(reserved_at) FROM reservation GROUP BY run ORDER BY MIN(id)"
     )
-    return list(database.execute(query))
+    return [RunSpending(*row) for row in database.execute(query)]
 
 
 def reservations(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -162,9 +203,10 @@ def budget(database: sqlite3.Connection) -> float | None:
     return limit
 
 
-def budgets(database: sqlite3.Connection) -> list[tuple[float | None, str, str]]:
-    """Epsilon, reason and time of every budget, oldest first."""
-    return list(database.execute("SELECT epsilon, reason, set_at FROM budget ORDER BY id"))
+def budgets(database: sqlite3.Connection) -> list[BudgetChange]:
+    """Every budget, oldest first."""
+    rows = database.execute("SELECT epsilon, reason, set_at FROM budget ORDER BY id")
+    return [BudgetChange(*row) for row in rows]
 
 
 def append_budget(database: sqlite3.Connection, epsilon: float | None, reason: str) -> None:

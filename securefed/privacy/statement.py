@@ -205,7 +205,7 @@ def read(path: Path) -> Statement:
 def of(database: sqlite3.Connection, path: Path) -> Statement:
     """The statement of an open ledger; PrivacyError if it is damaged."""
     client, unit, delta, accountant = ledger_rows.settings(database, path)
-    budgets = tuple(limit for limit, _, _ in ledger_rows.budgets(database))
+    budgets = tuple(each.epsilon for each in ledger_rows.budgets(database))
     if not budgets:
         raise ledger_file.damaged(path, "it has no budget")
     try:

@@ -15,7 +15,8 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
-from securefed.hospital.opening import Hospital, View, declare, open_hospital
+from securefed.hospital.opening import Hospital, View, declare, open_hospital, run_ledger
+from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
 from securefed.record.recording import Recording
@@ -23,6 +24,7 @@ from securefed.run_directory import Run
 from securefed.secure_sum import hiding_of
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
+from securefed.simulation import lifetime
 from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
@@ -60,11 +62,13 @@ def start(
         )
     say("reading patients")
     data = data or load_data(settings)
-    job = _describe(settings, data, directory, uuid.uuid4().hex)
+    run = uuid.uuid4().hex
+    ledgers = _ledgers(settings, data, directory, run, begun=False)
+    job = _describe(settings, data, directory, run, ledgers)
     if job.canary_hospital:
         require_room(settings.canaries.count, job.parameters)
     about_run(job, data, choose_device(settings.device)).write(directory.path)
-    simulation = _open(job, directory, data, say, view, started)
+    simulation = _open(job, directory, data, say, view, started, ledgers)
     simulation.announce()
     return simulation
 
@@ -82,23 +86,52 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     evidence.require(run)
     say("reading patients")
     data = data or load_data(settings, begun=True)
-    job = _describe(settings, data, RunDirectory(run.path), run.about.run)
+    directory = RunDirectory(run.path)
+    ledgers = _ledgers(settings, data, directory, run.about.run, begun=True)
+    job = _describe(settings, data, directory, run.about.run, ledgers)
     require_same(run.about, about_run(job, data, choose_device(settings.device)))
-    simulation = _open(job, RunDirectory(run.path), data, say, None, started)
+    simulation = _open(job, directory, data, say, None, started, ledgers)
     simulation.restore()
     simulation.fit_to_budget()
     simulation.announce()
     return simulation
 
 
+def _ledgers(
+    settings: Settings, data: FederatedData, directory: RunDirectory, run: str, *, begun: bool
+) -> dict[str, Ledger]:
+    """Each hospital's ledger of the run, which pays in the data set's first; none without DP."""
+    lasting = lifetime.open_ledger(settings, begun=begun)
+    held = {}
+    if lasting:
+        lifetime.enrol(lasting, settings, data, run)
+    for each in data.hospitals:
+        folder = directory.hospital(each.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = run_ledger(settings, folder, each.name)
+        if ledger and lasting:
+            ledger.reserve_first_in(lasting, lifetime.name_of(run, each.name))
+        if ledger:
+            held[each.name] = ledger
+    if lasting:
+        lifetime.require_all(lasting, run, held)
+    return held
+
+
 def _describe(
-    settings: Settings, data: FederatedData, directory: RunDirectory, run: str
+    settings: Settings,
+    data: FederatedData,
+    directory: RunDirectory,
+    run: str,
+    ledgers: Mapping[str, Ledger],
 ) -> JobDescription:
     """The public description of a job among these hospitals."""
     smallest = None
     if settings.privacy.placement == "distributed":
         smallest = min(
-            _declared_patients(settings, each, directory.hospital(each.name), run)
+            _declared_patients(
+                settings, each, directory.hospital(each.name), run, ledgers[each.name]
+            )
             for each in data.hospitals
         )
     return JobDescription(
@@ -109,10 +142,12 @@ def _describe(
     )
 
 
-def _declared_patients(settings: Settings, hospital: HospitalData, folder: Path, run: str) -> int:
+def _declared_patients(
+    settings: Settings, hospital: HospitalData, folder: Path, run: str, ledger: Ledger
+) -> int:
     # Shared noise has patients as its records.
     exact = TrainingSet(len(hospital.train), len(hospital.train))
-    declared, _ = declare(settings, run, folder, hospital.name, exact)
+    declared, _ = declare(settings, run, folder, hospital.name, exact, ledger)
     return declared.records
 
 
@@ -123,6 +158,7 @@ def _open(
     say: Say,
     view: View | None,
     started: float,
+    ledgers: Mapping[str, Ledger],
 ) -> Simulation:
     settings, device = job.settings, choose_device(job.settings.device)
     identities: dict[str, IdentityKey] = {}
@@ -134,7 +170,8 @@ def _open(
         name = patients.name
         say(f"preparing {name}, {len(patients.train)} patients")
         folder = directory.hospital(name)
-        hospitals[name] = open_hospital(job, folder, patients, identities.get(name), device, view)
+        own, ledger = identities.get(name), ledgers.get(name)
+        hospitals[name] = open_hospital(job, folder, patients, own, device, view, ledger)
     handlers = {name: hospital.client.handle for name, hospital in hospitals.items()}
     recording = None
     if settings.exposures.record:

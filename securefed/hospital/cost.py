@@ -1,0 +1,35 @@
+"""What a run will cost a hospital's patients, as far as it is known before anything is declared."""
+
+from collections.abc import Sequence
+
+from securefed.hospital.declaration import least_declared
+from securefed.privacy.accounting import Event, sample_rate
+from securefed.training.mechanism import build_mechanism
+from securefed.wire.description import JobDescription, declaration_of, score_noise_of
+
+
+def planned(job: JobDescription, patients: int) -> Sequence[Event]:
+    """For those that train: the declaration and all rounds, as if the true number were declared.
+
+    How many records a hospital has where these are images follows from its tensors: then nothing
+    is planned here, and each reservation refuses in time.
+
+    Args:
+        patients: that train.
+    """
+    training, rounds = job.settings.training, job.settings.federation.rounds
+    if job.settings.privacy.unit == "image":
+        return ()
+    declaration = declaration_of(job.settings)
+    declared = max(patients, least_declared(job.settings).records)
+    event = build_mechanism(job, declared).event(
+        sample_rate(training.batch_size, declared), training.local_steps
+    )
+    first = [declaration.event] if declaration else []
+    return [*first, *([event] * rounds if event else [])]
+
+
+def scored(job: JobDescription) -> Sequence[Event]:
+    """For those that are held out: the one noised scoring; nothing where scores are exact."""
+    noise = score_noise_of(job.settings)
+    return [noise.event] if noise else []
