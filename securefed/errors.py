@@ -5,6 +5,7 @@
       DataError                 exit 1   a scan, folder or manifest cannot be used
       PrivacyError              exit 1   the privacy rules forbid what was asked
         BudgetExceeded          exit 1   the ledger has no epsilon left for it
+        OldLedger               exit 1   the ledger is older than, or another than, what was seen
         PolicyRefused           exit 1   a hospital's own policy does not allow it
       RunError                  exit 1   a run directory or a running federation is broken
         RoundAborted            exit 1   no sum came of a round; the parameters stay
@@ -46,6 +47,13 @@ class PrivacyError(SecureFedError):
 
 class BudgetExceeded(PrivacyError):
     """The ledger would pass its epsilon; refused before any data was touched."""
+
+
+class OldLedger(PrivacyError):
+    """A ledger is an older version than one that was seen, or another: epsilon would be forgotten.
+
+    The name of this class is the reason code that a server and a hospital give each other.
+    """
 
 
 class PolicyRefused(PrivacyError):

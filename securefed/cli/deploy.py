@@ -30,7 +30,8 @@ def command() -> None:
 @click.option("--agreement", type=_PATH, required=True, help="What the server runs.")
 @click.option("--host", required=True, help="Name under which hospitals reach the server.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8002, show_default=True)
-def server(folder: Path, agreement: Path, host: str, port: int) -> None:
+@click.option("--after", type=_PATH, help="A server's folder: what it knows of ledgers is kept.")
+def server(folder: Path, agreement: Path, host: str, port: int, after: Path | None) -> None:
     """Make FOLDER a server's, with an authority of its own."""
     from securefed.engine.flare import places, provisioning
     from securefed.server import folder as server_folder
@@ -38,7 +39,7 @@ def server(folder: Path, agreement: Path, host: str, port: int) -> None:
     places.require_engine()
     with Bar(screen()) as bar:
         bar.say("making the server's keys")
-        server_folder.create(folder, agreement)
+        server_folder.create(folder, agreement, after)
         try:
             fingerprint = provisioning.make_authority(folder, host, port)
         except BaseException:

@@ -1,17 +1,13 @@
 """`securefed ledger`: what patients have spent over all runs, and the limit on it."""
 
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
-from securefed.cli.screen import Narrowing, screen
+from securefed.cli import ledger_shown
+from securefed.cli.screen import screen
 from securefed.data.pseudonyms import key_place, ledger_beside
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy import ledger_file
@@ -19,11 +15,8 @@ from securefed.progress import Bar
 from securefed.wording import counted
 
 if TYPE_CHECKING:
-    from securefed.privacy.accountant import Accountant
-    from securefed.privacy.accounting import Guarantee
     from securefed.privacy.ledger import Ledger
 
-SHOWN_OF_RUN = 12  # characters of a run's identifier; JSON has the whole
 _EXISTING = click.Path(path_type=Path)
 
 
@@ -58,12 +51,12 @@ def show(where: Path, as_json: bool) -> None:
     """
     with Bar(screen(quiet=as_json)) as bar:
         bar.say("composing")
-        facts = [_facts(path) for path in _ledgers(where)]
+        facts = [ledger_shown.facts_of(path) for path in _ledgers(where)]
     if as_json:
         click.echo(json.dumps({"ledgers": facts}, indent=2))
         return
     for each in facts:
-        _show(each)
+        ledger_shown.show(each)
 
 
 @command.command()
@@ -88,7 +81,7 @@ def budget(where: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -
     old = ledger.budget
     console.print(f"{ledger.client}: {file}")
     console.print(f"spent:  {spent}")
-    console.print(f"budget: {_limit(old)} -> {_limit(epsilon)}")
+    console.print(f"budget: {ledger_shown.limit_of(old)} -> {ledger_shown.limit_of(epsilon)}")
     if not yes:
         click.confirm("Set the new budget?", abort=True, err=True)
     ledger.amend_budget(epsilon, reason)
@@ -96,7 +89,7 @@ def budget(where: Path, epsilon: float, reason: str, yes: bool, as_json: bool) -
         changed = {"client": ledger.client, "old_budget": old, "new_budget": epsilon}
         click.echo(json.dumps({"path": str(file), **changed, "reason": reason}, indent=2))
         return
-    click.echo(f"the budget of {ledger.client} is {_limit(epsilon)} now")
+    click.echo(f"the budget of {ledger.client} is {ledger_shown.limit_of(epsilon)} now")
 
 
 @command.command()
@@ -129,27 +122,36 @@ def export(where: Path, to: Path, as_json: bool) -> None:
 def verify(where: Path, copy_file: Path | None, as_json: bool) -> None:
     """Say whether ledgers are whole; of a run, whether they hold every round that was trained.
 
-    FOLDER_OR_FILE is a ledger, the folder of one hospital, or a run directory. Nothing is changed.
+    FOLDER_OR_FILE is a ledger, the folder of one hospital, of a data set, or a run directory.
+    Nothing is changed. Each row holds the hash of the one before: a row that was changed or taken
+    out is named. Two ledgers with as many rows and the same digits hold the same.
     With --copy, a copy is held against the one ledger: it must have all reservations and budgets.
     """
     from securefed.privacy import ledger_copy, statement
 
     paths = _ledgers(where)
-    held = {path: statement.read(path) for path in paths}
+    whole = {path: statement.read_whole(path) for path in paths}
     wrong = _against_the_run(where)
     if copy_file:
-        lacking = ledger_copy.difference(held[_only(where)], statement.read(copy_file))
+        lacking = ledger_copy.difference(whole[_only(where)][0], statement.read(copy_file))
         wrong += [f"{copy_file}: {lacking}"] if lacking else []
     if as_json:
         facts = [
-            {"path": str(path), "client": one.client, "reservations": len(one.reservations)}
-            for path, one in held.items()
+            {
+                "path": str(path),
+                "client": one.client,
+                "reservations": len(one.reservations),
+                "rows": head.rows,
+                "head": head.hash,
+            }
+            for path, (one, head) in whole.items()
         ]
         click.echo(json.dumps({"ledgers": facts, "wrong": wrong}, indent=2))
     else:
-        for path, one in held.items():
+        for path, (one, head) in whole.items():
             click.echo(
-                f"{one.client}: {path} is whole, {counted(len(one.reservations), 'reservation')}"
+                f"{one.client}: {path} is whole, {counted(len(one.reservations), 'reservation')}, "
+                f"{head.rows} rows, {head.hash[:16]}"
             )
     if wrong:
         raise PrivacyError(
@@ -175,11 +177,12 @@ def _ledgers(where: Path) -> list[Path]:
     """The ledger files meant by a file, a hospital's folder, a data set or a run directory."""
     if not where.is_dir():
         return [where]
-    if (beside := ledger_beside(key_place(where))).is_file():
-        return [beside]
     if (where / ledger_file.NAME).is_file():
         return [where / ledger_file.NAME]
+    beside = ledger_beside(key_place(where))
     paths = sorted((where / "hospitals").glob(f"*/{ledger_file.NAME}"))
+    if not paths and beside.is_file():
+        return [beside]
     if not paths:
         raise PrivacyError(
             f"there is no ledger in {where}",
@@ -204,110 +207,3 @@ def _open(path: Path) -> "Ledger":
     from securefed.privacy.ledger import Ledger
 
     return Ledger.open(path)
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """One ledger as it goes into JSON; an epsilon without bound is null there."""
-    from securefed.privacy import spread
-    from securefed.record.run_file import unit_in_words
-
-    ledger, made_up = _open(path), _simulation(path)
-    first: Accountant = ledger.accountant
-    second: Accountant = "rdp" if first == "prv" else "prv"
-    limit = ledger.budgets()[-1]
-    held = ledger.statement()
-    own, evaluation = held.largest(), held.evaluation()
-    spent = {first: own, second: _spent(ledger, second)}
-    return {
-        "path": str(path),
-        "client": ledger.client,
-        "unit": ledger.unit,
-        "delta": ledger.delta,
-        "accountant": ledger.accountant,
-        "budget": limit.epsilon,
-        "budgets": [vars(each) for each in ledger.budgets()],
-        "left": None if limit.epsilon is None else max(0.0, limit.epsilon - own.counted),
-        "patients": [
-            {**vars(each), "up_to": each.up_to if math.isfinite(each.up_to) else None}
-            for each in spread.of(held)
-        ],
-        "spent": {
-            name: each.epsilon if each and math.isfinite(each.counted) else None
-            for name, each in spent.items()
-        },
-        "noise": own.noise,
-        "guarantees": [
-            str(replace(each, unit=unit_in_words(each.unit, made_up)))
-            for each in spent.values()
-            if each
-        ],
-        "evaluation": vars(evaluation) if evaluation else None,
-        "reservations": len(ledger.history()),
-        "noise_from": own.noise_from,
-        "runs": [vars(each) for each in ledger.runs()],
-    }
-
-
-def _simulation(path: Path) -> str | None:
-    """What the patients of a ledger are, if not people, as far as its place says; else None."""
-    from securefed.hospital import site
-    from securefed.record.run_file import RunFile
-
-    if (path.parent / site.NAME).is_file():
-        return site.simulation(path.parent) or None
-    folders = path.resolve().parents  # RUN/hospitals/NAME/ledger.sqlite
-    if len(folders) < 3 or not (folders[2] / RunFile.NAME).is_file():
-        return None
-    return RunFile.read(folders[2]).data.simulation
-
-
-def _spent(ledger: "Ledger", accountant: "Accountant") -> "Guarantee | None":
-    """What is spent by the accountant that does not decide; None where it has no figure."""
-    try:
-        return ledger.largest(accountant)
-    except PrivacyError:
-        return None
-
-
-def _show(facts: dict[str, Any]) -> None:
-    from securefed.privacy.accounting import Guarantee, at_least
-
-    console = screen(stderr=False)
-    console.print(Text(facts["client"], style="bold") + f": {facts['path']}")
-    limit = facts["budgets"][-1]
-    since = f"since {_minute(limit['set_at'])} UTC: {limit['reason']}"
-    console.print(f"budget: {_limit(limit['epsilon'])}, {since}")
-    for guarantee in facts["guarantees"]:
-        console.print(f"spent:  {guarantee}")
-    if facts["evaluation"]:
-        console.print(f"beside: {Guarantee(**facts['evaluation'])}")
-    if facts["left"] is not None:
-        console.print(f"left:   epsilon {at_least(facts['left'])} to the limit")
-    for cell in facts["patients"]:
-        up_to = "" if cell["up_to"] is None else f" and at most {cell['up_to']:g}"
-        console.print(f"        {cell['patients']} patients: above {cell['above']:g}{up_to}")
-    if facts["noise_from"] > 1:
-        console.print(
-            f"noise:  of {facts['noise_from']} hospitals together; it holds if they keep to the "
-            "protocol"
-        )
-    if not facts["runs"]:
-        console.print("runs:   none yet")
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run")
-    for column in ("rounds", "reservations", "steps"):
-        table.add_column(column, justify="right")
-    table.add_column("last (UTC)")
-    for run in facts["runs"]:
-        counts = (run["rounds"], run["reservations"], run["steps"])
-        table.add_row(run["run"][:SHOWN_OF_RUN], *map(str, counts), _minute(run["last"]))
-    console.print(Narrowing(table, ("steps", "last (UTC)", "reservations")))
-
-
-def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")
-
-
-def _limit(epsilon: float | None) -> str:
-    return "no limit" if epsilon is None else f"epsilon {epsilon:g}"

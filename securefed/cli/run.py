@@ -156,7 +156,7 @@ def _to_its_end(
             raise
     done = Run.open(path).complete()
     if as_json:
-        _tell(done, [*rounds.notes, *_lasting(done.settings)])
+        _tell(done, [*rounds.notes, *_lasting(done)])
         return
     _show(done, console)
 
@@ -179,7 +179,7 @@ def _show(done: Run, console: Console) -> None:
         console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:
         console.print(f"largest: {done.guarantee}")
-    for line in _lasting(done.settings):
+    for line in _lasting(done):
         console.print(line)
     summary = done.summary
     if summary.rounds_aborted:
@@ -197,13 +197,15 @@ def _show(done: Run, console: Console) -> None:
         show_next(console, "report", done.path)
 
 
-def _lasting(settings: Settings) -> list[str]:
+def _lasting(done: Run) -> list[str]:
     """What the patients of a data set have spent in all runs, and what is left."""
     from securefed.privacy.ledger import Ledger
     from securefed.simulation import lifetime
 
-    place = lifetime.place(settings)
-    return [lifetime.told(Ledger.open(place))] if place and place.exists() else []
+    place = lifetime.place(done.settings)
+    if place is None or not place.exists():
+        return []
+    return [lifetime.told(Ledger.open(place), done.summary.simulation)]
 
 
 def _announce(settings: Settings, console: Console) -> None:

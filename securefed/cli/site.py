@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from securefed.cli.screen import screen, show_next
+from securefed.data.pseudonyms import key_place, ledger_beside
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import at_most
 
@@ -75,6 +76,11 @@ def init(
         key = made.identity.public.hex()
         click.echo(json.dumps({"folder": str(folder), "name": name, "key": key}, indent=2))
         return
+    if data and (beside := ledger_beside(key_place(data))).exists():
+        click.echo(
+            f"private runs on {data} in one process are counted in {beside}, and not in the new "
+            "ledger: leave what they spent out of --lifetime-epsilon"
+        )
     click.echo(f"{folder} is {name}'s; read {folder / 'policy.yaml'}, it is yours to change")
     show_next(screen(), "keys", "show", folder)
 

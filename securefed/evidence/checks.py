@@ -68,6 +68,7 @@ CHECKS = (
     Check("numbers were declared once", RunFile.NAME, agreements.of_declarations),
     Check("canaries are those that training held", RunFile.NAME, agreements.of_canaries),
     Check("each ledger is of this run's terms", RunFile.NAME, spending.of_terms),
+    Check("rows of each ledger are as they were written", RunFile.NAME, spending.of_chains),
     Check("each reservation is what a round costs", RunFile.NAME, spending.of_events),
     Check("each contribution was reserved before", METRICS, spending.of_contributions),
     Check("rounds are those of the check point", METRICS, results.of_rounds),

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from securefed.errors import RunError
+from securefed.errors import PrivacyError, RunError
 from securefed.evidence.agreements import agreements
 from securefed.playback.attempts import attempts_by_job, contents
 from securefed.privacy import ledger_file, statement
@@ -44,6 +44,15 @@ def of_terms(run: Run) -> Iterator[Mismatch]:
         ):
             if found != wanted:
                 yield Mismatch(_place(name), f"{term} is {found}, the run's is {wanted}")
+
+
+def of_chains(run: Run) -> Iterator[Mismatch]:
+    """Whether every row of the ledgers is as it was written, and none is missing in between."""
+    for name in _ledgers(run):
+        try:
+            statement.read_whole(run.ledger(name))
+        except PrivacyError:
+            yield Mismatch(_place(name), "its chain is broken: a row was changed or taken out")
 
 
 def of_events(run: Run) -> Iterator[Mismatch]:

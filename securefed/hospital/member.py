@@ -27,6 +27,7 @@ from securefed.hospital.patients import OwnPatients, load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
 from securefed.privacy.accounting import Guarantee
+from securefed.privacy.chain import Head
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships, model_file
 from securefed.record.agreement import Agreement
@@ -115,8 +116,19 @@ class _Job:
         if not self._opened.wait(PATIENCE_S):
             return Presence("opening")
         if self.hospital:
-            return Presence("ready", "", self.asked.membership, self._simulation)
+            return self._ready()
         return Presence("refused", self._reason, newest=self._newest())
+
+    def _ready(self) -> Presence:
+        """That it is ready, signed, with how far the ledger has come."""
+        try:
+            head = self._site.ledger().head()
+        except SecureFedError as error:
+            self._tell(f"refused: {error}")
+            return Presence("refused", type(error).__name__)
+        number = self.asked.membership
+        ready = Presence("ready", "", number, self._simulation, head.rows, head.hash)
+        return self.asked.answered(ready).signed(self._site.identity).presence
 
     def close(self) -> None:
         """Release what it holds, and write down how it ended."""
@@ -149,6 +161,7 @@ class _Job:
         site, asked = self._site, self.asked
         agreement = site.accepted(asked.agreement)
         folder = site.run(agreement.run)
+        self._require_newest(agreement)
         self._locks.enter_context(only_writer(folder))
         if asked.membership <= self._newest():
             raise RunError(
@@ -197,6 +210,18 @@ class _Job:
                 f"round {trained} of this run was trained here, and its folder {found}",
                 hint=f"put the newest {folder} back from a backup; what was answered is in it",
             )
+
+    def _require_newest(self, agreement: FederationAgreement) -> None:
+        """Refuse a ledger that is not what this hospital has signed itself, as the server says."""
+        told = self.asked.remembered
+        if told is None:
+            return
+        try:
+            told.require(agreement.roster, self._site.name)
+        except ProtocolError:
+            self._tell("the server remembers of this ledger what was not signed here; not heeded")
+            return
+        self._site.ledger().require_after(Head(told.presence.rows, told.presence.head))
 
     def _ledger(
         self, agreement: FederationAgreement, job: JobDescription, own: OwnPatients

@@ -23,10 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError
-from securefed.privacy import ledger_file, ledger_rows, statement
+from securefed.errors import BudgetExceeded, ConfigurationError, OldLedger, PrivacyError
+from securefed.privacy import chain, ledger_file, ledger_rows, statement
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, Guarantee, at_most, epsilon
+from securefed.privacy.chain import Head
 from securefed.privacy.ledger_rows import BudgetChange, Reservation, RunSpending
 from securefed.privacy.limits import Limits, RunLimit
 from securefed.privacy.participation import Participants, Place
@@ -81,11 +82,10 @@ class Ledger:
         try:
             with ledger_file.appearing(draft, path), ledger_file.connection(draft) as database:
                 ledger_file.build(database)
-                fixed = (client, unit, delta, accountant, ledger_file.now())
-                database.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?)", fixed)
-                ledger_rows.append_budget(
-                    database, budget_epsilon, "set when the ledger was created"
-                )
+                with ledger_file.transaction(database):
+                    ledger_rows.begin(database, client, unit, delta, accountant)
+                    first = "set when the ledger was created"
+                    ledger_rows.append_budget(database, budget_epsilon, first)
         except FileExistsError as error:
             raise PrivacyError(
                 f"there is a ledger at {path} already",
@@ -131,8 +131,8 @@ class Ledger:
                 hint="name a ledger, a hospital's folder or a run directory",
             )
         with ledger_file.connection(path) as database:
-            ledger_file.check(database, path)
-            ledger_file.add_later_tables(database)
+            chain.check(database, path)
+            chain.verify(database, path)
             ledger = cls(path, *ledger_rows.settings(database, path))
             begun_with = ledger_rows.budgets(database)[0].epsilon
         asked = {"client": client, "unit": unit, "delta": delta, "accountant": accountant}
@@ -308,6 +308,27 @@ class Ledger:
     def largest(self, accountant: Accountant | None = None) -> Guarantee:
         """What all runs come to for the patient of whom they released most."""
         return self.statement().largest(accountant)
+
+    def head(self) -> Head:
+        """How far it has come."""
+        with ledger_file.connection(self.path) as database:
+            return chain.head(database)
+
+    def require_after(self, told: Head) -> None:
+        """Refuse to be older than, or another than, a ledger that had come so far.
+
+        Raises:
+            OldLedger: a copy from before, or another ledger, is in its place.
+        """
+        with ledger_file.connection(self.path) as database:
+            if chain.contains(database, told):
+                return
+            rows = chain.head(database).rows
+        raise OldLedger(
+            f"the ledger {self.path} is not the one that had {told.rows} rows: it has {rows}"
+            + ("" if rows < told.rows else ", and others"),
+            hint="it is an old copy, or of somewhere else: put back the newest one",
+        )
 
     @property
     def budget(self) -> float | None:

@@ -2,7 +2,8 @@
 
 Append-only tables: the settings (one row, fixed for ever), the budgets (the newest counts), the
 reservations, how many hospitals' noise a reservation relies on, where it is not its own alone,
-releases about held-out patients, and who took part in which run (`ledger_rows` reads and writes).
+releases about held-out patients, who took part in which run (`ledger_rows` reads and writes), and
+the chain that ties them together (`chain`).
 The header carries an application id and a schema version, so that another file is not taken for a
 ledger and a newer ledger is not misread. The names tell which hospital took part when and how
 often, and a replay key is a digest that may cover patients' data: the file is the hospital's own
@@ -22,25 +23,28 @@ from securefed.files import create_private
 
 NAME = "ledger.sqlite"
 APPLICATION_ID = 0x5EC0FED1  # as a signed 32-bit number in SQLite's header
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no chain
 BUSY_TIMEOUT_S = 60.0  # one reservation computes epsilon while it holds the write lock
 
-_TABLES = """
-CREATE TABLE ledger (
+_TABLES = {
+    "ledger": """
+CREATE TABLE IF NOT EXISTS ledger (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     client TEXT NOT NULL,
     unit TEXT NOT NULL,
     delta REAL NOT NULL,
     accountant TEXT NOT NULL,
     created_at TEXT NOT NULL
-) STRICT;
-CREATE TABLE budget (
+) STRICT""",
+    "budget": """
+CREATE TABLE IF NOT EXISTS budget (
     id INTEGER PRIMARY KEY,
     epsilon REAL CHECK (epsilon > 0),
     reason TEXT NOT NULL,
     set_at TEXT NOT NULL
-) STRICT;
-CREATE TABLE reservation (
+) STRICT""",
+    "reservation": """
+CREATE TABLE IF NOT EXISTS reservation (
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     round INTEGER NOT NULL CHECK (round >= 0),
@@ -51,18 +55,15 @@ CREATE TABLE reservation (
     steps INTEGER NOT NULL CHECK (steps >= 0),
     reserved_at TEXT NOT NULL,
     UNIQUE (run, round, attempt)
-) STRICT;
-"""
-# For reservations whose noise comes from several hospitals. A table of its own, so that ledgers of
-# before stay valid, and versions that do not know it still compute the right epsilon.
-_SHARED_NOISE = """
+) STRICT""",
+    # For reservations whose noise comes from several hospitals.
+    "shared_noise": """
 CREATE TABLE IF NOT EXISTS shared_noise (
     id INTEGER PRIMARY KEY,
     hospitals INTEGER NOT NULL CHECK (hospitals > 1)
-) STRICT;
-"""
-# Releases about held-out patients, who are others than those that train: a history of its own.
-_EVALUATION = """
+) STRICT""",
+    # Releases about held-out patients.
+    "evaluation": """
 CREATE TABLE IF NOT EXISTS evaluation (
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
@@ -71,11 +72,10 @@ CREATE TABLE IF NOT EXISTS evaluation (
     counts INTEGER NOT NULL CHECK (counts > 0),
     hospitals INTEGER NOT NULL CHECK (hospitals > 0),
     reserved_at TEXT NOT NULL
-) STRICT;
-"""
-# Who took part in a run, on which side (`participation`). A run that has no rows here counts for
-# every patient, so that ledgers of before stay sound.
-_ENROLMENT = """
+) STRICT""",
+    # Who took part in a run, on which side (`participation`). A run that has no rows here counts
+    # for every patient.
+    "enrolment": """
 CREATE TABLE IF NOT EXISTS enrolment (
     id INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
@@ -84,18 +84,30 @@ CREATE TABLE IF NOT EXISTS enrolment (
     patients BLOB NOT NULL CHECK (length(patients) % 16 = 0),
     enrolled_at TEXT NOT NULL,
     UNIQUE (run, side)
-) STRICT;
-"""
+) STRICT""",
+    # The hash of each row together with that of the row before (`chain`).
+    "chain": """
+CREATE TABLE IF NOT EXISTS chain (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    row INTEGER NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    UNIQUE (kind, row)
+) STRICT""",
+}
 # INSERT OR REPLACE deletes without firing a delete trigger, so a repeated id is refused as well.
-_APPEND_ONLY = """
+_APPEND_ONLY = (
+    """
 CREATE TRIGGER IF NOT EXISTS {table}_update BEFORE UPDATE ON {table}
-BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    """
 CREATE TRIGGER IF NOT EXISTS {table}_delete BEFORE DELETE ON {table}
-BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    """
 CREATE TRIGGER IF NOT EXISTS {table}_replace BEFORE INSERT ON {table}
 WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
-BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-"""
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+)
 
 
 @contextmanager
@@ -148,32 +160,30 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 def build(database: sqlite3.Connection) -> None:
     """Lay out the tables of a new file."""
-    triggers = (("ledger", "one"), ("budget", "id"), ("reservation", "id"))
     database.execute("PRAGMA journal_mode = WAL")
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    with transaction(database):
+        add_tables(database)
+        mark_version(database)
+
+
+def add_tables(database: sqlite3.Connection) -> None:
+    """Lay out what is missing, with its triggers; within a transaction."""
+    for table, content in _TABLES.items():
+        key = "one" if table == "ledger" else "id"
+        # `executescript` would end the transaction.
+        database.execute(content)
+        for trigger in _APPEND_ONLY:
+            database.execute(trigger.format(table=table, key=key))
+
+
+def mark_version(database: sqlite3.Connection) -> None:
+    """Say that the file is of this version; within the transaction that makes it so."""
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    database.executescript(_TABLES)
-    for table, key in triggers:
-        database.executescript(_APPEND_ONLY.format(table=table, key=key))
-    add_later_tables(database)
 
 
-def add_later_tables(database: sqlite3.Connection) -> None:
-    """Lay out the tables that ledgers of before do not have, where they are missing."""
-    for table, content in (
-        ("shared_noise", _SHARED_NOISE),
-        ("evaluation", _EVALUATION),
-        ("enrolment", _ENROLMENT),
-    ):
-        query = "SELECT 1 FROM sqlite_schema WHERE name = ?"
-        if database.execute(query, (f"{table}_replace",)).fetchone() is None:  # the last of it
-            # Two processes may come to this at once: hence "if not exists" all the same.
-            triggers = _APPEND_ONLY.format(table=table, key="id")
-            database.executescript(f"BEGIN IMMEDIATE; {content} {triggers} COMMIT;")
-
-
-def check(database: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is damaged, no ledger, or of a newer version.
+def check(database: sqlite3.Connection, path: Path) -> int:
+    """Refuse a file that is damaged, no ledger, or of a newer version; the version (`chain.check`).
 
     Raises:
         PrivacyError: each with its own message.
@@ -185,7 +195,7 @@ def check(database: sqlite3.Connection, path: Path) -> None:
             f"{path} is no ledger of securefed",
             hint="name a hospital's ledger.sqlite, or put back its newest copy",
         )
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise PrivacyError(
             f"the ledger {path} has format {version}; this version reads {SCHEMA_VERSION}",
             hint="use the version of securefed that wrote it, or a newer one",
@@ -193,6 +203,7 @@ def check(database: sqlite3.Connection, path: Path) -> None:
     (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise damaged(path, verdict)
+    return int(version)
 
 
 def now() -> str:

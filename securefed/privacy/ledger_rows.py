@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from securefed.privacy import chain
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event
 from securefed.privacy.ledger_file import damaged, now
@@ -74,6 +75,15 @@ def settings(
     return client, unit, delta, accountant
 
 
+def begin(
+    database: sqlite3.Connection, client: str, unit: str, delta: float, accountant: Accountant
+) -> None:
+    """Write what a new ledger is of, for ever; within a transaction."""
+    row = (client, unit, delta, accountant, now())
+    database.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?)", row)
+    chain.append(database, "ledger", 1)
+
+
 def history(database: sqlite3.Connection, run: str | None = None) -> list[Event]:
     """Every reservation, or those of one run, oldest first."""
     query = f"SELECT {_EVENT} WHERE ?1 IS NULL OR run = ?1 ORDER BY id"
@@ -128,6 +138,7 @@ def append_reservation(
     if event.noise_from > 1:
         shared = (cursor.lastrowid, event.noise_from)
         database.execute("INSERT INTO shared_noise VALUES (?, ?)", shared)
+    chain.append(database, "reservation", cursor.lastrowid)
 
 
 def evaluations(database: sqlite3.Connection) -> list[tuple[str, str | None, Event]]:
@@ -143,11 +154,12 @@ def append_evaluation(
     database: sqlite3.Connection, run: str, replay_key: str | None, event: Event
 ) -> None:
     """Write a release about held-out patients; within a transaction."""
-    database.execute(
+    cursor = database.execute(
         "INSERT INTO evaluation (run, replay_key, noise_multiplier, counts, hospitals, reserved_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (run, replay_key, event.noise_multiplier, event.steps, event.noise_from, now()),
     )
+    chain.append(database, "evaluation", cursor.lastrowid)
 
 
 def spent(database: sqlite3.Connection) -> dict[Place, list[Event]]:
@@ -190,10 +202,11 @@ def has_spent(database: sqlite3.Connection, run: str) -> bool:
 
 def append_enrolment(database: sqlite3.Connection, one: Enrolment) -> None:
     """Write who was on one side of a run; within a transaction."""
-    database.execute(
+    cursor = database.execute(
         "INSERT INTO enrolment (run, side, site_key, patients, enrolled_at) VALUES (?, ?, ?, ?, ?)",
         (one.run, one.side, one.key, one.patients, now()),
     )
+    chain.append(database, "enrolment", cursor.lastrowid)
 
 
 def budget(database: sqlite3.Connection) -> float | None:
@@ -210,7 +223,8 @@ def budgets(database: sqlite3.Connection) -> list[BudgetChange]:
 
 
 def append_budget(database: sqlite3.Connection, epsilon: float | None, reason: str) -> None:
-    """Put a budget in force."""
-    database.execute(
+    """Put a budget in force; within a transaction."""
+    cursor = database.execute(
         "INSERT INTO budget (epsilon, reason, set_at) VALUES (?, ?, ?)", (epsilon, reason, now())
     )
+    chain.append(database, "budget", cursor.lastrowid)

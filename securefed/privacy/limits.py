@@ -76,12 +76,12 @@ class Limits:
             BudgetExceeded: with the epsilon that it would reach.
         """
         limit = ledger_rows.budget(database)
-        spent = ledger_rows.spent(database)
         if limit is not None:
-            self._require_for_each(database, spent, added, what, place, limit)
+            self._require_for_each(database, added, what, place, limit)
         run, side = place
         if run and side == "trained" and self.of_run:
-            self._require_of_run(spent.get(place, ()), added, what, run, self.of_run)
+            before = ledger_rows.history(database, run)
+            self._require_of_run(before, added, what, run, self.of_run)
 
     def forget(self) -> None:
         """Drop what was found: what it was found in was not written."""
@@ -90,12 +90,12 @@ class Limits:
     def _require_for_each(
         self,
         database: sqlite3.Connection,
-        spent: Spent,
         added: Sequence[Event],
         what: str,
         place: Place,
         limit: float,
     ) -> None:
+        spent = ledger_rows.spent(database)
         after = {**spent, place: [*spent.get(place, ()), *added]}
         steps = {at: steps_by_mechanism(events) for at, events in after.items()}
         enrolments = ledger_rows.count_enrolments(database)

@@ -8,15 +8,17 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 from securefed.errors import ConfigurationError, PrivacyError
-from securefed.privacy import ledger_file, ledger_rows
+from securefed.privacy import chain, ledger_file, ledger_rows
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, Guarantee, Noise, epsilon, steps_by_mechanism
+from securefed.privacy.chain import Head
 from securefed.privacy.participation import Enrolment, Place, Roll, largest
 
 
@@ -183,6 +185,23 @@ def read(path: Path) -> Statement:
     Raises:
         PrivacyError: there is no ledger, or it is damaged.
     """
+    with _copied(path) as (database, copy):
+        return of(database, copy)
+
+
+def read_whole(path: Path) -> tuple[Statement, Head]:
+    """The same of a ledger whose chain holds, with its head.
+
+    Raises:
+        PrivacyError: as `read`, or its chain is broken.
+    """
+    with _copied(path) as (database, copy):
+        return of(database, copy), chain.verify(database, copy)
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
+    """A copy of a ledger file, opened."""
     with tempfile.TemporaryDirectory(prefix="securefed-ledger-") as scratch:
         copy = Path(scratch) / path.name
         try:
@@ -194,9 +213,8 @@ def read(path: Path) -> Statement:
             raise PrivacyError(f"there is no ledger at {path}")
         try:
             with ledger_file.connection(copy) as database:
-                ledger_file.check(database, copy)
-                ledger_file.add_later_tables(database)
-                return of(database, copy)
+                chain.check(database, copy)
+                yield database, copy
         except PrivacyError as error:
             told = str(error).replace(str(copy), str(path))
             raise PrivacyError(told, hint=error.hint) from None

@@ -2,6 +2,7 @@
 
     agreement.yaml          what is run
     memberships.jsonl       the jobs of the run; each hospital joins a job and never one twice
+    anchors.jsonl           how far each hospital's ledger had come, as it signed
     checkpoint*, openings.jsonl, metrics.jsonl, exposures/      as in any run directory
     model.safetensors, held_out.json, federation.json           at the end
 
@@ -24,7 +25,7 @@ from securefed.files import only_writer
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import load_vector
 from securefed.privacy.accounting import Guarantee
-from securefed.record import jobs, memberships, metrics, model_file
+from securefed.record import anchors, jobs, memberships, metrics, model_file
 from securefed.record.federation import FederationSummary
 from securefed.record.memberships import Membership, Outcome
 from securefed.record.recording import Recording
@@ -32,7 +33,7 @@ from securefed.record.run_file import unit_in_words
 from securefed.record.summary import performance
 from securefed.secure_sum import fewest_hospitals
 from securefed.server import check_point, results
-from securefed.server.membership import Present, gather
+from securefed.server.membership import Among, Present, gather, take_leave
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
 from securefed.server.rounds import RoundRecord, Server
@@ -92,6 +93,7 @@ class _Job:
     description: JobDescription
     membership: int
     server: Server
+    connected: Transport
     transport: RecordingTransport
     present: Present
     tell: Tell
@@ -113,7 +115,7 @@ class _Job:
         membership = memberships.newest(folder)
         description = agreement.job(membership)
         recording = Recording(folder / "exposures", RECORDED_MB * 2**20)
-        recorded = RecordingTransport(transport, recording)
+        recorded = RecordingTransport(Among(transport, present.refused), recording)
         server = open_server(description, recorded, folder)
         if finished:
             check_point.restore(folder, finished, server)
@@ -127,7 +129,16 @@ class _Job:
         jobs.append(folder / "exposures", about)
         started = time.perf_counter() - before_s
         return cls(
-            folder, agreement, description, membership, server, recorded, present, tell, started
+            folder=folder,
+            agreement=agreement,
+            description=description,
+            membership=membership,
+            server=server,
+            connected=transport,
+            transport=recorded,
+            present=present,
+            tell=tell,
+            started=started,
         )
 
     def to_its_end(self, leave: Leave) -> FederationSummary | None:
@@ -223,6 +234,8 @@ class _Job:
         self.tell(text + (f"; without {lost}" if lost else ""))
 
     def _note(self, outcome: Outcome) -> None:
+        signed = take_leave(self.connected, self.agreement.roster, self.present)
+        anchors.append(self.folder, signed)
         _note(self.folder, self.membership, outcome, self.server.finished)
 
 
@@ -244,13 +257,15 @@ def _present(
     _note(folder, membership, "joined", finished)
     tell(f"{agreement.name}, agreement {agreement.digest[:16]}, job {membership}: hello")
     asked = Hello(agreement.digest, membership, finished)
-    present = gather(transport, hospitals, asked, hello_s, tell)
+    before = anchors.read(folder)
+    present = gather(transport, agreement.roster, asked, before, hello_s, tell)
     behind = present.newest - membership
     if len(present.ready) < len(hospitals) and 0 <= behind < MOST_BEHIND:
         # This folder is younger than what hospitals remember: a number that nobody has joined.
         _note(folder, present.newest + 1, "joined", finished)
         asked = Hello(agreement.digest, present.newest + 1, finished)
-        present = gather(transport, hospitals, asked, hello_s, tell)
+        present = gather(transport, agreement.roster, asked, before, hello_s, tell)
+    anchors.append(folder, present.anchors)
     if len(present.ready) < fewest:
         told = "; ".join(f"{name} refused: {why}" for name, why in present.refused.items())
         raise RunError(

@@ -4,17 +4,25 @@ import shutil
 from pathlib import Path
 
 from securefed.errors import ConfigurationError
+from securefed.record import anchors
 from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 
 
-def create(folder: Path, agreement: Path) -> FederationAgreement:
+def create(folder: Path, agreement: Path, after: Path | None = None) -> FederationAgreement:
     """Make a folder for the run of an agreement.
 
+    Args:
+        after: another server's folder, whose memory of hospitals' ledgers is taken over.
+
     Raises:
-        ConfigurationError: there is something in it, or no such agreement.
+        ConfigurationError: there is something in it, no such agreement, or `after` is no server's.
+        RunError: what `after` remembers is damaged.
     """
     found = agreement_file.read(agreement)
+    if after is not None:
+        read(after)
+    seen = anchors.read(after) if after else {}
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigurationError(
@@ -22,6 +30,8 @@ def create(folder: Path, agreement: Path) -> FederationAgreement:
         )
     folder.chmod(0o700)
     shutil.copyfile(agreement, folder / agreement_file.NAME)
+    if seen:
+        anchors.append(folder, seen)
     return found
 
 

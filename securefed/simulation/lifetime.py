@@ -11,6 +11,7 @@ Phantoms have none: nobody is behind them. It has no limit until somebody sets o
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from securefed.config import Settings
@@ -21,6 +22,7 @@ from securefed.hospital import cost
 from securefed.hospital.patients import participants
 from securefed.privacy.accounting import at_least
 from securefed.privacy.ledger import Ledger
+from securefed.record.run_file import unit_in_words
 from securefed.wire.description import JobDescription
 
 
@@ -107,10 +109,15 @@ def require_all(ledger: Ledger, run: str, held: Mapping[str, Ledger]) -> None:
             )
 
 
-def told(ledger: Ledger) -> str:
-    """What is spent and left, in one line."""
+def told(ledger: Ledger, simulation: str | None) -> str:
+    """What is spent and left, in one line.
+
+    Args:
+        simulation: what the patients are, if not people with scans of their own.
+    """
     spent, limit = ledger.largest(), ledger.budget
+    spent = replace(spent, unit=unit_in_words(spent.unit, simulation))
     left = "no limit is set"
     if limit is not None:
         left = f"{at_least(max(0.0, limit - spent.counted))} is left of {limit:g}"
-    return f"over all runs on these patients: {spent}; {left} ({ledger.path})"
+    return f"over all runs on this data set: {spent}; {left} ({ledger.path})"

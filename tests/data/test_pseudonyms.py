@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securefed.data.pseudonyms import SiteKey, key_beside, key_place, load_or_create_key
+from securefed.data.pseudonyms import (
+    SiteKey,
+    key_beside,
+    key_place,
+    ledger_beside,
+    load_or_create_key,
+)
 from securefed.errors import ConfigurationError, DataError
 
 
@@ -95,3 +101,22 @@ def test_a_folder_without_a_name_has_the_key_beside_it_all_the_same(
     assert key_beside(Path()) == key_place(Path()) == tmp_path / "here.site-key"
     with pytest.raises(ConfigurationError, match="cannot be a data set"):
         key_beside(Path("/"))
+
+
+def test_a_patient_of_a_ledger_is_16_bytes_that_only_the_key_gives() -> None:
+    """RFC 2104 by the standard library, under words of its own."""
+    secret = bytes(range(32))
+    key, other = SiteKey(secret), SiteKey(bytes(32))
+    whole = hmac.new(secret, b"securefed ledger patient 1\0p7", hashlib.sha256).digest()
+    assert key.token("p7") == whole[:16]
+    assert len({key.token("p7"), key.token("p8"), other.token("p7")}) == 3
+    assert key.name != other.name
+    assert len(key.name) == 16
+    assert key.name not in (whole.hex(), secret.hex())
+
+
+def test_the_ledger_of_a_data_set_lies_beside_its_key(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    place = ledger_beside(key_place(tmp_path / "scans"))
+    assert place == tmp_path / "scans.ledger.sqlite"
+    assert ledger_beside(tmp_path / "key") == tmp_path / "key.ledger.sqlite"

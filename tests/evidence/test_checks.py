@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from securefed.errors import RunError
 from securefed.evidence import checks
 from securefed.evidence.files import of_inventory
+from securefed.privacy.ledger import Ledger
 from securefed.record.inventory import Inventory
 from securefed.record.mismatch import Mismatch
 from securefed.run_directory import Run
@@ -256,6 +257,13 @@ def execute(run: Path, statement: str) -> None:
     database.close()
 
 
+def test_a_row_that_only_its_own_chain_tells_of_is_found(run: Path) -> None:
+    """Nothing else in the directory says when a round was reserved."""
+    execute(run, "UPDATE reservation SET reserved_at = 'yesterday' WHERE round = 2")
+    (found,) = told(run)
+    assert (found.file, "chain is broken" in found.told) == (LEDGER, True)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -285,11 +293,10 @@ def test_an_edited_ledger_is_found(run: Path, statement: str) -> None:
 
 def test_a_reservation_too_many_is_no_fault_of_the_ledger_but_of_the_summary(run: Path) -> None:
     """A crash may leave one; the summary that does not know of it claims too little."""
-    execute(
-        run,
-        "INSERT INTO reservation SELECT 99, run, round, 2, NULL, noise_multiplier, sample_rate, "
-        "steps, reserved_at FROM reservation WHERE round = 3",
-    )
+    ledger = Ledger.open(run / LEDGER)
+    entry = next(each for each in ledger.statement().reservations if each.round == 3)
+    ledger.amend_budget(100.0, "for the repetition")
+    ledger.reserve(3, entry.event, run=entry.run)
     assert {each.file for each in told(run)} == {
         "summary.json",
         "metrics.jsonl",

@@ -493,9 +493,9 @@ def test_sqlite_file_of_another_program_is_refused(path: Path) -> None:
 def test_newer_format_is_refused(path: Path) -> None:
     _create(path)
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 2")
+    database.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(PrivacyError, match="has format 2; this version reads 1"):
+    with pytest.raises(PrivacyError, match="has format 3; this version reads 2"):
         Ledger.open(path)
 
 

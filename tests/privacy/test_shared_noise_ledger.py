@@ -31,6 +31,8 @@ def test_ledger_of_before_opens_and_goes_on(tmp_path: Path) -> None:
     ledger.reserve(0, OWN, run="a")
     with sqlite3.connect(ledger.path) as database:  # as version 1 of the file was first laid out
         database.execute("DROP TABLE shared_noise")
+        database.execute("DROP TABLE chain")
+        database.execute("PRAGMA user_version = 1")
     database.close()
     old = Ledger.open(ledger.path)
     assert old.history() == [OWN]

@@ -177,7 +177,7 @@ def test_the_terminal_says_in_a_line_what_is_left(data: Path, tmp_path: Path) ->
         return done.output.replace("\n", " ")
 
     shown = run("run", "--config", config, "--out", tmp_path / "run")
-    assert "over all runs on these patients: epsilon" in shown
+    assert "over all runs on this data set: epsilon" in shown
     assert "no limit is set" in shown
     run("ledger", "budget", data, "--epsilon", 30, "--reason", "the board", "--yes")
     assert "left:   epsilon" in run("ledger", "show", data)

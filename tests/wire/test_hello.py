@@ -16,6 +16,8 @@ ASKED = Hello("a" * 64, 3, 7)
 def test_both_are_read_back() -> None:
     answer = Presence("refused", "policy.hours", 4, "phantom")
     assert hello.decode_hello(hello.encode_hello(ASKED)) == ASKED
+    again = Hello("a" * 64, 3, 7, ASKED.answered(answer))
+    assert hello.decode_hello(hello.encode_hello(again)) == again
     assert hello.decode_presence(hello.encode_presence(answer)) == answer
 
 
@@ -51,6 +53,9 @@ def test_a_hello_out_of_range_is_refused(values: tuple[object, ...]) -> None:
         ("refused", "no such file: /home/x", 0, ""),
         ("refused", "x" * 65, 0, ""),
         ("ready", "", 0, "Some Hospital"),
+        ("ready", "", 0, "", 3, "not digits"),
+        ("ready", "", 0, "", -1, ""),
+        ("ready", "", 0, "", 3, "a" * 64, bytes(65)),
     ],
 )
 def test_an_answer_carries_no_text_of_the_hospital(values: tuple[object, ...]) -> None:
