@@ -73,7 +73,7 @@ def rdp_epsilon(
     """
     whole = tuple(order for order in orders if order == int(order))
     bound = _at_orders(composed, delta, whole) if whole else math.inf
-    between = tuple(order for order in orders if _spent((order,), (0.0,), delta) < bound)
+    between = tuple(order for order in orders if _least(order, delta) < bound)
     between = tuple(order for order in between if order != int(order))
     return min(bound, _at_orders(composed, delta, between)) if between else bound
 
@@ -81,6 +81,12 @@ def rdp_epsilon(
 def _at_orders(composed: Composed, delta: float, orders: tuple[float, ...]) -> float:
     each = [n * rdp_divergence(sigma, rate, orders) for sigma, rate, n in composed]
     return max(0.0, _spent(orders, np.sum(each, axis=0), delta))
+
+
+@lru_cache(maxsize=4096)
+def _least(order: float, delta: float) -> float:
+    """What an order gives where nothing was released; asked again for every history."""
+    return _spent((order,), (0.0,), delta)
 
 
 def _spent(orders: Sequence[float], divergence: npt.ArrayLike, delta: float) -> float:

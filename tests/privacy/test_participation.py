@@ -20,6 +20,7 @@ from securefed.privacy import spread, statement
 from securefed.privacy.accounting import Event, epsilon
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.ledger_copy import difference, export
+from securefed.privacy.noise import SeededSource
 from securefed.privacy.participation import MOST_COMPOSED, Participants, largest
 
 KEY = SiteKey(bytes(range(32)))
@@ -307,3 +308,28 @@ def test_a_copy_without_who_took_part_may_not_take_the_ledger_s_place(tmp_path: 
     ledger.enrol("a", took_part(("trained",)))
     assert difference(statement.read(ledger.path), held) == "it lacks who took part in a run"
     assert math.isfinite(ledger.largest().counted)
+
+
+def test_ten_thousand_patients_in_fifty_runs_are_each_worked_out(tmp_path: Path) -> None:
+    """Who comes once and leaves once: every history by itself gives the same largest."""
+    patients, spans = 10_000, SeededSource(4, "spans").keystream(20_000)
+    stays = [sorted((spans[2 * n] % 50, spans[2 * n + 1] % 50)) for n in range(patients)]
+    tokens = [n.to_bytes(16) for n in range(patients)]
+    events = [Event(20.0 + run / 10, 0.03, 80) for run in range(50)]
+    ledger = create(tmp_path)
+    for run, event in enumerate(events):
+        here = {n for n, (first, last) in enumerate(stays) if first <= run <= last}
+        held = {n for n in here if n % 5 == 0}
+        sides = [frozenset(tokens[n] for n in side) for side in (here - held, held)]
+        ledger.enrol(f"run-{run}", Participants("k", *sides))
+        ledger.reserve(1, event, run=f"run-{run}")
+    trained = {tuple(stay) for n, stay in enumerate(stays) if n % 5}
+    most = max(of_one(events[first : last + 1]) for first, last in trained)
+    assert ledger.largest().counted == most
+    ledger.amend_budget(1.001 * most, "no more for who has most")
+    everybody = Participants("k", frozenset(tokens), frozenset())
+    with pytest.raises(BudgetExceeded):
+        ledger.enrol("another", everybody, [events[0]])
+    assert ledger.path.stat().st_size < 20 * 2**20
+    told = spread.of(ledger.statement())
+    assert sum(cell.patients for cell in told) == patients
