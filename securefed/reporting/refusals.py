@@ -20,6 +20,7 @@ WORDS = {
     "NotEverybody": "held-out counts open in a sum of all hospitals only",
     "PrivacyError": "the hospital's own privacy rules forbid it",
     "BudgetExceeded": "the hospital's budget of epsilon does not allow it",
+    "OldLedger": "the hospital's ledger is an older version than one that was seen",
     "PolicyRefused": "the hospital's own policy does not allow it",
     "ConfigurationError": "the settings are not those that the hospital agreed to",
     "DataError": "the hospital's patients do not allow it",
