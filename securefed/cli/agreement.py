@@ -51,6 +51,13 @@ def command() -> None:
     type=int,
     help="Patients that every hospital has, for privacy.placement: distributed.",
 )
+@click.option(
+    "--survey",
+    "survey_epsilon",
+    type=click.FloatRange(0, 1000, min_open=True),
+    metavar="EPSILON",
+    help="Train nothing: hospitals say once what they hold, at this cost (docs/survey.md).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 def make(
     out: Path,
@@ -58,6 +65,7 @@ def make(
     config: Path | None,
     hospitals: tuple[str, ...],
     smallest_training_set: int | None,
+    survey_epsilon: float | None,
     as_json: bool,
 ) -> None:
     """Write an agreement to OUT, a new file.
@@ -77,13 +85,19 @@ def make(
             "--hospital is given once, and nobody learns together alone",
             hint="give it for each hospital: --hospital NAME=KEY --hospital NAME=KEY ...",
         )
-    settings = load(config, {"federation.clients": len(keys)})
-    content = agreement.make(name, settings, keys, smallest_training_set)
+    given: dict[str, object] = {"federation.clients": len(keys)}
+    survey = survey_epsilon is not None
+    if survey:
+        # It opens over everybody, and costs no more than is said here.
+        given |= {"privacy.epsilon": survey_epsilon, "federation.minimum_clients": len(keys)}
+    settings = load(config, given)
+    content = agreement.make(name, settings, keys, smallest_training_set, survey=survey)
     made = agreement.write(content, out)
     if as_json:
         click.echo(json.dumps({"path": str(out), "digest": made.digest}, indent=2))
         return
-    click.echo(f"{out}: {len(keys)} hospitals, {made.settings.configuration}")
+    what = "a survey" if survey else made.settings.configuration
+    click.echo(f"{out}: {len(keys)} hospitals, {what}")
     click.echo(f"digest: {made.digest}")
     show_next(screen(), "agreement", "accept", "SITE_FOLDER", out, "--digest", made.digest[:32])
 
@@ -187,7 +201,15 @@ def _meaning(agreement: "FederationAgreement") -> list[str]:
 
     settings, privacy = agreement.settings, agreement.settings.privacy
     lines = []
-    if privacy.dp:
+    if agreement.survey:
+        lines.append(
+            "nothing is trained: hospitals say once, with noise and under masks, what they hold"
+        )
+        lines.append(
+            f"it costs every patient here at most epsilon {privacy.epsilon:g} at delta "
+            f"{privacy.delta:g}"
+        )
+    elif privacy.dp:
         lines.append(
             f"one run costs patients here at most epsilon {privacy.epsilon:g} at delta "
             f"{privacy.delta:g} per {privacy.unit}"

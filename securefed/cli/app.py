@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("securefed.cli.compare", "Put configurations side by side."),
     "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
+    "survey": ("securefed.cli.survey", "Count what hospitals hold, under masks and with noise."),
     "data": ("securefed.cli.data", "Make phantom patients, import scans, check a manifest."),
     "site": ("securefed.cli.site", "Make a hospital's own folder, show what it has spent."),
     "keys": ("securefed.cli.keys", "Show, replace and revoke identity keys of hospitals."),

@@ -47,6 +47,9 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
         with Following(folder, as_json) as following, processes.server_program(folder) as program:
             following.tell(f"serving {agreement.name}, {agreement.digest[:16]}; stop: Ctrl-C")
             summary = processes.play(folder, following.tell, wait_s, program)
+    if agreement.survey:
+        _show_survey(folder, as_json)
+        return
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(summary)))
     if summary.rounds_aborted == summary.rounds:
@@ -57,6 +60,17 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
     if as_json:
         return
     show(summary, folder)
+
+
+def _show_survey(folder: Path, as_json: bool) -> None:
+    from securefed.cli import survey
+    from securefed.record.survey import SurveyFile
+
+    found = SurveyFile.read(folder)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+    else:
+        survey.show(found, screen(stderr=False))
 
 
 def show(summary: "FederationSummary", folder: Path) -> None:

@@ -17,19 +17,18 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
 from securefed.hospital.questions import Questions
-from securefed.hospital.scoring import NoisedScoring
 from securefed.model.scores import Counts
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
-from securefed.training.trainer import LocalTrainer
+from securefed.training.trainer import TrainingSet
 from securefed.wire import messages
-from securefed.wire.contribution import Contribution, Words
+from securefed.wire.contribution import Contribution, Layout, Words
 from securefed.wire.messages import Reply, Request
 from securefed.wire.openings import question_of
 from securefed.wire.plain import plain_scores, plain_update
@@ -42,17 +41,55 @@ _BEFORE = Step(0, 0, False, ())  # no step is earlier
 log = logging.getLogger(__name__)
 
 
+class Work(Protocol):
+    """What a hospital does with its patients when it is asked: it trains, it scores, it counts."""
+
+    @property
+    def declared(self) -> TrainingSet:
+        """What it says of the size of its training set."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How its contributions are encoded."""
+        ...
+
+    @property
+    def expected_batch(self) -> int:
+        """Records that enter a step on average."""
+        ...
+
+    def receive(self, shared: Vector) -> None:
+        """Take the parameters that it is asked about."""
+        ...
+
+    def contribute(self, round_number: int) -> Vector | Words:
+        """Train, and give what the round adds."""
+        ...
+
+    def evaluate(self) -> Counts:
+        """The counts that it is asked for."""
+        ...
+
+
+class Scoring(Protocol):
+    """How counts leave with noise."""
+
+    def answer(self, question: str, exact: Callable[[], Counts], /) -> Counts:
+        """Noised counts."""
+        ...
+
+
 class Client:
     """Answers requests for one hospital.
 
     Args:
         name: as in the roster.
-        trainer: the hospital's patients and personal parameters; its mechanism's layout is how
-            contributions are encoded.
+        trainer: what it does with its patients.
         secure: the client's side of secure aggregation, or None to contribute in the clear.
         questions: what it lets itself be asked; None lets anybody ask anything, for checks of the
             other refusals alone.
-        scoring: how held-out patients answer with noise; None for exact histograms.
+        scoring: how counts leave with noise; None for exact histograms.
         sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
     Attributes:
@@ -64,11 +101,11 @@ class Client:
     def __init__(
         self,
         name: str,
-        trainer: LocalTrainer,
+        trainer: Work,
         secure: SecureSumClient | None,
         sent: Recording | None = None,
         questions: Questions | None = None,
-        scoring: NoisedScoring | None = None,
+        scoring: Scoring | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer

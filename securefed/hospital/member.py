@@ -19,15 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protocols.errors import ProtocolError
-from securefed.errors import PolicyRefused, PrivacyError, RunError, SecureFedError
+from securefed.config import Settings
+from securefed.errors import PolicyRefused, RunError, SecureFedError
 from securefed.files import only_writer
-from securefed.hospital import check_point, cost
+from securefed.hospital import check_point
+from securefed.hospital.client import Client
 from securefed.hospital.opening import Hospital, open_hospital
 from securefed.hospital.patients import OwnPatients, load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
+from securefed.hospital.site_ledger import remembers, site_ledger
+from securefed.hospital.survey import open_survey
 from securefed.privacy.accounting import Guarantee
-from securefed.privacy.chain import Head
 from securefed.privacy.ledger import Ledger
 from securefed.record import memberships, model_file
 from securefed.record.agreement import Agreement
@@ -66,14 +69,14 @@ class Member:
             return hello.encode_presence(self._greet(data))
         with self._turn:
             job = self._job
-            if job is None or job.hospital is None:
+            if job is None or job.client is None:
                 return _refusal(data, "NotReady")
             try:
                 self._site.policy.require_hour(datetime.now())
             except PolicyRefused as error:
                 self._tell(f"refused: {error}")
                 return _refusal(data, type(error).__name__)
-            return job.hospital.client.handle(data)
+            return job.client.handle(data)
 
     def close(self) -> None:
         """End the job, with what it leaves: call it when the connection's job ends."""
@@ -102,7 +105,7 @@ class _Job:
 
     def __init__(self, site: Site, asked: Hello, tell: Tell) -> None:
         self.asked = asked
-        self.hospital: Hospital | None = None
+        self.client: Client | None = None
         self._site, self._tell = site, tell
         self._reason, self._simulation = "", ""
         self._joined = self._ended = False
@@ -115,7 +118,7 @@ class _Job:
         """How far the opening is, after a little patience."""
         if not self._opened.wait(PATIENCE_S):
             return Presence("opening")
-        if self.hospital:
+        if self.client:
             return self._ready()
         return Presence("refused", self._reason, newest=self._newest())
 
@@ -134,7 +137,7 @@ class _Job:
         """Release what it holds, and write down how it ended."""
         self._opened.wait()
         try:
-            if self._joined and self.hospital:
+            if self._joined and self.client:
                 self._note("finished" if self._ended else "left")
         except (SecureFedError, OSError) as error:
             self._tell(f"the end of the job could not be written down: {error}")
@@ -143,7 +146,7 @@ class _Job:
 
     def _open(self) -> None:
         try:
-            self.hospital = self._join()
+            self.client = self._join()
             self._tell(f"ready: job {self.asked.membership}, after round {self.asked.finished}")
         except (SecureFedError, ProtocolError, OSError) as error:
             key = f"policy.{error.key}" if isinstance(error, PolicyRefused) else ""
@@ -157,11 +160,12 @@ class _Job:
         finally:
             self._opened.set()
 
-    def _join(self) -> Hospital:
+    def _join(self) -> Client:
         site, asked = self._site, self.asked
         agreement = site.accepted(asked.agreement)
         folder = site.run(agreement.run)
-        self._require_newest(agreement)
+        if not remembers(site, agreement, asked.remembered):
+            self._tell("the server remembers of this ledger what was not signed here; not heeded")
         self._locks.enter_context(only_writer(folder))
         if asked.membership <= self._newest():
             raise RunError(
@@ -170,15 +174,14 @@ class _Job:
             )
         begun = (folder / Agreement.NAME).exists()
         self._require_whole(folder, begun=begun)
-        job = agreement.job(asked.membership, site.own_settings())
         site.policy.require_hour(datetime.now())
-        self._tell(f"reading patients for {agreement.name}")
-        own = load_patients(site.name, job.settings, begun=begun)
-        for line in own.told:
-            self._tell(line)
-        self._simulation, patients = own.simulation, own.patients
+        if agreement.survey:
+            return self._join_survey(agreement, folder)
+        job = agreement.job(asked.membership, site.own_settings())
+        own = self._patients(agreement, job.settings, begun=begun)
+        patients = own.patients
         site.policy.require(job.settings, asked.agreement, job.parameters, len(patients.train))
-        ledger = self._ledger(agreement, job, own)
+        ledger = site_ledger(site, job, own, begun=begun)
         # From here on something may be spent, so the number is used.
         self._note("joined")
         self._joined = True
@@ -188,7 +191,36 @@ class _Job:
         check_point.restore_either(hospital, asked.finished)
         hospital.client.begin_after(asked.finished)
         hospital.client.worked = lambda step: self._worked(hospital, job, step)
-        return hospital
+        return hospital.client
+
+    def _join_survey(self, agreement: FederationAgreement, folder: Path) -> Client:
+        """Nothing is trained: all patients are counted, once."""
+        site = self._site
+        job = agreement.survey_job(self.asked.membership, site.own_settings())
+        own = self._patients(agreement, job.settings, begun=False)
+        site.policy.require(job.settings, agreement.digest, 0, len(own.patients.train))
+        ledger = site.ledger(job.settings.privacy)
+        client = open_survey(job, folder, own.patients, own.participants, site.identity, ledger)
+        self._note("joined")
+        self._joined = True
+        client.worked = lambda step: self._counted(ledger)
+        return client
+
+    def _counted(self, ledger: Ledger) -> None:
+        self._ended = True
+        self._tell(
+            f"finished: counted with noise; spent here, over all runs: {self._spent(ledger)}"
+        )
+
+    def _patients(
+        self, agreement: FederationAgreement, settings: Settings, *, begun: bool
+    ) -> OwnPatients:
+        self._tell(f"reading patients for {agreement.name}")
+        own = load_patients(self._site.name, settings, begun=begun)
+        for line in own.told:
+            self._tell(line)
+        self._simulation = own.simulation
+        return own
 
     def _require_whole(self, folder: Path, *, begun: bool) -> None:
         """Refuse what is left of a run after a loss: what it remembers is what it must not repeat.
@@ -211,48 +243,11 @@ class _Job:
                 hint=f"put the newest {folder} back from a backup; what was answered is in it",
             )
 
-    def _require_newest(self, agreement: FederationAgreement) -> None:
-        """Refuse a ledger that is not what this hospital has signed itself, as the server says."""
-        told = self.asked.remembered
-        if told is None:
-            return
-        try:
-            told.require(agreement.roster, self._site.name)
-        except ProtocolError:
-            self._tell("the server remembers of this ledger what was not signed here; not heeded")
-            return
-        self._site.ledger().require_after(Head(told.presence.rows, told.presence.head))
-
-    def _ledger(
-        self, agreement: FederationAgreement, job: JobDescription, own: OwnPatients
-    ) -> Ledger | None:
-        """The site's ledger, with who takes part, if it holds the run for each of them."""
-        privacy, patients = job.settings.privacy, len(own.patients.train)
-        if not privacy.dp:
-            return None
-        ledger = self._site.ledger(privacy)
-        if ledger.delta * patients >= 1:
-            raise PrivacyError(
-                f"the ledger of {ledger.client} counts at delta {ledger.delta:g}, not below "
-                f"1 / {patients}, its patients in this run",
-                hint="such an epsilon promises nothing: make the site anew, with a smaller --delta",
-            )
-        spent = ledger.statement().attempts(agreement.run)
-        begun = (self._site.run(agreement.run) / Agreement.NAME).exists()
-        if spent and not begun:
-            raise RunError(
-                "the ledger has reservations of this run, and its folder is empty",
-                hint="put the run's folder back from a backup; what was answered is in it",
-            )
-        planned = () if begun else cost.planned(job, patients)
-        ledger.enrol(agreement.run, own.participants, planned, cost.scored(job))
-        return ledger
-
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
         if step.train:
             check_point.keep_two(hospital, step.round)
             self._note("trained", step.round)
-            spent = self._spent(hospital)
+            spent = self._spent(hospital.ledger)
             told = f"; spent here, over all runs: {spent}" if spent else ""
             self._tell(f"trained round {step.round} of {job.plan.rounds}{told}")
         elif step == job.plan.final:
@@ -269,11 +264,11 @@ class _Job:
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 
-    def _spent(self, hospital: Hospital) -> Guarantee | None:
+    def _spent(self, ledger: Ledger | None) -> Guarantee | None:
         """Over all runs; None without differential privacy."""
-        if hospital.ledger is None:
+        if ledger is None:
             return None
-        spent = hospital.ledger.largest()
+        spent = ledger.largest()
         return replace(spent, unit=unit_in_words(spent.unit, self._simulation))
 
     def _newest(self) -> int:

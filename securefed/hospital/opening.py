@@ -54,11 +54,8 @@ class Hospital:
     folder: Path
     run: str
     client: Client
+    trainer: LocalTrainer
     ledger: Ledger | None
-
-    @property
-    def trainer(self) -> LocalTrainer:
-        return self.client.trainer
 
     @property
     def reservations(self) -> int:
@@ -146,7 +143,7 @@ def open_hospital(
     questions = Questions(name, job.plan, job.roster, openings, job.layout)
     scoring = _scoring(job, folder, ledger, held_out=len(test))
     client = Client(name, trainer, masks, sent, questions, scoring)
-    return Hospital(name, folder, job.run, client, ledger)
+    return Hospital(name, folder, job.run, client, trainer, ledger)
 
 
 def _scoring(

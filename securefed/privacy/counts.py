@@ -38,7 +38,8 @@ class CountNoise:
 
     Attributes:
         sigma: parameter of the discrete Gaussian on each count, ring steps.
-        changed: how many of the counts a patient may change, each by one.
+        changed: how many of the counts a patient may change, each by one; or how many groups of
+            them, each by no more than one in Euclidean norm.
         counted: hospitals whose noise together hides a patient; 1 where it is its own alone.
     """
 
@@ -62,8 +63,12 @@ class CountNoise:
 
     def on(self, counts: NDArray[np.int64], source: KeystreamSource) -> NDArray[np.int64]:
         """Counts of patients in ring steps, noised; the shape stays."""
-        noise = DiscreteGaussian(float(self.sigma)).sample(counts.size, key=source.keystream(32))
-        return STEPS * counts + noise.reshape(counts.shape)
+        return self.on_steps(STEPS * counts, source)
+
+    def on_steps(self, steps: NDArray[np.int64], source: KeystreamSource) -> NDArray[np.int64]:
+        """The same of what is in ring steps already: parts of patients too."""
+        noise = DiscreteGaussian(float(self.sigma)).sample(steps.size, key=source.keystream(32))
+        return steps + noise.reshape(steps.shape)
 
 
 def count_noise(

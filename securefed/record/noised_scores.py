@@ -21,9 +21,11 @@ class NoisedAnswer(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         run: whose it is.
         question: digest of the parameters (wire.openings).
         steps: noised counts, in steps of privacy.counts.
+        ABOUT: what it is about, in words.
     """
 
     NAME: ClassVar[str] = "scores.json"
+    ABOUT: ClassVar[str] = "scores"
     schema: Schema = SCHEMA
 
     run: str
@@ -36,3 +38,10 @@ class NoisedAnswer(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         partial.unlink(missing_ok=True)  # of a crash
         create_private(partial, self.encode())
         partial.replace(folder / self.NAME)
+
+
+class SurveyAnswer(NoisedAnswer, frozen=True, kw_only=True):
+    """survey_answer.json: the same of all patients of a hospital, in a survey."""
+
+    NAME: ClassVar[str] = "survey_answer.json"
+    ABOUT: ClassVar[str] = "survey"

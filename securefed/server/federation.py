@@ -15,35 +15,33 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from securefed.errors import NothingLearned, RunError
+from securefed.errors import NothingLearned
 from securefed.files import only_writer
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.sharing import load_vector
 from securefed.privacy.accounting import Guarantee
-from securefed.record import anchors, jobs, memberships, metrics, model_file
+from securefed.record import anchors, jobs, metrics, model_file
 from securefed.record.federation import FederationSummary
-from securefed.record.memberships import Membership, Outcome
+from securefed.record.memberships import Outcome
 from securefed.record.recording import Recording
 from securefed.record.run_file import unit_in_words
 from securefed.record.summary import performance
-from securefed.secure_sum import fewest_hospitals
 from securefed.server import check_point, results
-from securefed.server.membership import Among, Present, gather, take_leave
+from securefed.server.jobs import begin, note
+from securefed.server.membership import Among, Present, take_leave
 from securefed.server.opening import open_server
 from securefed.server.recording import RecordingTransport
 from securefed.server.rounds import RoundRecord, Server
+from securefed.server.survey import serve_survey
 from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 from securefed.wire.description import JobDescription
-from securefed.wire.hello import Hello
 from securefed.wire.transport import Transport
 
-MOST_BEHIND = 64  # jobs that an old folder may lack: one liar must not use up all numbers
 HELLO_S = 120.0  # for all hospitals to open: patients are read, noise is solved
 RECORDED_MB = 256
 
@@ -82,6 +80,8 @@ def serve(
         return FederationSummary.read(folder)
     agreement = agreement_file.read(folder / agreement_file.NAME)
     with only_writer(folder):
+        if agreement.survey:
+            return serve_survey(folder, agreement, transport, tell, hello_s)
         job = _Job.begin(folder, agreement, transport, tell, hello_s)
         return job.to_its_end(leave)
 
@@ -110,9 +110,7 @@ class _Job:
     ) -> "_Job":
         current = check_point.current(folder)
         finished, before_s = (current.round, current.elapsed_s) if current else (0, 0.0)
-        membership = memberships.newest(folder) + 1
-        present = _present(folder, agreement, membership, finished, transport, tell, hello_s)
-        membership = memberships.newest(folder)
+        membership, present = begin(folder, agreement, finished, transport, tell, hello_s)
         description = agreement.job(membership)
         recording = Recording(folder / "exposures", RECORDED_MB * 2**20)
         recorded = RecordingTransport(Among(transport, present.refused), recording)
@@ -236,53 +234,4 @@ class _Job:
     def _note(self, outcome: Outcome) -> None:
         signed = take_leave(self.connected, self.agreement.roster, self.present)
         anchors.append(self.folder, signed)
-        _note(self.folder, self.membership, outcome, self.server.finished)
-
-
-def _present(
-    folder: Path,
-    agreement: FederationAgreement,
-    membership: int,
-    finished: int,
-    transport: Transport,
-    tell: Tell,
-    hello_s: float,
-) -> Present:
-    """Who takes part in the job; its number is written down before anybody hears it.
-
-    Raises:
-        RunError: fewer hospitals than a round needs.
-    """
-    hospitals, fewest = agreement.roster.names, fewest_hospitals(agreement.settings)
-    _note(folder, membership, "joined", finished)
-    tell(f"{agreement.name}, agreement {agreement.digest[:16]}, job {membership}: hello")
-    asked = Hello(agreement.digest, membership, finished)
-    before = anchors.read(folder)
-    present = gather(transport, agreement.roster, asked, before, hello_s, tell)
-    behind = present.newest - membership
-    if len(present.ready) < len(hospitals) and 0 <= behind < MOST_BEHIND:
-        # This folder is younger than what hospitals remember: a number that nobody has joined.
-        _note(folder, present.newest + 1, "joined", finished)
-        asked = Hello(agreement.digest, present.newest + 1, finished)
-        present = gather(transport, agreement.roster, asked, before, hello_s, tell)
-    anchors.append(folder, present.anchors)
-    if len(present.ready) < fewest:
-        told = "; ".join(f"{name} refused: {why}" for name, why in present.refused.items())
-        raise RunError(
-            f"{len(present.ready)} of {len(hospitals)} hospitals are ready, a round needs {fewest}"
-            + (f" ({told})" if told else ""),
-            hint="each hospital's own log says why; start again when more are there",
-        )
-    return present
-
-
-def _note(folder: Path, number: int, outcome: Outcome, finished: int) -> None:
-    memberships.append(
-        folder,
-        Membership(
-            number=number,
-            outcome=outcome,
-            finished=finished,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-    )
+        note(self.folder, self.membership, outcome, self.server.finished)

@@ -32,6 +32,7 @@ from securefed.settings_file import dotted
 
 if TYPE_CHECKING:  # it loads torch, which a command that only waits for a server does without
     from securefed.wire.description import JobDescription
+    from securefed.wire.survey import SurveyJob
 
 NAME = "agreement.yaml"
 SCHEMA = 1
@@ -39,6 +40,7 @@ SECTIONS = ("model", "training", "privacy", "federation", "secure_aggregation", 
 MAKE = "securefed agreement make writes one"
 
 _KEYS = {"schema", "name", "hospitals", "weights_sha256", "smallest_training_set", "settings"}
+_SURVEY = "survey"  # a key that stands in the file of a survey only
 _ABOUT = """\
 # What the hospitals of this federation and its server agree on. The SHA-256 of this file is what
 # people compare: a changed byte makes another agreement, and a hospital refuses it.
@@ -56,6 +58,8 @@ class FederationAgreement:
         weights_sha256: of the public weights that encoders start from; None where they are random.
         smallest_training_set: no hospital declares fewer patients; for shared noise only.
         digest: SHA-256 of the file, hex.
+        survey: nothing is trained; hospitals say once what they hold (wire.survey), and of the
+            settings epsilon, delta and what is about sums matter.
     """
 
     name: str
@@ -64,6 +68,7 @@ class FederationAgreement:
     weights_sha256: str | None
     smallest_training_set: int | None
     digest: str
+    survey: bool = False
 
     @property
     def run(self) -> str:
@@ -80,6 +85,7 @@ class FederationAgreement:
             **keys,
             "weights_sha256": self.weights_sha256,
             "smallest_training_set": self.smallest_training_set,
+            _SURVEY: self.survey,
             **dotted(values),
         }
 
@@ -111,6 +117,19 @@ class FederationAgreement:
             )
         return job.with_keys(self.roster.keys, f"{self.run}.{membership}")
 
+    def survey_job(self, membership: int, own: Mapping[str, Any] | None = None) -> "SurveyJob":
+        """The same of a survey.
+
+        Raises:
+            ConfigurationError: the site's own settings contradict what is agreed.
+        """
+        from securefed.wire.survey import survey_job
+
+        values = self.settings.model_dump(mode="json") | dict(own or {})
+        settings = _settings(values, "the site's settings")
+        keys, job = self.roster.keys, f"{self.run}.{membership}"
+        return survey_job(settings, self.run, settings.privacy.epsilon, keys, job)
+
     def differences(self, other: "FederationAgreement") -> list[tuple[str, Any, Any]]:
         """(key, here, there) of all that another one has otherwise; None where it has nothing."""
         here, there = self.agreed, other.agreed
@@ -122,7 +141,12 @@ class FederationAgreement:
 
 
 def make(
-    name: str, settings: Settings, keys: Mapping[str, bytes], smallest_training_set: int | None
+    name: str,
+    settings: Settings,
+    keys: Mapping[str, bytes],
+    smallest_training_set: int | None,
+    *,
+    survey: bool = False,
 ) -> bytes:
     """The content of a new agreement's file.
 
@@ -135,6 +159,8 @@ def make(
     from securefed.wire.description import JobDescription
 
     _require_possible(name, settings, keys, smallest_training_set)
+    if survey:
+        _require_survey(settings, keys)
     job = JobDescription(settings, "unnamed", tuple(keys), smallest_training_set)
     values = settings.model_dump(mode="json", include=set(SECTIONS))
     content = {
@@ -143,6 +169,7 @@ def make(
         "hospitals": {each: base64.b64encode(keys[each]).decode() for each in sorted(keys)},
         "weights_sha256": job.weights_sha256,
         "smallest_training_set": smallest_training_set,
+        **({_SURVEY: True} if survey else {}),
         "settings": {section: values[section] for section in SECTIONS},
     }
     return (_ABOUT + yaml.safe_dump(content, sort_keys=False)).encode()
@@ -171,7 +198,8 @@ def read(path: Path) -> FederationAgreement:
     """
     content = read_bounded(path, settings_file.LARGEST_FILE, error=ConfigurationError, hint=MAKE)
     values = settings_file.read(path, what="agreement", example="a file of another agreement")
-    if values.get("schema") != SCHEMA or set(values) != _KEYS:
+    survey = values.pop(_SURVEY, False)
+    if values.get("schema") != SCHEMA or set(values) != _KEYS or not isinstance(survey, bool):
         raise ConfigurationError(f"{path} is no agreement of schema {SCHEMA}", hint=MAKE)
     settings = _settings(_section(values, "settings", path), str(path))
     try:
@@ -190,6 +218,8 @@ def read(path: Path) -> FederationAgreement:
             f"{path}: smallest_training_set must be a number of patients", hint=MAKE
         )
     _require_possible(values["name"], settings, roster.keys, smallest)
+    if survey:
+        _require_survey(settings, roster.keys)
     return FederationAgreement(
         name=values["name"],
         settings=settings,
@@ -197,6 +227,7 @@ def read(path: Path) -> FederationAgreement:
         weights_sha256=weights,
         smallest_training_set=smallest,
         digest=hashlib.sha256(content).hexdigest(),
+        survey=survey,
     )
 
 
@@ -226,6 +257,19 @@ def _require_possible(
         hint = "leave them out of the settings file"
     if wrong:
         raise ConfigurationError(wrong, hint=hint)
+
+
+def _require_survey(settings: Settings, keys: Mapping[str, bytes]) -> None:
+    """Refuse settings with which a survey could not open."""
+    from securefed.wire.survey import survey_job
+
+    federation = settings.federation
+    if federation.clients_per_round or federation.minimum_clients != federation.clients:
+        raise ConfigurationError(
+            "a survey is a sum over everybody",
+            hint="set federation.minimum_clients to all, and clients_per_round to null",
+        )
+    survey_job(settings, "unnamed", settings.privacy.epsilon, keys)
 
 
 def _settings(values: Mapping[str, Any], place: str) -> Settings:

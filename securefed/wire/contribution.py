@@ -75,11 +75,13 @@ class ScoreLayout:
         clients: the number of histograms in one sum: everybody's.
         max_patients: largest number of patients one hospital may have.
         noise: that each hospital adds to its own; None where histograms are exact.
+        noised: words of one with noise: of scores, or of a survey (model.survey).
     """
 
     clients: int
     max_patients: int
     noise: CountNoise | None = None
+    noised: int = NOISED_COUNTS
 
     def __post_init__(self) -> None:
         self._code()
@@ -94,7 +96,7 @@ class ScoreLayout:
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
-        return NOISED_COUNTS if self.noise else COUNTS
+        return self.noised if self.noise else COUNTS
 
     def encode(self, counts: Counts) -> Words:
         """One hospital's histogram, (words,) counts, or noised ones in steps.

@@ -248,17 +248,25 @@ def score_noise_of(settings: Settings) -> CountNoise | None:
     Raises:
         ConfigurationError: no noise does what is asked.
     """
-    privacy, secure = settings.privacy, settings.secure_aggregation
+    privacy = settings.privacy
     if not privacy.dp or privacy.evaluation_epsilon is None:
         return None
-    clients, counted = settings.federation.clients, 1
-    if secure.enabled and secure.graph == "complete":
-        withstood = hiding(secure_rules(settings, 1), clients).colluding
-        if privacy.colluding <= withstood:
-            counted = clients - privacy.colluding
     return count_noise(
-        privacy.evaluation_epsilon, privacy.delta, privacy.accountant, counted=counted
+        privacy.evaluation_epsilon, privacy.delta, privacy.accountant, counted=counted_of(settings)
     )
+
+
+def counted_of(settings: Settings) -> int:
+    """Hospitals whose noise counts together in a sum that opens over everybody or not at all.
+
+    Behind masks all but those that may collude; where masks do not withstand so many, and on sparse
+    graphs, a hospital's own alone.
+    """
+    privacy, secure, clients = settings.privacy, settings.secure_aggregation, settings.federation
+    if not secure.enabled or secure.graph != "complete":
+        return 1
+    withstood = hiding(secure_rules(settings, 1), clients.clients).colluding
+    return clients.clients - privacy.colluding if privacy.colluding <= withstood else 1
 
 
 def calibrated(

@@ -9,7 +9,8 @@ import pytest
 from protocols.errors import BadSignature
 from protocols.identity import IdentityKey, Roster
 from securefed.errors import RunError
-from securefed.hospital.member import Member, _Job
+from securefed.hospital import member as member_file
+from securefed.hospital.member import Member
 from securefed.hospital.site import open_site
 from securefed.record import anchors
 from securefed.server import folder as server_folder
@@ -63,7 +64,7 @@ def test_the_hospital_knows_its_own_signature_and_refuses(put_back: Four) -> Non
 def test_the_server_refuses_a_hospital_whose_program_does_not_look(
     put_back: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Job, "_require_newest", lambda *_: None)
+    monkeypatch.setattr(member_file, "remembers", lambda *_: True)
     summary = put_back.play()
     assert summary is not None
     assert summary.survivors_by_round == (4, 4, 3)

@@ -15,6 +15,7 @@ from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
 from securefed.hospital.client import Client
 from securefed.model.scores import COUNTS
+from securefed.training.trainer import LocalTrainer
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, ContributionLayout
 from securefed.wire.messages import PlainContribution, Reply, Request, Stage
@@ -41,14 +42,19 @@ def _contribution(reply: Reply) -> PlainContribution:
     return messages.decode_contribution(reply.body)
 
 
+def _trainer(client: Client) -> LocalTrainer:
+    assert isinstance(client.trainer, LocalTrainer)
+    return client.trainer
+
+
 def _rounds_spent(client: Client) -> int:
-    ledger = client.trainer._ledger
+    ledger = _trainer(client)._ledger
     assert ledger is not None
     return len(ledger.history())
 
 
 def _parameters(client: Client) -> bytes:
-    return b"".join(p.detach().numpy().tobytes() for p in client.trainer.network.parameters())
+    return b"".join(p.detach().numpy().tobytes() for p in _trainer(client).network.parameters())
 
 
 # ---- in the clear ----------------------------------------------------------------------------

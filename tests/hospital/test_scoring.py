@@ -231,7 +231,7 @@ def test_an_answer_of_something_else_is_none(
 def test_what_a_count_cannot_carry_is_refused_before_anything_is_spent(
     tmp_path: Path, ledger: Ledger
 ) -> None:
-    with pytest.raises(RunError, match="more than 10 held-out patients"):
+    with pytest.raises(RunError, match="more than 10 patients in one count"):
         scoring(tmp_path, ledger, most=10).answer("a", histogram)
     assert ledger.statement().evaluation() is None
 

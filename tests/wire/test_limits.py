@@ -64,7 +64,7 @@ def test_a_server_drops_who_answers_more_than_the_stage_can_hold(stage: Stage):
 def test_a_hospital_refuses_what_is_longer_than_the_stage_before_it_looks_into_it(stage: Stage):
     roster = Roster({name: IdentityKey.generate().public for name in PLAN.clients})
     questions = Questions("north", PLAN, roster, Openings(), SMALL)
-    hospital = Client("north", StubTrainer(), None, questions=questions)  # type: ignore[arg-type]
+    hospital = Client("north", StubTrainer(), None, questions=questions)
     room = questions.limits.request(stage)
     fits = hospital.handle(messages.encode(Request(1, stage, bytes(room - 64), stage == "work")))
     assert messages.decode_reply(fits).refusal == "RunError"  # no such message of the protocol
