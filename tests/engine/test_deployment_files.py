@@ -39,3 +39,13 @@ def test_the_unit_is_sound_and_runs_the_command(tmp_path: Path, who: str) -> Non
     there = unit.replace("/opt/securefed/bin/securefed", "/bin/true")
     (tmp_path / f"securefed-{who}@north.service").write_text(there)
     lint(linter, "verify", tmp_path / f"securefed-{who}@north.service")
+    offline = ("security", "--offline=true", "--no-pager")
+    exposed = subprocess.run(
+        [linter, *offline, "--threshold=20", str(tmp_path / f"securefed-{who}@north.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    # systemd's own scale, 0 to 10 and here in tenths: a unit without any of these lines has 9.6.
+    assert exposed.returncode == 0, exposed.stdout[-200:]
