@@ -28,6 +28,7 @@ from attacks.head.controls import controls_on_run
 from attacks.head.features import HeadGradient, head_gradient, label_count, signatures
 from attacks.head.imprinted import measure
 from attacks.head.pictures import pictures_of
+from attacks.head.scattered import scattered
 from attacks.head.stage import (
     DECOYS,
     ROUNDING,
@@ -112,7 +113,10 @@ def attack(
         subject, exposure.observer, edges, stages, trials, rng, part(progress, 0.5, 0.7)
     )
     imprinted = _imprinted(
-        subject, exposure, stages.at(edges[0]), trials, effort, rng, part(progress, 0.7, 0.85)
+        subject, exposure, stages.at(edges[0]), trials, effort, rng, part(progress, 0.7, 0.8)
+    )
+    spread = scattered(
+        subject, exposure, stages.at(edges[0]), effort, rng, part(progress, 0.8, 0.85)
     )
     pictures = pictures_of(
         subject,
@@ -125,12 +129,13 @@ def attack(
     )
     sound = controls_on_run(subject, effort, rng)
     return AttackResult(
-        findings=(*found.findings, *worst.findings, *imprinted.findings),
+        findings=(*found.findings, *worst.findings, *imprinted.findings, *spread.findings),
         controls=sound.controls,
         details={
             **found.details,
             **worst.details,
             **imprinted.details,
+            **spread.details,
             **pictures.details,
             **sound.details,
         },

@@ -35,6 +35,7 @@ from securefed.model.sharing import flatten
 GAIN = 3.0  # of unit 0 per standard deviation of the measurement: sharper pooling saturates logits
 BIN_WEIGHT = 0.1  # output weight of a bin: small beside unit 0's, large beside float32 rounding
 LEAST_SHARE = 0.02  # of a patient's pooling weight in a bin, to be looked for there
+QUIET = 0.005  # length of a row, of about 0.4 in a network: from one imprint to the next is no step
 OFF = 1000.0  # bias that no joined feature overcomes, well inside what clients accept
 
 
@@ -54,11 +55,8 @@ def imprint(
     joined = changed.fusion(reference.ct, reference.mri, reference.has_ct, reference.has_mri)
     direction = _widest(joined[present].flatten(0, 1))  # (d,)
     measured = (joined @ direction).flatten(2)  # (patients, slices, places)
-    largest = measured.masked_fill(~present[..., None], -torch.inf).amax((1, 2))
-    bins = len(head.hidden.bias) - 1
-    levels = 1 - (bins - torch.arange(bins)) / max(batch, bins)
     head.hidden.weight.copy_(direction.expand_as(head.hidden.weight))
-    head.hidden.bias[1:] = -torch.quantile(largest, levels.to(largest.dtype))
+    head.hidden.bias[1:] = -_thresholds(measured, present, len(head.hidden.bias) - 1, batch)
     # On for every place, those of patients outside the reference included.
     head.hidden.bias[0] = 1 - 2 * measured[present].min() + measured[present].max()
     head.output.weight.fill_(BIN_WEIGHT)
@@ -69,11 +67,51 @@ def imprint(
     return changed
 
 
-def _widest(places: torch.Tensor) -> torch.Tensor:
-    """Direction of largest variance of the standardised features, one unit of spread long."""
+@torch.no_grad()
+def quiet_imprint(
+    network: DualEncoderNetwork, reference: PatientTensors, batch: int, number: int
+) -> DualEncoderNetwork:
+    """One of a row of imprints that are as near to the network, and to each other, as can be.
+
+    A unit's gradient does not depend on how long its row is, only on where it is on: rows of QUIET
+    length, with unit 0 and the output left alone, sort places just as well. The pooling then
+    prefers no place, and a patient enters with many.
+
+    Args:
+        reference, batch: as of `imprint`.
+        number: from 0; each has a direction of its own, either way along it.
+    """
+    changed = copy.deepcopy(network)
+    head = changed.classifier
+    present = reference.has_ct | reference.has_mri
+    joined = changed.fusion(reference.ct, reference.mri, reference.has_ct, reference.has_mri)
+    direction = _widest(joined[present].flatten(0, 1), number // 2) * (-1) ** number
+    direction *= QUIET / direction.norm()
+    measured = (joined @ direction).flatten(2)
+    head.hidden.weight[1:] = direction
+    head.hidden.bias[1:] = -_thresholds(measured, present, len(head.hidden.bias) - 1, batch)
+    return changed
+
+
+def _thresholds(
+    measured: torch.Tensor, present: torch.Tensor, bins: int, batch: int
+) -> torch.Tensor:
+    """Rising, (bins,): of the largest of each patient's (patients, slices, places), one a bin."""
+    largest = measured.masked_fill(~present[..., None], -torch.inf).amax((1, 2))
+    levels = 1 - (bins - torch.arange(bins)) / max(batch, bins)
+    return torch.quantile(largest, levels.to(largest.dtype))
+
+
+def _widest(places: torch.Tensor, number: int = 0) -> torch.Tensor:
+    """Direction of largest variance of the standardised features, one unit of spread long.
+
+    Args:
+        number: so many directions are wider; they begin anew after the last.
+    """
     deviation = places.std(0).clamp_min(1e-6)
     standard = (places - places.mean(0)) / deviation
-    direction = torch.linalg.eigh(standard.T @ standard).eigenvectors[:, -1] / deviation
+    directions = torch.linalg.eigh(standard.T @ standard).eigenvectors
+    direction = directions[:, -1 - number % directions.shape[1]] / deviation
     scaled: torch.Tensor = direction / (places @ direction).std().clamp_min(1e-6)
     return scaled
 
@@ -105,17 +143,23 @@ class Bins:
     weight: Floats = field(repr=False)
 
 
-def bins_of_gradient(gradient: HeadGradient, output_weight: Floats, faintest: float) -> Bins:
-    """What the server reads in each bin; bins of less weight than `faintest` are empty."""
+def bins_of_gradient(
+    gradient: HeadGradient, output_weight: Floats, faintest: float | Floats
+) -> Bins:
+    """What the server reads in each bin; bins of less weight than `faintest` are empty.
+
+    Args:
+        faintest: of all bins, or of each, (m - 1,).
+    """
     return _bins(gradient.rows / output_weight[:, None], faintest)
 
 
-def bins_of_patients(known: Signatures) -> Bins:
+def bins_of_patients(known: Signatures, least_share: float = LEAST_SHARE) -> Bins:
     """What the server would read of each patient alone."""
-    return _bins(known.rows, LEAST_SHARE)
+    return _bins(known.rows, least_share)
 
 
-def _bins(rows: Floats, faintest: float) -> Bins:
+def _bins(rows: Floats, faintest: float | Floats) -> Bins:
     upper = np.concatenate([rows[..., 2:, :], np.zeros_like(rows[..., :1, :])], axis=-2)
     inside = rows[..., 1:, :] - upper  # (..., m - 1, d + 1)
     weight = inside[..., -1]

@@ -77,7 +77,7 @@ def _outcomes(
     people = stage.people
     network = imprint(stage.network, people.reference, size)
     output = network.classifier.output.weight[0].detach().double().numpy()
-    spread = _spread(bins_of_patients(signatures(network, people.reference)).feature)
+    spread = spread_of(bins_of_patients(signatures(network, people.reference)).feature)
     decoys = {name: signatures(network, group) for name, group in people.decoys.items()}
     outcomes = []
     for trial in range(trials):
@@ -96,7 +96,7 @@ def _outcomes(
     return outcomes
 
 
-def _spread(features: Floats) -> Floats:
+def spread_of(features: Floats) -> Floats:
     """Standard deviation of each bin's feature over patients, (m - 1, d); 1 in an empty bin."""
     known = np.isfinite(features)  # (patients, m - 1, d)
     counts = np.maximum(known.sum(axis=0), 1)

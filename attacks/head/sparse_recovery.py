@@ -12,22 +12,37 @@ a difference as sparse as either), and which gives the inputs without the paper'
 
     gradient rows / v = M diag(r) [X 1]      M binary (m, b): who has unit i on
 
-What it does not do: several places per patient. Each place then counts as an input of its own, the
+Sampling needs 2^(b - 1) sets for a column with half its units off, and ends near b = 12. SPEAR++
+(Bakarsky et al. 2025, arXiv 2510.24200) learns a dictionary instead, in polynomial time, and goes
+ten times further. Zeros and ones in equal number are not sparse, but far from normal, so that here
+independent components (FastICA, Hyvarinen 1999) take the dictionary's part. What they give is near
+the columns; rounding and projecting onto the gradient's span, in turn, ends in one exactly, or is
+thrown away.
+
+What neither does: several places per patient. Each place then counts as an input of its own, the
 rank is full, and `recover` says so instead of answering.
 """
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
 
 from attacks.head.features import Floats, HeadGradient
 
 FAINTEST = 0.05  # of the largest output weight: below it rounding of the update shows as a feature
 SAMPLED_SETS = 4096  # a column of b = 4 with half its units off is met by one set in eight
 DRAWS = 10
+FARTHEST_SAMPLED = 12  # rank beyond which sampled sets meet no column
+NEAREST_SEPARATED = 5  # rank from which sampled sets may miss a column that is seldom off
+SEPARATIONS = 20  # into independent components, in one draw
+POLISHES = 30  # projections that a column may need to settle
 LEAST_AGREEMENT = 0.99
 MOST_COLUMNS = 14  # columns from which b are chosen
 
@@ -81,10 +96,10 @@ def recover(
     best = _nothing(rank, rows, f"found none of {rank} columns of zeros and ones")
     for _ in range(DRAWS if comb(len(rows), rank - 1) > SAMPLED_SETS else 1):
         # A column with few zeros is seldom met: go on until a whole answer fits.
-        for mask in _binary_columns(left[:, :rank], rng, tolerance):
+        for mask in _columns(left[:, :rank], rng, tolerance):
             met[mask.tobytes()] = met.get(mask.tobytes(), 0) + 1
         columns = [np.frombuffer(mask, np.bool_) for mask in sorted(met, key=lambda m: -met[m])]
-        for chosen in combinations(columns[:MOST_COLUMNS], rank):
+        for chosen in combinations(columns[: max(MOST_COLUMNS, rank + 2)], rank):
             answer = _solve(rows, np.stack(chosen, axis=1), weight[usable], bias[usable])
             if answer is not None and answer.agreement > best.agreement:
                 best = answer
@@ -96,6 +111,43 @@ def recover(
 
 def _nothing(rank: int, rows: Floats, reason: str, agreement: float = 0.0) -> Recovery:
     return Recovery(rank, np.empty((0, rows.shape[1] - 1)), np.empty(0), agreement, reason)
+
+
+def _columns(
+    basis: Floats, rng: np.random.Generator, tolerance: float
+) -> Iterator[NDArray[np.bool_]]:
+    """Candidates, by sets and, where those are too many to be met, by independent components."""
+    rank = basis.shape[1]
+    if rank <= FARTHEST_SAMPLED:
+        yield from _binary_columns(basis, rng, tolerance)
+    if rank >= NEAREST_SEPARATED:
+        for _ in range(SEPARATIONS):
+            yield from _separated_columns(basis, rng, tolerance)
+
+
+def _separated_columns(
+    basis: Floats, rng: np.random.Generator, tolerance: float
+) -> NDArray[np.bool_]:
+    """Vectors of zeros and ones in the span of `basis` (m, b) near its independent components."""
+    separate = FastICA(
+        basis.shape[1],
+        whiten="unit-variance",
+        max_iter=200,
+        tol=1e-3,
+        random_state=int(rng.integers(2**31)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what did not settle fits nothing
+        parts = separate.fit_transform(basis).T  # (b, m), of either sign
+    middle = (parts.max(axis=1, keepdims=True) + parts.min(axis=1, keepdims=True)) / 2
+    masks = np.concatenate([parts > middle, parts < middle, parts > 0, parts < 0])
+    for _ in range(POLISHES):
+        before, masks = masks, (masks @ basis) @ basis.T > 0.5
+        if (before == masks).all():
+            break
+    off = np.abs((masks @ basis) @ basis.T - masks).max(axis=1)
+    columns: NDArray[np.bool_] = masks[(off < 100 * tolerance) & masks.any(axis=1)]
+    return np.unique(columns, axis=0)
 
 
 def _binary_columns(basis: Floats, rng: np.random.Generator, tolerance: float) -> NDArray[np.bool_]:

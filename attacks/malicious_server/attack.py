@@ -6,11 +6,11 @@ what breaks a rule of the job (the plan, the company of a question, lengths, key
 different parameters for different hospitals, so that a secure sum is one hospital's (Pasquini,
 Francati & Ateniese 2022); and the one that nobody can refuse, imprint parameters of ordinary size
 (`attacks.head.imprint`). `securefed.auditing` gives the client; this module knows neither transport
-nor message format. What an accepted imprint yields, `attacks.head.imprinted` measures.
+nor message format. What an accepted imprint yields, `attacks.head.imprinted` measures, and
+`attacks.head.scattered` what a row of them does whose every step is of ordinary length.
 
-Not covered: attacks through fusion or encoder parameters, imprints spread over many rounds, and
-poisoning. That a client accepts an imprint is as documented: differential privacy, not validation,
-is the defence there.
+Not covered: attacks through fusion or encoder parameters, and poisoning. That a client accepts an
+imprint is as documented: differential privacy, not validation, is the defence there.
 """
 
 import numpy as np

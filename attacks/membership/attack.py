@@ -37,7 +37,7 @@ from attacks.membership.scores import (
     rmia_scores,
 )
 from attacks.membership.shadow_models import NoShadows, Shadows, patient_losses
-from attacks.result import AttackResult, Progress, RocChart
+from attacks.result import AttackResult, RocChart
 from attacks.statistics.intervals import auc_by_patient, clopper_pearson
 from attacks.statistics.roc import roc_curve, tpr_at_fpr
 from attacks.statistics.targets import Bools, Floats, ScoredTargets
@@ -69,7 +69,6 @@ class _Scores:
 def attack(
     subject: Subject,
     exposure: Exposure,
-    progress: Progress,
     shadows: Shadows | NoShadows,
     pooled: Pooled | None,
 ) -> AttackResult:
@@ -95,7 +94,6 @@ def attack(
     findings = [f for scores in scored for f in _findings(scores, exposure, subject.seed)]
     findings += _findings(hardest, exposure, subject.seed, "worst case", METRICS[:1])
     curves = {s.method: _curve(s.targets) for s in scored if s.targets is not None}
-    progress(1.0)
     return AttackResult(
         findings=tuple(findings),
         details=scene.details(scored, pooled),

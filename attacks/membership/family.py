@@ -1,11 +1,12 @@
 """Membership inference as a family: shadow models and rounds are worked out once an audit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attacks.family import Case, Family
 from attacks.membership import NAME
 from attacks.membership.attack import attack
 from attacks.membership.fixture import fixture_controls
+from attacks.membership.planted import amplification, planted_controls
 from attacks.membership.pooled_controls import pooled_controls
 from attacks.membership.pooled_rounds import Pooled, pooled_of
 from attacks.membership.shadow_models import NoShadows, Shadows, prepare
@@ -24,10 +25,13 @@ class _Prepared:
 def _controls(case: Case, progress: Progress) -> AttackResult:
     """The same for every effort: so are the gates."""
     seed = case.subject.seed
-    one = fixture_controls(seed, lambda share: progress(0.9 * share))
-    other = pooled_controls(seed, lambda share: progress(0.9 + 0.1 * share))
+    one = fixture_controls(seed, lambda share: progress(0.7 * share))
+    other = pooled_controls(seed, lambda share: progress(0.7 + 0.1 * share))
+    more = planted_controls(seed)
+    progress(1.0)
     return AttackResult(
-        controls=(*one.controls, *other.controls), details={**one.details, **other.details}
+        controls=(*one.controls, *other.controls, *more.controls),
+        details={**one.details, **other.details},
     )
 
 
@@ -44,7 +48,14 @@ def _attack(
 ) -> AttackResult:
     rounds = prepared.pooled
     pooled = None if isinstance(rounds, NoShadows) else rounds.get(exposure.observer)
-    return attack(case.subject, exposure, progress, prepared.shadows, pooled)
+    found = attack(case.subject, exposure, prepared.shadows, pooled)
+    more = amplification(case, exposure, progress)
+    progress(1.0)
+    return replace(
+        found,
+        findings=(*found.findings, *more.findings),
+        details={**found.details, **more.details},
+    )
 
 
 FAMILY = Family(
@@ -52,5 +63,5 @@ FAMILY = Family(
     controls=_controls,
     prepare=_prepare,
     attack=_attack,
-    weights=(7, 430, 1),
+    weights=(9, 430, 8),
 )

@@ -10,6 +10,7 @@ from attacks.findings import Control
 from attacks.membership import attack as membership
 from attacks.membership.federation_replay import replay
 from attacks.membership.fixture import NETWORK, fixture, fixture_controls
+from attacks.membership.planted import planted_controls
 from attacks.membership.pooled_controls import pooled_controls
 from attacks.membership.pooled_rounds import pool_rounds
 from attacks.membership.scores import lira_offline
@@ -35,14 +36,18 @@ FULL = ("lira", "lira offline", "rmia", "loss threshold")
 
 @pytest.fixture(scope="module")
 def controls() -> tuple[Control, ...]:
-    both = (fixture_controls(0, lambda _: None), pooled_controls(0, lambda _: None))
-    return tuple(control for each in both for control in each.controls)
+    several = (
+        fixture_controls(0, lambda _: None),
+        pooled_controls(0, lambda _: None),
+        planted_controls(0),
+    )
+    return tuple(control for each in several for control in each.controls)
 
 
 def test_controls_meet_every_gate_of_the_default_policy(controls: tuple[Control, ...]) -> None:
     gates = [gate for gate in read_policy().gates if gate.attack == "membership"]
-    assert len(gates) == 7
-    assert [gate_complaint(gate, controls) for gate in gates] == [None] * 7
+    assert len(gates) == 10
+    assert [gate_complaint(gate, controls) for gate in gates] == [None] * 10
 
 
 class Overfit:
@@ -87,7 +92,7 @@ class Overfit:
         plan, pool = self.shadows.plan, self.shadows.pool
         rounds = pool_rounds(plan, pool, {seen.observer: seen}, 1000, lambda _: None)
         pooled = rounds.get(seen.observer)
-        return membership.attack(self.subject, seen, lambda _: None, self.shadows, pooled)
+        return membership.attack(self.subject, seen, self.shadows, pooled)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +189,7 @@ def test_a_model_of_nobody_here_is_not_recognised(overfit: Overfit) -> None:
 def test_without_a_model_to_query_every_finding_says_why(overfit: Overfit) -> None:
     seen = Exposure("outsider", (), "plain", (), overfit.released)
     reason = NoShadows("nobody can query it")
-    result = membership.attack(overfit.subject, seen, lambda _: None, reason, None)
+    result = membership.attack(overfit.subject, seen, reason, None)
     assert len(result.findings) == 18
     assert all(f.absent == "nobody can query it" and not f.applies for f in result.findings)
 

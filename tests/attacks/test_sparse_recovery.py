@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from attacks.head import sparse_recovery
 from attacks.head.features import Floats, HeadGradient
 from attacks.head.sparse_recovery import recover
 
@@ -12,10 +13,10 @@ UNITS, WIDTH = 64, 12
 class _Head:
     """A random head, and the gradient that inputs with residuals give by the chain rule."""
 
-    def __init__(self, seed: int, units: int = UNITS) -> None:
+    def __init__(self, seed: int, units: int = UNITS, width: int = WIDTH) -> None:
         self.rng = np.random.default_rng(seed)
-        self.weight = self.rng.uniform(-1, 1, (units, WIDTH)) / WIDTH**0.5
-        self.bias = self.rng.uniform(-1, 1, units) / WIDTH**0.5
+        self.weight = self.rng.uniform(-1, 1, (units, width)) / width**0.5
+        self.bias = self.rng.uniform(-1, 1, units) / width**0.5
         self.output = self.rng.uniform(0.1, 1, units) * self.rng.choice([-1, 1], units)
 
     def gradient(self, inputs: Floats, residuals: Floats) -> HeadGradient:
@@ -47,6 +48,24 @@ def test_inputs_and_residuals_of_a_small_batch_come_out_exactly(batch: int):
         assert found.agreement == 1.0
         assert _worst_error(found.inputs, inputs) < 1e-6
         assert np.allclose(np.sort(found.residuals), np.sort(residuals))
+
+
+@pytest.mark.parametrize(("batch", "units"), [(8, 128), (16, 256), (20, 256)])
+def test_independent_components_take_larger_batches_apart(batch: int, units: int):
+    # Sets of rows would have to be met once in 2^(batch - 1).
+    head = _Head(1, units, width=32)
+    inputs = head.rng.normal(size=(batch, 32))
+    residuals = head.rng.uniform(0.3, 0.7, batch) * head.rng.choice([-1, 1], batch)
+    found = head.recover(head.gradient(inputs, residuals))
+    assert (found.rank, found.reason, found.agreement) == (batch, "", 1.0)
+    assert _worst_error(found.inputs, inputs) < 1e-6
+
+
+def test_sets_alone_do_not_take_them_apart(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sparse_recovery, "NEAREST_SEPARATED", 99)
+    head = _Head(1, 256, width=32)
+    gradient = head.gradient(head.rng.normal(size=(16, 32)), np.full(16, 0.5))
+    assert not len(head.recover(gradient).inputs)
 
 
 def test_patients_that_look_alike_are_not_mistaken_for_their_difference():

@@ -51,6 +51,12 @@ GATES = {
     ("source inference", "plain, updates in the clear", "auc"): ("at_least", 0.9),
     ("source inference", "sums of changing cohorts", "auc"): ("at_least", 0.75),
     ("source inference", "patients of nobody", "auc"): ("holds", 0.5),
+    ("head leakage", "plain, batch 12, one client", "cosine"): ("at_least", 0.99),
+    ("head leakage", "imprint spread over rounds", "told apart"): ("at_least", 0.6),
+    ("head leakage", "patients of no round", "told apart"): ("at_most", 0.05),
+    ("membership", "plain, records planted", "auc"): ("at_least", 0.97),
+    ("membership", "plain, records planted", "auc_rise"): ("at_least", 0.005),
+    ("membership", "planted for patients of nobody", "auc"): ("holds", 0.5),
     ("property inference", "positives one in five, and four in five", "mean error"): (
         "at_most",
         0.2,
