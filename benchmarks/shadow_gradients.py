@@ -3,7 +3,7 @@
     python benchmarks/shadow_gradients.py [--json] [--repetitions 3]
 
 What the audit does to train shadows: clipped gradients of patients under 16 shadow models of the
-default network, against the product's own per-patient gradients (torch.func), model by model. Both
+default network, against the product's own per-patient gradients, model by model. Both
 sides are checked to agree before anything is timed. There is no floor: no other program does this.
 Times are medians of processor seconds on one operation thread, so that other work on the machine
 disturbs little.
@@ -36,7 +36,7 @@ from attacks.membership.head_gradients import (  # noqa: E402
 from securefed.model.encoding import tokens_of  # noqa: E402
 from securefed.model.network import DualEncoderNetwork, NetworkShape  # noqa: E402
 from securefed.model.patients import PatientTensors  # noqa: E402
-from securefed.training.private import patient_gradients  # noqa: E402
+from securefed.training.per_patient import patient_gradients  # noqa: E402
 
 SHADOWS, PATIENTS, SLICES, CLIP_NORM = 16, 32, 8, 1.0
 

@@ -27,18 +27,16 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from securefed.errors import ConfigurationError, RunError
 from securefed.files import create_private
-from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import SeededSource
 
 FILE = "canaries.json"
 LARGEST_FILE = 1 << 20
 LENGTH = 10.0  # of a canary's gradient, in clipping norms: a clip that does nothing shows at once
 LARGEST_TABLE = 1 << 28  # entries of all directions together, 1 GB
-NOT_A_CANARY = -1
 
 Seed = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Coins = Annotated[str, msgspec.Meta(pattern="^[01]+$", max_length=100_000)]
@@ -171,71 +169,28 @@ class CanaryRecords:
         length = LENGTH * clip_norm if clip_norm else 1.0
         told = (secret.hospital, secret.seed, str(secret.included.tolist()), str(secret.stress))
         self.identity = "\0".join(told).encode()
-        rows = torch.from_numpy(length * secret.directions()[secret.included])
-        self._count = len(rows)
-        # A last row of zeros, for patients to look up: none of the canaries may be included.
-        self._gradients = torch.cat([rows, rows.new_zeros(1, secret.parameters)])  # (m + 1, P)
+        self._gradients = torch.from_numpy(length * secret.directions()[secret.included])  # (m, P)
         self._shared = shared
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._gradients)
 
     def to(self, device: torch.device) -> None:
         """Move to where training happens."""
         self._gradients = self._gradients.to(device)
 
-    def batch(self, patients: PatientTensors, drawn: Tensor) -> dict[str, Tensor]:
-        """The drawn patients' tensors, then one row for each drawn canary.
-
-        A canary's images are zeros that the loss takes no notice of; `canary` says which rows.
-        """
-        rows = {name: getattr(patients, name) for name in PatientTensors.__dataclass_fields__}
-        canary = torch.cat([torch.full((len(patients),), NOT_A_CANARY), drawn])
-        for name, tensor in rows.items():
-            fill = tensor.new_zeros((len(drawn), *tensor.shape[1:]))
-            if name in ("has_ct", "has_mri"):
-                fill[:, 0] = True  # something to attend to, so that nothing divides by zero
-            rows[name] = torch.cat([tensor, fill])
-        return {**rows, "canary": canary.to(rows["label"].device)}
-
-    def loss(self, loss: Tensor, along: Tensor, canary: Tensor) -> Tensor:
-        """A patient's own loss; a canary's is the inner product of its gradient and parameters."""
-        return torch.where(canary == NOT_A_CANARY, loss, along)
-
-    def sum(self, drawn: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Sum of the drawn canaries' gradients, unclipped, by parameter: for training without DP.
+    def gradients(self, drawn: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The drawn canaries' gradients, unclipped: name -> (drawn, *parameter shape).
 
         Args:
-            parameters: the trained ones; those that are not shared get nothing.
+            parameters: the trained ones; in those that are not shared a canary has zeros.
         """
-        total = self._gradients[drawn.to(self._gradients.device)].sum(dim=0)
+        rows = self._gradients[drawn.to(self._gradients.device)]
         sizes = [parameters[name].numel() for name in self._shared]
-        pieces = torch.split(total, sizes)
+        pieces = dict(zip(self._shared, torch.split(rows, sizes, dim=1), strict=True))
         return {
-            name: piece.view_as(parameters[name])
-            for name, piece in zip(self._shared, pieces, strict=True)
+            name: pieces[name].view(-1, *parameter.shape)
+            if name in pieces
+            else parameter.new_zeros((len(rows), *parameter.shape))
+            for name, parameter in parameters.items()
         }
-
-    def along(self, network: nn.Module, canary: Tensor) -> Tensor:
-        """The inner product of one canary's gradient with the shared parameters, shape ()."""
-        parameters = dict(network.named_parameters())
-        flat = torch.cat([parameters[name].reshape(-1) for name in self._shared])
-        # index_select, because torch.func.vmap cannot index with a single number of its batch.
-        return self._gradients.index_select(0, (canary % len(self._gradients)).reshape(1))[0] @ flat
-
-
-class NetworkWithCanaries(nn.Module):
-    """The network, answering in one call for a patient and for a canary.
-
-    `private_gradients` differentiates what goes through the model's forward; so canaries do.
-    """
-
-    def __init__(self, network: nn.Module, records: CanaryRecords) -> None:
-        super().__init__()
-        self.network = network
-        self._records = records
-
-    def forward(self, canary: Tensor, *images: Tensor, encoded: bool) -> tuple[Tensor, Tensor]:
-        """(logit of the patient, inner product of the canary), each meaningless for the other."""
-        logit: Tensor = self.network(*images, encoded=encoded)
-        return logit, self._records.along(self.network, canary)

@@ -1,6 +1,6 @@
 """From patients to tensors of patients, and to what a baseline sees of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -40,6 +40,30 @@ def _evenly_spaced(patient: Patient, max_slices: int) -> NDArray[np.int64]:
     # The middles of equal parts: of one slice the middle of the head, not its lowest edge.
     middles: NDArray[np.int64] = (2 * np.arange(slices) + 1) * count // (2 * slices)
     return middles
+
+
+def parts_alike(group: PatientTensors, slices: int) -> Iterator[PatientTensors]:
+    """The patients in parts of about as many slices each, so that little of a part is padding.
+
+    Args:
+        slices: most of a part, padding included; one patient may have more.
+
+    Returns:
+        Every patient once, by number of slices, each part cut to its longest patient.
+    """
+    real = group.has_ct | group.has_mri  # (patients, slices)
+    ends = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1).clamp(min=1)
+    order = ends.argsort(stable=True)
+    counts = ends[order].tolist()
+    start = 0
+    for stop in range(1, len(counts) + 1):
+        if stop == len(counts) or (stop + 1 - start) * counts[stop] > slices:
+            part, longest = group[order[start:stop]], counts[stop - 1]
+            ct, mri, has_ct, has_mri = (
+                each[:, :longest] for each in (part.ct, part.mri, part.has_ct, part.has_mri)
+            )
+            yield PatientTensors(ct, mri, has_ct, has_mri, part.label)
+            start = stop
 
 
 def one_slice_records(group: PatientTensors) -> PatientTensors:

@@ -6,19 +6,26 @@ What is here is private: gradients of single records and exact sums. A mechanism
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from securefed.model.network import DualEncoderNetwork
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import Rows
-from securefed.training.canaries import CanaryRecords, NetworkWithCanaries
-from securefed.training.private import Forward, patient_gradients, private_gradients
+from securefed.training.canaries import CanaryRecords
+from securefed.training.factors import flat
+from securefed.training.patients import parts_alike
+from securefed.training.per_patient import Forward, patient_gradients, trained_parameters
+from securefed.training.private import private_gradients
 
-GRADIENT_CHUNK = 16  # patients whose gradients are held at once, when encoders train
+# What goes through the network at once. Fewer patients at a time leave the caches warm and hold
+# less memory; more of them share the cost of each call. Measured: benchmarks/dp_training.py.
+PART_PIXELS = 1 << 19  # of one modality, when encoders train: 128 slices of 64 x 64
+PART_ATTENTION = 1 << 20  # entries of the attention's matrices, with tokens: 256 slices of 8 x 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,73 +52,69 @@ class Step:
     def mean_gradient(self) -> dict[str, Tensor]:
         """The exact sum of gradients over the expected batch, by parameter: no privacy."""
         self.network.zero_grad()
-        batch = self.patients
-        size = self._chunk or max(1, len(batch))
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
+        for part in self._parts:
             logits = self.network(
                 part.ct, part.mri, part.has_ct, part.has_mri, encoded=self.encoded
             )
             loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
             (loss / self.expected).backward()  # type: ignore[no-untyped-call]
-        trainable = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         gradients = {
-            name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trainable.items()
+            name: torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in trained_parameters(self.network).items()
         }
-        if self.canaries is not None:
-            for name, total in self.canaries.sum(self.drawn_canaries, trainable).items():
-                gradients[name] += total / self.expected
+        for name, rows in self._canary_gradients.items():
+            gradients[name] += rows.sum(0) / self.expected
         return gradients
 
     def noised_gradient(
         self, clip_norm: float, noise_multiplier: float, source: KeystreamSource
     ) -> dict[str, Tensor]:
         """The noised sum of clipped gradients over the expected batch, by parameter."""
-        gradients = private_gradients(
-            self._model,
-            self._loss_of_record,
-            self._tensors,
+        return private_gradients(
+            self.network,
+            self._loss_of_patient,
+            map(_tensors, self._parts),
             clip_norm=clip_norm,
             noise_multiplier=noise_multiplier,
             expected_batch_size=self.expected,
             source=source,
-            chunk=self._chunk,
+            made_up=self._canary_gradients or None,
         )
-        return {name.removeprefix("network."): value for name, value in gradients.items()}
 
     def gradient_rows(self) -> Iterator[Rows]:
         """Each record's exact gradient in chunks (n, P), in the order of the shared vector."""
-        batch = self._tensors
-        records = len(batch["label"])
-        size = self._chunk or max(1, records)
-        for start in range(0, records, size):
-            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-            gradients = patient_gradients(self._model, self._loss_of_record, part)
-            named = {name.removeprefix("network."): rows for name, rows in gradients.items()}
-            flat = [named[name].reshape(len(part["label"]), -1) for name in self.shared]
-            yield torch.cat(flat, dim=1).double().cpu().numpy()
+        for part in self._parts:
+            yield self._vectors(
+                patient_gradients(self.network, self._loss_of_patient, _tensors(part))
+            )
+        if self._canary_gradients:
+            yield self._vectors(self._canary_gradients)
+
+    def _vectors(self, gradients: Mapping[str, Tensor]) -> Rows:
+        rows = [flat(gradients[name]) for name in self.shared]
+        return torch.cat(rows, dim=1).double().cpu().numpy()
 
     @property
-    def _chunk(self) -> int | None:
-        return None if self.encoded else GRADIENT_CHUNK
+    def _parts(self) -> Iterator[PatientTensors]:
+        ct = self.patients.ct  # of tokens (patients, slices, places, width)
+        slice_size, largest = (
+            (ct.shape[-2] ** 2, PART_ATTENTION)
+            if self.encoded
+            else (ct.shape[-2] * ct.shape[-1], PART_PIXELS)
+        )
+        return parts_alike(self.patients, max(1, largest // slice_size))
 
-    @property
-    def _model(self) -> nn.Module:
+    @cached_property
+    def _canary_gradients(self) -> dict[str, Tensor]:
         if self.canaries is None:
-            return self.network
-        return NetworkWithCanaries(self.network, self.canaries)
+            return {}
+        return self.canaries.gradients(self.drawn_canaries, trained_parameters(self.network))
 
-    @property
-    def _tensors(self) -> dict[str, Tensor]:
-        if self.canaries is not None:
-            return self.canaries.batch(self.patients, self.drawn_canaries)
-        return {each.name: getattr(self.patients, each.name) for each in fields(self.patients)}
+    def _loss_of_patient(self, forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
+        images = (patient["ct"], patient["mri"], patient["has_ct"], patient["has_mri"])
+        logit = forward(*images, encoded=self.encoded)
+        return F.binary_cross_entropy_with_logits(logit, patient["label"])
 
-    def _loss_of_record(self, forward: Forward, record: Mapping[str, Tensor]) -> Tensor:
-        images = (record["ct"], record["mri"], record["has_ct"], record["has_mri"])
-        if self.canaries is None:
-            logit = forward(*images, encoded=self.encoded)
-            return F.binary_cross_entropy_with_logits(logit, record["label"])
-        logit, along = forward(record["canary"], *images, encoded=self.encoded)
-        loss = F.binary_cross_entropy_with_logits(logit, record["label"])
-        return self.canaries.loss(loss, along, record["canary"])
+
+def _tensors(group: PatientTensors) -> dict[str, Tensor]:
+    return {each.name: getattr(group, each.name) for each in fields(group)}

@@ -116,7 +116,7 @@ def product_gradients(
     found = private_gradients(
         network,
         loss_of_patient,
-        {name: getattr(tokens, name) for name in names},
+        [{name: getattr(tokens, name) for name in names}],
         clip_norm=clip_norm,
         noise_multiplier=0.0,
         expected_batch_size=1.0,

@@ -10,6 +10,7 @@ from securefed.data.samples import Patient
 from securefed.model.patients import PatientTensors
 from securefed.training.patients import (
     one_slice_records,
+    parts_alike,
     stack,
     without_ct,
     without_mri,
@@ -139,3 +140,24 @@ def test_repr_shows_no_patient():
     group = stack([_patient([BOTH] * 2, 1, 77)], 2)
     assert repr(group) == "PatientTensors(1 patients, 2 slices)"
     assert isinstance(group.to(torch.device("cpu")), PatientTensors)
+
+
+@given(
+    counts=st.lists(st.integers(0, 5), min_size=0, max_size=12),
+    most=st.integers(1, 20),
+)
+@settings(max_examples=50, deadline=None)
+def test_parts_have_every_patient_once_whole_and_little_padding(counts: list[int], most: int):
+    real = torch.arange(6) < torch.tensor(counts, dtype=torch.long)[:, None]  # (patients, slices)
+    images = torch.arange(len(counts)).view(-1, 1, 1, 1).expand(-1, 6, 2, 2)
+    group = PatientTensors(images, images, real, real & False, torch.arange(len(counts)).float())
+    seen = []
+    for part in parts_alike(group, most):
+        slices = part.ct.shape[1]
+        assert len(part) == 1 or len(part) * slices <= most
+        for row, label in enumerate(part.label.long().tolist()):
+            assert int(part.has_ct[row].sum()) == counts[label]
+            assert bool((part.ct[row] == label).all())
+            seen.append(label)
+        assert slices == max(1, *(counts[label] for label in part.label.long().tolist()), 1)
+    assert sorted(seen) == list(range(len(counts)))

@@ -20,9 +20,8 @@ from securefed.privacy.accounting import Event, epsilon
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import CryptographicSource, RandomSource, SeededSource
 from securefed.training.noising_optimizer import CLIPPED
+from securefed.training.per_patient import Forward, patient_gradients
 from securefed.training.private import (
-    Forward,
-    patient_gradients,
     poisson_sample,
     private_gradients,
     refuse_batch_statistics,
@@ -83,15 +82,16 @@ def _step(
     chunk: int | None = None,
     loss=_loss,
 ) -> dict[str, Tensor]:
+    size = chunk or max(1, *(len(tensor) for tensor in batch.values()))
+    starts = range(0, max(1, *(len(tensor) for tensor in batch.values())), size)
     return private_gradients(
         model,
         loss,
-        batch,
+        ({name: tensor[at : at + size] for name, tensor in batch.items()} for at in starts),
         clip_norm=clip_norm,
         noise_multiplier=noise_multiplier,
         expected_batch_size=expected_batch_size,
         source=source or SeededSource(1),
-        chunk=chunk,
     )
 
 
@@ -557,7 +557,6 @@ def test_layers_with_statistics_over_patients_are_refused_by_name(
         ({"noise_multiplier": -1.0}, "noise_multiplier must be finite"),
         ({"noise_multiplier": math.nan}, "noise_multiplier must be finite"),
         ({"expected_batch_size": 0.0}, "expected_batch_size must be positive"),
-        ({"chunk": 0}, "chunk must be at least 1"),
     ],
 )
 def test_impossible_settings_are_refused(setting: dict, message: str) -> None:
