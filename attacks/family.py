@@ -69,6 +69,8 @@ class Family:
         attack: on what one observer saw: (case, exposure, progress), and as a last argument what
             `prepare` made, if there is one. Where the observer saw nothing to attack, findings say
             why. None: nothing that an observer saw is attacked.
+        alone: observers whose attack needs no more than one hospital's updates and patients: what
+            a hospital has that audits itself. With any other the patients of all are needed.
         weights: of these three: about how many seconds an audit of a default run takes, `attack`
             for each observer.
     """
@@ -77,6 +79,7 @@ class Family:
     controls: Callable[[Case, Progress], AttackResult]
     prepare: Callable[[Case, Progress], Any] | None = None
     attack: Callable[..., AttackResult] | None = None
+    alone: tuple[Observer, ...] = ()
     weights: tuple[float, float, float] = (1, 1, 1)
 
 

@@ -1,24 +1,29 @@
-"""Writes docs/schemas/report.schema.json from the types of the report.
+"""Writes docs/schemas/*.schema.json from the types of the reports.
 
     python docs/generate_report_schema.py
 
-A test compares the file with what this script would write, so it cannot drift from the code.
+A test compares the files with what this script would write, so they cannot drift from the code.
 """
 
 import json
 from pathlib import Path
 
-from securefed.reporting.facts import json_schema
+from securefed.reporting import facts, site_facts
 
-SCHEMA = Path(__file__).resolve().parent / "schemas" / "report.schema.json"
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
-def text() -> str:
-    """The text of docs/schemas/report.schema.json."""
-    return json.dumps(json_schema(), indent=2) + "\n"
+def texts() -> dict[str, str]:
+    """The text of each file, by its name."""
+    schemas = {
+        "report.schema.json": facts.json_schema(),
+        "site-report.schema.json": site_facts.json_schema(),
+    }
+    return {name: json.dumps(each, indent=2) + "\n" for name, each in schemas.items()}
 
 
 if __name__ == "__main__":
-    SCHEMA.parent.mkdir(exist_ok=True)
-    SCHEMA.write_text(text())
-    print(f"wrote docs/schemas/{SCHEMA.name}")
+    SCHEMAS.mkdir(exist_ok=True)
+    for name, text in texts().items():
+        (SCHEMAS / name).write_text(text)
+        print(f"wrote docs/schemas/{name}")

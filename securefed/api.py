@@ -25,7 +25,7 @@ from securefed.auditing.choices import ATTACKS, Effort
 from securefed.config import Settings
 from securefed.config import load as load_settings
 from securefed.errors import ConfigurationError, Interrupted
-from securefed.exposure import OBSERVERS, Observer
+from securefed.exposure import Observer
 from securefed.record.audit import AuditFile
 from securefed.run_directory import Run
 from securefed.settings_file import dotted
@@ -120,7 +120,7 @@ def audit(
     run: Run | str | Path,
     *,
     effort: Effort = "default",
-    observers: Sequence[Observer] = OBSERVERS,
+    observers: Sequence[Observer] | None = None,
     attacks: Sequence[str] = ATTACKS,
     policy: str | Path | None = None,
     progress: bool = False,
@@ -133,7 +133,7 @@ def audit(
     Args:
         run: the run, or its directory.
         effort: "quick" takes two minutes, "thorough" up to an hour.
-        observers, attacks: who attacks, and with which families; all of them.
+        observers, attacks: who attacks (None: all whose part is there), and with which families.
         policy: YAML file with thresholds and gates; None: the built-in one.
         progress: show a bar.
 

@@ -3,6 +3,9 @@
     run = Run.open(path)
     run.summary.auc, run.guarantee, run.rounds[-1].epsilon
 
+A run in one process is in one directory. Of one among machines each party has its own folder, which
+is a run with parts absent: `party` says whose, `here` which hospitals' parts it holds.
+
 Nothing here writes. No patient's data is in any of the files it reads. Torch is imported when
 weights or recorded messages are asked for, and not before.
 """
@@ -22,17 +25,19 @@ from securefed.errors import ConfigurationError, NothingLearned, RunError
 from securefed.privacy import ledger_file, statement
 from securefed.privacy.accounting import Guarantee, at_most
 from securefed.privacy.statement import Statement
-from securefed.record import metrics
+from securefed.record import memberships, metrics
 from securefed.record.audit import AuditFile
 from securefed.record.check_point import CheckPoint
 from securefed.record.comparison import CompareFile
+from securefed.record.memberships import Membership
 from securefed.record.metrics import Metrics, RoundLine
-from securefed.record.run_file import RunFile, unit_in_words
+from securefed.record.run_file import Party, RunFile, unit_in_words
 from securefed.record.summary import HeldOut, HospitalSummary, Summary
 
 if TYPE_CHECKING:
     from securefed.model.network import DualEncoderNetwork
     from securefed.playback.observers import Observers
+    from securefed.wire.agreement import FederationAgreement
     from securefed.wire.description import JobDescription
 
 
@@ -78,12 +83,45 @@ class Run:
 
     @property
     def hospitals(self) -> tuple[str, ...]:
-        """Their names, in order."""
+        """Names of all that take part, in order."""
         return self.about.data.hospitals
+
+    @property
+    def party(self) -> Party:
+        """Whose folder this is."""
+        return self.about.party
+
+    @property
+    def here(self) -> tuple[str, ...]:
+        """Names of the hospitals whose own folders are part of this one, in order."""
+        if self.party == "everybody":
+            return self.hospitals
+        return tuple(name for name in self.hospitals if name == self.about.hospital)
 
     def hospital(self, name: str) -> Path:
         """The folder that stays in a hospital."""
-        return self.path / "hospitals" / name
+        return self.path if self.party == "hospital" else self.path / "hospitals" / name
+
+    @property
+    def memberships(self) -> tuple[Membership, ...]:
+        """The jobs of a run among machines, as this party joined them; none in one process.
+
+        Raises:
+            RunError: damaged.
+        """
+        return memberships.read(self.jobs)
+
+    @property
+    def jobs(self) -> Path:
+        """The folder in which they are written down: a site's lies beside its runs."""
+        if self.party != "hospital":
+            return self.path
+        run = self.path.resolve()
+        return run.parent.parent / memberships.JOBS / run.name
+
+    def place(self, name: str, file: str) -> str:
+        """The path of a hospital's file, below the run's."""
+        return (self.hospital(name) / file).relative_to(self.path).as_posix()
 
     @property
     def exposures(self) -> Path:
@@ -95,9 +133,28 @@ class Run:
         """Whether its results have been written."""
         return (self.path / Summary.NAME).is_file()
 
+    def require_finished(self) -> None:
+        """Refuse a run that has no results yet.
+
+        Raises:
+            RunError: it has none here.
+        """
+        if not self.finished:
+            ways = {
+                "everybody": f"finish it with: securefed run --resume {self.path}",
+                "server": f"finish it with: securefed server {self.path}",
+                "hospital": "it goes on when the server asks and securefed client answers",
+            }
+            raise RunError(
+                f"the run in {self.path} is not finished (no {Summary.NAME})",
+                hint=ways[self.party],
+            )
+
     @property
     def past_a_round(self) -> bool:
         """Whether a round has ended with its state on disk."""
+        if self.party == "hospital":
+            return any(self.path.glob(CheckPoint.parameters("*")))
         return self.finished or (self.path / CheckPoint.NAME).is_file()
 
     @cached_property
@@ -105,13 +162,15 @@ class Run:
         """summary.json.
 
         Raises:
-            RunError: the run is not finished, the file is damaged, or of another configuration.
+            RunError: the run is not finished, the file is damaged, or of another configuration; or
+                this is a hospital's folder, where it is the hospital's own (`hospital_results`).
         """
-        if not self.finished:
+        if self.party == "hospital":
             raise RunError(
-                f"the run in {self.path} is not finished (no {Summary.NAME})",
-                hint=f"finish it with: securefed run --resume {self.path}",
+                f"{self.path} is one hospital's part of a run: it has no results of everybody",
+                hint="the server has them",
             )
+        self.require_finished()
         summary = Summary.read(self.path)
         self._require_own(Summary.NAME, summary.configuration)
         return summary
@@ -130,7 +189,7 @@ class Run:
     @cached_property
     def hospital_results(self) -> tuple[HospitalSummary, ...]:
         """The results of each hospital whose folder lies here, in order."""
-        folders = map(self.hospital, self.hospitals)
+        folders = map(self.hospital, self.here)
         return tuple(HospitalSummary.read(folder) for folder in folders if folder.is_dir())
 
     @cached_property
@@ -168,7 +227,15 @@ class Run:
     @property
     def learned(self) -> bool:
         """Whether a finished run has a model: some round opened a sum."""
+        if self.party == "hospital":
+            return self.finished  # it ends with the scores of a model
         return self.summary.rounds > self.summary.rounds_aborted
+
+    @property
+    def trained(self) -> int:
+        """Rounds of a finished run."""
+        # A server among machines trains all of them.
+        return self.settings.federation.rounds if self.party == "hospital" else self.summary.rounds
 
     def require_learned(self) -> None:
         """Refuse a finished run that has no model.
@@ -206,7 +273,21 @@ class Run:
         """What everybody knew of the run, without the keys of its starts (`record.jobs`)."""
         from securefed.wire.description import JobDescription  # imports torch
 
-        return JobDescription(self.settings, self.about.run, self.hospitals)
+        smallest = self.agreement.smallest_training_set if self.agreement else None
+        return JobDescription(self.settings, self.about.run, self.hospitals, smallest)
+
+    @cached_property
+    def agreement(self) -> "FederationAgreement | None":
+        """agreement.yaml, which a run among machines is of; None of a run in one process.
+
+        Raises:
+            ConfigurationError: it is missing or damaged.
+        """
+        from securefed.wire import agreement  # imports torch
+
+        if self.party == "everybody":
+            return None
+        return agreement.read(self.path / agreement.NAME)
 
     def network(self) -> "DualEncoderNetwork":
         """The released model, a copy of the caller's own, on the CPU.
@@ -223,7 +304,8 @@ class Run:
         from securefed.playback.observers import Observers
         from securefed.playback.recorded import RecordedRun
 
-        return Observers(RecordedRun(self.path, self.job))
+        folders = {name: self.hospital(name) for name in self.here}
+        return Observers(RecordedRun(self.path, self.job, folders, self.about.hospital))
 
     def observers(self) -> "Observers":
         """What each observer saw, derived from the recorded messages once, when it is asked for."""
@@ -231,28 +313,46 @@ class Run:
 
     def ledger(self, hospital: str) -> Path:
         """Where a hospital's ledger lies, in a run with DP."""
+        if self.party == "hospital":  # its site's, of all runs: SITE/runs/RUN
+            return self.path.resolve().parent.parent / ledger_file.NAME
         return self.hospital(hospital) / ledger_file.NAME
 
     @cached_property
     def ledgers(self) -> dict[str, Statement]:
-        """What the ledgers hold, by hospital; empty without DP.
+        """What the ledgers that are here hold, by hospital; empty without DP.
+
+        A site's holds other runs too, at a delta of its own: of it, what is this run's at the run's
+        own terms.
 
         Raises:
             PrivacyError: one is missing or damaged.
         """
-        if not self.settings.privacy.dp:
+        privacy = self.settings.privacy
+        if not privacy.dp:
             return {}
-        return {name: statement.read(self.ledger(name)) for name in self.hospitals}
+        found = {name: statement.read(self.ledger(name)) for name in self.here}
+        if self.party == "hospital":
+            return {
+                name: replace(
+                    one.of_run(self.about.run), delta=privacy.delta, accountant=privacy.accountant
+                )
+                for name, one in found.items()
+            }
+        return found
 
     @cached_property
     def guarantee(self) -> Guarantee | None:
         """The weakest of any hospital, from the ledgers; None without DP.
+
+        At a server, which has no ledger, what each of them holds the run to.
 
         Raises:
             PrivacyError: a ledger is missing or damaged.
         """
         each = [ledger.guarantee() for ledger in self.ledgers.values()]
         weakest = max(each, key=lambda one: one.counted, default=None)
+        if self.party == "server":
+            weakest = self.job.promised
         if weakest is None:
             return None
         return replace(weakest, unit=unit_in_words(weakest.unit, self.about.data.simulation))
@@ -266,6 +366,8 @@ class Run:
         """
         each = [ledger.evaluation() for ledger in self.ledgers.values()]
         weakest = max((one for one in each if one), key=lambda one: one.counted, default=None)
+        if self.party == "server":
+            weakest = self.job.promised_evaluation
         if weakest is None:
             return None
         who = unit_in_words("patient", self.about.data.simulation)

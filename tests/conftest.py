@@ -12,6 +12,7 @@ from tests.tiny import settings_with
 
 if TYPE_CHECKING:
     from securefed.data.load import FederatedData
+    from tests.engine.four_sites import Four
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,3 +65,14 @@ def patients() -> "FederatedData":
     from securefed.simulation.patients import load_data
 
     return load_data(settings_with()())
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> "Four":
+    """Four sites and a server, each in a folder of its own, after one run; copy before changing."""
+    from tests.engine.four_sites import make_four
+
+    folder = tmp_path_factory.mktemp("played")
+    four = make_four(folder / "parties", folder / "patients")
+    four.play()
+    return four

@@ -33,5 +33,6 @@ FAMILY = Family(
     controls=_controls,
     prepare=_prepare,
     attack=_attack,
+    alone=("server", "peer", "coalition", "outsider"),
     weights=(0.5, 17, 0.1),
 )

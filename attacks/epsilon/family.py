@@ -16,5 +16,6 @@ FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(),  # kept in the package
     attack=_attack,
+    alone=("server", "coalition", "outsider"),
     weights=(0.1, 0, 7),
 )

@@ -9,5 +9,6 @@ FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(case.effort, case.subject.seed, progress),
     attack=on_updates(attack, absent),
+    alone=("server", "coalition", "outsider"),
     weights=(2, 0, 10),
 )

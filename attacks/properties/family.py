@@ -9,5 +9,6 @@ FAMILY = Family(
     name=NAME,
     controls=lambda case, progress: controls(case.subject.seed, progress),
     attack=attack,
+    alone=("server", "coalition", "outsider"),
     weights=(1, 0, 0.5),
 )

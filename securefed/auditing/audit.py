@@ -11,8 +11,9 @@ from attacks.policy import Policy
 from attacks.result import Effort as Efforts
 from attacks.suite import Done, Step, conclude, steps
 from securefed.auditing.choices import ATTACKS, Effort
-from securefed.auditing.exposures import exposures_of
+from securefed.auditing.exposures import exposures_of, observers_of
 from securefed.auditing.figures import draw
+from securefed.auditing.partial import able, of_party, within
 from securefed.auditing.policy import read_policy
 from securefed.auditing.record import audit_lines, exposed
 from securefed.auditing.subject import subject_of
@@ -32,7 +33,7 @@ def audit(
     run: Run,
     *,
     effort: Effort = "default",
-    observers: Sequence[Observer] = OBSERVERS,
+    observers: Sequence[Observer] | None = None,
     attacks: Sequence[str] = ATTACKS,
     policy: Path | None = None,
     report: Report = lambda text, share: None,
@@ -45,7 +46,8 @@ def audit(
     Ctrl-C ends it early: what was finished is judged and written, `interrupted` is true.
 
     Args:
-        observers, attacks: of OBSERVERS and ATTACKS.
+        observers: who attacks, of OBSERVERS; None: all whose part is in the run's folder.
+        attacks: of ATTACKS.
         policy: YAML file; None: the built-in one.
         report: told what is being done, and the finished share, 0 to 1.
 
@@ -55,6 +57,7 @@ def audit(
         ConfigurationError: the policy cannot be used, or there is no such effort, observer or
             attack.
     """
+    observers = observers_of(run) if observers is None else observers
     _require(effort, observers, attacks)
     judge_by = read_policy(policy)
     with only_writer(run.path):
@@ -69,12 +72,18 @@ def _audit(
     judge_by: Policy,
     report: Report,
 ) -> AuditFile:
+    run.require_finished()
     started = time.perf_counter()
     if contradictions := _contradictions(run, report):
         return _failed(run, contradictions, effort, judge_by)
     exposures = exposures_of(run, observers)
-    case = Case.of(subject_of(run), exposures, Efforts(effort))
-    done, interrupted = _work(steps(case, attacks), report)
+    subject = subject_of(run)
+    known = exposures
+    if run.party != "everybody":
+        known = {name: within(each, subject) for name, each in exposures.items()}
+    case = Case.of(subject, known, Efforts(effort))
+    todo = steps(case, attacks)
+    done, interrupted = _work(of_party(todo, run, judge_by), report)
     pictures, curves = draw(done, run.path / "audit")
     file = AuditFile(
         run=run.about.run,
@@ -82,7 +91,7 @@ def _audit(
         effort=effort,
         seed=case.subject.seed,
         interrupted=interrupted,
-        asked=tuple(attacks) if set(attacks) != set(ATTACKS) else (),
+        asked=_asked(run, attacks, todo),
         exposures=tuple(map(exposed, exposures.values())),
         **audit_lines(done, conclude(done, judge_by, attacks), judge_by),
         pictures=pictures,
@@ -93,10 +102,15 @@ def _audit(
     return file.sealed()
 
 
+def _asked(run: Run, attacks: Sequence[str], todo: Sequence[Step]) -> tuple[str, ...]:
+    """The families that the verdict is of, where these are not all."""
+    if set(attacks) != set(ATTACKS):
+        return tuple(attacks)
+    return () if run.party == "everybody" else able(todo, run)
+
+
 def _contradictions(run: Run, report: Report) -> tuple[Mismatch, ...]:
-    """Of a finished run; but for the audit that is about to be replaced."""
-    if not run.finished:
-        return ()
+    """But for the audit that is about to be replaced."""
     report("holding the files of the run against each other", 0.0)
     return evidence.mismatches(run, audit=False)
 
@@ -135,7 +149,7 @@ def _require(effort: str, observers: Sequence[str], attacks: Sequence[str]) -> N
 
 def _work(todo: Sequence[Step], report: Report) -> tuple[list[Done], bool]:
     """Run the steps; stops at Ctrl-C and says so."""
-    total = sum(step.weight for step in todo)
+    total = sum(step.weight for step in todo) or 1.0  # lines without a figure take no time
     done: list[Done] = []
     before = 0.0
     try:

@@ -1,24 +1,24 @@
 """The subject of an audit: the truth of a run and its canaries.
 
 Here the auditor's knowledge comes together, which no observer has: the patients are loaded again
-and must be the run's own, rates and noise are those that each hospital's ledger holds.
+and must be the run's own, rates and noise are those that each hospital's ledger holds. From one
+party's folder it is what that party knows: a hospital its own patients, a server nobody's.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from attacks.subject import Canaries, Hospital, Subject, Training
 from securefed.auditing.malicious_client import clients
 from securefed.config import Settings
-from securefed.data.load import FederatedData, HospitalData
+from securefed.data.load import HospitalData
 from securefed.errors import RunError
+from securefed.hospital.patients import load_patients
 from securefed.model.sharing import shared_names
 from securefed.model.strategies import build_strategy
-from securefed.privacy import ledger_file
 from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
-from securefed.privacy.ledger import Ledger
 from securefed.record import jobs
 from securefed.record.agreement import Agreement
 from securefed.run_directory import Run
@@ -40,8 +40,8 @@ def subject_of(run: Run) -> Subject:
             missing.
         ConfigurationError, DataError: its patients cannot be loaded.
     """
-    settings, rounds = run.settings, run.summary.rounds
-    data = _same_patients(run)
+    run.require_finished()
+    settings = run.settings
     network, _ = initial_network(settings)
     noise = _shared_noise(run)
     return Subject(
@@ -49,8 +49,8 @@ def subject_of(run: Run) -> Subject:
         network=network,
         shared=tuple(shared_names(network, settings.federation.shared)),
         encoders_train=settings.model.train_encoders,
-        hospitals=tuple(_hospital(run, each, noise) for each in data.hospitals),
-        training=_training(settings, rounds),
+        hospitals=tuple(_hospital(run, each, noise) for each in _same_patients(run)),
+        training=_training(settings, run.trained),
         seed=settings.seed,
         canaries=canaries_of(run),
         clients=partial(clients, settings.seed),
@@ -69,17 +69,27 @@ def canaries_of(run: Run) -> Canaries | None:
     return Canaries(secret.hospital, secret.included, secret.directions(), stress)
 
 
-def _same_patients(run: Run) -> FederatedData:
-    data = load_data(run.settings, begun=True)
-    recorded = run.about.data.fingerprint
-    if data.fingerprint != recorded:
+def _same_patients(run: Run) -> Sequence[HospitalData]:
+    """Those whom the run was made with, as far as they are this party's."""
+    recorded, settings = run.about.data.fingerprint, run.settings
+    hospitals: Sequence[HospitalData]
+    if recorded is None:
+        return ()
+    if run.party == "hospital":
+        (name,) = run.here
+        own = load_patients(name, settings, begun=True)
+        hospitals, found = [own.patients], own.fingerprint
+    else:
+        data = load_data(settings, begun=True)
+        hospitals, found = data.hospitals, data.fingerprint
+    if found != recorded:
         raise RunError(
-            f"the patients differ from those of the run (fingerprint {data.fingerprint[:12]}..., "
+            f"the patients differ from those of the run (fingerprint {found[:12]}..., "
             f"run.json has {recorded[:12]}...)",
             hint="an audit needs the very same scans and their site key, and for phantoms the same "
             "version",
         )
-    return data
+    return hospitals
 
 
 def _shared_noise(run: Run) -> RingNoise | None:
@@ -99,12 +109,9 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     noise, claim, accounted = 0.0, None, 0.0
     reserved: Mapping[int, int] = {}
     if settings.privacy.dp:
-        path = run.hospital(hospital.name) / ledger_file.NAME
-        if not path.exists():
-            raise RunError(f"{hospital.name} has no ledger at {path}")
-        ledger = Ledger.open(path)
-        claim = ledger.spent()
-        spent, reserved = ledger.history(), ledger.statement().attempts(run.about.run)
+        ledger = run.ledgers[hospital.name]
+        claim, reserved = ledger.guarantee().counted, ledger.attempts(run.about.run)
+        spent = [each.event for each in ledger.reservations if each.run == run.about.run]
         if spent:
             rate, accounted = spent[-1].sample_rate, spent[-1].noise_multiplier
         else:  # a ledger that claims nothing: what was released is held against the settings

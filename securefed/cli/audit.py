@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from securefed.auditing.choices import ATTACKS, Effort, processor_minutes
+from securefed.cli.folders import RUN_OPTION, run_folder
 from securefed.cli.screen import Narrowing, marked, screen, show_next
 from securefed.errors import ConfigurationError, Interrupted, PolicyNotMet
 from securefed.exposure import OBSERVERS, Observer
@@ -26,19 +27,21 @@ Examples:
   securefed audit runs/2026-01-31-120000-dp-secure
   securefed audit runs/plain --observer server --attack inversion --quick
   securefed audit runs/plain --policy configs/policies/strict.yaml --json
+  securefed audit north --run trial
 
-Results: audit.json and the folder audit/ with pictures, in the run directory. Exit code 3 where
+Results: audit.json and the folder audit/ with pictures, in the run's folder. Exit code 3 where
 the policy is not met. docs/reading-an-audit.md explains every figure."""
 
 
 @click.command(epilog=EPILOG)
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@RUN_OPTION
 @click.option(
     "--observer",
     "observers",
     multiple=True,
     type=click.Choice(OBSERVERS),
-    help="Who attacks; may be given again. Default: all four.",
+    help="Who attacks; may be given again. Default: all whose part is in the folder.",
 )
 @click.option(
     "--attack",
@@ -61,7 +64,8 @@ the policy is not met. docs/reading-an-audit.md explains every figure."""
 )
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json, nothing else.")
 def command(
-    run_dir: Path,
+    folder: Path,
+    chosen: str | None,
     observers: tuple[Observer, ...],
     attacks: tuple[str, ...],
     quick: bool,
@@ -74,6 +78,9 @@ def command(
     Every attack comes with a positive control, where it must succeed, and a null control, where it
     must fail; without them its answer does not count. The policy turns findings into PASS, FAIL,
     INCONCLUSIVE or INVALID. A PASS says that these attacks found little, not that none could.
+
+    FOLDER is a run directory, a server's folder, or a site's. Who has one part of a run audits
+    that: a hospital itself and what it saw as a peer, a server what it saw.
     """
     if quick and thorough:
         raise ConfigurationError(
@@ -82,13 +89,13 @@ def command(
     effort: Effort = "quick" if quick else "thorough" if thorough else "default"
     from securefed.auditing.audit import audit  # torch takes two seconds; --help needs none
 
-    console = screen(quiet=as_json)
+    console, run_dir = screen(quiet=as_json), run_folder(folder, chosen)
     with Bar(console, staged=True) as bar:
         bar.reach(0.0, "reading the run")
         file = audit(
             Run.open(run_dir),
             effort=effort,
-            observers=observers or OBSERVERS,
+            observers=observers or None,
             attacks=attacks or ATTACKS,
             policy=policy,
             report=lambda text, share: bar.reach(share, text),

@@ -30,6 +30,7 @@ def federation(out: Path, rounds: int) -> None:
     has. docs/federation.md does the same on machines of their own.
     """
     from securefed.engine.flare import demonstration, processes
+    from securefed.server import folder as server_folder
 
     settings = load(
         None,
@@ -48,5 +49,5 @@ def federation(out: Path, rounds: int) -> None:
         demonstration.hospitals(out),
     ):
         summary = processes.play(server, following.tell, 60.0, program)
-    show(summary, server)
+    show(summary, server_folder.read(server).name, server)
     show_next(console, "site", "show", out / demonstration.NAMES[0])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from securefed.cli.folders import RUN_OPTION, run_folder
 from securefed.cli.screen import screen, show_next
 from securefed.errors import ConfigurationError, RunError
 from securefed.files import finishing, only_writer, write_atomically
@@ -14,12 +15,14 @@ from securefed.progress import Bar
 
 if TYPE_CHECKING:
     from securefed.reporting.facts import Report
+    from securefed.reporting.site_facts import SiteReport
 
 EPILOG = """\b
 Examples:
   securefed report runs/2026-01-31-120000-dp-secure
   securefed report runs/comparison --pdf
   securefed report verify runs/comparison --signer KEY
+  securefed report north --run trial
 
 Makes report.json, report.html and report.sig in the directory. The page opens offline, in any
 browser. docs/report.md explains every section."""
@@ -29,6 +32,7 @@ VERIFY = "verify"
 
 @click.command(epilog=EPILOG)
 @click.argument("words", nargs=-1, required=True, metavar="[verify] DIRECTORY")
+@RUN_OPTION
 @click.option("--pdf", is_flag=True, help="Also print the page to report.pdf.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page here as well.")
 @click.option(
@@ -39,6 +43,7 @@ VERIFY = "verify"
 @click.option("--signer", help="With verify: the public key that must have signed, or its file.")
 def command(
     words: tuple[str, ...],
+    chosen: str | None,
     pdf: bool,
     out: Path | None,
     each_hospital: bool,
@@ -48,8 +53,10 @@ def command(
 ) -> None:
     """Write one page about a run or a comparison, or verify one.
 
-    DIRECTORY is what `securefed run` or `securefed compare` made. With `verify`, says that a
-    report and all files it covers are intact, or exactly which changed, appeared or vanished.
+    DIRECTORY is what `securefed run` or `securefed compare` made, a server's folder, or a site's:
+    then the page is for the hospital's officer, on what left it, when, under which agreement and
+    policy. With `verify`, says that a report and all files it covers are intact, or exactly which
+    changed, appeared or vanished.
     """
     verifying = words[0] == VERIFY and len(words) > 1
     directories = words[1:] if verifying else words
@@ -57,7 +64,7 @@ def command(
         raise ConfigurationError(
             f"give one directory, got {len(directories)}", hint="securefed report --help"
         )
-    directory = Path(directories[0])
+    directory = run_folder(Path(directories[0]), chosen)
     if verifying:
         if pdf or out or each_hospital or key or new_key:
             raise ConfigurationError(
@@ -113,7 +120,7 @@ def _make(
         )
         if out is not None:
             write_atomically(out, files[integrity.PAGE])
-    for run in report.runs:
+    for run in report.parts:
         console.print(Text(f"{run.verdict}", style="bold") + f" {run.title}")
         for mismatch in run.evidence:
             console.print(Text("contradicts the rest: ", style="bold red") + str(mismatch))
@@ -122,11 +129,13 @@ def _make(
     show_next(console, "report", VERIFY, directory, "--signer", signer)
 
 
-def _facts(directory: Path, bar: Bar, *, each_hospital: bool) -> "Report":
-    """What the report says of the run or the comparison in a directory."""
+def _facts(directory: Path, bar: Bar, *, each_hospital: bool) -> "Report | SiteReport":
+    """What the report says of the run, the comparison or a hospital's part in a directory."""
     from securefed.evidence.checks import mismatches
     from securefed.reporting.integrity import inventory
     from securefed.reporting.record import report_on, runs_of, subject_of
+    from securefed.reporting.site_record import site_report
+    from securefed.run_directory import Run
 
     bar.say("reading and hashing")
     subject = subject_of(directory)
@@ -134,11 +143,13 @@ def _facts(directory: Path, bar: Bar, *, each_hospital: bool) -> "Report":
     for one in runs_of(subject):
         bar.say(f"holding the files of {one.path.name} against each other")
         evidence[one.path] = mismatches(one)
+    if isinstance(subject, Run) and subject.party == "hospital":
+        return site_report(subject, inputs, evidence[subject.path], each_hospital=each_hospital)
     return report_on(subject, inputs, evidence, each_hospital=each_hospital)
 
 
 def _drawn(
-    report: "Report", directory: Path, signer: str, bar: Bar, *, pdf: bool
+    report: "Report | SiteReport", directory: Path, signer: str, bar: Bar, *, pdf: bool
 ) -> dict[str, bytes]:
     """The report's files by name, but for the signature."""
     from securefed.reporting.integrity import PAGE, PRINTOUT, REPORT

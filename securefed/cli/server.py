@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -10,10 +9,7 @@ import msgspec
 from securefed.cli.follow import Following
 from securefed.cli.screen import screen
 from securefed.errors import NothingLearned
-from securefed.record.summary import HeldOut
-
-if TYPE_CHECKING:
-    from securefed.record.federation import FederationSummary
+from securefed.record.summary import HeldOut, Summary
 
 WAIT_S = 60.0
 
@@ -37,12 +33,11 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
     command goes on from the last finished one. Hospitals that were lost rejoin between rounds.
     """
     from securefed.engine.flare import processes
-    from securefed.record.federation import FederationSummary
     from securefed.server import folder as server_folder
 
     agreement = server_folder.read(folder)
-    if (folder / FederationSummary.NAME).is_file():
-        summary = FederationSummary.read(folder)
+    if (folder / Summary.NAME).is_file():
+        summary = Summary.read(folder)
     else:
         with Following(folder, as_json) as following, processes.server_program(folder) as program:
             following.tell(f"serving {agreement.name}, {agreement.digest[:16]}; stop: Ctrl-C")
@@ -59,7 +54,7 @@ def command(folder: Path, wait_s: float, as_json: bool) -> None:
         )
     if as_json:
         return
-    show(summary, folder)
+    show(summary, agreement.name, folder)
 
 
 def _show_survey(folder: Path, as_json: bool) -> None:
@@ -73,14 +68,14 @@ def _show_survey(folder: Path, as_json: bool) -> None:
         survey.show(found, screen(stderr=False))
 
 
-def show(summary: "FederationSummary", folder: Path) -> None:
+def show(summary: Summary, name: str, folder: Path) -> None:
     """What a run came to."""
     from securefed.reporting.utility import cautions
 
     console = screen(stderr=False)
     survivors = summary.survivors_by_round
     console.print(
-        f"{summary.name}: {summary.rounds} rounds of {min(survivors)} to {max(survivors)} hospitals"
+        f"{name}: {summary.rounds} rounds of {min(survivors)} to {max(survivors)} hospitals"
         + (f", {summary.rounds_aborted} without a sum" if summary.rounds_aborted else "")
     )
     if summary.auc is not None:

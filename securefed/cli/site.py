@@ -1,9 +1,9 @@
 """`securefed site`: a hospital's own folder, for a federation on machines of its own."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,6 +11,10 @@ from securefed.cli.screen import screen, show_next
 from securefed.data.pseudonyms import key_place, ledger_beside
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import at_most
+from securefed.wording import counted
+
+if TYPE_CHECKING:
+    from securefed.hospital.standing import Standing
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -89,28 +93,21 @@ def init(
 @click.argument("folder", type=_FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 def show(folder: Path, as_json: bool) -> None:
-    """Show a site's agreements, what each run came to, and what is left of its budget."""
+    """Show a site's agreements, what each run came to, and what is left of its budget.
+
+    Of each run: how it stands, rounds that this hospital trained, what all its runs had spent
+    before and after, what left, how the model does on its own patients, and the verdict of its own
+    audit.
+    """
     from securefed.hospital.site import open_site, simulation
-    from securefed.record import memberships
+    from securefed.hospital.standing import standing
     from securefed.record.run_file import unit_in_words
 
     site, made_up = open_site(folder), simulation(folder)
     ledger = site.ledger()
     spent, limit = ledger.largest(), ledger.budget
     spent = replace(spent, unit=unit_in_words(spent.unit, made_up))
-    runs = []
-    for agreement in site.agreements():
-        joined = memberships.read(site.jobs(agreement.run))
-        state = joined[-1].outcome if joined else "not begun"
-        runs.append(
-            {
-                "name": agreement.name,
-                "agreement": agreement.digest,
-                "hospitals": list(agreement.roster.names),
-                "state": "interrupted" if state in ("joined", "trained") else state,
-                "jobs": max((each.number for each in joined), default=0),
-            }
-        )
+    runs = [standing(site, agreement) for agreement in site.agreements()]
     if as_json:
         facts = {
             "name": site.name,
@@ -119,7 +116,7 @@ def show(folder: Path, as_json: bool) -> None:
             "spent": spent.counted,
             "delta": spent.delta,
             "simulation": made_up or None,
-            "runs": runs,
+            "runs": [asdict(run) for run in runs],
         }
         click.echo(json.dumps(facts, indent=2))
         return
@@ -128,10 +125,27 @@ def show(folder: Path, as_json: bool) -> None:
     console.print(f"most that a patient has spent, over all runs: {spent}")
     console.print(f"limit of all runs: {'none' if limit is None else at_most(limit)}")
     for run in runs:
-        jobs = run["jobs"]
-        console.print(
-            f"{run['name']}, agreement {str(run['agreement'])[:16]}: {run['state']}"
-            + (f", {jobs} job{'' if jobs == 1 else 's'}" if jobs else "")
-        )
+        console.print(f"{run.name}, agreement {run.agreement[:16]}: {_told(run)}")
     if not runs:
         console.print("no agreement was accepted yet")
+    elif any(run.messages for run in runs):
+        show_next(screen(), "report", folder, *(("--run", runs[0].name) if len(runs) > 1 else ()))
+
+
+def _told(run: "Standing") -> str:
+    """What came of a run, in words."""
+    parts = [run.state]
+    if run.jobs:
+        parts.append(counted(run.jobs, "job"))
+    if run.rounds:
+        parts.append(f"{counted(run.rounds, 'round')} trained")
+    if run.spent_after is not None and run.spent_before is not None:
+        before, after = at_most(run.spent_before), at_most(run.spent_after)
+        parts.append(f"epsilon {before} before and {after} after")
+    if run.messages:
+        parts.append(f"{counted(run.messages, 'message')} left, {run.bytes:,} bytes")
+    if run.auc is not None:
+        parts.append(f"AUC on its own held-out patients {run.auc:.3f}")
+    if run.audit is not None:
+        parts.append(f"audit {run.audit}")
+    return ", ".join(parts)

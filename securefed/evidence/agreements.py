@@ -1,4 +1,8 @@
-"""run.json against what every hospital agreed to, and against what follows from its settings."""
+"""run.json against what every hospital agreed to, and against what follows from its settings.
+
+Hospitals on machines of their own have agreed to a file, agreement.yaml; each has beside it what
+its own part of the run was opened with, agreement.json, as in one process.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from securefed.record.mismatch import Mismatch
 from securefed.record.run_file import RunFile
 from securefed.run_directory import Run
 from securefed.training import canaries
+from securefed.wire import agreement as agreement_file
 
 
 def of_settings(run: Run) -> Iterator[Mismatch]:
@@ -22,11 +27,11 @@ def of_settings(run: Run) -> Iterator[Mismatch]:
     if len(differing) > 1 and len(differing) == len(agreed):
         # All hospitals against run.json: it is the one that was changed.
         name, changed = next(iter(differing.items()))
-        yield Mismatch(RunFile.NAME, f"{changed} (hospitals/{name}/{Agreement.NAME})")
+        yield Mismatch(RunFile.NAME, f"{changed} ({_place(run, name)})")
     else:
         for name in differing:
             changed = differing_setting(about.settings, agreed[name].settings)
-            yield Mismatch(_place(name), f"{changed} ({RunFile.NAME})")
+            yield Mismatch(_place(run, name), f"{changed} ({RunFile.NAME})")
     for name, one in agreed.items():
         pairs: list[tuple[str, str | int, str | int]] = [
             ("run", one.run, about.run),
@@ -35,7 +40,27 @@ def of_settings(run: Run) -> Iterator[Mismatch]:
         ]
         for term, theirs, ours in pairs:
             if theirs != ours:
-                yield Mismatch(_place(name), f"{term} is {theirs}, {RunFile.NAME} has {ours}")
+                yield Mismatch(_place(run, name), f"{term} is {theirs}, {RunFile.NAME} has {ours}")
+
+
+def of_agreed_file(run: Run) -> Iterator[Mismatch]:
+    """Identity, hospitals and settings of run.json, as agreement.yaml has them."""
+    agreed = run.agreement
+    if agreed is None:
+        return
+    place = agreement_file.NAME
+    for what, told, follows in (
+        ("run", run.about.run, agreed.run),
+        ("data.hospitals", run.hospitals, agreed.roster.names),
+    ):
+        if told != follows:
+            yield Mismatch(RunFile.NAME, f"{what} is {told}, {place} has {follows}")
+    sections = set(agreement_file.SECTIONS)
+    theirs = {key: value for key, value in run.about.settings.items() if key in sections}
+    if changed := differing_setting(
+        agreed.settings.model_dump(mode="json", include=sections), theirs
+    ):
+        yield Mismatch(RunFile.NAME, f"{changed} ({place})")
 
 
 def of_run_file(run: Run) -> Iterator[Mismatch]:
@@ -43,7 +68,9 @@ def of_run_file(run: Run) -> Iterator[Mismatch]:
     about, settings, job = run.about, run.settings, run.job
     random = about.randomness
     masked = settings.secure_aggregation.enabled
-    kind = "phantom" if settings.data.manifest is None else "manifest"
+    kind = None
+    if run.party != "server":
+        kind = "phantom" if settings.data.manifest is None else "manifest"
     for name, told, follows in (
         ("configuration", about.configuration, settings.configuration),
         ("randomness.seed", random.seed, settings.seed),
@@ -76,8 +103,8 @@ def of_declarations(run: Run) -> Iterator[Mismatch]:
             ("records", found.records, one.declared_records),
         ):
             if told != follows:
-                place = f"hospitals/{name}/{Declared.NAME}"
-                yield Mismatch(place, f"{what} is {told}, {_place(name)} has {follows}")
+                place = run.place(name, Declared.NAME)
+                yield Mismatch(place, f"{what} is {told}, {_place(run, name)} has {follows}")
 
 
 def of_canaries(run: Run) -> Iterator[Mismatch]:
@@ -87,12 +114,12 @@ def of_canaries(run: Run) -> Iterator[Mismatch]:
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         if found != one.canaries_sha256:
             told = "missing" if found is None else "not the canaries that training held"
-            yield Mismatch(f"hospitals/{name}/{canaries.FILE}", told)
+            yield Mismatch(run.place(name, canaries.FILE), told)
 
 
 def agreements(run: Run) -> dict[str, Agreement]:
     """Those that are there."""
-    folders = {name: run.hospital(name) for name in run.hospitals}
+    folders = {name: run.hospital(name) for name in run.here}
     return {
         name: Agreement.read(folder)
         for name, folder in folders.items()
@@ -100,5 +127,5 @@ def agreements(run: Run) -> dict[str, Agreement]:
     }
 
 
-def _place(name: str) -> str:
-    return f"hospitals/{name}/{Agreement.NAME}"
+def _place(run: Run, name: str) -> str:
+    return run.place(name, Agreement.NAME)

@@ -91,7 +91,7 @@ def of_masks(run: Run) -> Iterator[Mismatch]:
 def _kept(run: Run) -> dict[tuple[str, int], list[Words]]:
     """Hospital and round -> the vectors in the clear that it kept."""
     found: defaultdict[tuple[str, int], list[Words]] = defaultdict(list)
-    for name in run.hospitals:
+    for name in run.here:
         folder = run.hospital(name) / "contributions"
         for seen in sightings(folder) if (folder / INDEX).is_file() else ():
             if seen.offset is not None and not seen.size % 4:

@@ -22,9 +22,7 @@ def of_memories(run: Run) -> Iterator[Mismatch]:
     if not run.settings.secure_aggregation.enabled or not (run.exposures / INDEX).is_file():
         return
     answered = _answered(run)
-    memories = {openings.NAME: None} | {
-        f"hospitals/{name}/{openings.NAME}": name for name in run.hospitals
-    }
+    memories = {openings.NAME: None} | {run.place(name, openings.NAME): name for name in run.here}
     there = {
         place: openings.read(run.path / place)[0]
         for place in memories

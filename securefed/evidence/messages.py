@@ -153,10 +153,10 @@ def of_kept(run: Run) -> Iterator[Mismatch]:
     if not (_recorded(run) and masked and run.past_a_round):
         return
     kept, finished = {}, CheckPoint.read(run.path).round
-    for name in run.hospitals:
+    for name in run.here:
         folder = run.hospital(name) / "contributions"
         if not (folder / INDEX).is_file():
-            yield Mismatch(f"hospitals/{name}/contributions/{INDEX}", "missing")
+            yield Mismatch(run.place(name, f"contributions/{INDEX}"), "missing")
             return
         kept[name] = run.observers().sent(name)
     for number, each in run.observers().replayed.rounds.items():

@@ -53,7 +53,7 @@ def of_summary(run: Run) -> Iterator[Mismatch]:
     final = [line for line in found.rounds if line.round == finished.round + 1]
     declared = [agreed.declared_patients for agreed in agreements(run).values()]
     patients = sum(declared) if len(declared) == len(run.hospitals) else summary.patients
-    worked = [times.read(run.hospital(name)) for name in run.hospitals]
+    worked = [times.read(run.hospital(name)) for name in run.here]
     pairs = [
         ("rounds", summary.rounds, finished.round, CheckPoint.NAME),
         ("clients", summary.clients, len(run.hospitals), "run.json"),
@@ -145,11 +145,11 @@ def of_hospitals(run: Run) -> Iterator[Mismatch]:
     """Each hospital's own results: whose they are, and of how many patients."""
     local = Baselines.read(run.path).local if (run.path / Baselines.NAME).is_file() else {}
     agreed = agreements(run)
-    for name in run.hospitals:
+    for name in run.here:
         folder = run.hospital(name)
         if not (folder / HospitalSummary.NAME).is_file():
             continue  # told already
-        own, place = HospitalSummary.read(folder), f"hospitals/{name}/{HospitalSummary.NAME}"
+        own, place = HospitalSummary.read(folder), run.place(name, HospitalSummary.NAME)
         for what, told, follows in (
             ("name", own.name, name),
             ("noise", own.noise, run.settings.privacy.noise),
@@ -160,7 +160,7 @@ def of_hospitals(run: Run) -> Iterator[Mismatch]:
         records = agreed[name].records if name in agreed else own.training_patients
         if run.settings.privacy.unit == "patient" and own.training_patients != records:
             told = f"training_patients is {own.training_patients}"
-            yield Mismatch(place, f"{told}, hospitals/{name}/{Agreement.NAME} has {records}")
+            yield Mismatch(place, f"{told}, {run.place(name, Agreement.NAME)} has {records}")
 
 
 def _close(one: float | None, other: float | None) -> bool:

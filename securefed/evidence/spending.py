@@ -6,6 +6,7 @@ recordings, kept contributions and metrics show, and an epsilon from it would be
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from securefed.errors import PrivacyError, RunError
@@ -21,19 +22,22 @@ from securefed.record.recording import INDEX, Sighting, sightings
 from securefed.record.summary import Summary
 from securefed.run_directory import Run
 from securefed.training.mechanism import build_mechanism
-from securefed.wire.description import JobDescription, declaration_of, score_noise_of
+from securefed.wire.description import declaration_of, score_noise_of
 from securefed.wire.messages import decode_reply
 
 ROUND_OF_DECLARATION = 0
+OF_THE_RUN = ("delta", "accountant", "first budget")  # where a ledger is one run's
 SAME_EPSILON = 1e-6  # different machines may round differently
 
 
 def of_terms(run: Run) -> Iterator[Mismatch]:
     """Whose the ledgers are, and of what."""
     privacy = run.settings.privacy
-    for name in run.hospitals:
-        if not privacy.dp and run.ledger(name).exists():
-            yield Mismatch(_place(name), "there is a ledger, and run.json says privacy.dp: false")
+    alone = run.party == "hospital"
+    for name in run.here:
+        if not privacy.dp and run.ledger(name).exists() and not alone:
+            told = "there is a ledger, and run.json says privacy.dp: false"
+            yield Mismatch(_place(run, name), told)
     for name, one in _ledgers(run).items():
         for term, found, wanted in (
             ("client", one.client, name),
@@ -42,8 +46,9 @@ def of_terms(run: Run) -> Iterator[Mismatch]:
             ("accountant", one.accountant, privacy.accountant),
             ("first budget", one.budgets[0], privacy.epsilon),
         ):
-            if found != wanted:
-                yield Mismatch(_place(name), f"{term} is {found}, the run's is {wanted}")
+            # A site's ledger has a limit of its own, at terms of its own.
+            if found != wanted and not (alone and term in OF_THE_RUN):
+                yield Mismatch(_place(run, name), f"{term} is {found}, the run's is {wanted}")
 
 
 def of_chains(run: Run) -> Iterator[Mismatch]:
@@ -52,7 +57,7 @@ def of_chains(run: Run) -> Iterator[Mismatch]:
         try:
             statement.read_whole(run.ledger(name))
         except PrivacyError:
-            yield Mismatch(_place(name), "its chain is broken: a row was changed or taken out")
+            yield Mismatch(_place(run, name), "its chain is broken: a row was changed or taken out")
 
 
 def of_events(run: Run) -> Iterator[Mismatch]:
@@ -66,7 +71,7 @@ def of_events(run: Run) -> Iterator[Mismatch]:
         costs = _cost(run, agreed)
         if agreed.event != costs:
             told = f"a round costs {agreed.event}, the settings give {costs}"
-            yield Mismatch(f"hospitals/{name}/{Agreement.NAME}", told)
+            yield Mismatch(run.place(name, Agreement.NAME), told)
         yield from _evaluations(run, name, one)
         for entry in one.reservations:
             if entry.run != run.about.run:
@@ -74,14 +79,15 @@ def of_events(run: Run) -> Iterator[Mismatch]:
             where = f"round {entry.round} is reserved"
             event = declared if entry.round == ROUND_OF_DECLARATION else agreed.event
             if entry.event != event:
-                yield Mismatch(_place(name), f"{where} as {entry.event}, not {event}")
+                yield Mismatch(_place(run, name), f"{where} as {entry.event}, not {event}")
             if entry.seeded != settings.privacy.seeded_noise:
                 noise = "seeded" if entry.seeded else "cryptographic"
                 yield Mismatch(
-                    _place(name), f"{where} with {noise} noise, not {settings.privacy.noise}"
+                    _place(run, name), f"{where} with {noise} noise, not {settings.privacy.noise}"
                 )
             if not 0 <= entry.round <= settings.federation.rounds:
-                yield Mismatch(_place(name), f"{where}, of {settings.federation.rounds} rounds")
+                told = f"{where}, of {settings.federation.rounds} rounds"
+                yield Mismatch(_place(run, name), told)
 
 
 def _evaluations(run: Run, name: str, one: Statement) -> Iterator[Mismatch]:
@@ -93,10 +99,10 @@ def _evaluations(run: Run, name: str, one: Statement) -> Iterator[Mismatch]:
         if each.run != run.about.run:
             continue
         if each.event != wanted:
-            yield Mismatch(_place(name), f"{what} as {each.event}, not {wanted}")
+            yield Mismatch(_place(run, name), f"{what} as {each.event}, not {wanted}")
         if each.seeded != privacy.seeded_noise:
             told = "seeded" if each.seeded else "cryptographic"
-            yield Mismatch(_place(name), f"{what} with {told} noise, not {privacy.noise}")
+            yield Mismatch(_place(run, name), f"{what} with {told} noise, not {privacy.noise}")
 
 
 def of_contributions(run: Run) -> Iterator[Mismatch]:
@@ -105,12 +111,12 @@ def of_contributions(run: Run) -> Iterator[Mismatch]:
         return
     shown = _contributions(run)
     if declaration_of(run.settings):
-        for name in run.hospitals:
+        for name in run.here:
             shown[name][ROUND_OF_DECLARATION] = 1
     for name, one in _ledgers(run).items():
         answered = (run.hospital(name) / NoisedAnswer.NAME).is_file()
         if answered and run.about.run not in {each.run for each in one.evaluations}:
-            yield Mismatch(_place(name), f"holds no release of {NoisedAnswer.NAME}")
+            yield Mismatch(_place(run, name), f"holds no release of {NoisedAnswer.NAME}")
         attempts = one.attempts(run.about.run)
         short = {}
         for number, times in sorted(shown[name].items()):
@@ -121,7 +127,7 @@ def of_contributions(run: Run) -> Iterator[Mismatch]:
         if short:
             number, (has, needs) = next(iter(short.items()))
             yield Mismatch(
-                _place(name),
+                _place(run, name),
                 f"holds {has} of {needs} reservations of round {number}"
                 + (f", and too few of {len(short) - 1} more rounds" if len(short) > 1 else "")
                 + "; messages, metrics or kept contributions show that it was trained",
@@ -165,7 +171,7 @@ def _epsilons(run: Run, guarantees: dict[str, Guarantee]) -> Iterator[Mismatch]:
         if name in last:
             places.append(("metrics.jsonl", f"epsilon of {name}", last[name].epsilon, claimed))
     for each in run.hospital_results:
-        place = f"hospitals/{each.name}/{each.NAME}"
+        place = run.place(each.name, each.NAME)
         places.append((place, "epsilon", each.epsilon, promised.get(each.name)))
     for file, what, told, follows in places:
         if not _same(told, follows):
@@ -182,7 +188,7 @@ def _ledgers(run: Run) -> dict[str, Statement]:
     """Those that are there."""
     if not run.settings.privacy.dp:
         return {}
-    paths = {name: run.ledger(name) for name in run.hospitals}
+    paths = {name: run.ledger(name) for name in run.here}
     return {name: statement.read(path) for name, path in paths.items() if path.is_file()}
 
 
@@ -194,10 +200,10 @@ def _agreement(run: Run, name: str) -> Agreement | None:
 def _cost(run: Run, agreed: Agreement) -> Event | None:
     """What a round costs a hospital: the mechanism that settings and declared numbers give."""
     settings, records = run.settings, agreed.declared_records
-    smallest = None
-    if settings.privacy.placement == "distributed":
+    job = run.job
+    if settings.privacy.placement == "distributed" and run.agreement is None:
         smallest = min(each.declared_records for each in agreements(run).values())
-    job = JobDescription(settings, run.about.run, run.hospitals, smallest_training_set=smallest)
+        job = replace(job, smallest_training_set=smallest)
     rate = sample_rate(settings.training.batch_size, records)
     return build_mechanism(job, records).event(rate, settings.training.local_steps)
 
@@ -254,12 +260,12 @@ def _refused(folder: Path, seen: Sighting) -> bool:
 
 def _kept(run: Run) -> dict[str, Counter[int]]:
     found: dict[str, Counter[int]] = {}
-    for name in run.hospitals:
+    for name in run.here:
         folder = run.hospital(name) / "contributions"
         if (folder / INDEX).is_file():
             found[name] = Counter(seen.round for seen in sightings(folder))
     return found
 
 
-def _place(name: str) -> str:
-    return f"hospitals/{name}/{ledger_file.NAME}"
+def _place(run: Run, name: str) -> str:
+    return run.place(name, ledger_file.NAME)

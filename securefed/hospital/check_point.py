@@ -10,21 +10,43 @@ from securefed.errors import PrivacyError, RunError
 from securefed.hospital.opening import Hospital
 from securefed.record.check_point import CheckPoint
 from securefed.record.directory import read_about, read_tensors, save_tensors
+from securefed.wire.plan import Step
 
 
-def save(hospital: Hospital, finished: int) -> None:
-    """Write the state after `finished` rounds beside the one before, which `drop` removes."""
-    about = {"round": str(finished), "reservations": str(hospital.reservations)}
-    save_tensors(_file(hospital, finished), hospital.trainer.state(), about)
+def after_work(hospital: Hospital, step: Step) -> None:
+    """Write the state after a round that this hospital trained, and keep the one before.
+
+    A server that was killed asks again for the round whose result it lost, or for the next; a
+    hospital does not know which, and can go on from either.
+    """
+    if not step.train:
+        return
+    about = {"round": str(step.round), "reservations": str(hospital.reservations)}
+    save_tensors(_file(hospital, step.round), hospital.trainer.state(), about)
+    for number in _kept(hospital.folder)[:-2]:
+        _file(hospital, number).unlink(missing_ok=True)
 
 
 def restore(hospital: Hospital, finished: int) -> None:
-    """Continue after `finished` rounds.
+    """Continue a run of which the server has finished so many rounds.
 
     Raises:
-        RunError: the check point is missing or damaged.
+        RunError: that is further back than what is kept here, or damaged.
         PrivacyError: the ledger holds less than it did when the check point was written.
     """
+    kept = _kept(hospital.folder)
+    fitting = [number for number in kept if number <= finished]
+    if fitting:
+        _restore(hospital, fitting[-1])
+    elif len(kept) > 1:
+        raise RunError(
+            f"the server goes on after round {finished}; this hospital has trained in round "
+            f"{kept[-1]}, and keeps what it was after rounds {kept[0]} and {kept[-1]} only",
+            hint="the server's folder is an old copy: put back the newest one",
+        )
+
+
+def _restore(hospital: Hospital, finished: int) -> None:
     path = _file(hospital, finished)
     about = read_about(path)
     try:
@@ -44,41 +66,6 @@ def restore(hospital: Hospital, finished: int) -> None:
     hospital.trainer.restore(read_tensors(path))
 
 
-def drop(hospital: Hospital, finished: int) -> None:
-    """Remove the state after `finished` rounds: a later one is complete everywhere."""
-    _file(hospital, finished).unlink(missing_ok=True)
-
-
-def keep_two(hospital: Hospital, finished: int) -> None:
-    """Write the state after a round that this hospital trained, and keep the one before.
-
-    A server that was killed asks again for the round whose result it lost, or for the next; a
-    hospital on its own does not know which, and can go on from either.
-    """
-    save(hospital, finished)
-    for number in _kept(hospital.folder)[:-2]:
-        drop(hospital, number)
-
-
-def restore_either(hospital: Hospital, finished: int) -> None:
-    """Continue a run of which the server has finished so many rounds.
-
-    Raises:
-        RunError: that is further back than what is kept here, or damaged.
-        PrivacyError: as `restore`.
-    """
-    kept = _kept(hospital.folder)
-    fitting = [number for number in kept if number <= finished]
-    if fitting:
-        restore(hospital, fitting[-1])
-    elif len(kept) > 1:
-        raise RunError(
-            f"the server goes on after round {finished}; this hospital has trained in round "
-            f"{kept[-1]}, and keeps what it was after rounds {kept[0]} and {kept[-1]} only",
-            hint="the server's folder is an old copy: put back the newest one",
-        )
-
-
 def newest(folder: Path) -> int:
     """The last round whose state is in a hospital's folder of a run; 0 without any."""
     return max(_kept(folder), default=0)
@@ -86,8 +73,7 @@ def newest(folder: Path) -> int:
 
 def _kept(folder: Path) -> list[int]:
     """The rounds whose state is on disk, ascending."""
-    pattern = CheckPoint.parameters(0).replace("0", "*")
-    names = (path.name for path in folder.glob(pattern))
+    names = (path.name for path in folder.glob(CheckPoint.parameters("*")))
     return sorted(int("".join(filter(str.isdigit, name))) for name in names)
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from protocols.errors import ProtocolError
@@ -25,6 +25,7 @@ from securefed.files import only_writer
 from securefed.hospital import check_point
 from securefed.hospital.client import Client
 from securefed.hospital.opening import Hospital, open_hospital
+from securefed.hospital.own_record import OwnRecord, write_run_file
 from securefed.hospital.patients import OwnPatients, load_patients
 from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
@@ -32,9 +33,9 @@ from securefed.hospital.site_ledger import remembers, site_ledger
 from securefed.hospital.survey import open_survey
 from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
-from securefed.record import memberships, model_file
+from securefed.record import jobs, memberships, model_file
 from securefed.record.agreement import Agreement
-from securefed.record.memberships import Membership, Outcome
+from securefed.record.memberships import Outcome
 from securefed.record.run_file import unit_in_words
 from securefed.training.device import choose_device
 from securefed.wire import hello, messages
@@ -75,8 +76,8 @@ class Member:
                 self._site.policy.require_hour(datetime.now())
             except PolicyRefused as error:
                 self._tell(f"refused: {error}")
-                return _refusal(data, type(error).__name__)
-            return job.client.handle(data)
+                return job.leaves(data, _refusal(data, type(error).__name__))
+            return job.leaves(data, job.client.handle(data))
 
     def close(self) -> None:
         """End the job, with what it leaves: call it when the connection's job ends."""
@@ -106,6 +107,8 @@ class _Job:
     def __init__(self, site: Site, asked: Hello, tell: Tell) -> None:
         self.asked = asked
         self.client: Client | None = None
+        self._record: OwnRecord | None = None
+        self._ledger: Ledger | None = None
         self._site, self._tell = site, tell
         self._reason, self._simulation = "", ""
         self._joined = self._ended = False
@@ -113,6 +116,10 @@ class _Job:
         self._opened = threading.Event()
         # Daemon: an opening that hangs must not keep the process alive.
         threading.Thread(target=self._open, name="opening", daemon=True).start()
+
+    def leaves(self, request: bytes, reply: bytes) -> bytes:
+        """What leaves in answer to a request, once it is written down."""
+        return self._record.leaves(request, reply) if self._record else reply
 
     def presence(self) -> Presence:
         """How far the opening is, after a little patience."""
@@ -138,7 +145,7 @@ class _Job:
         self._opened.wait()
         try:
             if self._joined and self.client:
-                self._note("finished" if self._ended else "left")
+                self._note("finished" if self._ended else "left", self._ledger)
         except (SecureFedError, OSError) as error:
             self._tell(f"the end of the job could not be written down: {error}")
         finally:
@@ -183,12 +190,18 @@ class _Job:
         site.policy.require(job.settings, asked.agreement, job.parameters, len(patients.train))
         ledger = site_ledger(site, job, own, begun=begun)
         # From here on something may be spent, so the number is used.
-        self._note("joined")
+        self._note("joined", ledger)
         self._joined = True
         device = choose_device(job.settings.device)
+        write_run_file(job, own, device, folder)
         identity = site.identity if job.roster else None
-        hospital = open_hospital(job, folder, patients, identity, device, ledger=ledger)
-        check_point.restore_either(hospital, asked.finished)
+        hospital = open_hospital(
+            job, folder, patients, identity, device, ledger=ledger, keeps_messages=True
+        )
+        check_point.restore(hospital, asked.finished)
+        self._record, self._ledger = hospital.record, ledger
+        if hospital.record.recording:
+            jobs.begin(hospital.record.recording, job, asked.finished)
         hospital.client.begin_after(asked.finished)
         hospital.client.worked = lambda step: self._worked(hospital, job, step)
         return hospital.client
@@ -201,7 +214,8 @@ class _Job:
         site.policy.require(job.settings, agreement.digest, 0, len(own.patients.train))
         ledger = site.ledger(job.settings.privacy)
         client = open_survey(job, folder, own.patients, own.participants, site.identity, ledger)
-        self._note("joined")
+        self._record, self._ledger = OwnRecord(site.name, folder, job.plan), ledger
+        self._note("joined", ledger)
         self._joined = True
         client.worked = lambda step: self._counted(ledger)
         return client
@@ -244,9 +258,9 @@ class _Job:
             )
 
     def _worked(self, hospital: Hospital, job: JobDescription, step: Step) -> None:
+        check_point.after_work(hospital, step)
         if step.train:
-            check_point.keep_two(hospital, step.round)
-            self._note("trained", step.round)
+            self._note("trained", finished=step.round)
             spent = self._spent(hospital.ledger)
             told = f"; spent here, over all runs: {spent}" if spent else ""
             self._tell(f"trained round {step.round} of {job.plan.rounds}{told}")
@@ -274,17 +288,19 @@ class _Job:
     def _newest(self) -> int:
         return memberships.newest(self._site.jobs(self.asked.agreement[:32]))
 
-    def _note(self, outcome: Outcome, finished: int | None = None) -> None:
-        jobs = self._site.jobs(self.asked.agreement[:32])
+    def _note(
+        self, outcome: Outcome, ledger: Ledger | None = None, finished: int | None = None
+    ) -> None:
+        site, asked, joins = self._site, self.asked, outcome == "joined"
+        jobs = site.jobs(asked.agreement[:32])
         jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        memberships.append(
+        memberships.note(
             jobs,
-            Membership(
-                number=self.asked.membership,
-                outcome=outcome,
-                finished=self.asked.finished if finished is None else finished,
-                at=datetime.now(UTC).isoformat(timespec="seconds"),
-            ),
+            asked.membership,
+            outcome,
+            asked.finished if finished is None else finished,
+            policy=site.policy.model_dump(mode="json") if joins else None,
+            spent=ledger.largest().counted if ledger else None,
         )
 
 

@@ -19,6 +19,7 @@ from securefed.data.load import HospitalData
 from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.hospital import declaration
 from securefed.hospital.client import Client
+from securefed.hospital.own_record import OwnRecord
 from securefed.hospital.questions import Questions
 from securefed.hospital.scoring import NoisedScoring
 from securefed.model.patients import PatientTensors
@@ -26,6 +27,7 @@ from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.statement import Statement
 from securefed.record.agreement import Agreement, differing_setting
+from securefed.record.check_point import CheckPoint
 from securefed.record.recording import Recording
 from securefed.training import canaries
 from securefed.training.canaries import CanarySecret
@@ -48,6 +50,7 @@ class Hospital:
         folder: its own; nothing of it leaves.
         run: identity of the run it is opened for.
         ledger: None without differential privacy.
+        record: of what it receives and sends.
     """
 
     name: str
@@ -56,6 +59,11 @@ class Hospital:
     client: Client
     trainer: LocalTrainer
     ledger: Ledger | None
+    record: OwnRecord
+
+    def handle(self, data: bytes) -> bytes:
+        """Answer one message; never raises, so that one bad message cannot stop a hospital."""
+        return self.record.leaves(data, self.client.handle(data))
 
     @property
     def reservations(self) -> int:
@@ -83,6 +91,8 @@ def open_hospital(
     device: torch.device,
     view: View | None = None,
     ledger: Ledger | None = None,
+    *,
+    keeps_messages: bool = False,
 ) -> Hospital:
     """Open a hospital for a job, new or to be continued: what `folder` holds is taken up.
 
@@ -94,6 +104,8 @@ def open_hospital(
         identity: its long-lived key, whose public half is in the job's roster; None without masks.
         view: what it sees of its patients, for baselines.
         ledger: of all its runs; None for one in `folder`, of this run alone.
+        keeps_messages: whether it records what it receives and sends itself, where settings say
+            so; in one process one recording serves all parties.
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
@@ -129,11 +141,11 @@ def open_hospital(
         )
     now.write(folder)
     masks, sent, openings = None, None, Openings()
+    limit = settings.exposures.limit_mb * 2**20
     if job.roster and job.rules and identity:
         masks = SecureSumClient(name, identity, job.roster, job.rules)
         openings = Openings(folder / openings_file.NAME, begun=_past_a_round(folder))
         if settings.exposures.record:
-            limit = settings.exposures.limit_mb * 2**20
             sent = Recording(folder / "contributions", limit)
     elif job.layout.needs_masks:
         raise ConfigurationError(
@@ -143,7 +155,11 @@ def open_hospital(
     questions = Questions(name, job.plan, job.roster, openings, job.layout)
     scoring = _scoring(job, folder, ledger, held_out=len(test))
     client = Client(name, trainer, masks, sent, questions, scoring)
-    return Hospital(name, folder, job.run, client, trainer, ledger)
+    kept = None
+    if keeps_messages and settings.exposures.record:
+        kept = Recording(folder / "exposures", limit)
+    record = OwnRecord(name, folder, job.plan, kept)
+    return Hospital(name, folder, job.run, client, trainer, ledger, record)
 
 
 def _scoring(
@@ -330,7 +346,7 @@ def _begun(folder: Path) -> bool:
 
 def _past_a_round(folder: Path) -> bool:
     """Whether the run has come past its first round here."""
-    return any(folder.glob("checkpoint-*.safetensors"))
+    return any(folder.glob(CheckPoint.parameters("*")))
 
 
 def _canaries(job: JobDescription, folder: Path, declared: TrainingSet) -> CanarySecret:

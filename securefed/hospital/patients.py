@@ -21,12 +21,16 @@ class OwnPatients:
     Attributes:
         simulation: what they are, if not people with scans of their own.
         participants: the same patients, for the ledger.
-        told: what limits any conclusion, and names of files, for the hospital's own eyes.
+        fingerprint: over them, under the site's key.
+        warnings: what limits any conclusion; no patient and no file is named.
+        told: the warnings, and names of files, for the hospital's own eyes.
     """
 
     patients: HospitalData
     participants: Participants
     simulation: str
+    fingerprint: str
+    warnings: tuple[str, ...]
     told: tuple[str, ...] = field(repr=False)
 
 
@@ -73,9 +77,12 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
         require_both_labels(divided.hospitals)
     said = tell(own.loaded, own.doubles, divided.hospitals)
     (patients,) = divided.hospitals
+    warnings = (*divided.warnings, *said.warnings)
     return OwnPatients(
         replace(patients, name=name),
         participants(patients, divided.key),
         divided.simulation,
-        (*own.named, *divided.warnings, *said.warnings, *said.named),
+        divided.fingerprint,
+        warnings,
+        (*own.named, *warnings, *said.named),
     )

@@ -6,8 +6,9 @@
     revoked.jsonl       keys of others that it does not trust any more
     ledger.sqlite       what its patients have spent, over all runs, and the limit on it
     jobs/RUN/           memberships.jsonl: the jobs of a run that it joined, and how far it trained
-    runs/RUN/           one run: agreement.yaml as accepted, check points, what it answered,
-                        contributions/, at the end its own results and the model
+    runs/RUN/           one run: agreement.yaml as accepted, and its part of a run directory:
+                        run.json, egress.jsonl, what it received and sent, check points, what it
+                        answered, at the end its own results and the model
 
 The folder belongs to its owner alone (mode 700). Back the ledger up first, and after every run:
 `securefed ledger export`.
@@ -39,11 +40,13 @@ from securefed.privacy import ledger_file
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.ledger import Ledger, PrivacyUnit
 from securefed.privacy.limits import RunLimit
+from securefed.record.memberships import JOBS
+from securefed.record.run_file import RunFile
 from securefed.wire import agreement as agreement_file
 from securefed.wire.agreement import FederationAgreement
 
 NAME = "site.yaml"
-JOBS, RUNS = "jobs", "runs"
+RUNS = "runs"
 INIT = "securefed site init makes one"
 EXAMPLE = "docs/configuration.md"
 
@@ -85,6 +88,10 @@ class Site:
     def jobs(self, run: str) -> Path:
         """Where the jobs of a run are written down; apart from its folder, which may be lost."""
         return self.folder / JOBS / run
+
+    def has_begun(self, agreement: FederationAgreement) -> bool:
+        """Whether this hospital has joined a job of the agreement's run."""
+        return (self.run(agreement.run) / RunFile.NAME).is_file()
 
     def own_settings(self) -> dict[str, Any]:
         """The sections of settings that are the site's, its manifest found from its folder."""

@@ -19,12 +19,12 @@ class SentContributions:
     """One hospital's contributions by round; of a repeated round the last one.
 
     Raises:
-        RunError: there is no record, or its index is damaged.
+        RunError: there is no record here, or its index is damaged.
     """
 
     def __init__(self, run: RecordedRun, name: str) -> None:
         self._name = name
-        self._folder = run.path / "hospitals" / name / "contributions"
+        self._folder = run.own(name) / "contributions"
         self._seen: dict[int, Sighting] = {each.round: each for each in sightings(self._folder)}
 
     def words(self, number: int, layout: Layout) -> Words | None:

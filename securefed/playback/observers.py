@@ -8,6 +8,9 @@
 
 Nothing is taken from a running program, and a hospital's folder is opened only where that hospital
 is the observer or colludes with it. What cannot be had is left out; `Exposure.missing` says why.
+
+A hospital on a machine of its own has its own messages only. It knows what others have of it: where
+nothing is masked the server has its updates, and a coalition of all others has them in any case.
 """
 
 import copy
@@ -21,7 +24,7 @@ from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.sharing import Vector
 from securefed.playback import server
 from securefed.playback.contributions import SentContributions, decoded
-from securefed.playback.peer import peer_rounds
+from securefed.playback.peer import own_rounds, peer_rounds
 from securefed.playback.recorded import Notes, RecordedRun
 from securefed.playback.server import ServerReplay, ServerRound
 from securefed.wire.contribution import Words
@@ -63,7 +66,14 @@ class Observers:
                 return self.outsider()
 
     def server(self) -> Exposure:
-        """What the server saw."""
+        """What the server saw; from a hospital's own record, what it saw of that hospital.
+
+        Raises:
+            RunError: beside the above: a hospital's own record, and its updates were masked.
+        """
+        alone = self._run.alone
+        if alone and not self._run.job.settings.secure_aggregation.enabled:
+            return self._of_itself("server", alone)
         rounds = [_view(each) for each in self._rounds]
         return self._exposure("server", (), rounds, self._replay.notes)
 
@@ -84,6 +94,8 @@ class Observers:
             ConfigurationError: there is no such hospital.
         """
         self._require(victim)
+        if self._run.alone == victim:
+            return self._of_itself("coalition", victim)
         notes = copy.deepcopy(self._replay.notes)
         coalition = _Coalition(self._run, victim, notes)
         rounds = [coalition.view(each) for each in self._rounds]
@@ -92,6 +104,13 @@ class Observers:
     def outsider(self) -> Exposure:
         """What anybody has who gets the released model."""
         return Exposure("outsider", (), self._configuration, (), self._released)
+
+    def _of_itself(self, observer: Observer, name: str) -> Exposure:
+        """What an observer has of a hospital that looks at itself."""
+        rounds, missing = own_rounds(self._run, name)
+        others = tuple(each for each in self.hospitals if each != name)
+        members = others if observer == "coalition" else ()
+        return Exposure(observer, members, self._configuration, rounds, self._released, missing)
 
     def _exposure(
         self, observer: Observer, members: tuple[str, ...], rounds: list[RoundView], notes: Notes
@@ -120,6 +139,7 @@ class Observers:
     @cached_property
     def replayed(self) -> ServerReplay:
         """The server's side of the run, played over the messages; the run need not be finished."""
+        self._run.require_all()
         return server.replay(self._run)
 
     def sent(self, name: str) -> SentContributions:

@@ -66,6 +66,29 @@ def peer_rounds(run: RecordedRun, name: str, released: Vector) -> tuple[tuple[Ro
     return views, notes.text()
 
 
+def own_rounds(run: RecordedRun, name: str) -> tuple[tuple[RoundView, ...], str]:
+    """What a hospital gave away, as itself: its own updates alone, and what is missing.
+
+    Raises:
+        RunError: the recording is missing or damaged.
+    """
+    notes = Notes()
+    seen = _seen(run, name, notes)
+    views = tuple(
+        RoundView(
+            number=number,
+            shared=seen[number].shared,
+            updates={name: own[0]},
+            patients={name: own[1]},
+            mean=None,
+            survivors=(),
+        )
+        for number in sorted(seen)
+        if (own := seen[number].own)
+    )
+    return views, notes.text()
+
+
 def _seen(run: RecordedRun, name: str, notes: Notes) -> dict[int, _Seen]:
     sent = SentContributions(run, name) if run.job.settings.secure_aggregation.enabled else None
     seen: dict[int, _Seen] = {}

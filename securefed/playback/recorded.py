@@ -1,5 +1,6 @@
 """A recorded run: its public half, and the notes on what could not be had of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,15 +43,43 @@ def _spans(rounds: list[int]) -> str:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The public half of a run: its description, and where the messages are."""
+    """The public half of a run: its description, and where the messages are.
+
+    Attributes:
+        folders: of the hospitals whose own records are here.
+        alone: the hospital whose messages are the only ones that were recorded, at itself; None
+            where all are there, at the server or in one process.
+    """
 
     path: Path
     job: JobDescription
+    folders: Mapping[str, Path]
+    alone: str | None = None
 
     @property
     def folder(self) -> Path:
         """Where the messages are."""
         return self.path / "exposures"
+
+    def own(self, name: str) -> Path:
+        """The folder of a hospital.
+
+        Raises:
+            RunError: it is elsewhere.
+        """
+        if name not in self.folders:
+            raise RunError(
+                f"what {name} kept is not in {self.path}", hint=f"{name} has it in its own folder"
+            )
+        return self.folders[name]
+
+    def require_all(self) -> None:
+        """RunError unless everybody's messages were recorded here."""
+        if self.alone:
+            raise RunError(
+                f"{self.path} holds the messages of {self.alone} alone, not what the server saw",
+                hint="the server's folder has them",
+            )
 
     def layout(self, start: Job) -> Layout:
         """How contributions of one start of the run are encoded."""

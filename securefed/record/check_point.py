@@ -1,6 +1,6 @@
 """checkpoint.json: which round to resume from; checkpoint-N.safetensors holds its parameters."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -17,6 +17,6 @@ class CheckPoint(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
 
     @staticmethod
-    def parameters(finished: int) -> str:
-        """The name of the file with the state after so many rounds."""
+    def parameters(finished: int | Literal["*"]) -> str:
+        """The name of the file with the state after so many rounds; a pattern for any number."""
         return f"checkpoint-{finished}.safetensors"

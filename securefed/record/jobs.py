@@ -8,7 +8,7 @@ size of shared noise, and where in the recording the job's messages begin.
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,10 @@ from protocols.parameters import JobRules
 from securefed.errors import RunError
 from securefed.files import read_bounded, write_atomically
 from securefed.privacy.distributed import RingNoise
+from securefed.record.recording import Recording
+
+if TYPE_CHECKING:
+    from securefed.wire.description import JobDescription
 
 FILE = "jobs.jsonl"
 LARGEST_FILE = 64 * 2**20  # bytes
@@ -49,6 +53,14 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: dict[str, bytes] | None
     rules: JobRules | None
     noise: RingNoise | None
+
+
+def begin(recording: Recording, job: "JobDescription", finished: int) -> None:
+    """Note beside a recording that the job's messages follow, after so many finished rounds."""
+    append(
+        recording.folder,
+        Job(recording.messages, finished, job.roster, job.rules, job.shared_noise),
+    )
 
 
 def append(folder: Path, job: Job) -> None:

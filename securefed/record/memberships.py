@@ -5,8 +5,9 @@ A hospital keeps it beside the run's folder and not in it, so that a folder that
 old copy, is noticed.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,6 +16,7 @@ from securefed.record import lines
 from securefed.record.json_file import decode
 
 NAME = "memberships.jsonl"
+JOBS = "jobs"  # in a site's folder, where they lie by run
 LARGEST_FILE = 16 * 2**20  # bytes
 
 Outcome = Literal["joined", "trained", "finished", "left"]
@@ -30,12 +32,17 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
             One without a line of its end was killed.
         finished: rounds that the run had finished then; of "trained" that round.
         at: when, in UTC.
+        policy: of the hospital, as it joined under it; None in other lines, and at a server.
+        spent: most that a patient of the hospital had spent then, over all runs, as epsilon;
+            None without a ledger.
     """
 
     number: Annotated[int, msgspec.Meta(ge=1)]
     outcome: Outcome
     finished: Annotated[int, msgspec.Meta(ge=0)]
     at: str
+    policy: dict[str, Any] | None = None
+    spent: float | None = None
 
 
 def read(folder: Path) -> tuple[Membership, ...]:
@@ -62,12 +69,28 @@ def trained(folder: Path) -> int:
     return max((each.finished for each in lines_ if each.outcome == "trained"), default=0)
 
 
-def append(folder: Path, membership: Membership) -> None:
-    """Add a line; on disk at return.
+def note(
+    folder: Path,
+    number: int,
+    outcome: Outcome,
+    finished: int,
+    *,
+    policy: dict[str, Any] | None = None,
+    spent: float | None = None,
+) -> None:
+    """Add a line of now; on disk at return.
 
     Raises:
         RunError: it cannot be written.
     """
+    membership = Membership(
+        number=number,
+        outcome=outcome,
+        finished=finished,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        policy=policy,
+        spent=spent,
+    )
     try:
         lines.append(folder / NAME, [msgspec.json.encode(membership)])
     except OSError as error:

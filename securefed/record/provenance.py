@@ -6,30 +6,32 @@ from importlib.metadata import version
 import torch
 
 from securefed import __version__
-from securefed.data.load import FederatedData
 from securefed.errors import RunError
-from securefed.record.run_file import Data, Environment, Model, Randomness, RunFile
+from securefed.record.run_file import Data, Environment, Model, Party, Randomness, RunFile
 from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
 
 
-def about_run(job: JobDescription, data: FederatedData, device: torch.device) -> RunFile:
-    """What a run is made of."""
+def about_run(
+    job: JobDescription,
+    data: Data,
+    device: torch.device,
+    *,
+    party: Party = "everybody",
+    hospital: str | None = None,
+) -> RunFile:
+    """What a run is made of, as one party, or everybody in one process, knows it."""
     settings = job.settings
     masked = settings.secure_aggregation.enabled
     return RunFile(
+        party=party,
+        hospital=hospital,
         run=job.run,
         securefed=__version__,
         configuration=settings.configuration,
         settings=settings.model_dump(mode="json"),
-        data=Data(
-            kind="phantom" if settings.data.manifest is None else "manifest",
-            simulation=data.simulation or None,
-            fingerprint=data.fingerprint,
-            hospitals=tuple(each.name for each in data.hospitals),
-            warnings=tuple(data.warnings),
-        ),
+        data=data,
         model=Model(
             initialisation=settings.model.initialisation,
             public_weights_sha256=job.weights_sha256,

@@ -54,6 +54,7 @@ class Recording:
 
     def __init__(self, folder: Path, limit: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._index = folder / INDEX
         self._bytes = folder / BYTES
         self._limit = limit

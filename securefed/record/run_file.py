@@ -9,21 +9,23 @@ from securefed.config import Configuration
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
+Party = Literal["everybody", "server", "hospital"]
+
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
     """The patients; how many there are, each hospital knows for itself.
 
     Attributes:
-        kind: where they come from.
+        kind: where they come from; None at a server, which does not know.
         simulation: what they are if not people with scans of their own: "phantom",
             "paired-by-class", "made-up-patients", several joined by "+"; None for real patients.
-        fingerprint: over all of them, under the site's key.
+        fingerprint: over all of them that are here, under the site's key; None at a server.
         hospitals: their names, in order.
     """
 
-    kind: Literal["phantom", "manifest"]
+    kind: Literal["phantom", "manifest"] | None
     simulation: str | None
-    fingerprint: str
+    fingerprint: str | None
     hospitals: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -74,7 +76,9 @@ class RunFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     """The content of run.json.
 
     Attributes:
-        run: the run's random identity, as in the ledgers.
+        party: whose folder it is: a run in one process holds everybody's.
+        hospital: whose, where it is one hospital's.
+        run: the run's identity, as in the ledgers: random, or an agreement's.
         securefed: version of the program.
         settings: every setting as resolved, in the form of the settings file; `Run.settings` has
             them checked.
@@ -83,6 +87,8 @@ class RunFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     NAME: ClassVar[str] = "run.json"
     schema: Schema = SCHEMA
 
+    party: Party = "everybody"
+    hospital: str | None = None
     run: str
     securefed: str
     configuration: Configuration
@@ -91,3 +97,7 @@ class RunFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     randomness: Randomness
     environment: Environment
+
+    def __post_init__(self) -> None:
+        if (self.party == "hospital") != (self.hospital in self.data.hospitals):
+            raise ValueError(f"it is of the hospital {self.hospital!r}")

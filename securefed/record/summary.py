@@ -51,14 +51,16 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     """summary.json: the global model, and what it cost.
 
     Attributes:
-        patients: training patients of all hospitals, as declared.
+        patients: training patients of all hospitals, as declared; None at a server, which keeps no
+            number of them but the totals that were opened (metrics.jsonl).
         simulation: what they are if not real, as in run.json.
         canaries: made-up records with a coin each, in a run for auditing; its model is for nothing
             else. None in a run without.
         local_auc: mean AUC of models trained alone, where the run had baselines.
         noise: only the cryptographic one protects anybody.
-        epsilon: the largest of any hospital, an upper bound; means nothing without delta, unit and
-            accountant: `Run.guarantee` has them together. None without DP, and with seeded noise.
+        epsilon: the largest of any hospital, at a server what each holds the run to; an upper bound
+            that means nothing without delta, unit and accountant: `Run.guarantee` has them
+            together. None without DP, and with seeded noise.
         evaluation_epsilon: of held-out patients, who are others; the figures above carry its noise.
             None where they are exact.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
@@ -72,7 +74,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     configuration: Configuration
     rounds: int
     clients: int
-    patients: int
+    patients: int | None
     simulation: str | None
     canaries: int | None
     local_auc: float | None
@@ -96,19 +98,23 @@ def costs(lines: Metrics, worked: Sequence[Sequence[Times]], finished: int) -> d
     """The fields of `Summary` that are medians over `finished` rounds.
 
     Args:
-        worked: each hospital's times.
+        worked: each hospital's times, as far as they are known.
     """
     clients = [line for line in lines.clients if line.round <= finished]
-    seconds = [
-        one.train_s + one.protocol_s for own in worked for one in own if one.round <= finished
-    ]
     rounds = [line for line in lines.rounds if line.round <= finished]
     return {
         "bytes_up_per_client_round": _median([line.bytes_up for line in clients]),
         "bytes_down_per_client_round": _median([line.bytes_down for line in clients]),
-        "client_seconds_per_round": _median(seconds),
+        "client_seconds_per_round": client_seconds(worked, finished),
         "aggregate_seconds_per_round": _median([line.server_s for line in rounds]),
     }
+
+
+def client_seconds(worked: Sequence[Sequence[Times]], finished: int) -> float | None:
+    """Median seconds of one hospital's work in a round; None where nobody's times are known."""
+    return _median(
+        [one.train_s + one.protocol_s for own in worked for one in own if one.round <= finished]
+    )
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -12,6 +12,7 @@ from securefed.reporting.facts import Privacy
 from securefed.reporting.sights import Scored
 from securefed.run_directory import Run
 
+AGREED = "This is what was agreed; each hospital holds the run to it in a ledger of its own."
 LARGEST_ODDS = 500  # beyond e^500 it is no number that anybody could use
 
 
@@ -73,13 +74,14 @@ def scored(run: Run) -> Scored | None:
 def _sentence(run: Run, guarantee: Guarantee) -> str:
     if guarantee.epsilon is None:
         return f"No epsilon: the noise is {guarantee.noise}, and whoever has the seed removes it."
-    rounds = run.summary.rounds
+    rounds = run.trained
     over = f"all {rounds} rounds" if rounds > 1 else "the one round"
     return (
         f"Epsilon {at_most(guarantee.epsilon)} at delta {guarantee.delta:g} per {guarantee.unit} "
         f"of a hospital, under {guarantee.adjacency} adjacency and "
         f"{guarantee.sampling.capitalize()} sampling, an upper bound by the "
         f"{guarantee.accountant.upper()} accountant over {over}."
+        + (f" {AGREED}" if run.party == "server" else "")
     )
 
 

@@ -249,12 +249,21 @@ class Report(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     glossary: list[Term]
     inputs: list[InputFile]
 
+    @property
+    def parts(self) -> "list[RunFacts]":
+        """What a verdict is of, each."""
+        return self.runs
+
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of report.json."""
-    schema = msgspec.json.schema(Report)
+    return schema_of(Report, "SecureFed report, schema 1")
+
+
+def schema_of(kind: type[JsonFile], title: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "SecureFed report, schema 1",
-        **schema,
+        "title": title,
+        **msgspec.json.schema(kind),
     }

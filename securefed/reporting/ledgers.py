@@ -14,7 +14,7 @@ from securefed.run_directory import Run
 
 
 def read_ledgers(run: Run, withheld: Withheld) -> list[LedgerFacts]:
-    """One for each hospital of a run with DP, in order; without DP none.
+    """One for each hospital of a run with DP whose folder is here, in order; without DP none.
 
     Raises:
         PrivacyError: a ledger is missing or damaged that evidence does not name.
@@ -22,8 +22,8 @@ def read_ledgers(run: Run, withheld: Withheld) -> list[LedgerFacts]:
     if not run.settings.privacy.dp:
         return []
     facts, simulation = [], run.about.data.simulation
-    for name in run.hospitals:
-        told = withheld.why(f"hospitals/{name}/{ledger_file.NAME}")
+    for name in run.here:
+        told = withheld.why(run.place(name, ledger_file.NAME))
         facts.append(
             _unknown(name, told) if told else _ledger(name, read(run.ledger(name)), simulation)
         )

@@ -25,6 +25,7 @@ from securefed.reporting.compared_figures import figures
 from securefed.reporting.egress import STAGES
 from securefed.reporting.facts import Report, RunFacts
 from securefed.reporting.glossary import GLOSSARY
+from securefed.reporting.site_facts import SiteReport
 from securefed.reporting.unmeasured import unjudged, unmeasured
 from securefed.wording import command_line, counted, first_of
 
@@ -38,7 +39,9 @@ SUMMARY_WORDS = ("AUC", "coalition", "epsilon", "outsider", "peer", "secure aggr
 MANY_RUNS = 4  # more go into a table, so that the verdicts stay on one screen
 
 
-def page(report: Report, directory: Path, *, fingerprint: str, signer: str, opened: bool) -> str:
+def page(
+    report: Report | SiteReport, directory: Path, *, fingerprint: str, signer: str, opened: bool
+) -> str:
     """The HTML of a report.
 
     Args:
@@ -52,18 +55,37 @@ def page(report: Report, directory: Path, *, fingerprint: str, signer: str, open
     environment = _environment()
     style = environment.get_template("style.css.j2").render()
     script = environment.get_template("page.js").render()
+    common = {
+        "report": report,
+        "style": Markup(style),  # noqa: S704  # our own file
+        "script": Markup(script),  # noqa: S704  # our own file
+        "policy": content_security_policy(style, script),
+        "fingerprint": fingerprint,
+        "signer": signer,
+        "opened": opened,
+        "stages": STAGES,
+    }
+    if isinstance(report, SiteReport):
+        return environment.get_template("site.html.j2").render(
+            **common,
+            verified=report.place,
+            brief=False,
+            charts=_site_charts(report),
+            pictures=_pictures(report, directory),
+        )
+    folders = [directory / run.folder for run in report.runs]
+    # A comparison of many runs would carry hundreds; each run's own page has them.
+    shown = report.kind == "run"
     return environment.get_template("page.html.j2").render(
-        report=report,
-        style=Markup(style),  # noqa: S704  # our own file
-        script=Markup(script),  # noqa: S704  # our own file
-        policy=content_security_policy(style, script),
-        fingerprint=fingerprint,
-        signer=signer,
-        opened=opened,
+        **common,
+        verified=report.title,
+        brief=report.comparison and opened,
         charts=[_charts(run) for run in report.runs],
         compared_figures=figures(report.comparison) if report.comparison else [],
-        pictures=[_pictures(run, report, directory) for run in report.runs],
-        stages=STAGES,
+        pictures=[
+            _pictures(run, folder) if shown else []
+            for run, folder in zip(report.runs, folders, strict=True)
+        ],
         shown_risks=SHOWN_RISKS,
         shown_commands=SHOWN_COMMANDS,
         shown_rows=SHOWN_ROWS,
@@ -101,6 +123,7 @@ def _environment() -> Environment:
         "limits": words.limits,
         "span": words.span,
         "first_of": first_of,
+        "moment": words.moment,
         "size": words.size,
         "seconds": words.seconds,
         "at_most": at_most,
@@ -132,14 +155,20 @@ def _charts(run: RunFacts) -> dict[str, Any]:
     }
 
 
-def _pictures(run: RunFacts, report: Report, directory: Path) -> list[tuple[str, str]]:
-    # A comparison of many runs would carry hundreds; each run's own page has them.
-    if run.audit is None or report.kind == "compare":
+def _site_charts(report: SiteReport) -> dict[str, Any]:
+    return {
+        "egress": charts.egress_bars(report.egress),
+        "forest": charts.forest(report.audit.judgements) if report.audit else "",
+    }
+
+
+def _pictures(run: RunFacts | SiteReport, folder: Path) -> list[tuple[str, str]]:
+    if run.audit is None:
         return []
     # A page travels; scans of real patients, true or reconstructed, stay where the run is.
     synthetic = run.simulation == "phantom"
     return [
-        (picture_address(directory / run.folder / picture.file), picture.caption)
+        (picture_address(folder / picture.file), picture.caption)
         for picture in run.audit.pictures
         if synthetic or not picture.patient
     ]

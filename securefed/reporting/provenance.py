@@ -17,21 +17,22 @@ WITHHELD = "given (a path, not repeated here)"
 
 def settings(run: Run) -> list[Setting]:
     """Every setting of run.json in its order; of those that are paths only that they are given."""
-    return _rows(run.about.settings)
+    return rows(run.about.settings)
 
 
 def environment(run: Run, audit: Audit | None) -> list[Setting]:
     """Versions, machine, public weights and random numbers, from run.json."""
     about = run.about
-    rows = [Setting(key="securefed", value=about.securefed)]
+    found = [Setting(key="securefed", value=about.securefed)]
     for part in (about.environment, about.model, about.randomness):
-        rows += _rows(msgspec.to_builtins(part))
+        found += rows(msgspec.to_builtins(part))
     if audit:
-        rows += _rows({"audit.effort": audit.effort, "audit.policy": audit.policy})
-    return rows
+        found += rows({"audit.effort": audit.effort, "audit.policy": audit.policy})
+    return found
 
 
-def _rows(values: Mapping[str, Any]) -> list[Setting]:
+def rows(values: Mapping[str, Any]) -> list[Setting]:
+    """Nested values, flat: dotted key and text; of paths only that they are given."""
     # By what a setting is, not by how its value looks: a path may have no slash.
     return [
         Setting(key=key, value=WITHHELD if key in PATHS and value else _text(value))

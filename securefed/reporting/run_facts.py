@@ -71,8 +71,8 @@ def run_facts(
     folder = run.path.relative_to(directory)
     hospitals = tuple(
         HospitalSummary.read(run.hospital(name))
-        for name in (run.hospitals if each_hospital else ())
-        if f"hospitals/{name}/{HospitalSummary.NAME}" not in withheld
+        for name in (run.here if each_hospital else ())
+        if run.place(name, HospitalSummary.NAME) not in withheld
     )
     hidden = hiding_of(run.settings)
     declared = privacy.dp and run.settings.privacy.patients_epsilon is not None
@@ -138,6 +138,11 @@ def _banners(run: Run) -> Iterator[str]:
             f"Made for auditing: {run.settings.canaries.count} made-up records may be among the "
             "patients. Do not use this model for anything else."
         )
+    yield from simulated(run)
+
+
+def simulated(run: Run) -> Iterator[str]:
+    """What its patients are, where they are made up; nothing for people with scans of their own."""
     for kind in (run.about.data.simulation or "").split("+"):
         if kind:
             what = SIMULATIONS.get(kind, kind)

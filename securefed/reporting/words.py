@@ -20,6 +20,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def moment(at: str) -> str:
+    """A time in UTC, ISO 8601, for people."""
+    return at.replace("T", " ").replace("+00:00", " UTC")
+
+
 def figure(line: Judgement) -> str:
     """What an attack reached; a lower bound on epsilon is rounded down."""
     return at_least(line.value) if _is_bound(line, line.value) else number(line.value)

@@ -1,8 +1,7 @@
 """The server's check point: shared parameters and the strategy's state after a round.
 
-`save` writes the state under a name of its own and `commit` makes it the current one, so that
-whoever has more to write (in one process, every hospital) does so in between: a crash leaves either
-the old check point or the new one, whole.
+The state is written under a name of its own before it becomes the current one: a crash leaves
+either the old check point or the new one, whole.
 """
 
 from pathlib import Path
@@ -12,13 +11,9 @@ from securefed.record.directory import read_arrays, save_arrays
 from securefed.server.rounds import Server
 
 
-def save(folder: Path, server: Server) -> None:
-    """Write the state after the server's last finished round."""
+def save(folder: Path, server: Server, elapsed_s: float) -> None:
+    """Make the state after the server's last finished round the current one."""
     save_arrays(_file(folder, server.finished), server.state())
-
-
-def commit(folder: Path, server: Server, elapsed_s: float) -> None:
-    """Make the saved state the current one, and remove the one before."""
     CheckPoint(round=server.finished, elapsed_s=elapsed_s).write(folder)
     _file(folder, server.finished - 1).unlink(missing_ok=True)
 

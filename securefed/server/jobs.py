@@ -1,12 +1,10 @@
 """How a job begins at a server, who is there, and how its end is written down."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from securefed.errors import RunError
 from securefed.record import anchors, memberships
-from securefed.record.memberships import Membership, Outcome
 from securefed.secure_sum import fewest_hospitals
 from securefed.server.membership import Present, gather
 from securefed.wire.agreement import FederationAgreement
@@ -34,7 +32,7 @@ def begin(
     """
     membership = memberships.newest(folder) + 1
     hospitals, fewest = agreement.roster.names, fewest_hospitals(agreement.settings)
-    note(folder, membership, "joined", finished)
+    memberships.note(folder, membership, "joined", finished)
     tell(f"{agreement.name}, agreement {agreement.digest[:16]}, job {membership}: hello")
     asked = Hello(agreement.digest, membership, finished)
     before = anchors.read(folder)
@@ -42,7 +40,7 @@ def begin(
     behind = present.newest - membership
     if len(present.ready) < len(hospitals) and 0 <= behind < MOST_BEHIND:
         # This folder is younger than what hospitals remember: a number that nobody has joined.
-        note(folder, present.newest + 1, "joined", finished)
+        memberships.note(folder, present.newest + 1, "joined", finished)
         asked = Hello(agreement.digest, present.newest + 1, finished)
         present = gather(transport, agreement.roster, asked, before, hello_s, tell)
     anchors.append(folder, present.anchors)
@@ -54,16 +52,3 @@ def begin(
             hint="each hospital's own log says why; start again when more are there",
         )
     return memberships.newest(folder), present
-
-
-def note(folder: Path, number: int, outcome: Outcome, finished: int) -> None:
-    """Write down that a job begins, or how it ended."""
-    memberships.append(
-        folder,
-        Membership(
-            number=number,
-            outcome=outcome,
-            finished=finished,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-    )

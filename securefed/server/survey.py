@@ -1,17 +1,18 @@
 """The server's side of a survey: one secure sum over everybody, and what it says."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from securefed.errors import RoundAborted
 from securefed.model.noised_scores import NoisedScores
 from securefed.model.survey import Survey
-from securefed.record import anchors
-from securefed.record.federation import FederationSummary
+from securefed.record import anchors, memberships
+from securefed.record.metrics import Metrics
 from securefed.record.run_file import unit_in_words
-from securefed.record.summary import performance
+from securefed.record.summary import Summary, costs, performance
 from securefed.record.survey import SurveyFile, greys, numbers
-from securefed.server.jobs import begin, note
+from securefed.server.jobs import begin
 from securefed.server.membership import Among, take_leave
 from securefed.server.summation import SecureSummation
 from securefed.wire import openings
@@ -70,35 +71,39 @@ def serve_survey(
     transport: Transport,
     tell: Callable[[str], None],
     hello_s: float,
-) -> FederationSummary:
+) -> Summary:
     """The one job of an agreement on a survey, from hello to survey.json.
 
     Raises:
         RunError: somebody is missing, or as `ask`; another job may be tried.
     """
+    started = time.perf_counter()
     membership, present = begin(folder, agreement, 0, transport, tell, hello_s)
     job = agreement.survey_job(membership)
     found = ask(job, Among(transport, present.refused), folder, present.simulation)
     found.write(folder)
     tell(f"counted by all {len(found.hospitals)} hospitals together: {folder / found.NAME}")
-    summary = FederationSummary(
-        name=agreement.name,
-        agreement=agreement.digest,
+    summary = Summary(
         configuration=job.settings.configuration,
-        hospitals=found.hospitals,
-        memberships=membership,
         rounds=0,
-        rounds_aborted=0,
-        survivors_by_round=(),
+        clients=len(found.hospitals),
+        patients=None,
         simulation=found.simulation,
+        canaries=None,
+        local_auc=None,
         noise=found.noise,
         epsilon=found.epsilon,
+        epsilon_by_client=None,
         delta=found.delta,
         privacy_unit=found.privacy_unit,
         accountant=found.accountant,
+        **costs(Metrics(()), [], 0),
+        wall_seconds=time.perf_counter() - started,
+        survivors_by_round=(),
+        rounds_aborted=0,
         **performance(None),
     )
     summary.write(folder)
     anchors.append(folder, take_leave(transport, agreement.roster, present))
-    note(folder, membership, "finished", 0)
+    memberships.note(folder, membership, "finished", 0)
     return summary

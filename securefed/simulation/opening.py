@@ -8,6 +8,7 @@ tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from protocols.identity import IdentityKey
@@ -15,15 +16,15 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
+from securefed.hospital import check_point
 from securefed.hospital.opening import Hospital, View, declare, open_hospital, run_ledger
 from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
-from securefed.record.recording import Recording
+from securefed.record.run_file import Data
 from securefed.run_directory import Run
 from securefed.secure_sum import hiding_of
-from securefed.server.opening import open_server
-from securefed.server.recording import RecordingTransport
+from securefed.server.served import Served
 from securefed.simulation import lifetime
 from securefed.simulation.in_process import InProcessTransport
 from securefed.simulation.patients import load_data
@@ -67,9 +68,9 @@ def start(
     job = _describe(settings, data, directory, run, ledgers)
     if job.canary_hospital:
         require_room(settings.canaries.count, job.parameters)
-    about_run(job, data, choose_device(settings.device)).write(directory.path)
+    about_run(job, _about(data, settings), choose_device(settings.device)).write(directory.path)
     simulation = _open(job, directory, data, say, view, started, ledgers)
-    simulation.announce()
+    simulation.served.announce()
     return simulation
 
 
@@ -89,11 +90,11 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     directory = RunDirectory(run.path)
     ledgers = _ledgers(settings, data, directory, run.about.run, begun=True)
     job = _describe(settings, data, directory, run.about.run, ledgers)
-    require_same(run.about, about_run(job, data, choose_device(settings.device)))
+    require_same(run.about, about_run(job, _about(data, settings), choose_device(settings.device)))
     simulation = _open(job, directory, data, say, None, started, ledgers)
     simulation.restore()
     simulation.fit_to_budget()
-    simulation.announce()
+    simulation.served.announce()
     return simulation
 
 
@@ -116,6 +117,16 @@ def _ledgers(
     if lasting:
         lifetime.require_all(lasting, run, held)
     return held
+
+
+def _about(data: FederatedData, settings: Settings) -> Data:
+    return Data(
+        kind="phantom" if settings.data.manifest is None else "manifest",
+        simulation=data.simulation or None,
+        fingerprint=data.fingerprint,
+        hospitals=tuple(each.name for each in data.hospitals),
+        warnings=tuple(data.warnings),
+    )
 
 
 def _describe(
@@ -172,22 +183,18 @@ def _open(
         folder = directory.hospital(name)
         own, ledger = identities.get(name), ledgers.get(name)
         hospitals[name] = open_hospital(job, folder, patients, own, device, view, ledger)
-    handlers = {name: hospital.client.handle for name, hospital in hospitals.items()}
-    recording = None
-    if settings.exposures.record:
-        recording = Recording(directory.exposures, settings.exposures.limit_mb * 2**20)
-    transport = RecordingTransport(InProcessTransport(handlers), recording)
+    for hospital in hospitals.values():
+        hospital.client.worked = partial(check_point.after_work, hospital)
+    handlers = {name: hospital.handle for name, hospital in hospitals.items()}
+    served = Served.open(job, directory.path, InProcessTransport(handlers))
+    served.started = started
     return Simulation(
-        job=job,
         directory=directory,
-        server=open_server(job, transport, directory.path),
+        served=served,
         hospitals=hospitals,
-        transport=transport,
         data=data,
         device=device,
-        recording=recording,
         notes=[*data.warnings, *_notes(job, data), *_whole_batches(settings, hospitals)],
-        started=started,
     )
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from securefed.hospital import results as hospital_results
 from securefed.privacy.accounting import largest
-from securefed.record import metrics, model_file, times
+from securefed.record import model_file, times
 from securefed.record.baselines import Baselines
 from securefed.record.inventory import Inventory
 from securefed.record.run_file import unit_in_words
-from securefed.record.summary import Summary, costs, performance
+from securefed.record.summary import Summary, client_seconds
 from securefed.server import results as server_results
 from securefed.server.rounds import RoundRecord
 from securefed.simulation.simulation import Simulation
@@ -29,7 +29,8 @@ def write_results(
     made_up, canaries = simulation.data.simulation, simulation.settings.canaries.count
     if weakest:
         weakest = replace(weakest, unit=unit_in_words(weakest.unit, made_up))
-    model_file.write(folder, simulation.global_network(), shape, weakest, made_up, canaries)
+    network = simulation.served.network()
+    model_file.write(folder, network, shape, weakest, made_up, canaries)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     for name, hospital in simulation.hospitals.items():
@@ -56,32 +57,19 @@ def write_summary(
 def _summary(
     simulation: Simulation, final: RoundRecord | None, baselines: Baselines | None
 ) -> Summary:
-    settings, privacy = simulation.settings, simulation.settings.privacy
-    lines, finished = metrics.read(simulation.directory.path), simulation.server.finished
-    rounds = [line for line in lines.rounds if line.round <= finished]
-    worked = [times.read(hospital.folder) for hospital in simulation.hospitals.values()]
     guarantees = simulation.guarantees()
     epsilon = largest(guarantees.values())
+    known = simulation.served.summary(final)
+    worked = [times.read(hospital.folder) for hospital in simulation.hospitals.values()]
     return Summary(
-        configuration=settings.configuration,
-        rounds=finished,
-        clients=len(simulation.hospitals),
         patients=sum(each.trainer.declared.patients for each in simulation.hospitals.values()),
         simulation=simulation.data.simulation or None,
-        canaries=settings.canaries.count or None,
+        canaries=simulation.settings.canaries.count or None,
         local_auc=baselines.mean_local if baselines else None,
-        noise=privacy.noise,
         epsilon=epsilon,
         epsilon_by_client=None
         if epsilon is None
         else {name: each.counted for name, each in guarantees.items()},
         evaluation_epsilon=largest(simulation.evaluations().values()),
-        delta=privacy.delta if privacy.dp else None,
-        privacy_unit=privacy.unit if privacy.dp else None,
-        accountant=privacy.accountant if privacy.dp else None,
-        **costs(lines, worked, finished),
-        wall_seconds=simulation.elapsed_s(),
-        survivors_by_round=tuple(len(line.survivors) for line in rounds),
-        rounds_aborted=sum(not line.survivors for line in rounds),
-        **performance(final.metrics if final else None),
+        **{**known, "client_seconds_per_round": client_seconds(worked, known["rounds"])},
     )

@@ -24,7 +24,7 @@ from securefed.model.network import DualEncoderNetwork, NetworkShape
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
-from securefed.privacy.accounting import sample_rate, solve_noise_multiplier
+from securefed.privacy.accounting import Guarantee, sample_rate, solve_noise_multiplier
 from securefed.privacy.counts import CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
@@ -145,6 +145,37 @@ class JobDescription:
     def score_noise(self) -> CountNoise | None:
         """The noise on held-out scores; None where they are exact."""
         return score_noise_of(self.settings)
+
+    @property
+    def promised(self) -> Guarantee | None:
+        """What every hospital's ledger holds this run to; None without differential privacy."""
+        privacy, noise = self.settings.privacy, self.shared_noise
+        if not privacy.dp:
+            return None
+        return Guarantee(
+            counted=privacy.epsilon,
+            delta=privacy.delta,
+            unit=privacy.unit,
+            accountant=privacy.accountant,
+            noise=privacy.noise,
+            noise_from=noise.counted if noise else 1,
+        )
+
+    @property
+    def promised_evaluation(self) -> Guarantee | None:
+        """The same of held-out patients; None where their scores are exact."""
+        privacy, noise = self.settings.privacy, self.score_noise
+        if noise is None or privacy.evaluation_epsilon is None:
+            return None
+        return Guarantee(
+            counted=privacy.evaluation_epsilon,
+            delta=privacy.delta,
+            unit="held-out patient",
+            accountant=privacy.accountant,
+            noise=privacy.noise,
+            noise_from=noise.event.noise_from,
+            sampling="no",
+        )
 
     @cached_property
     def layout(self) -> Layout:

@@ -11,7 +11,7 @@ import torch
 from securefed.auditing.exposures import exposures_of
 from securefed.auditing.subject import canaries_of, subject_of
 from securefed.config import Settings
-from securefed.errors import RunError
+from securefed.errors import PrivacyError, RunError
 from securefed.model.sharing import flatten
 from securefed.model.strategies.fedadam import FedAdam
 from securefed.run_directory import Run
@@ -177,7 +177,7 @@ def test_other_patients_are_refused(copy: Path) -> None:
 
 def test_an_unfinished_run_and_a_missing_ledger_are_refused(copy: Path) -> None:
     (copy / "hospitals" / "hospital-2" / "ledger.sqlite").unlink()
-    with pytest.raises(RunError, match="hospital-2 has no ledger"):
+    with pytest.raises(PrivacyError, match=r"there is no ledger at .*/hospital-2/"):
         subject_of(Run.open(copy))
     (copy / "summary.json").unlink()
     with pytest.raises(RunError, match="not finished") as refused:

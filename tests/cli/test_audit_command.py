@@ -314,4 +314,7 @@ def test_a_run_that_recorded_nothing_cannot_be_audited(tmp_path: Path):
 def test_contradicting_options_are_refused_in_one_line(runs: Path):
     done = typed(runs / "plain", "--quick", "--thorough")
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["securefed: --quick and --thorough contradict each other"]
+    assert done.stderr.splitlines() == [
+        "securefed: --quick and --thorough contradict each other",
+        "hint: give one of them, or neither",
+    ]

@@ -3,6 +3,7 @@
 Bytes go between them in this process; the rest is as on machines of their own.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from securefed.hospital import site as site_file
 from securefed.hospital.member import Member
 from securefed.hospital.patients import load_patients
 from securefed.hospital.site import Site
-from securefed.record.federation import FederationSummary
+from securefed.record.summary import Summary
 from securefed.server.federation import serve
 from securefed.simulation.in_process import InProcessTransport
 from securefed.wire import agreement as agreement_file
@@ -78,6 +79,15 @@ class Four:
     def server(self) -> Path:
         return self.folder / "server"
 
+    def run_of(self, name: str) -> Path:
+        """A site's folder of the run."""
+        return self.sites[name].run(self.agreement.run)
+
+    def copied(self, name: str, folder: Path) -> Path:
+        """A copy of a site's folder, made in another one; its folder of the run."""
+        copy = shutil.copytree(self.sites[name].folder, folder / name)
+        return Path(copy) / site_file.RUNS / self.agreement.run
+
     def members(self, *names: str) -> dict[str, Member]:
         """These hospitals' programs, started; all of them unless told."""
         return {
@@ -86,14 +96,14 @@ class Four:
         }
 
     def serve(
-        self, handlers: Mapping[str, Handler], *, hello_s: float = 30.0, **options: Any
-    ) -> FederationSummary | None:
+        self, handlers: Mapping[str, Handler], *, hello_s: float = 300.0, **options: Any
+    ) -> Summary | None:
         """One job of the server, over hospitals that are there."""
         transport: Transport = InProcessTransport(handlers)
         tell = self.told.setdefault("server", []).append
         return serve(self.server, transport, tell, hello_s=hello_s, **options)
 
-    def play(self, *names: str, **options: Any) -> FederationSummary | None:
+    def play(self, *names: str, **options: Any) -> Summary | None:
         """One job, with these hospitals, who leave at its end."""
         members = self.members(*names)
         try:

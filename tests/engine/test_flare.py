@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from securefed.engine.flare import places
 from securefed.record import memberships, model_file
-from securefed.record.federation import FederationSummary
+from securefed.record.summary import Summary
 from tests.engine.four_sites import NAMES, Four, make_four, patients_of, settings
 from tests.tiny import finish, start
 
@@ -64,7 +64,7 @@ def test_apart_on_machines_the_model_is_bit_equal_and_the_server_holds_nothing_o
     finish(alone)
     (place,) = four.server.glob("checkpoint-*.safetensors")
     assert np.array_equal(load_file(place)["shared"], alone.server.shared)
-    assert FederationSummary.read(four.server).survivors_by_round == (4, 4, 4)
+    assert Summary.read(four.server).survivors_by_round == (4, 4, 4)
     for site in four.sites.values():
         folder = site.run(four.agreement.run)
         assert memberships.read(site.jobs(four.agreement.run))[-1].outcome == "finished"
@@ -106,7 +106,7 @@ def test_jobs_sites_and_the_server_are_killed_and_the_run_comes_to_its_end(tmp_p
         reached = finished(four.server)
         server = served(four, stack, "server-again.out")
         assert server.process.wait(600) == 0, server.text
-    summary = FederationSummary.read(four.server)
+    summary = Summary.read(four.server)
     assert summary.rounds == rounds
     assert summary.rounds_aborted == 0
     assert finished(four.server) == rounds > reached

@@ -13,8 +13,8 @@ from securefed.errors import ConfigurationError, RoundAborted, RunError
 from securefed.hospital import policy as policy_file
 from securefed.hospital import site as site_file
 from securefed.record import memberships
-from securefed.record.federation import FederationSummary
 from securefed.record.noised_scores import SurveyAnswer
+from securefed.record.summary import Summary
 from securefed.record.survey import SurveyFile
 from securefed.wire import agreement as agreement_file
 from securefed.wire.hello import Presence, encode_presence, is_hello
@@ -72,7 +72,7 @@ def test_without_one_hospital_nobody_is_counted(four: Four) -> None:
         four.serve({**handlers, "west": lambda data: away})
     for each in members.values():
         each.close()
-    assert not (four.server / FederationSummary.NAME).exists()
+    assert not (four.server / Summary.NAME).exists()
     assert all(site.ledger().history() == [] for site in four.sites.values())
 
 

@@ -406,7 +406,7 @@ def test_a_repeated_round_is_the_one_that_the_run_went_on_from(
 def test_a_round_cut_short_by_a_stop_is_left_out(tmp_path: Path, patients: FederatedData) -> None:
     wanted = masked(True)
     first = open_truth(wanted, tmp_path / "run", patients)
-    inner = first.simulation.transport._inner
+    inner = first.simulation.served.transport._inner
     stage = inner.stage
 
     def stop(requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:

@@ -253,7 +253,8 @@ def test_the_search_finds_the_updates_where_each_hospital_keeps_its_own(
 def totals_of(secure: Federation) -> dict[int, Words]:
     """Round -> the sum that the server opened, (P,)."""
     found = {}
-    for number, each in replay(RecordedRun(secure.path, Run.open(secure.path).job)).rounds.items():
+    recorded = RecordedRun(secure.path, Run.open(secure.path).job, {})
+    for number, each in replay(recorded).rounds.items():
         assert each.summed is not None
         assert each.summed.words is not None
         found[number] = each.summed.words[: secure.layout.parameters]

@@ -69,7 +69,7 @@ def lies(run: Simulation, lie: Lie, name: str = LIAR) -> None:
         request, reply = messages.decode_request(data), messages.decode_reply(honest(data))
         return messages.encode(lie(request, reply))
 
-    run.transport._inner._handlers[name] = handle  # type: ignore[attr-defined]
+    run.served.transport._inner._handlers[name] = handle  # type: ignore[attr-defined]
 
 
 def contributes(run: Simulation, change: Callable[[Request, np.ndarray], np.ndarray]) -> None:
@@ -269,7 +269,7 @@ def test_shares_of_nothing_cost_one_round(
 
 def lose_openings(run: Simulation, number: int) -> None:
     """The server dies after it asked for shares in a step: no reply reaches it."""
-    inner = run.transport._inner
+    inner = run.served.transport._inner
     stage = inner.stage
 
     class Dying:
@@ -283,7 +283,7 @@ def lose_openings(run: Simulation, number: int) -> None:
                 raise KeyboardInterrupt
             return replies
 
-    run.transport._inner = Dying()
+    run.served.transport._inner = Dying()
 
 
 def test_after_a_crash_the_same_hospitals_are_asked_again(

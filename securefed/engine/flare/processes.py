@@ -27,7 +27,7 @@ from securefed.engine.flare.ports import require_port
 from securefed.errors import ConfigurationError, Interrupted, RunError, SecureFedError
 from securefed.files import write_atomically
 from securefed.record.check_point import CheckPoint
-from securefed.record.federation import FederationSummary
+from securefed.record.summary import Summary
 from securefed.secure_sum import fewest_hospitals
 from securefed.stopping import stop_requests
 from securefed.wire import agreement as agreement_file
@@ -81,9 +81,7 @@ def stop(program: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def play(
-    folder: Path, tell: Tell, wait_s: float, program: subprocess.Popen[bytes]
-) -> FederationSummary:
+def play(folder: Path, tell: Tell, wait_s: float, program: subprocess.Popen[bytes]) -> Summary:
     """Play the run of a server's folder to its end, over a server program that runs.
 
     Args:
@@ -98,12 +96,12 @@ def play(
         return _play(folder, tell, wait_s, partial(_go_on, folder, program, asked))
 
 
-def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSummary:
+def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> Summary:
     agreement = agreement_file.read(folder / agreement_file.NAME)
     fewest, everybody = fewest_hospitals(agreement.settings), agreement.roster.names
     session, in_vain = _session(folder, go_on), 0
     try:
-        while not (folder / FederationSummary.NAME).is_file():
+        while not (folder / Summary.NAME).is_file():
             if in_vain == MOST_IN_VAIN:
                 raise RunError(
                     f"{in_vain} jobs have ended without a finished round",
@@ -115,7 +113,7 @@ def _play(folder: Path, tell: Tell, wait_s: float, go_on: GoOn) -> FederationSum
             in_vain = 0 if _finished(folder) > before else in_vain + 1
     finally:
         session.close()
-    return FederationSummary.read(folder)
+    return Summary.read(folder)
 
 
 def _kit(folder: Path, hint: str) -> Path:
@@ -228,7 +226,7 @@ def _one_job(session: Any, folder: Path, go_on: GoOn) -> None:
         nonlocal over_since
         _connected(session, folder)
         # A run that is over need not wait for what FLARE says of hospitals that have left.
-        if (folder / FederationSummary.NAME).is_file():
+        if (folder / Summary.NAME).is_file():
             over_since = over_since or time.monotonic()
         try:
             go_on()
