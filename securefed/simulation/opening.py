@@ -8,6 +8,7 @@ tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,11 +64,12 @@ def start(
         )
     say("reading patients")
     data = data or load_data(settings)
-    run = uuid.uuid4().hex
-    ledgers = _ledgers(settings, data, directory, run, begun=False)
-    job = _describe(settings, data, directory, run, ledgers)
+    job = _describe(settings, data, uuid.uuid4().hex)
     if job.canary_hospital:
         require_room(settings.canaries.count, job.parameters)
+    # Last of what may be refused: the data set's own outlives a start that fails.
+    ledgers = _ledgers(settings, data, directory, job.run, begun=False)
+    job = _with_declared(job, data, directory, ledgers)
     about_run(job, _about(data, settings), choose_device(settings.device)).write(directory.path)
     simulation = _open(job, directory, data, say, view, started, ledgers)
     simulation.served.announce()
@@ -89,7 +91,8 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     data = data or load_data(settings, begun=True)
     directory = RunDirectory(run.path)
     ledgers = _ledgers(settings, data, directory, run.about.run, begun=True)
-    job = _describe(settings, data, directory, run.about.run, ledgers)
+    job = _describe(settings, data, run.about.run)
+    job = _with_declared(job, data, directory, ledgers)
     require_same(run.about, about_run(job, _about(data, settings), choose_device(settings.device)))
     simulation = _open(job, directory, data, say, None, started, ledgers)
     simulation.restore()
@@ -129,28 +132,27 @@ def _about(data: FederatedData, settings: Settings) -> Data:
     )
 
 
-def _describe(
-    settings: Settings,
+def _describe(settings: Settings, data: FederatedData, run: str) -> JobDescription:
+    """What is public of a job before any of its hospitals has looked at its patients."""
+    return JobDescription(settings, run, tuple(each.name for each in data.hospitals))
+
+
+def _with_declared(
+    job: JobDescription,
     data: FederatedData,
     directory: RunDirectory,
-    run: str,
     ledgers: Mapping[str, Ledger],
 ) -> JobDescription:
-    """The public description of a job among these hospitals."""
-    smallest = None
-    if settings.privacy.placement == "distributed":
-        smallest = min(
-            _declared_patients(
-                settings, each, directory.hospital(each.name), run, ledgers[each.name]
-            )
-            for each in data.hospitals
+    """The job with the smallest number that a hospital declares, where they share out noise."""
+    if job.settings.privacy.placement != "distributed":
+        return job
+    smallest = min(
+        _declared_patients(
+            job.settings, each, directory.hospital(each.name), job.run, ledgers[each.name]
         )
-    return JobDescription(
-        settings=settings,
-        run=run,
-        hospitals=tuple(each.name for each in data.hospitals),
-        smallest_training_set=smallest,
+        for each in data.hospitals
     )
+    return replace(job, smallest_training_set=smallest)
 
 
 def _declared_patients(
