@@ -96,6 +96,7 @@ class Client:
         busy_s: seconds spent on the current round so far, by kind: "train", "protocol".
         worked: told of each step that was trained or scored, before what came of it leaves; None
             tells nobody.
+        refused: told in words of each request that was refused or failed; None tells nobody.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Client:
         self._questions = questions
         self._scoring = scoring
         self.worked: Callable[[Step], None] | None = None
+        self.refused: Callable[[str], None] | None = None
         self._step = _BEFORE
         self._answered: dict[str, tuple[bytes, bytes]] = {}  # stage -> (digest of request, reply)
 
@@ -130,10 +132,15 @@ class Client:
             return self._once(request, data)
         except (SecureFedError, ProtocolError) as error:
             log.warning("%s: refused %s: %s", self.name, request.stage, error)
-            return messages.encode(_refusal(request, error))
+            return self._refuse("refused", request, error)
         except Exception as error:
             log.exception("%s: failed in stage %s", self.name, request.stage)
-            return messages.encode(_refusal(request, error))
+            return self._refuse("failed in", request, error)
+
+    def _refuse(self, what: str, request: Request, error: Exception) -> bytes:
+        if self.refused:
+            self.refused(f"{what} {request.stage} of step {request.round}: {error}")
+        return messages.encode(_refusal(request, error))
 
     def _read(self, data: bytes) -> Request:
         if self._questions is None:

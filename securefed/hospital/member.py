@@ -203,6 +203,7 @@ class _Job:
         if hospital.record.recording:
             jobs.begin(hospital.record.recording, job, asked.finished)
         hospital.client.begin_after(asked.finished)
+        hospital.client.refused = self._tell
         hospital.client.worked = lambda step: self._worked(hospital, job, step)
         return hospital.client
 
@@ -217,6 +218,7 @@ class _Job:
         self._record, self._ledger = OwnRecord(site.name, folder, job.plan), ledger
         self._note("joined", ledger)
         self._joined = True
+        client.refused = self._tell
         client.worked = lambda step: self._counted(ledger)
         return client
 

@@ -172,7 +172,7 @@ class SecureSummation:
             arrived = len(cohort) - len(set(server.dropped) | set(dropped))
             # Before anything is opened, which a hospital remembers.
             minimum = self._minimum if work.train else len(cohort)
-            _require(arrived, minimum, work, dropped)
+            _require(arrived, minimum, work, {**server.dropped, **dropped})
             if self._rules.consistency:
                 confirmations = self._exchange(
                     work, "confirm", server.request_confirm(), dropped, watch

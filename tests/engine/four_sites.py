@@ -4,7 +4,7 @@ Bytes go between them in this process; the rest is as on machines of their own.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,12 @@ def settings(**sections: Any) -> Settings:
     return Settings.model_validate(changed(changed(tiny(), **SETTINGS), **sections))
 
 
-def make_site(folder: Path, data: Path, name: str, **policy: Any) -> Site:
-    """A hospital with phantoms, and a policy that lets a test train on so few of them."""
-    number = NAMES.index(name)
+def make_site(folder: Path, data: Path, name: str, number: int, **policy: Any) -> Site:
+    """A hospital with phantoms, and a policy that lets a test train on so few of them.
+
+    Args:
+        number: of its phantoms; others have others.
+    """
     place = data / name
     if not place.exists():
         write_phantoms(place, PhantomSpec(image_size=32), 1, PATIENTS, seed=number)
@@ -121,9 +124,17 @@ def make_four(
     data: Path,
     chosen: Settings | None = None,
     policy: Mapping[str, Any] | None = None,
+    names: Sequence[str] = NAMES,
 ) -> Four:
-    """Four sites that have accepted one agreement, and the server's folder."""
-    sites = {name: make_site(folder, data, name, **(policy or {})) for name in NAMES}
+    """Four sites that have accepted one agreement, and the server's folder.
+
+    Args:
+        names: of others, or of more.
+    """
+    sites = {
+        name: make_site(folder, data, name, number, **(policy or {}))
+        for number, name in enumerate(names)
+    }
     keys = {name: site.identity.public for name, site in sites.items()}
     content = agreement_file.make("trial", chosen or settings(), keys, None)
     agreement = agreement_file.write(content, folder / "agreement.yaml")

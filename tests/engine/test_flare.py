@@ -1,65 +1,96 @@
-"""Real processes, mutual TLS, NVIDIA FLARE: the run of one process, apart; and its faults."""
+"""Real processes, mutual TLS, NVIDIA FLARE: the run of one process, apart, and watched.
 
-import json
-import os
-import signal
-import socket
-import ssl
-from contextlib import ExitStack
+One run is played, over a way that is slow, in a network of its own where the machine allows one.
+Each test is a claim about it.
+"""
+
+import csv
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from securefed.engine.flare import places
+from securefed.hospital.keys import IDENTITY
 from securefed.record import memberships, model_file
 from securefed.record.summary import Summary
-from tests.engine.four_sites import NAMES, Four, make_four, patients_of, settings
+from tests.engine.four_sites import Four, make_four, patients_of, settings
 from tests.tiny import finish, start
 
 if find_spec("nvflare") is None:
     pytest.skip("nvflare is not installed (extra `engine`)", allow_module_level=True)
 
-from tests.engine.machines import (
-    Command,
-    connect,
-    finished,
-    job_of,
-    rounds_of,
-    running,
-    wait_until,
-)
+from tests.engine.machines import Orders, connect, dial, everybody, served
+from tests.engine.networks import Network, Passed, Seen, network, proxy
 
 pytestmark = pytest.mark.slow
 
-
-def everybody(four: Four, stack: ExitStack) -> dict[str, Command]:
-    """Every hospital's command, started."""
-    return {
-        name: stack.enter_context(
-            running("client", site.folder, printed=four.folder / f"{name}.out")
-        )
-        for name, site in four.sites.items()
-    }
+DELAY_S = 0.02  # each way
 
 
-def served(four: Four, stack: ExitStack, name: str = "server.out") -> Command:
-    return stack.enter_context(
-        running("server", four.server, "--wait", "20", printed=four.folder / name)
-    )
+@dataclass
+class Played:
+    """A run that has been played, and what was seen of it.
+
+    Attributes:
+        port, way: the server's, and the proxy's before it, which hospitals dial.
+        words: that are on no wire: see `planted`.
+        seen: None where this machine lets nobody have a network of their own.
+        watched: below TLS.
+    """
+
+    four: Four
+    port: int
+    way: int
+    words: tuple[str, ...]
+    passed: Passed
+    seen: Seen | None
+    watched: Orders
 
 
-def test_apart_on_machines_the_model_is_bit_equal_and_the_server_holds_nothing_of_patients(
-    tmp_path: Path,
-) -> None:
-    four = make_four(tmp_path, tmp_path / "patients", settings(seed=5))
-    connect(four)
+def planted(four: Four) -> tuple[str, ...]:
+    """Names of patients, paths, keys, and what only messages hold."""
+    words = [four.agreement.digest, "manifest.csv", "_s000"]  # the first in every hello
+    for name, site in four.sites.items():
+        place = four.folder / "patients" / name
+        with (place / "manifest.csv").open() as table:
+            words += {row["patient_id"] for row in csv.DictReader(table)}
+        words.append(str(place))
+        words.append((site.folder / IDENTITY).read_text().splitlines()[1])
+        words.append(place.with_name(f"{name}.site-key").read_text().strip())
+    return tuple(words)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    folder = tmp_path_factory.mktemp("apart")
+    four = make_four(folder, folder / "patients", settings(seed=5))
+    port, words = connect(four), planted(four)
+    watched = Orders(folder / "watched", (four.agreement.digest,))
     with ExitStack() as stack:
-        everybody(four, stack)
-        server = served(four, stack)
-        assert server.process.wait(300) == 0, server.text
+        net: Network | None = stack.enter_context(network())
+        inside = net.inside if net else []
+        with (
+            net.watched(*words) if net else nullcontext(),
+            proxy(port, DELAY_S, inside) as way,
+            ExitStack() as programs,
+        ):
+            for site in four.sites.values():
+                dial(site.folder, way.port)
+            how: dict[str, Any] = {"environment": watched.environment, "inside": inside}
+            everybody(four, programs, **how)
+            server = served(four, programs, **how)
+            assert server.process.wait(300) == 0, server.text
+    assert way.passed
+    return Played(four, port, way.port, words, way.passed, net.seen if net else None, watched)
+
+
+def test_the_model_is_bit_equal_to_that_of_one_process(played: Played, tmp_path: Path) -> None:
+    four = played.four
     alone = start(four.agreement.job(1).settings, tmp_path / "run", data=patients_of(four))
     finish(alone)
     (place,) = four.server.glob("checkpoint-*.safetensors")
@@ -69,110 +100,55 @@ def test_apart_on_machines_the_model_is_bit_equal_and_the_server_holds_nothing_o
         folder = site.run(four.agreement.run)
         assert memberships.read(site.jobs(four.agreement.run))[-1].outcome == "finished"
         assert (folder / model_file.NAME).is_file()
-    markers = [b"patients/", str(tmp_path / "patients").encode(), b"_s000", b"manifest.csv"]
-    for path in four.server.rglob("*"):
-        if path.is_file() and "authority" not in path.parts:
-            content = path.read_bytes()
-            assert not [each for each in markers if each in content], path
 
 
-def test_jobs_sites_and_the_server_are_killed_and_the_run_comes_to_its_end(tmp_path: Path) -> None:
-    rounds = 60
-    chosen = settings(federation={"rounds": rounds, "timeout_s": 15.0})
-    four = make_four(tmp_path, tmp_path / "patients", chosen)
-    connect(four)
-    with ExitStack() as stack:
-        hospitals = everybody(four, stack)
-        server = served(four, stack)
-        wait_until(lambda: finished(four.server) >= 3, "three rounds")
-
-        # A hospital's job dies; its site is there, and rejoins at a boundary.
-        job = job_of(hospitals["west"].process.pid)
-        assert job is not None
-        os.kill(job, signal.SIGKILL)
-        wait_until(lambda: memberships.newest(four.server) >= 2, "a second job")
-        wait_until(lambda: together(four, 2), "all four again")
-
-        # A whole site loses its power, and starts again.
-        hospitals["north"].kill()
-        again = ("client", four.sites["north"].folder)
-        stack.enter_context(running(*again, printed=tmp_path / "north-again.out"))
-        before = memberships.newest(four.server)
-        wait_until(lambda: memberships.newest(four.server) > before, "another job")
-        wait_until(lambda: together(four, before + 1), "all four again")
-
-        # The server loses its power within a round, and starts again.
-        server.kill()
-        reached = finished(four.server)
-        server = served(four, stack, "server-again.out")
-        assert server.process.wait(600) == 0, server.text
-    summary = Summary.read(four.server)
-    assert summary.rounds == rounds
-    assert summary.rounds_aborted == 0
-    assert finished(four.server) == rounds > reached
-    assert min(summary.survivors_by_round) >= 3
-    assert summary.survivors_by_round[-1] == 4
-    for name, site in four.sites.items():
-        attempts = site.ledger().statement().attempts(four.agreement.run)
-        # Seeded noise: a round that is trained again from the same state releases nothing new.
-        assert max(attempts.values()) <= 2, name
-        assert len(attempts) >= rounds - 10
-        ended = memberships.read(site.jobs(four.agreement.run))
-        assert ended[-1].outcome == "finished"
-        assert len({each.number for each in ended}) == sum(
-            each.outcome == "joined" for each in ended
-        )
+def test_nothing_of_patients_and_no_key_is_in_the_server_s_folder_or_a_log_of_flare_s(
+    played: Played,
+) -> None:
+    four = played.four
+    secret = [word.encode() for word in played.words if word != four.agreement.digest]
+    folders = [four.server, *(site.folder / "engine" for site in four.sites.values())]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.name.startswith("log")]) >= 5
+    for path in files:
+        content = path.read_bytes()
+        assert not [word for word in secret if word in content], path
 
 
-def together(four: Four, job: int) -> bool:
-    """Whether a job has had a round of all hospitals."""
-    joined = [each for each in memberships.read(four.server) if each.number >= job]
-    if not joined:
-        return False
-    lines = rounds_of(four.server)
-    return any(
-        len(line.survivors) == len(NAMES) for line in lines if line.round > joined[0].finished
-    )
+def test_all_that_passes_between_machines_is_tls_and_the_delay_costs_no_hospital_a_round(
+    played: Played,
+) -> None:
+    assert played.passed.clear == []
+    assert played.passed.connections >= 2 * len(played.four.sites)  # each site's, and each job's
+    assert played.passed.bytes > 100_000
 
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
+def test_below_tls_messages_are_encrypted_from_end_to_end(played: Played) -> None:
+    for number, word in enumerate(played.watched.words):
+        assert (played.watched.folder / f"given.{number}").exists(), word
+        assert not (played.watched.folder / f"sent.{number}").exists(), word
 
 
-def answered(port: int, kit: Path | None, authority: Path) -> bool:
-    """Whether the server talks to who connects with the certificate of a kit, or with none."""
-    context = ssl.create_default_context(cafile=str(authority / "startup" / "rootCA.pem"))
-    context.set_alpn_protocols(["h2"])
-    if kit:
-        context.load_cert_chain(kit / "startup" / "client.crt", kit / "startup" / "client.key")
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secured,
-        ):
-            secured.sendall(PREFACE)
-            return bool(secured.recv(9))
-    except (ssl.SSLError, ConnectionError):
-        return False
+@pytest.fixture
+def seen(played: Played) -> Seen:
+    if played.seen is None:
+        pytest.skip("this machine lets nobody have a network of their own")
+    return played.seen
 
 
-def test_who_has_no_certificate_of_the_authority_is_not_talked_to(tmp_path: Path) -> None:
-    four = make_four(tmp_path / "ours", tmp_path / "patients")
-    other = make_four(tmp_path / "others", tmp_path / "patients")
-    connect(four)
-    connect(other)
-    ours, theirs = (places.kit(each.sites["west"].folder) for each in (four, other))
-    target = json.loads((ours / "startup" / "fed_client.json").read_text())["servers"][0]
-    port = int(target["service"]["target"].rpartition(":")[2])
-    with ExitStack() as stack:
-        server = served(four, stack)
-        wait_until(lambda: answered(port, ours, ours), "the server")  # who has one is talked to
-        assert not answered(port, None, ours)
-        assert not answered(port, theirs, ours)
-        assert server.stop() == 130
-        assert "every finished round is on disk" in server.text
-    hosts = places.kit(four.server) / "local"
-    allowed = json.loads((hosts / "resources.json").read_text())["class_allow_list"]
-    assert all(each.startswith("securefed.engine.flare.") for each in allowed)
-    rights = json.loads((hosts / "authorization.json").read_text())["permissions"]
-    assert set(rights) == {"lead"}
-    assert {rights["lead"][each] for each in ("byoc", "shell_commands", "download_job")} == {"none"}
+def test_nobody_dials_or_listens_beside_the_configured_port_but_within_a_machine(
+    played: Played, seen: Seen
+) -> None:
+    loopback = ("127.0.0.1", "::1")
+    assert {protocol for protocol, _, _ in seen.dialled} == {6}  # TCP: no name is looked up
+    assert {address for _, address, _ in seen.dialled} <= set(loopback)
+    outside = {port for address, port in seen.listened if address not in loopback}
+    assert outside == {played.port}
+    ports = {port for _, _, port in seen.dialled}
+    assert {played.port, played.way} <= ports
+    assert ports <= {port for _, port in seen.listened}
+
+
+def test_no_planted_word_is_on_the_wire(seen: Seen) -> None:
+    assert seen.found == []
+    assert seen.bytes > 200_000

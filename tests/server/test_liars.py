@@ -4,11 +4,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from protocols import messages as protocol
 from protocols.client import SecureSumClient
 from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
+from securefed.errors import RoundAborted
 from securefed.hospital.client import Client
 from securefed.model.scores import COUNTS
 from securefed.server.summation import SecureSummation, Summed
@@ -60,10 +62,16 @@ class GivesAnotherShare(SecureSumClient):
         return protocol.encode(msgspec.structs.replace(opening, self_masks=wrong))
 
 
+class GivesAnothersKeys(SecureSumClient):
+    def advertise(self, request: bytes) -> bytes:
+        advert = msgspec.msgpack.decode(super().advertise(request), type=protocol.Advert)
+        return protocol.encode(msgspec.structs.replace(advert, sender=advert.sender + 1))
+
+
 class Hospitals:
     """Five of them, of which the first may lie."""
 
-    def __init__(self, liar: type[SecureSumClient]) -> None:
+    def __init__(self, liar: type[SecureSumClient], minimum: int = 4) -> None:
         keys = {name: IdentityKey.generate() for name in NAMES}
         roster = Roster({name: key.public for name, key in keys.items()})
         rules = JobRules("job", LAYOUT.words, other_lengths=(LAYOUT.scores.words,))
@@ -75,7 +83,7 @@ class Hospitals:
             trainer: Any = self.trainers[name]
             clients[name] = Client(name, trainer, masks).handle
         transport = InProcessTransport(clients)
-        self.summation = SecureSummation(transport, LAYOUT, roster, rules, 4, 30.0)
+        self.summation = SecureSummation(transport, LAYOUT, roster, rules, minimum, 30.0)
 
     def sum(self, number: int) -> Summed:
         shared = messages.vector_to_bytes(SHARED + np.float32(number))
@@ -98,3 +106,10 @@ def test_who_gives_another_share_is_named_and_the_round_is_kept():
     assert summed.survivors == NAMES
     assert summed.dropped["east"].startswith("BadShare")
     assert hospitals.sum(2).survivors == NAMES[1:]
+
+
+def test_who_gives_keys_in_another_s_name_is_named_also_where_nobody_is_to_be_spared():
+    with pytest.raises(RoundAborted, match="4 of the hospitals asked answered") as lost:
+        Hospitals(GivesAnothersKeys, minimum=5).sum(1)
+    assert str(lost.value.hint).startswith("east: ")
+    assert Hospitals(GivesAnothersKeys).sum(1).survivors == NAMES[1:]

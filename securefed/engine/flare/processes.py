@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import msgspec
 from securefed.engine.flare import places, provisioning
 from securefed.engine.flare.hardening import CONTROLLER, EXECUTOR, harden
 from securefed.engine.flare.ports import require_port
+from securefed.engine.flare.validity import require_valid
 from securefed.errors import ConfigurationError, Interrupted, RunError, SecureFedError
 from securefed.files import write_atomically
 from securefed.record.check_point import CheckPoint
@@ -35,6 +36,7 @@ from securefed.wire import agreement as agreement_file
 POLL_S = 1.0
 CONNECTED_S = 35.0  # since the last heartbeat, of which there is one in ten seconds
 STOP_S = 15.0  # for a program that was asked to end
+LEAVE_S = 5.0  # for its jobs to end by themselves
 START_S = 60.0  # for the server's program to answer
 SETTLE_S = 5.0  # for hospitals to hear that a job has ended
 MOST_IN_VAIN = 3  # jobs without a finished round
@@ -47,7 +49,7 @@ def client_program(folder: Path, name: str) -> subprocess.Popen[bytes]:
     """Start FLARE's client of a site; it connects, reconnects, and runs the server's jobs.
 
     Raises:
-        ConfigurationError: the site has no kit.
+        ConfigurationError: the site has no kit, or one that is not valid by the clock.
     """
     kit = _kit(folder, "securefed deploy request, approve and install make one")
     return _start(folder, "client.client_train", kit, "fed_client.json", f"uid={name}")
@@ -58,7 +60,8 @@ def server_program(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """FLARE's server, from start to stop.
 
     Raises:
-        ConfigurationError: the folder has no kit, or its port is taken.
+        ConfigurationError: the folder has no kit, or one that is not valid by the clock, or whose
+            port is taken.
     """
     kit = _kit(folder, "securefed deploy server makes one")
     require_port(kit)
@@ -70,15 +73,29 @@ def server_program(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def stop(program: subprocess.Popen[bytes]) -> None:
-    """End a program and the jobs that it started: asked first, then made to."""
+    """End a program and the jobs that it started: asked first, then made to.
+
+    A job is in a session of its own. One that was just starting when its program went would try for
+    ever to reach it, and hold the run's folder; one that hangs hears nothing.
+    """
+    import psutil  # comes with the engine
+
+    jobs: set[psutil.Process] = set()
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
+            os.killpg(program.pid, signal.SIGSTOP)  # it starts none while they are counted
+            jobs |= set(psutil.Process(program.pid).children(recursive=True))
             os.killpg(program.pid, number)
+            os.killpg(program.pid, signal.SIGCONT)
             program.wait(STOP_S)
-        except ProcessLookupError:
+        except (ProcessLookupError, psutil.NoSuchProcess):
             break
         except subprocess.TimeoutExpired:
             continue
+    _, left = psutil.wait_procs(jobs, LEAVE_S)
+    for job in left:
+        with suppress(psutil.NoSuchProcess):
+            job.kill()
 
 
 def play(folder: Path, tell: Tell, wait_s: float, program: subprocess.Popen[bytes]) -> Summary:
@@ -121,6 +138,7 @@ def _kit(folder: Path, hint: str) -> Path:
     kit = places.kit(folder).resolve()
     if not kit.is_dir():
         raise ConfigurationError(f"{folder} has no kit to connect with", hint=hint)
+    require_valid(kit)
     return kit
 
 
@@ -132,6 +150,8 @@ def _start(
     home.mkdir(mode=0o700, exist_ok=True)
     # Texts of exceptions can hold a path or a name, and FLARE has logs of its own.
     environment = {**os.environ, "NVFLARE_SECURE_LOGGING": "true", "HOME": str(home)}
+    # For hospitals to say how a job ended for them; 15 minutes otherwise, for one that hangs.
+    environment["NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT"] = f"{SETTLE_S:g}"
     environment.setdefault("OMP_WAIT_POLICY", "passive")
     log = (folder / "engine" / "program.log").open("ab")
     settings = ["secure_train=true", *more, f"org={provisioning.PROJECT}", "config_folder="]
