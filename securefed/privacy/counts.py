@@ -21,12 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.discrete_gaussian import MAX_SIGMA, DiscreteGaussian
+from protocols.discrete_gaussian import MAX_SIGMA
 from securefed.errors import ConfigurationError
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Event, solve_noise_multiplier
 from securefed.privacy.distributed import COARSEST_SHARE, SMOOTHING
 from securefed.privacy.noise import KeystreamSource
+from securefed.privacy.ring_code import sampler
 
 LARGEST_PART = 0.25  # of the budget, for what is declared: it is there to train with
 STEPS = 128  # of a patient: so fine that discrete noise is as good as continuous
@@ -67,7 +68,7 @@ class CountNoise:
 
     def on_steps(self, steps: NDArray[np.int64], source: KeystreamSource) -> NDArray[np.int64]:
         """The same of what is in ring steps already: parts of patients too."""
-        noise = DiscreteGaussian(float(self.sigma)).sample(steps.size, key=source.keystream(32))
+        noise = sampler(self.sigma).sample(steps.size, key=source.keystream(32))
         return steps + noise.reshape(steps.shape)
 
 

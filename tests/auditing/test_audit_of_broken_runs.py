@@ -47,6 +47,7 @@ def verdicts(file: dict[str, Any], attack: str) -> dict[str, set[str | None]]:
     return found
 
 
+@pytest.mark.slow
 def test_an_honest_run_passes_as_far_as_epsilon_goes_and_says_what_it_does(tmp_path: Path) -> None:
     result, file = audited(tmp_path / "run", honest, "--attack", "epsilon")
     assert result.exit_code == 0, result.output

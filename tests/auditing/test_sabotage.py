@@ -118,6 +118,7 @@ def test_a_broken_mechanism_fails_the_run(tmp_path: Path, fault: Fault, by: set[
     assert {("server", method) for method in by} <= failed(run, "server")
 
 
+@pytest.mark.slow
 def test_stress_records_beside_canaries_show_that_nothing_is_clipped(tmp_path: Path) -> None:
     """At a clipping norm that hardly a patient's gradient reaches: without them p is .17 here."""
     # Three stress records, each drawn in every second round: which they are is chance.

@@ -77,7 +77,7 @@ def _failing(error: BaseException) -> click.Command:
         (["rum"], "no such command 'rum'. Did you mean 'run'?"),
         (["data", "chek"], "Did you mean 'check'?"),
         (["run", "--dp-epsilom", "8"], "Did you mean '--dp-epsilon'?"),
-        (["audit"], "missing argument 'RUN_DIR'"),
+        (["audit"], "missing argument 'FOLDER'"),
         (["run", "--device", "gpu"], "'gpu' is not one of"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -214,6 +214,7 @@ def typed(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_whole_audit_as_typed_with_a_policy_that_judges_the_worst_case(runs: Path):
     done = typed(
         runs / "plain", "--quick", "--policy", ROOT / "configs/policies/strict.yaml", "--json"
