@@ -11,7 +11,6 @@ import msgspec
 
 from securefed.errors import RunError
 from securefed.record import lines
-from securefed.record.json_file import decode
 from securefed.wire.hello import Anchor
 
 NAME = "anchors.jsonl"
@@ -29,11 +28,7 @@ def read(folder: Path) -> dict[str, Anchor]:
     Raises:
         RunError: damaged; the line is named.
     """
-    path = folder / NAME
-    if not path.exists():
-        return {}
-    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
-    each = [decode(line, _Line, f"{path}, line {n}") for n, line in numbered]
+    each = lines.read_as(folder / NAME, LARGEST_FILE, _Line)
     return {one.hospital: one.anchor for one in each}
 
 

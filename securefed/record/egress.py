@@ -12,7 +12,6 @@ from typing import Annotated
 import msgspec
 
 from securefed.record import lines
-from securefed.record.json_file import decode
 
 NAME = "egress.jsonl"
 LARGEST_FILE = 256 * 2**20  # bytes; 100,000 rounds stay below
@@ -56,11 +55,7 @@ def read(folder: Path) -> tuple[Departure, ...]:
     Raises:
         RunError: damaged; the line is named.
     """
-    path = folder / NAME
-    if not path.exists():
-        return ()
-    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
-    return tuple(decode(each, Departure, f"{path}, line {n}") for n, each in numbered)
+    return lines.read_as(folder / NAME, LARGEST_FILE, Departure)
 
 
 def append(folder: Path, departure: Departure) -> None:

@@ -6,12 +6,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from securefed.files import read_bounded
+from securefed.record.json_file import Shape, decode
 
 
 def read(path: Path, limit: int) -> list[bytes]:
     """The whole lines of a file of at most `limit` bytes; RunError if it cannot be read."""
     text = read_bounded(path, limit)
     return text[: text.rfind(b"\n") + 1].splitlines()
+
+
+def read_as(path: Path, limit: int, kind: type[Shape]) -> tuple[Shape, ...]:
+    """The whole lines of a file as values, in the order they were written; none without a file.
+
+    Raises:
+        RunError: damaged; the line is named.
+    """
+    if not path.exists():
+        return ()
+    numbered = enumerate(read(path, limit), start=1)
+    return tuple(decode(content, kind, f"{path}, line {number}") for number, content in numbered)
 
 
 def append(path: Path, lines: Iterable[bytes]) -> None:

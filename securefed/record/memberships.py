@@ -13,7 +13,6 @@ import msgspec
 
 from securefed.errors import RunError
 from securefed.record import lines
-from securefed.record.json_file import decode
 
 NAME = "memberships.jsonl"
 JOBS = "jobs"  # in a site's folder, where they lie by run
@@ -51,11 +50,7 @@ def read(folder: Path) -> tuple[Membership, ...]:
     Raises:
         RunError: damaged; the line is named.
     """
-    path = folder / NAME
-    if not path.exists():
-        return ()
-    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
-    return tuple(decode(each, Membership, f"{path}, line {n}") for n, each in numbered)
+    return lines.read_as(folder / NAME, LARGEST_FILE, Membership)
 
 
 def newest(folder: Path) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 from securefed.record import lines
-from securefed.record.json_file import decode
 
 NAME = "times.jsonl"
 LARGEST_FILE = 64 * 2**20  # bytes; 100,000 rounds stay below
@@ -35,8 +34,4 @@ def read(folder: Path) -> tuple[Times, ...]:
     Raises:
         RunError: damaged; the line is named.
     """
-    path = folder / NAME
-    if not path.exists():
-        return ()
-    numbered = enumerate(lines.read(path, LARGEST_FILE), start=1)
-    return tuple(decode(content, Times, f"{path}, line {number}") for number, content in numbered)
+    return lines.read_as(folder / NAME, LARGEST_FILE, Times)
