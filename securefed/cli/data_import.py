@@ -16,8 +16,13 @@ from securefed.wording import counted
 # Only light modules above: the imports that take time stand in the command.
 
 _HEADERS = 0.2  # of the time of an import, roughly
-_OF_DICOM = ("window", "max_gap_days", "allow_burned_in", "allow_unregistered")
-_OF_PICTURES = ("levels",)
+# Options that say nothing of what they are not listed with.
+_OF_SCANS = ("window", "allow_unregistered")
+_ONLY_FOR = {
+    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in"),
+    "NIfTI": _OF_SCANS,
+    "pictures": ("levels",),
+}
 _EXISTING = click.Path(path_type=Path)
 
 
@@ -52,7 +57,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn a DICOM tree, ct/ and mri/ folders of images, or a manifest, into a data set.
+    """Turn a DICOM tree, a folder of NIfTI volumes or of images, or a manifest, into a data set.
 
     Patient ids become pseudonyms under a key that is made beside --out (OUT.site-key, readable by
     you only). Keep the key at the site and out of the data set: it links pseudonyms to patients.
@@ -61,11 +66,14 @@ def command(
     """
     from securefed.data.deep_grey import require_levels
     from securefed.data.dicom.report import ImportReport
-    from securefed.data.dicom.tree import ImportRules, import_dicom
+    from securefed.data.dicom.tree import import_dicom
     from securefed.data.export import new_dataset
+    from securefed.data.import_rules import ImportRules
     from securefed.data.names import require_site
+    from securefed.data.nifti.tree import import_nifti
     from securefed.data.picture_import import import_pictures
     from securefed.data.pseudonyms import key_beside, load_or_create_key
+    from securefed.data.sources import Source, labels_of, source_of
     from securefed.data.table import read_labels
 
     try:
@@ -74,7 +82,8 @@ def command(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
-    _require_of_use(context, dicom=labels is not None)
+    kind = source_of(source, labels=labels is not None)
+    _require_of_use(context, kind.value)
     require_levels(levels)
     rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
     key_path = site_key or key_beside(out)
@@ -89,14 +98,15 @@ def command(
             new_dataset(out, force=force, source=source) as writer,
             progress_bar(quiet=as_json) as bar,
         ):
-            if labels is None:
+            show = shower(bar, "patients")
+            if kind is Source.PICTURES:
                 key = load_or_create_key(key_path)
-                show = shower(bar, "patients")
                 folder = import_pictures(source, writer, key, size, site, levels, show)
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(source.name, warning) for warning in folder.notes]
             else:
-                listed = read_labels(labels)
+                table = labels_of(source, labels)
+                listed = read_labels(table)
                 key = load_or_create_key(key_path)
 
                 def step(what: str, done: int, total: int) -> None:
@@ -104,10 +114,13 @@ def command(
                     bar.reach(begun + share * done / total, f"{what} {done}/{total}")
 
                 bar.say("listing files")
-                report = import_dicom(source, writer, listed.by_patient, key, rules, step)
+                if kind is Source.DICOM:
+                    report = import_dicom(source, writer, listed.by_patient, key, rules, step)
+                else:
+                    report = import_nifti(source, writer, listed.by_patient, key, rules, show)
                 report.problems = listed.problems + report.problems
                 report.notes += [
-                    Problem(labels.name, f"column {column!r} is not read")
+                    Problem(table.name, f"column {column!r} is not read")
                     for column in listed.unread
                 ]
     except BaseException:
@@ -140,10 +153,12 @@ def command(
     sys.exit(1 if report.problems else 0)
 
 
-def _require_of_use(context: click.Context, *, dicom: bool) -> None:
+def _require_of_use(context: click.Context, kind: str) -> None:
     """Refuse options that say nothing of this import, which somebody believes in."""
-    for name in _OF_PICTURES if dicom else _OF_DICOM:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option, of = f"--{name.replace('_', '-')}", "pictures" if dicom else "DICOM"
-            given = "--labels says that this is DICOM" if dicom else "DICOM needs --labels"
-            raise ConfigurationError(f"{option} is for {of}, and {given}", hint="leave it out")
+    for name in {name: None for names in _ONLY_FOR.values() for name in names}:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in _ONLY_FOR[kind]:
+            option = f"--{name.replace('_', '-')}"
+            of = " and ".join(kind for kind, names in _ONLY_FOR.items() if name in names)
+            why = "DICOM needs --labels" if kind == "pictures" else f"this is {kind}"
+            raise ConfigurationError(f"{option} is for {of}, and {why}", hint="leave it out")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 MAC_EXTRAS = "macOS extras"  # ._NAME beside NAME: icons and the like
 SPREADSHEET = "spreadsheet"
+NIFTI = "NIfTI"
 _ISO, _DICOM, _OFFICE = "ISO disc image", "DICOM", "Office document"
 _HEAD_BYTES = 352  # a NIfTI-1 header with its mark
 _MARKS = (
     (128, b"DICM", _DICOM),
-    (344, b"n+1\0", "NIfTI"),
-    (344, b"ni1\0", "NIfTI"),
-    (4, b"n+2\0", "NIfTI"),
-    (4, b"ni2\0", "NIfTI"),
+    (344, b"n+1\0", NIFTI),
+    (344, b"ni1\0", NIFTI),
+    (4, b"n+2\0", NIFTI),
+    (4, b"ni2\0", NIFTI),
     (0, (348).to_bytes(4, "little"), "Analyze"),  # as NIfTI, without its mark
     (0, (348).to_bytes(4, "big"), "Analyze"),
     (0, b"# === DATA DESCRIPTION FILE", "Philips PAR"),
@@ -63,7 +64,7 @@ _GZIP, _ZIP = "gzip archive", "zip archive"
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
 ARCHIVES = tuple(dict.fromkeys(name for _, _, name in _MARKS if name.endswith("archive")))
 OTHER_SCANS = (
-    *("NIfTI", "NRRD", "MetaImage", "MINC or NetCDF", "Analyze", "Philips PAR", "Interfile"),
+    *(NIFTI, "NRRD", "MetaImage", "MINC or NetCDF", "Analyze", "Philips PAR", "Interfile"),
 )
 _ISO_MARK_AT = 32769  # of a CD or DVD: far behind the first bytes
 
@@ -91,7 +92,7 @@ def kind_of_bytes(head: bytes, name: str) -> str | None:
     if kind == _ZIP and name.endswith((".xlsx", ".xlsm", ".ods")):
         return SPREADSHEET
     if kind == _GZIP and name.endswith((".nii.gz", ".hdr.gz", ".img.gz")):
-        return "NIfTI"
+        return NIFTI
     if kind == _GZIP and name.endswith((".tgz", ".tar.gz")):
         return "tar archive"
     return kind
@@ -108,4 +109,6 @@ def way_out(kind: str | None) -> str | None:
         return "unpack it, and give the folder"
     if kind in (SPREADSHEET, _OFFICE):
         return "export it as CSV, UTF-8"
-    return "export the scans as DICOM" if kind in OTHER_SCANS else None
+    if kind == NIFTI:
+        return "give a folder of them alone, as ct/NAME.nii.gz and mri/NAME.nii.gz"
+    return "convert the scans to NIfTI, or export DICOM" if kind in OTHER_SCANS else None

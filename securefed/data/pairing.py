@@ -68,7 +68,7 @@ def pair(
     notes = _blank_slices(ct_images, "CT") + _blank_slices(mri_images, "MRI")
     if ct is None or mri is None or ct_images is None or mri_images is None:
         return Pairing(apart, "", None, notes)
-    days = days_between(ct.first, mri.first)
+    days = days_between(ct.study_date, mri.study_date)
     reason = _why_not_paired(ct, mri, days, max_gap_days)
     if reason:
         return Pairing(apart, "unpaired", None, [*notes, f"{_APART}: {reason}"])

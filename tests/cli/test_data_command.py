@@ -290,10 +290,10 @@ def test_deep_grey_is_checked_hinted_and_imported(tmp_path: Path) -> None:
     ("option", "labels", "of"),
     [
         (["--levels", 0, 100], True, "pictures"),
-        (["--window", "bone"], False, "DICOM"),
+        (["--window", "bone"], False, "DICOM and NIfTI"),
         (["--max-gap-days", 3], False, "DICOM"),
         (["--allow-burned-in"], False, "DICOM"),
-        (["--allow-unregistered"], False, "DICOM"),
+        (["--allow-unregistered"], False, "DICOM and NIfTI"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(

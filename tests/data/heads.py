@@ -5,7 +5,6 @@ and MRI both show. The head's own coordinates have x to the left, y to the back,
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,8 +74,7 @@ def scan(
     values = _values((points - place.shift) @ place.rotation, modality, parts)
     values += np.random.default_rng(7).normal(0, noise, values.shape)
     grid = Grid(axes, (spacing, spacing), points[:, 0, 0])
-    first: Any = SimpleNamespace(frame=frame, study_date=None)
-    return Series(modality, first, values.astype(np.float32), False, grid, ())
+    return Series(modality, values.astype(np.float32), grid, frame)
 
 
 def _values(points: Points, modality: str, parts: Any) -> Points:

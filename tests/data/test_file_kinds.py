@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from securefed.data.dicom.files import scan_tree
-from securefed.data.dicom.tree import ImportRules, import_dicom
+from securefed.data.dicom.tree import import_dicom
 from securefed.data.export import new_dataset
 from securefed.data.file_kinds import kind_of
+from securefed.data.import_rules import ImportRules
 from securefed.data.pseudonyms import SiteKey
 from securefed.errors import DataError
 

@@ -54,7 +54,7 @@ def test_a_frame_that_the_images_contradict_is_not_believed(
     write_pair(write_series, tmp_path / "t", 40)
     notes = [str(note) for note in run(tmp_path / "t", tmp_path / "out").notes]
     assert any(
-        note.startswith(f"{NAME}: CT and MRI share a FrameOfReferenceUID, but") for note in notes
+        note.startswith(f"{NAME}: CT and MRI share a frame of reference, but") for note in notes
     )
     manifest = (tmp_path / "out" / "manifest.csv").read_text()
     assert "same-frame" not in manifest

@@ -90,7 +90,9 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
 
 
 def _days_apart(ct: Stack | None, mri: Stack | None) -> int | None:
-    return None if ct is None or mri is None else days_between(ct.first, mri.first)
+    if ct is None or mri is None:
+        return None
+    return days_between(ct.first.study_date, mri.first.study_date)
 
 
 def ranks(stack: Stack, window: str) -> list[Rank]:

@@ -1,25 +1,24 @@
 """Every file below a folder, and which of them are DICOM: by content, never by suffix.
 
-Nothing is passed over in silence. Links to folders outside the tree are followed, each folder is
-read once, and a link that leads back above the tree is named. A file is DICOM if "DICM" stands at
-byte 128 (PS3.10, section 7.1); older archives lack that mark, so a file that begins like a data set
-and has a class, a patient and a modality inside is read too.
+Nothing is passed over in silence. A file is DICOM if "DICM" stands at byte 128 (PS3.10, section
+7.1); older archives lack that mark, so a file that begins like a data set and has a class, a
+patient and a modality inside is read too.
 """
 
-import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.header import Slice, place_of, slices_of
+from securefed.data.dicom.header import Slice, slices_of
 from securefed.data.dicom.objects import UnwantedError, require_image
 from securefed.data.dicom.pixels import read_dataset, unwarned
 from securefed.data.file_kinds import MAC_EXTRAS, kind_of, way_out
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
+from securefed.data.walk import files_below, place_of
 from securefed.errors import DataError
 
 NOT_DICOM = ", not DICOM"
@@ -57,7 +56,7 @@ def scan_tree(
         unpack = out if out and out.startswith("unpack") else None
         raise DataError(f"{root}: {what}", hint=unpack or "give the top of the DICOM tree")
     scan = Scan()
-    paths = list(_files(root, scan))
+    paths = list(files_below(root, scan.problems, scan.skipped))
     for done, path in enumerate(paths):
         progress(done, len(paths))
         place = place_of(path, root)
@@ -70,50 +69,6 @@ def scan_tree(
         except DataError as error:
             scan.problems.append(Problem(place, str(error)))
     return scan
-
-
-def _files(root: Path, scan: Scan) -> Iterator[Path]:
-    """The files of a tree in the order of their paths; what cannot be walked goes to `scan`."""
-
-    def unreadable(error: OSError) -> None:
-        place = place_of(Path(error.filename), root)
-        scan.problems.append(Problem(place, f"cannot be opened ({error.strerror})"))
-
-    above = {_identity(folder) for folder in (root, *root.resolve().parents)}
-    read: set[tuple[int, int]] = set()
-    for folder, names, files in os.walk(root, onerror=unreadable, followlinks=True):
-        read.add(_identity(Path(folder)))
-        for name in sorted(names):
-            path = Path(folder) / name
-            if path.is_symlink() and not _is_new(path, root, above, read, scan):
-                names.remove(name)
-        names.sort()  # os.walk descends in this order
-        yield from (Path(folder) / name for name in sorted(files))
-
-
-def _is_new(
-    link: Path,
-    root: Path,
-    above: set[tuple[int, int]],
-    read: set[tuple[int, int]],
-    scan: Scan,
-) -> bool:
-    """Whether a linked folder is still to be read; if not, why goes to `scan`."""
-    place = place_of(link, root)
-    here = _identity(link)
-    if here in above:
-        scan.skipped.add("link back to a folder above", place)
-        return False
-    if here in read or link.resolve().is_relative_to(root.resolve()):
-        scan.skipped.add("link to a folder that is read at its own place", place)
-        return False
-    read.add(here)  # before another link to it is met
-    return True
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def _read_header(path: Path) -> Dataset:

@@ -20,16 +20,10 @@ from securefed.data.dicom.identity import Person, person_of
 from securefed.data.dicom.objects import modality_of
 from securefed.data.dicom.roles import role_of
 from securefed.data.dicom.words import values_of
-from securefed.data.names import visible
 from securefed.errors import DataError
 
 _REFORMATS = {"REFORMATTED", "MPR", "CSA MPR", "RESAMPLED", "CURVED_MPR", "THICK_SLICE"}
 _NO_DATES = {"19000101", "18000101", "19700101"}  # what tools write for "unknown"
-
-
-def place_of(path: Path, root: Path | None = None) -> str:
-    """A path for a message, relative to the tree; by its own name if no tree is given."""
-    return visible(path.name if root is None else path.relative_to(root).as_posix())
 
 
 @dataclass(frozen=True)
@@ -71,9 +65,8 @@ class Slice:
     moments: tuple[str, ...] = field(repr=False)  # when and how; tells images of one place apart
 
 
-def days_between(one: Slice, other: Slice) -> int | None:
+def days_between(first: date | None, second: date | None) -> int | None:
     """Days between two studies; None if a date is missing."""
-    first, second = one.study_date, other.study_date
     return abs((first - second).days) if first and second else None
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from securefed.data.dicom.choice import Choice
 from securefed.data.dicom.geometry import plane_of
-from securefed.data.dicom.header import place_of
 from securefed.data.dicom.stacks import Stack
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
+from securefed.data.walk import place_of
 from securefed.wording import counted
 
 

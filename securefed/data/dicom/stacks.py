@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.dicom.contrast import DYNAMIC
-from securefed.data.dicom.header import Slice, Traits, place_of
+from securefed.data.dicom.header import Slice, Traits
 from securefed.data.dicom.likeness import Geometries
 from securefed.data.dicom.pixels import digest
 from securefed.data.names import shown
+from securefed.data.walk import place_of
 from securefed.errors import DataError
 
 _SAME_PLACE_MM = 0.01

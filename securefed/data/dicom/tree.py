@@ -8,65 +8,29 @@ be reconstructed from head scans, so the result is still personal data; de-ident
 themselves (PS3.15) is a task for other tools.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
 from securefed.data.dicom.choice import Choice, choose, doubts_of
 from securefed.data.dicom.files import NOT_DICOM, scan_tree
-from securefed.data.dicom.grey_values import WINDOWS
-from securefed.data.dicom.header import Slice, place_of
+from securefed.data.dicom.header import Slice
 from securefed.data.dicom.identity import contradiction, traces
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
-from securefed.data.dicom.volume import Series, build_series, to_eight_bits
+from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import PICTURES, way_out
-from securefed.data.head_overlap import LEAST_OVERLAP, head_overlap
-from securefed.data.names import require_patient, shown, spelling
-from securefed.data.pairing import pair
+from securefed.data.import_rules import ImportRules
+from securefed.data.labelled import identity_fault, label_fault, without_scans
+from securefed.data.patient_writing import require_contrast, write_patient
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem
-from securefed.errors import ConfigurationError, DataError
-from securefed.wording import counted, first_of
-
-
-@dataclass(frozen=True)
-class ImportRules:
-    """The choices of an import; public.
-
-    Attributes:
-        site: name of the hospital in the manifest.
-        window: CT window, one of WINDOWS.
-        image_size: edge of the written images, 16 to 1024 pixels.
-        max_gap_days: CT and MRI further apart are not paired (both are kept).
-        allow_burned_in: accept secondary captures and declared burned-in text.
-        allow_unregistered: pair in scanner coordinates what could not be registered.
-    """
-
-    site: str = "site-1"
-    window: str = "brain"
-    image_size: int = 256
-    max_gap_days: int = 30
-    allow_burned_in: bool = False
-    allow_unregistered: bool = False
-
-    def __post_init__(self) -> None:
-        if self.window not in WINDOWS:
-            raise ConfigurationError(
-                f"unknown CT window {self.window!r}", hint=f"choose one of {', '.join(WINDOWS)}"
-            )
-        if not 16 <= self.image_size <= 1024:
-            raise ConfigurationError(
-                f"image size must be 16 to 1024 pixels, got {self.image_size}",
-                hint="256 keeps what a head scan shows",
-            )
-        if self.max_gap_days < 0:
-            raise ConfigurationError(
-                f"max gap must be 0 days or more, got {self.max_gap_days}", hint="30 is common"
-            )
+from securefed.data.walk import place_of
+from securefed.errors import DataError
+from securefed.wording import first_of
 
 
 def import_dicom(
@@ -106,7 +70,7 @@ def import_dicom(
         else:
             patient.write(labels[patient_id], writer)
         progress("patients", done + 1, len(by_patient))
-    report.notes += _mixed_weightings(root, report) + _without_scans(labels, by_patient)
+    report.notes += _mixed_weightings(root, report) + without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
@@ -116,20 +80,13 @@ def _why_not(
     patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int]
 ) -> str | None:
     """Why a patient cannot be imported, before a pixel is read."""
-    try:
-        require_patient(patient_id, by_patient)
-    except DataError as error:
-        return str(error)
+    fault = identity_fault(patient_id, by_patient)
+    if fault:
+        return fault
     differing = contradiction([item.person for item in by_patient[patient_id]])
     if differing:
         return f"its PatientID stands for different people, by {differing}; left out"
-    if patient_id in labels:
-        return None
-    why = "its patient has no usable line in the label list"
-    written = [each for each in labels if spelling(each) == spelling(patient_id)]
-    if written:
-        why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
-    return why
+    return label_fault(patient_id, labels)
 
 
 def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
@@ -140,16 +97,6 @@ def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
     return [
         Problem(root.name, f"the weighting of the MRI differs, by patients: {', '.join(counts)}")
     ]
-
-
-def _without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:
-    """Who is in the label list and not in the tree: a folder may be missing."""
-    missing = [patient for patient in labels if patient not in scanned]
-    if not missing:
-        return []
-    of = f"{len(missing)} of {counted(len(labels), 'labelled patient')}"
-    first = first_of([shown(patient) for patient in missing], ", ")
-    return [Problem("label list", f"no scan here of {of}: {first}")]
 
 
 def _nothing_imported(root: Path, report: ImportReport) -> DataError:
@@ -200,7 +147,16 @@ class _Patient:
         if choice.mri is not None:
             self.report.weightings[choice.mri.traits.weighting or "not known"] += 1
         self._note(ct, mri)
-        self._write_pairs(label, ct, mri, writer)
+        write_patient(
+            self.name,
+            label,
+            ct,
+            mri,
+            writer,
+            rules=self.rules,
+            report=self.report,
+            person=self.person,
+        )
 
     def _chosen(self, stacks: Sequence[Stack]) -> tuple[Choice, Series | None, Series | None]:
         """The choice and its volumes; a series that cannot be read gives way to the next."""
@@ -212,56 +168,13 @@ class _Patient:
             for stack in choice.chosen():
                 try:
                     series = build_series(stack)
-                    _require_contrast(series, rules.window)
+                    require_contrast(series, rules.window)
                     built[stack.first.modality] = series
                 except DataError as error:
                     self._problem(stack.first, f"series refused: {error}")
                     able.remove(stack)
             if len(built) == len(list(choice.chosen())):
                 return choice, built.get("CT"), built.get("MR")
-
-    def _write_pairs(
-        self, label: int, ct: Series | None, mri: Series | None, writer: DatasetWriter
-    ) -> None:
-        rules = self.rules
-        if ct is not None and mri is not None:
-            mri = self._with_believed_frame(ct, mri)
-        try:
-            pairing = pair(
-                ct,
-                mri,
-                window=rules.window,
-                size=rules.image_size,
-                max_gap_days=rules.max_gap_days,
-                allow_unregistered=rules.allow_unregistered,
-            )
-        except DataError as error:
-            self._problem(None, str(error))
-            return
-        self.report.notes += [Problem(self.name, note) for note in pairing.notes]
-        writer.add(
-            self.name,
-            label,
-            rules.site,
-            pairing.slices,
-            registration=pairing.status,
-            error_mm=pairing.error_mm,
-            person=self.person,
-        )
-
-    def _with_believed_frame(self, ct: Series, mri: Series) -> Series:
-        """The MRI, without a frame of reference that it shares with the CT and does not keep."""
-        if not ct.frame or ct.frame != mri.frame or ct.positions is None or mri.positions is None:
-            return mri
-        overlap = head_overlap(ct, mri)
-        if overlap is None or overlap >= LEAST_OVERLAP:
-            return mri
-        doubt = (
-            f"CT and MRI share a FrameOfReferenceUID, but their heads overlap by {overlap:.0%}"
-            " only; it is not believed"
-        )
-        self.report.notes.append(Problem(self.name, doubt))
-        return replace(mri, first=replace(mri.first, frame=""))
 
     def _note(self, ct: Series | None, mri: Series | None) -> None:
         for series in (ct, mri):
@@ -278,12 +191,6 @@ class _Patient:
     def _problem(self, item: Slice | None, reason: str) -> None:
         place = self.name if item is None else place_of(item.path, self.root)
         self.report.problems.append(Problem(place, reason))
-
-
-def _require_contrast(series: Series, window: str) -> None:
-    pictures = to_eight_bits(series, series.values, window)
-    if pictures.min() == pictures.max():
-        raise DataError(f"shows one grey only ({pictures.max()} of 255)")
 
 
 def _left_words(choice: Choice) -> str:

@@ -5,7 +5,8 @@ are reported and kept, never assumed away. A slice that cannot be read is left o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +44,19 @@ class Series:
     Attributes:
         values: HU for CT, scanner units for MR; an axial row 0 is anterior.
         grid: where they lie; without positions it cannot be paired.
+        frame: what its coordinates refer to: series of one frame share them; "" if unknown.
         notes: what is unusual: gaps, tilt, missing geometry.
         unreadable: images that were left out, and why.
     """
 
     modality: str
-    first: Slice = field(repr=False)
     values: Volume = field(repr=False)
-    inverted: bool  # MONOCHROME1: low values are to be shown bright
     grid: Grid = field(repr=False)
-    notes: tuple[str, ...]
+    frame: str = field(default="", repr=False)
+    study_date: date | None = field(default=None, repr=False)
+    inverted: bool = False  # MONOCHROME1: low values are to be shown bright
+    notes: tuple[str, ...] = ()
     unreadable: tuple[tuple[Slice, str], ...] = field(default=(), repr=False)
-
-    @property
-    def frame(self) -> str:
-        """What its coordinates refer to: series of one frame share them; "" if unknown."""
-        return self.first.frame
 
     @property
     def positions(self) -> Points | None:
@@ -96,20 +94,31 @@ def build_series(stack: Stack) -> Series:
         raise DataError("mixes MONOCHROME1 and MONOCHROME2")
     values = np.stack([plane for plane, _ in planes])
     grid, notes = _grid(kept)
+    turned = turned_upright(Series(stack.first.modality, values, grid, notes=tuple(notes)))
+    return replace(
+        turned,
+        frame=stack.first.frame,
+        study_date=stack.first.study_date,
+        inverted=planes[0][1],
+        notes=(*stack.notes, *turned.notes),
+        unreadable=(*stack.unreadable, *unreadable),
+    )
+
+
+def turned_upright(series: Series) -> Series:
+    """A volume the way up that every picture has, with notes of what is unusual about it.
+
+    Raises:
+        DataError: pixels that are far from square.
+    """
+    values, grid = series.values, series.grid
     stored = plane_of(grid.axes)
     for step in (upright, ascending, axial, square):
         values, grid = step(values, grid)
-    if plane_of(grid.axes) != stored:
-        notes.append(f"its fine {stored} slices were cut into axial ones")
-    return Series(
-        modality=stack.first.modality,
-        first=stack.first,
-        values=values,
-        inverted=planes[0][1],
-        grid=grid,
-        notes=(*stack.notes, *notes, *_oddities(stack.first.modality, values, grid)),
-        unreadable=(*stack.unreadable, *unreadable),
-    )
+    cut = plane_of(grid.axes) != stored
+    notes = [f"its fine {stored} slices were cut into axial ones"] if cut else []
+    notes += _oddities(series.modality, values, grid)
+    return replace(series, values=values, grid=grid, notes=(*series.notes, *notes))
 
 
 def to_eight_bits(series: Series, values: Volume, window: str) -> NDArray[np.uint8]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from securefed.data.dicom.grey_values import scale_mri
-from securefed.data.dicom.tree import ImportRules
 from securefed.data.identities import find_doubles
+from securefed.data.import_rules import ImportRules
 from securefed.data.load import load_manifest
 from securefed.errors import ConfigurationError, DataError
 from tests.data.dicom.trees import NAME, WriteSeries, edit, only_series, ramp, run

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.report import ImportReport
 from securefed.data.dicom.stacks import stacks_of
-from securefed.data.dicom.tree import ImportRules, import_dicom
+from securefed.data.dicom.tree import import_dicom
 from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import new_dataset
+from securefed.data.import_rules import ImportRules
 from securefed.data.pseudonyms import SiteKey
 
 WriteSeries = Callable[..., list[Path]]

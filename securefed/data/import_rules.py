@@ -1,0 +1,42 @@
+"""The choices that an import of scans leaves to the operator, whatever format they are in."""
+
+from dataclasses import dataclass
+
+from securefed.data.dicom.grey_values import WINDOWS
+from securefed.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class ImportRules:
+    """The choices of an import; public.
+
+    Attributes:
+        site: name of the hospital in the manifest.
+        window: CT window, one of WINDOWS.
+        image_size: edge of the written images, 16 to 1024 pixels.
+        max_gap_days: CT and MRI further apart are not paired (both are kept).
+        allow_burned_in: accept secondary captures and declared burned-in text.
+        allow_unregistered: pair in scanner coordinates what could not be registered.
+    """
+
+    site: str = "site-1"
+    window: str = "brain"
+    image_size: int = 256
+    max_gap_days: int = 30
+    allow_burned_in: bool = False
+    allow_unregistered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window not in WINDOWS:
+            raise ConfigurationError(
+                f"unknown CT window {self.window!r}", hint=f"choose one of {', '.join(WINDOWS)}"
+            )
+        if not 16 <= self.image_size <= 1024:
+            raise ConfigurationError(
+                f"image size must be 16 to 1024 pixels, got {self.image_size}",
+                hint="256 keeps what a head scan shows",
+            )
+        if self.max_gap_days < 0:
+            raise ConfigurationError(
+                f"max gap must be 0 days or more, got {self.max_gap_days}", hint="30 is common"
+            )

@@ -1,0 +1,1 @@
+"""Volumes in NIfTI files: read with limits, and brought to the frame of the DICOM reader."""
