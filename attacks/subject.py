@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from attacks.errors import InvalidScores
 from attacks.statistics.targets import Bools, membership_vector
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.strategies.strategy import Strategy
 
@@ -146,7 +146,7 @@ class Subject:
     """
 
     configuration: str
-    network: DualEncoderNetwork = field(repr=False)
+    network: FusionNetwork = field(repr=False)
     shared: tuple[str, ...] = field(repr=False)
     encoders_train: bool
     hospitals: tuple[Hospital, ...]

@@ -34,7 +34,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import SeededSource
 from securefed.training.step import Step
@@ -72,22 +72,24 @@ class Case:
     def __init__(self, shape: Shape, patients: int | None = None) -> None:
         torch.manual_seed(0)
         count = patients or shape.patients
-        self.network = DualEncoderNetwork(NetworkShape(shape.encoder, shape.size))
-        pictures = (2, count, shape.slices, shape.size, shape.size)
-        ct, mri = torch.randint(0, 256, pictures, dtype=torch.uint8)
+        self.network = FusionNetwork(NetworkShape(shape.encoder, shape.size))
+        modalities = self.network.shape.modalities
+        pictures = (len(modalities), count, shape.slices, shape.size, shape.size)
+        images = torch.randint(0, 256, pictures, dtype=torch.uint8).transpose(0, 1)
         there = torch.randint(shape.fewest, shape.slices + 1, (count, 1))
         real = torch.arange(shape.slices) < there
-        self.group = PatientTensors(ct, mri, real, real, torch.randint(0, 2, (count,)).float())
+        present = real[:, None].expand(images.shape[:3])
+        label = torch.randint(0, 2, (count,)).float()
+        self.group = PatientTensors(modalities, images, present, label)
         self.encoded = not shape.train_encoders
         if self.encoded:
-            self.network.encoder_ct.requires_grad_(False)
-            self.network.encoder_mri.requires_grad_(False)
+            for encoder in self.network.encoders:
+                encoder.requires_grad_(False)
             self.group = tokens_of(self.network, self.group)
         self.trained = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
 
     def logits(self, group: PatientTensors) -> Tensor:
-        inputs = (group.ct, group.mri, group.has_ct, group.has_mri)
-        logits: Tensor = self.network(*inputs, encoded=self.encoded)
+        logits: Tensor = self.network(group.images, group.present, encoded=self.encoded)
         return logits
 
 
@@ -124,12 +126,12 @@ def loop(case: Case) -> dict[str, Tensor]:
 
 def torch_func(case: Case) -> dict[str, Tensor]:
     group = case.group
-    batch = (group.ct, group.mri, group.has_ct, group.has_mri, group.label)
+    batch = (group.images, group.present, group.label)
 
     def loss(parameters: dict[str, Tensor], *patient: Tensor) -> Tensor:
         options = {"encoded": case.encoded}
-        logit: Tensor = functional_call(case.network, parameters, patient[:4], options)
-        return F.binary_cross_entropy_with_logits(logit, patient[4])
+        logit: Tensor = functional_call(case.network, parameters, patient[:2], options)
+        return F.binary_cross_entropy_with_logits(logit, patient[2])
 
     optimizer = DPOptimizer(
         torch.optim.SGD(case.trained.values(), lr=0.0),
@@ -142,7 +144,7 @@ def torch_func(case: Case) -> dict[str, Tensor]:
     totals = {name: torch.zeros_like(p) for name, p in case.trained.items()}
     for start in range(0, len(group), chunk):
         part = tuple(tensor[start : start + chunk] for tensor in batch)
-        rows = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0, 0))(values, *part)
+        rows = vmap(grad(loss), in_dims=(None, 0, 0, 0))(values, *part)
         optimizer.zero_grad()
         for name, parameter in case.trained.items():
             parameter.grad_sample = rows[name]  # type: ignore[attr-defined]

@@ -89,15 +89,14 @@ class PeerHospital:
         network = copy.deepcopy(simulation.job.network)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
-        for part in (network.fusion.query, network.fusion.key, network.fusion.value):
+        for part in network.fusion.children():  # the layers, which Opacus can differentiate
             part.requires_grad_(True)
         network.classifier.requires_grad_(True)
         self.network = network
         self.records = trainer._records
         self.names = shared_names(network, simulation.settings.federation.shared)
         head = _Head(network)
-        rows = [self.records.ct, self.records.mri, self.records.has_ct, self.records.has_mri]
-        data = TensorDataset(*rows, self.records.label)
+        data = TensorDataset(self.records.images, self.records.present, self.records.label)
         batch = simulation.settings.training.batch_size
         trainable = [p for p in head.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(trainable, lr=simulation.settings.training.learning_rate)
@@ -133,11 +132,8 @@ class _Head(nn.Module):
         super().__init__()
         self.fusion, self.classifier = network.fusion, network.classifier
 
-    def forward(
-        self, ct: torch.Tensor, mri: torch.Tensor, has_ct: torch.Tensor, has_mri: torch.Tensor
-    ) -> torch.Tensor:
-        joined = self.fusion(ct, mri, has_ct, has_mri)
-        logits: torch.Tensor = self.classifier(joined, has_ct | has_mri)
+    def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.fusion(tokens, present), present.any(dim=1))
         return logits
 
 

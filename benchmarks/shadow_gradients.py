@@ -34,7 +34,7 @@ from attacks.membership.head_gradients import (  # noqa: E402
     summed_gradients,
 )
 from securefed.model.encoding import tokens_of  # noqa: E402
-from securefed.model.network import DualEncoderNetwork, NetworkShape  # noqa: E402
+from securefed.model.network import FusionNetwork, NetworkShape  # noqa: E402
 from securefed.model.patients import PatientTensors  # noqa: E402
 from securefed.training.per_patient import patient_gradients  # noqa: E402
 
@@ -69,23 +69,26 @@ def case(name: str, median: dict[str, float]) -> dict[str, Any]:
 
 def replay_case(repetitions: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    network = DualEncoderNetwork(NetworkShape())
-    for encoder in (network.encoder_ct, network.encoder_mri):
+    network = FusionNetwork(NetworkShape())
+    for encoder in network.encoders:
         encoder.requires_grad_(False)
-    images = torch.randint(0, 256, (2, PATIENTS, SLICES, 64, 64), dtype=torch.uint8)
-    present = torch.arange(SLICES) < torch.randint(4, SLICES + 1, (PATIENTS, 1))
+    modalities = network.shape.modalities
+    shown = (len(modalities), PATIENTS, SLICES, 64, 64)
+    images = torch.randint(0, 256, shown, dtype=torch.uint8).transpose(0, 1)
+    real = torch.arange(SLICES) < torch.randint(4, SLICES + 1, (PATIENTS, 1))
     labels = torch.randint(0, 2, (PATIENTS,)).float()
-    group = PatientTensors(images[0], images[1], present, present, labels)
+    present = real[:, None].expand(images.shape[:3])
+    group = PatientTensors(modalities, images, present, labels)
     shape, records = HeadShape.of(network), encoded_records(network, group, each_slice=False)
     head = torch.cat([dict(network.named_parameters())[n].detach().flatten() for n in shape.places])
     heads = head + 0.1 * torch.randn(SHADOWS, shape.size)
     everybody = torch.arange(PATIENTS)
     drawn = Drawn(torch.arange(SHADOWS).repeat_interleave(PATIENTS), everybody.repeat(SHADOWS))
     tokens = tokens_of(network, group)
-    batch = {name: getattr(tokens, name) for name in ("ct", "mri", "has_ct", "has_mri", "label")}
+    batch = {name: getattr(tokens, name) for name in ("images", "present", "label")}
 
     def loss(forward: Callable[..., Tensor], one: Any) -> Tensor:
-        inputs = (one[name] for name in ("ct", "mri", "has_ct", "has_mri"))
+        inputs = (one[name] for name in ("images", "present"))
         return F.binary_cross_entropy_with_logits(forward(*inputs, encoded=True), one["label"])
 
     def loop() -> Tensor:

@@ -35,7 +35,7 @@ from securefed.record.run_file import Party, RunFile, unit_in_words
 from securefed.record.summary import HeldOut, HospitalSummary, Summary
 
 if TYPE_CHECKING:
-    from securefed.model.network import DualEncoderNetwork
+    from securefed.model.network import FusionNetwork
     from securefed.playback.observers import Observers
     from securefed.wire.agreement import FederationAgreement
     from securefed.wire.description import JobDescription
@@ -289,7 +289,7 @@ class Run:
             return None
         return agreement.read(self.path / agreement.NAME)
 
-    def network(self) -> "DualEncoderNetwork":
+    def network(self) -> "FusionNetwork":
         """The released model, a copy of the caller's own, on the CPU.
 
         Raises:

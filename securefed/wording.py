@@ -18,6 +18,12 @@ def first_of(things: Sequence[object], separator: str = "; ") -> str:
     return text + (f"{separator}and {len(things) - NAMED} more" if len(things) > NAMED else "")
 
 
+def listed(things: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"; at least one."""
+    *others, last = things
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def command_line(*words: object) -> str:
     """A command of this program, as a shell takes it."""
     return shlex.join(["securefed", *map(str, words)])

@@ -296,8 +296,8 @@ def test_the_readmes_comparison_is_the_one_measured() -> None:
     text = " ".join((ROOT / "README.md").read_text().split())
     assert f"the shared model reached AUC {summary['auc']:.3f}" in text
     assert f"each hospital alone {summary['local_auc']:.3f} on average" in text
-    assert f"CT only {baselines['ct_only']:.3f}" in text
-    assert f"MRI only {baselines['mri_only']:.3f}" in text
+    assert f"CT only {baselines['one_modality']['ct']:.3f}" in text
+    assert f"MRI only {baselines['one_modality']['mri']:.3f}" in text
 
 
 # Errors

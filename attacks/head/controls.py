@@ -34,7 +34,7 @@ from attacks.head.updates import PLAIN, client_update
 from attacks.result import AttackResult, Effort, Progress
 from attacks.subject import Subject
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
 
@@ -111,7 +111,7 @@ def controls_on_run(subject: Subject, effort: Effort, rng: np.random.Generator) 
 class _Scene:
     """A network and the patients whose gradients it takes; all in the shared vector's order."""
 
-    network: DualEncoderNetwork = field(repr=False)
+    network: FusionNetwork = field(repr=False)
     shared: list[str]
     patients: PatientTensors = field(repr=False)  # tokens
     known: Signatures = field(repr=False)
@@ -123,7 +123,7 @@ class _Scene:
         return head_gradient(self.network, self.shared, summed)
 
 
-def _scene(network: DualEncoderNetwork, images: PatientTensors) -> _Scene:
+def _scene(network: FusionNetwork, images: PatientTensors) -> _Scene:
     network = copy.deepcopy(network).eval().requires_grad_(True)
     tokens = tokens_of(network, images)
     names = shared_names(network, "fusion+classifier")
@@ -133,20 +133,21 @@ def _scene(network: DualEncoderNetwork, images: PatientTensors) -> _Scene:
 def _reference_scene(shape: NetworkShape, slices: int, rng: np.random.Generator) -> _Scene:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        network = DualEncoderNetwork(shape)
+        network = FusionNetwork(shape)
     return _scene(network, _random_patients(REFERENCES + 32, slices, shape.image_size, rng))
 
 
 def _random_patients(
     count: int, slices: int, size: int, rng: np.random.Generator
 ) -> PatientTensors:
-    """Smooth random images of both modalities; labels by a coin."""
-    coarse = torch.from_numpy(rng.random((2 * count, slices, 4, 4))).float()
+    """Smooth random images of the default modalities; labels by a coin."""
+    modalities = NetworkShape().modalities
+    coarse = torch.from_numpy(rng.random((len(modalities) * count, slices, 4, 4))).float()
     smooth = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True)
-    images = (smooth * 255).to(torch.uint8).reshape(2, count, slices, size, size)
-    there = torch.ones(count, slices, dtype=torch.bool)
+    images = (smooth * 255).to(torch.uint8).reshape(-1, count, slices, size, size).transpose(0, 1)
+    there = torch.ones(images.shape[:3], dtype=torch.bool)
     label = torch.from_numpy(rng.integers(0, 2, count)).float()
-    return PatientTensors(images[0], images[1], there, there, label)
+    return PatientTensors(modalities, images, there, label)
 
 
 def _alone(scene: _Scene, batches: int, rng: np.random.Generator) -> tuple[Control, Control]:

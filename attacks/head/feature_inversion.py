@@ -1,10 +1,10 @@
 """From a feature to a picture: the images whose feature is the recovered one.
 
-Whoever holds the encoders optimises both images of one slice so that the signature's ratios
-(attacks.head.features) come out as recovered, from a mean image, under a total-variation prior
-(Mahendran & Vedaldi 2015). The encoders of a default run are public, so nothing is guessed; where
-encoders are trained and not shared, a surrogate of the same shape stands in, and what comes out has
-the surrogate's idea of a feature, not the hospital's.
+Whoever holds the encoders optimises the images of one slice, of every modality, so that the
+signature's ratios (attacks.head.features) come out as recovered, from a mean image, under a
+total-variation prior (Mahendran & Vedaldi 2015). The encoders of a default run are public, so
+nothing is guessed; where encoders are trained and not shared, a surrogate of the same shape stands
+in, and what comes out has the surrogate's idea of a feature, not the hospital's.
 
 A weighted mean over places has no positions: a few dozen numbers cannot hold a picture of thousands
 of pixels. Expect the tone of a patient's slices, not the anatomy. The feature itself tells patients
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attacks.head.features import Floats, signature_rows
 from attacks.result import Progress
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 STEP = 0.02  # of Adam, in grey values of [0, 1]
@@ -32,33 +32,32 @@ class Inverted:
     """Images of one slice with the wanted feature.
 
     Attributes:
-        ct, mri: (size, size) in [0, 1].
+        images: (modalities, size, size) in [0, 1].
         error: mean squared error of the feature in units of the reference patients' spread; 1 is
             as far as another patient.
     """
 
-    ct: NDArray[np.float32] = field(repr=False)
-    mri: NDArray[np.float32] = field(repr=False)
+    images: NDArray[np.float32] = field(repr=False)
     error: float
 
 
 def invert_feature(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     ratios: Floats,
     spread: Floats,
-    start: tuple[Tensor, Tensor],
+    start: Tensor,
     iterations: int,
     progress: Progress,
 ) -> Inverted:
-    """Find a CT and an MRI slice whose row ratios are `ratios`.
+    """Find a slice's images whose row ratios are `ratios`.
 
     Args:
         network: with the parameters the update was taken at; encoders known or a surrogate's.
         ratios: (m, d); rows that are NaN have no say.
         spread: standard deviation of each entry over reference patients, (m, d).
-        start: CT and MRI mean image, (size, size) in [0, 1].
+        start: mean image of each modality, (modalities, size, size) in [0, 1].
     """
-    images = torch.stack(start).float().clone().requires_grad_(True)  # (2, size, size)
+    images = start.float().clone().requires_grad_(True)
     known = torch.from_numpy(np.isfinite(ratios) & (spread > 0))
     target = torch.from_numpy(np.where(known, ratios, 0.0)).float()
     scale = torch.from_numpy(np.where(known, spread, 1.0)).float()
@@ -72,16 +71,16 @@ def invert_feature(
         with torch.no_grad():
             images.clamp_(0.0, 1.0)
         progress((done + 1) / iterations)
-    final = images.detach().numpy()
-    return Inverted(final[0], final[1], float(error.detach()))
+    return Inverted(images.detach().numpy(), float(error.detach()))
 
 
 def _feature_error(
-    network: DualEncoderNetwork, images: Tensor, target: Tensor, scale: Tensor, known: Tensor
+    network: FusionNetwork, images: Tensor, target: Tensor, scale: Tensor, known: Tensor
 ) -> Tensor:
-    there = torch.ones((1, 1), dtype=torch.bool)
-    ct, mri = network.encode(images[0][None, None], images[1][None, None])
-    rows = signature_rows(network, PatientTensors(ct, mri, there, there, torch.zeros(1)))[0]
+    tokens = network.encode(images[None, :, None])  # (1, modalities, 1, places, width)
+    there = torch.ones(tokens.shape[:3], dtype=torch.bool)
+    one = PatientTensors(network.shape.modalities, tokens, there, torch.zeros(1))
+    rows = signature_rows(network, one)[0]
     ratios = rows[:, :-1] / rows[:, -1:].clamp_min(1e-9)
     squares = ((ratios - target) / scale).square()
     return squares[known & (rows[:, -1:] > 0)].mean()

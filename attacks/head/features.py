@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ class Signatures:
 
 
 def head_gradient(
-    network: DualEncoderNetwork, shared: Sequence[str], vector: NDArray[np.floating]
+    network: FusionNetwork, shared: Sequence[str], vector: NDArray[np.floating]
 ) -> HeadGradient:
     """The classifier's part of a vector over the shared parameters, (P,)."""
     parts = named_parts(network, shared, vector)
@@ -95,7 +95,7 @@ def head_gradient(
 
 
 def named_parts(
-    network: DualEncoderNetwork, shared: Sequence[str], vector: NDArray[np.floating]
+    network: FusionNetwork, shared: Sequence[str], vector: NDArray[np.floating]
 ) -> Mapping[str, Floats]:
     """Name -> its part of a vector over the shared parameters, in the parameter's shape."""
     shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
@@ -117,7 +117,7 @@ def _ratio(weight: Floats, bias: Floats) -> Floats:
 
 
 @torch.no_grad()
-def signatures(network: DualEncoderNetwork, tokens: PatientTensors) -> Signatures:
+def signatures(network: FusionNetwork, tokens: PatientTensors) -> Signatures:
     """Signatures of patients under the network's present parameters; tokens from `tokens_of`."""
     rows, logits = [], []
     for start in range(0, len(tokens), CHUNK):
@@ -129,10 +129,10 @@ def signatures(network: DualEncoderNetwork, tokens: PatientTensors) -> Signature
     return Signatures(np.concatenate(rows), probability, tokens.label.double().numpy())
 
 
-def _signature(network: DualEncoderNetwork, tokens: PatientTensors) -> tuple[Tensor, Tensor]:
+def _signature(network: FusionNetwork, tokens: PatientTensors) -> tuple[Tensor, Tensor]:
     """(n, m, d + 1), (n,): the docstring's s and t, and the logits. Differentiable."""
-    head, has_slice = network.classifier, tokens.has_ct | tokens.has_mri
-    joined = network.fusion(tokens.ct, tokens.mri, tokens.has_ct, tokens.has_mri)
+    head, has_slice = network.classifier, tokens.real
+    joined = network.fusion(tokens.images, tokens.present)
     before = head.hidden(joined)  # (n, slices, places, m)
     place = head.output(torch.relu(before)).squeeze(-1)  # (n, slices, places)
     place = place.masked_fill(~has_slice[..., None], -torch.inf).flatten(1)
@@ -144,7 +144,7 @@ def _signature(network: DualEncoderNetwork, tokens: PatientTensors) -> tuple[Ten
     return rows, torch.logsumexp(place, dim=1) - torch.log(count)
 
 
-def signature_rows(network: DualEncoderNetwork, tokens: PatientTensors) -> Tensor:
+def signature_rows(network: FusionNetwork, tokens: PatientTensors) -> Tensor:
     """As `signatures`, with gradients towards the tokens; (n, m, d + 1)."""
     return _signature(network, tokens)[0]
 

@@ -28,7 +28,7 @@ import torch
 
 from attacks.head.features import Floats, HeadGradient, Signatures
 from securefed.exposure import Vector
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten
 
@@ -40,9 +40,7 @@ OFF = 1000.0  # bias that no joined feature overcomes, well inside what clients 
 
 
 @torch.no_grad()
-def imprint(
-    network: DualEncoderNetwork, reference: PatientTensors, batch: int
-) -> DualEncoderNetwork:
+def imprint(network: FusionNetwork, reference: PatientTensors, batch: int) -> FusionNetwork:
     """The network with an imprinting head; fusion and encoders as they were.
 
     Args:
@@ -51,8 +49,8 @@ def imprint(
     """
     changed = copy.deepcopy(network)
     head = changed.classifier
-    present = reference.has_ct | reference.has_mri
-    joined = changed.fusion(reference.ct, reference.mri, reference.has_ct, reference.has_mri)
+    present = reference.real
+    joined = changed.fusion(reference.images, reference.present)
     direction = _widest(joined[present].flatten(0, 1))  # (d,)
     measured = (joined @ direction).flatten(2)  # (patients, slices, places)
     head.hidden.weight.copy_(direction.expand_as(head.hidden.weight))
@@ -69,8 +67,8 @@ def imprint(
 
 @torch.no_grad()
 def quiet_imprint(
-    network: DualEncoderNetwork, reference: PatientTensors, batch: int, number: int
-) -> DualEncoderNetwork:
+    network: FusionNetwork, reference: PatientTensors, batch: int, number: int
+) -> FusionNetwork:
     """One of a row of imprints that are as near to the network, and to each other, as can be.
 
     A unit's gradient does not depend on how long its row is, only on where it is on: rows of QUIET
@@ -83,8 +81,8 @@ def quiet_imprint(
     """
     changed = copy.deepcopy(network)
     head = changed.classifier
-    present = reference.has_ct | reference.has_mri
-    joined = changed.fusion(reference.ct, reference.mri, reference.has_ct, reference.has_mri)
+    present = reference.real
+    joined = changed.fusion(reference.images, reference.present)
     direction = _widest(joined[present].flatten(0, 1), number // 2) * (-1) ** number
     direction *= QUIET / direction.norm()
     measured = (joined @ direction).flatten(2)
@@ -117,7 +115,7 @@ def _widest(places: torch.Tensor, number: int = 0) -> torch.Tensor:
 
 
 @torch.no_grad()
-def silenced(network: DualEncoderNetwork) -> DualEncoderNetwork:
+def silenced(network: FusionNetwork) -> FusionNetwork:
     """The network with all hidden units of the classifier off: their gradient is exactly zero."""
     changed = copy.deepcopy(network)
     changed.classifier.hidden.weight.zero_()
@@ -125,7 +123,7 @@ def silenced(network: DualEncoderNetwork) -> DualEncoderNetwork:
     return changed
 
 
-def vector_of(network: DualEncoderNetwork, shared: Sequence[str]) -> Vector:
+def vector_of(network: FusionNetwork, shared: Sequence[str]) -> Vector:
     """The shared parameters as they would be sent, (P,)."""
     return flatten(dict(network.named_parameters()), list(shared))
 

@@ -19,7 +19,7 @@ from attacks.result import AttackResult, Picture, Progress
 from attacks.subject import Subject
 from securefed.exposure import RoundView
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import load_vector
 
@@ -37,7 +37,7 @@ def pictures_of(
     network = copy.deepcopy(subject.network).eval().requires_grad_(True)
     load_vector(network, list(subject.shared), view.shared)
     slices = _one_slice(people.reference)
-    start = (slices.ct.float().mean((0, 1)) / 255, slices.mri.float().mean((0, 1)) / 255)
+    start = slices.images.float().mean((0, 2)) / 255  # (modalities, size, size)
     ratios = signatures(network, tokens_of(network, slices)).ratios
     # A unit that nobody uses has no ratios, hence no spread; np.nanstd would warn of it.
     spread = np.ma.masked_invalid(ratios).std(axis=0).filled(np.nan)
@@ -47,7 +47,7 @@ def pictures_of(
         hospital = people.hospitals[number % len(people.hospitals)]
         pool = _one_slice(hospital.train)
         if not len(pool):
-            continue  # none of its patients has both scans of the middle slice
+            continue  # none of its patients has every scan of the middle slice
         row = int(rng.integers(len(pool)))
         patient = pool[row : row + 1]
         gradient = simulated_gradient(
@@ -63,39 +63,30 @@ def pictures_of(
                 iterations,
                 part(progress, share, share + 0.5 / count),
             )
-            true = _grey(patient.ct[0, 0])
-            decoy = _nearest(inverted.ct, _one_slice(people.decoys[hospital.name]))
-            gain = _psnr(true, inverted.ct) - _psnr(true, start[0].numpy())
+            true, found = _grey(patient.images[0, 0, 0]), inverted.images[0]  # of the query
+            decoy = _nearest(found, _one_slice(people.decoys[hospital.name]))
+            gain = _psnr(true, found) - _psnr(true, start[0].numpy())
             figures.append({"encoders": kind, "psnr over the mean image, dB": gain})
             caption = f"head leakage, worst case, batch 1, encoders {kind}: {gain:+.1f} dB"
-            pictures.append(Picture(f"{caption} over the mean image", true, inverted.ct, decoy))
+            pictures.append(Picture(f"{caption} over the mean image", true, found, decoy))
     return AttackResult(pictures=tuple(pictures), details={"pictures": figures})
 
 
-def _surrogate(network: DualEncoderNetwork, rng: np.random.Generator) -> DualEncoderNetwork:
+def _surrogate(network: FusionNetwork, rng: np.random.Generator) -> FusionNetwork:
     """The network with encoders of the same shape and other weights."""
     other = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        fresh = DualEncoderNetwork(network.shape)
-    other.encoder_ct, other.encoder_mri = fresh.encoder_ct, fresh.encoder_mri
+        fresh = FusionNetwork(network.shape)
+    for encoder, another in zip(other.encoders, fresh.encoders, strict=True):
+        encoder.load_state_dict(another.state_dict())
     return other
 
 
 def _one_slice(group: PatientTensors) -> PatientTensors:
-    """The middle slice of each patient that has both modalities there."""
-    count = (group.has_ct | group.has_mri).sum(1)
-    middle = (count // 2).clamp(max=group.has_ct.shape[1] - 1)
-    rows = torch.arange(len(group))
-    keep = group.has_ct[rows, middle] & group.has_mri[rows, middle]
-    rows, middle = rows[keep], middle[keep]
-    return PatientTensors(
-        group.ct[rows, middle][:, None],
-        group.mri[rows, middle][:, None],
-        group.has_ct[rows, middle][:, None],
-        group.has_mri[rows, middle][:, None],
-        group.label[rows],
-    )
+    """The middle slice of each patient that has every modality there."""
+    middle = group.middle_slices()
+    return middle[middle.present.flatten(1).all(dim=1)]
 
 
 def _grey(images: torch.Tensor) -> NDArray[np.float32]:
@@ -104,7 +95,7 @@ def _grey(images: torch.Tensor) -> NDArray[np.float32]:
 
 
 def _nearest(image: NDArray[np.float32], group: PatientTensors) -> NDArray[np.float32]:
-    images = _grey(group.ct[:, 0])
+    images = _grey(group.images[:, 0, 0])
     nearest: NDArray[np.float32] = images[((images - image) ** 2).mean((1, 2)).argmin()]
     return nearest
 

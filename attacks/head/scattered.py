@@ -35,7 +35,7 @@ from attacks.head.imprint import (
     vector_of,
 )
 from attacks.head.imprinted import SAME, spread_of
-from attacks.head.stage import ROUNDING, Stage, concatenate, identification
+from attacks.head.stage import ROUNDING, Stage, identification
 from attacks.head.updates import Mechanism
 from attacks.head.worst_case import mechanism_of
 from attacks.result import AttackResult, Effort, Progress
@@ -43,8 +43,8 @@ from attacks.statistics.targets import Bools
 from attacks.subject import Subject
 from securefed.exposure import Exposure, Vector
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.network import FusionNetwork
+from securefed.model.patients import PatientTensors, concatenate
 
 LEAST_SHARE = 1e-3  # of a patient's pooling weight in a bin: one place in a thousand
 HARVESTS = {Effort.QUICK: 4, Effort.DEFAULT: 16, Effort.THOROUGH: 32}  # rounds, once arrived
@@ -74,7 +74,7 @@ class Harvest:
 
 
 def harvest(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     shared: Sequence[str],
     people: tuple[PatientTensors, PatientTensors, PatientTensors],
     rates: Floats,
@@ -117,7 +117,7 @@ def harvest(
     return Harvest(near, far, ever, max(steps, default=0.0))
 
 
-def _rounding(imprinted: DualEncoderNetwork, coarseness: float) -> float:
+def _rounding(imprinted: FusionNetwork, coarseness: float) -> float:
     """Standard deviation of what an update's entry is off by: short rows are rounded less."""
     largest = float(imprinted.classifier.hidden.bias[1:].detach().abs().max())
     return max(ROUNDING * largest, coarseness / math.sqrt(3))

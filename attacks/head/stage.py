@@ -21,8 +21,8 @@ from attacks.statistics.intervals import Proportion
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Observer, RoundView
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.network import FusionNetwork
+from securefed.model.patients import PatientTensors, concatenate
 from securefed.model.sharing import load_vector
 
 DECOYS = 50
@@ -90,23 +90,6 @@ class People:
         return cls(hospitals, decoys, reference)
 
 
-def concatenate(groups: list[PatientTensors]) -> PatientTensors:
-    """Groups one after another, with blank slices where one has fewer."""
-    slices = max(group.has_ct.shape[1] for group in groups)
-
-    def padded(name: str) -> torch.Tensor:
-        parts = []
-        for group in groups:
-            value: torch.Tensor = getattr(group, name)
-            missing = value.new_zeros((len(value), slices - value.shape[1], *value.shape[2:]))
-            parts.append(torch.cat([value, missing], dim=1))
-        return torch.cat(parts)
-
-    masks = (padded("has_ct"), padded("has_mri"))
-    label = torch.cat([group.label for group in groups])
-    return PatientTensors(padded("ct"), padded("mri"), *masks, label)
-
-
 @dataclass(frozen=True, eq=False)
 class Stage:
     """The network of one round, with the decoys' and reference patients' signatures under it.
@@ -114,7 +97,7 @@ class Stage:
     Good until the next stage is made: all stages are the same network.
     """
 
-    network: DualEncoderNetwork = field(repr=False)
+    network: FusionNetwork = field(repr=False)
     people: People = field(repr=False)  # decoys and reference as tokens
     reference: Signatures = field(repr=False)
     decoys: dict[str, Signatures] = field(repr=False)

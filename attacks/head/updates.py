@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import ENCODER, FusionNetwork
 from securefed.model.patients import PatientTensors
 
 
@@ -37,7 +37,7 @@ PLAIN = Mechanism(learning_rate=0.3, clip_norm=None, noise_std=0.0)
 
 
 def client_update(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     shared: Sequence[str],
     batch: PatientTensors,
     mechanism: Mechanism,
@@ -52,8 +52,7 @@ def client_update(
     """
     parameters = dict(network.named_parameters())
     # What is clipped together: all that the run trains. Frozen encoders have no part in it.
-    frozen = ("encoder_ct.", "encoder_mri.") if encoded else ()
-    trained = {n: p for n, p in parameters.items() if not (frozen and n.startswith(frozen))}
+    trained = {n: p for n, p in parameters.items() if not (encoded and n.startswith(ENCODER))}
     total = {name: torch.zeros_like(p) for name, p in trained.items()}
     for index in range(len(batch)):
         gradient = _patient_gradient(network, trained, batch[index : index + 1], encoded)
@@ -72,12 +71,12 @@ def client_update(
 
 
 def _patient_gradient(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     trained: Mapping[str, Tensor],
     patient: PatientTensors,
     encoded: bool,
 ) -> dict[str, Tensor]:
-    logit = network(patient.ct, patient.mri, patient.has_ct, patient.has_mri, encoded=encoded)
+    logit = network(patient.images, patient.present, encoded=encoded)
     loss = F.binary_cross_entropy_with_logits(logit, patient.label, reduction="sum")
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     return {

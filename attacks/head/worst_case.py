@@ -22,7 +22,7 @@ from attacks.result import AttackResult, Progress
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Observer, RoundView
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 LARGE_BATCH = 4
@@ -118,7 +118,7 @@ def mechanism_of(subject: Subject, hospital: Hospital) -> Mechanism:
 
 def simulated_gradient(
     subject: Subject,
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     batch: PatientTensors,
     mechanism: Mechanism,
     rng: np.random.Generator,

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 
 from attacks.errors import InvalidScores
 from attacks.inversion.gradient_inversion import Simulate
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import ENCODER, FusionNetwork
 
-ENCODERS = ("encoder_ct.", "encoder_mri.")
 ADAM_MOMENTUM, ADAM_SQUARES = 0.9, 0.999  # torch's defaults, which hospitals use
 # Adam divides by |gradient|; rounding that corner off keeps the slope finite where it is 0.
 ADAM_CORNER = 1e-7
@@ -50,28 +49,27 @@ class Presence:
     """What is assumed of the dummy patients, per problem.
 
     Attributes:
-        has_ct, has_mri: (problems, patients, slices) bool.
+        present: (problems, patients, modalities, slices) bool.
         label: (problems, patients), 0 or 1.
     """
 
-    has_ct: Tensor = field(repr=False)
-    has_mri: Tensor = field(repr=False)
+    present: Tensor = field(repr=False)
     label: Tensor = field(repr=False)
 
     @property
     def pixels(self) -> Tensor:
-        """Which images are searched: (problems, patients, 2, slices, 1, 1), CT first."""
-        return torch.stack([self.has_ct, self.has_mri], dim=2)[..., None, None]
+        """Which images are searched: (problems, patients, modalities, slices, 1, 1)."""
+        return self.present[..., None, None]
 
 
-def trained_names(network: DualEncoderNetwork, encoders_train: bool) -> list[str]:
+def trained_names(network: FusionNetwork, encoders_train: bool) -> list[str]:
     """Names of the parameters that local training moves, in network order."""
     names = [name for name, _ in network.named_parameters()]
-    return [name for name in names if encoders_train or not name.startswith(ENCODERS)]
+    return [name for name in names if encoders_train or not name.startswith(ENCODER)]
 
 
 def updates_of(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     shared: Sequence[str],
     trained: Sequence[str],
     presence: Presence,
@@ -85,16 +83,15 @@ def updates_of(
         trained: names that the hospital moves, shared or personal.
 
     Returns:
-        (problems, patients, 2, slices, size, size) in [0, 1] -> (problems, P); of one SGD step
-        with no learning rate, since only the direction counts.
+        (problems, patients, modalities, slices, size, size) in [0, 1] -> (problems, P); of one SGD
+        step with no learning rate, since only the direction counts.
     """
     start = {name: p.detach() for name, p in network.named_parameters() if name in set(trained)}
-    encoded = not any(name.startswith(ENCODERS) for name in trained)
-    masks = (presence.has_ct, presence.has_mri, presence.label)
+    encoded = not any(name.startswith(ENCODER) for name in trained)
 
-    def change(ct: Tensor, mri: Tensor, has_ct: Tensor, has_mri: Tensor, label: Tensor) -> Tensor:
+    def change(images: Tensor, present: Tensor, label: Tensor) -> Tensor:
         def loss(parameters: Parameters) -> Tensor:
-            inputs = (ct, mri, has_ct, has_mri)
+            inputs = (images, present)
             logits: Tensor = functional_call(network, parameters, inputs, {"encoded": encoded})
             return F.binary_cross_entropy_with_logits(logits, label)
 
@@ -106,12 +103,11 @@ def updates_of(
             raise InvalidScores(
                 f"images of shape {tuple(images.shape)} for labels of shape "
                 f"{tuple(presence.label.shape)}",
-                hint="(problems, patients, 2, slices, size, size)",
+                hint="(problems, patients, modalities, slices, size, size)",
             )
-        ct, mri = images[:, :, 0], images[:, :, 1]
         # The network divides raw images by 255; ours are in [0, 1] already.
-        inputs = network.encode(ct, mri) if encoded else (ct * 255, mri * 255)
-        updates: Tensor = vmap(change)(*inputs, *masks)
+        inputs = network.encode(images) if encoded else images * 255
+        updates: Tensor = vmap(change)(inputs, presence.present, presence.label)
         return updates
 
     return simulate

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from attacks.inversion.quality import LEAST_DECOYS
 from attacks.subject import Hospital
-from securefed.model.network import DualEncoderNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.network import FusionNetwork
+from securefed.model.patients import PatientTensors, concatenate
 
 Distances = NDArray[np.float64]
+Acquired = tuple[bool, ...]  # whether a patient has each modality
 Key = tuple[str, bool, int]  # hospital, whether held out, row: one patient
-Gallery = dict[Key, Tensor]  # patient -> features of its slices, (slices, 2, features)
+Gallery = dict[Key, Tensor]  # patient -> features of its slices, (slices, modalities, features)
 ENCODE_CHUNK = 64  # slices encoded at a time
 
 
@@ -50,7 +51,7 @@ def draw_trials(
     nobody has enough.
     """
     held_out = {each.name: _by_modalities(each.held_out) for each in hospitals}
-    targets: list[tuple[Hospital, int, tuple[bool, bool]]] = []
+    targets: list[tuple[Hospital, int, Acquired]] = []
     for hospital in hospitals:
         if hospital.name in among:
             for modalities, rows in _by_modalities(hospital.train).items():
@@ -61,19 +62,18 @@ def draw_trials(
     return [_trial(hospitals, held_out, targets[int(i)], rng) for i in order]
 
 
-def _by_modalities(group: PatientTensors) -> dict[tuple[bool, bool], list[int]]:
-    """(has CT, has MRI) -> rows."""
-    rows: dict[tuple[bool, bool], list[int]] = {}
-    has_ct, has_mri = group.has_ct.any(dim=1).tolist(), group.has_mri.any(dim=1).tolist()
-    for row, modalities in enumerate(zip(has_ct, has_mri, strict=True)):
-        rows.setdefault(modalities, []).append(row)
+def _by_modalities(group: PatientTensors) -> dict[Acquired, list[int]]:
+    """What was acquired -> rows."""
+    rows: dict[Acquired, list[int]] = {}
+    for row, modalities in enumerate(group.present.any(dim=2).tolist()):
+        rows.setdefault(tuple(modalities), []).append(row)
     return rows
 
 
 def _trial(
     hospitals: Sequence[Hospital],
-    held_out: dict[str, dict[tuple[bool, bool], list[int]]],
-    target: tuple[Hospital, int, tuple[bool, bool]],
+    held_out: dict[str, dict[Acquired, list[int]]],
+    target: tuple[Hospital, int, Acquired],
     rng: np.random.Generator,
 ) -> Trial:
     own, row, modalities = target
@@ -86,65 +86,28 @@ def _trial(
         parts.append(hospital.held_out[torch.tensor(drawn).long()])
         keys += [(hospital.name, True, each) for each in drawn]
         missing -= len(drawn)
-    return Trial(own.name, tuple(keys), _concatenate(parts))
-
-
-def _concatenate(parts: Sequence[PatientTensors]) -> PatientTensors:
-    slices = max(part.ct.shape[1] for part in parts)
-
-    def padded(name: str) -> Tensor:
-        pieces = []
-        for part in parts:
-            piece = getattr(part, name)
-            room = piece.new_zeros((len(piece), slices, *piece.shape[2:]))
-            room[:, : piece.shape[1]] = piece
-            pieces.append(room)
-        return torch.cat(pieces)
-
-    return PatientTensors(
-        padded("ct"),
-        padded("mri"),
-        padded("has_ct"),
-        padded("has_mri"),
-        torch.cat([part.label for part in parts]),
-    )
-
-
-def middle_slices(group: PatientTensors) -> PatientTensors:
-    """The same patients with their middle slice only."""
-    middle = (group.has_ct | group.has_mri).sum(dim=1) // 2
-    row = torch.arange(len(group))
-    return PatientTensors(
-        group.ct[row, middle, None],
-        group.mri[row, middle, None],
-        group.has_ct[row, middle, None],
-        group.has_mri[row, middle, None],
-        group.label,
-    )
+    return Trial(own.name, tuple(keys), concatenate(parts))
 
 
 def images_of(group: PatientTensors) -> Tensor:
-    """(patients, slices, 2, size, size) in [0, 1], CT first."""
-    return torch.stack([group.ct, group.mri], dim=2).float() / 255
+    """(patients, slices, modalities, size, size) in [0, 1]."""
+    return group.images.transpose(1, 2).float() / 255
 
 
 def presence_of(group: PatientTensors) -> Tensor:
-    """(patients, slices, 2) bool, CT first."""
-    return torch.stack([group.has_ct, group.has_mri], dim=2)
+    """(patients, slices, modalities) bool."""
+    return group.present.transpose(1, 2)
 
 
 @torch.no_grad()
-def features(network: DualEncoderNetwork, images: Tensor) -> Tensor:
-    """(n, 2, size, size) in [0, 1] -> (n, 2, features) of the encoders."""
-    parts = []
-    for chunk in torch.split(images, ENCODE_CHUNK):
-        ct, mri = network.encode(chunk[:, None, 0], chunk[:, None, 1])
-        parts.append(torch.stack([ct.flatten(1), mri.flatten(1)], dim=1))
-    return torch.cat(parts)
+def features(network: FusionNetwork, images: Tensor) -> Tensor:
+    """(n, modalities, size, size) in [0, 1] -> (n, modalities, features) of the encoders."""
+    chunks = torch.split(images, ENCODE_CHUNK)
+    return torch.cat([network.encode(chunk[:, :, None]).flatten(2) for chunk in chunks])
 
 
 def candidate_distances(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     reconstructions: Tensor,
     candidates: PatientTensors,
     keys: Sequence[Key],
@@ -156,21 +119,22 @@ def candidate_distances(
     candidate's slices and the reconstructions the best pair counts.
 
     Args:
-        reconstructions: (n, 2, size, size) in [0, 1].
+        reconstructions: (n, modalities, size, size) in [0, 1].
         keys: who the candidates are.
         gallery: features already known, with this network and these slices; grows.
     """
-    present = presence_of(candidates)  # (c, slices, 2)
+    present = presence_of(candidates)  # (c, slices, modalities)
     seen = present.any(dim=2)
     new = torch.tensor([i for i, key in enumerate(keys) if key not in gallery]).long()
     if len(new):
         encoded = features(network, images_of(candidates[new])[seen[new]])
         parts = torch.split(encoded, seen[new].sum(dim=1).tolist())
         gallery.update(zip((keys[int(i)] for i in new), parts, strict=True))
-    known = torch.cat([gallery[key] for key in keys])  # (m, 2, f)
-    found = features(network, reconstructions)  # (n, 2, f)
-    has = present[seen].float()  # (m, 2)
-    each = torch.stack([torch.cdist(known[:, i], found[:, i]).square() for i in (0, 1)], dim=2)
+    known = torch.cat([gallery[key] for key in keys])  # (m, modalities, f)
+    found = features(network, reconstructions)  # (n, modalities, f)
+    has = present[seen].float()  # (m, modalities)
+    pairs = zip(known.unbind(1), found.unbind(1), strict=True)
+    each = torch.stack([torch.cdist(*pair).square() for pair in pairs], dim=2)
     nearest = ((each * has[:, None]).sum(dim=2) / has.sum(dim=1)[:, None]).amin(dim=1)  # (m,)
     distance = torch.full(seen.shape, torch.inf)
     distance[seen] = nearest

@@ -26,13 +26,12 @@ from attacks.inversion.matching import (
     Trial,
     candidate_distances,
     images_of,
-    middle_slices,
     presence_of,
 )
 from attacks.inversion.quality import is_identified, psnr, ssim
 from attacks.result import Picture, Progress
 from attacks.subject import Subject
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, load_vector
 
@@ -71,7 +70,7 @@ class Seen:
     update: Vector = field(repr=False)
 
 
-def network_at(subject: Subject, shared: Vector) -> DualEncoderNetwork:
+def network_at(subject: Subject, shared: Vector) -> FusionNetwork:
     """A copy of the run's network with the given shared parameters."""
     network = copy.deepcopy(subject.network).eval()
     load_vector(network, list(subject.shared), shared)
@@ -79,13 +78,13 @@ def network_at(subject: Subject, shared: Vector) -> DualEncoderNetwork:
 
 
 def mean_head(trials: Sequence[Trial]) -> Tensor:
-    """The decoys' mean middle slice, (2, size, size): what heads look like in general."""
-    total, count = torch.zeros(()), torch.zeros(2)
+    """The decoys' mean middle slice, (modalities, size, size): what heads look like in general."""
+    total, count = torch.zeros(()), torch.zeros(())
     for trial in trials:
-        decoys = middle_slices(trial.candidates[1:])
-        has = presence_of(decoys)[:, 0].float()  # (decoys, 2)
+        decoys = trial.candidates[1:].middle_slices()
+        has = presence_of(decoys)[:, 0].float()  # (decoys, modalities)
         total = total + (images_of(decoys)[:, 0] * has[..., None, None]).sum(dim=0)
-        count += has.sum(dim=0)
+        count = count + has.sum(dim=0)
     return total / count.clamp_min(1)[:, None, None]
 
 
@@ -103,15 +102,15 @@ def as_configured(
     start = mean_head(trials)
     share = positive_share(subject, network, seen, trials)
     positive = round(dummies * share)
-    yes = torch.ones(1, dummies, 1, dtype=torch.bool)
-    presence = Presence(yes, yes, (torch.arange(dummies) < positive).float()[None])
+    yes = torch.ones(1, dummies, len(start), 1, dtype=torch.bool)
+    presence = Presence(yes, (torch.arange(dummies) < positive).float()[None])
     trained = trained_names(network, subject.encoders_train)
     simulate = updates_of(network, subject.shared, trained, presence, local_steps(subject))
     observed = torch.from_numpy(seen.update.copy())[None]
-    shape = (dummies, 2, 1, *start.shape[1:])
+    shape = (dummies, len(start), 1, *start.shape[1:])
     around = start[None, :, None]
     found = invert(simulate, observed, shape, recipe, seed, None, progress, around)
-    images = found.images[0, :, :, 0]  # (dummies, 2, size, size)
+    images = found.images[0, :, :, 0]  # (dummies, modalities, size, size)
     gallery: Gallery = {}
     return [
         _attempt(network, images, trial.candidates, trial.keys, gallery, start) for trial in trials
@@ -128,7 +127,7 @@ def local_steps(subject: Subject) -> LocalSteps:
 
 
 def positive_share(
-    subject: Subject, network: DualEncoderNetwork, seen: Seen, trials: Sequence[Trial]
+    subject: Subject, network: FusionNetwork, seen: Seen, trials: Sequence[Trial]
 ) -> float:
     """Share of positive patients in the update's batch, from the last bias; one half if unseen.
 
@@ -141,7 +140,7 @@ def positive_share(
     taken = subject.training.local_steps * subject.training.learning_rate
     decoys = trials[0].candidates[1:]
     with torch.no_grad():
-        logits = network(decoys.ct, decoys.mri, decoys.has_ct, decoys.has_mri)
+        logits = network(decoys.images, decoys.present)
     records = 100  # only the resolution of the share
     gradient = -float(seen.update[place]) / taken
     return count_positive(gradient, records, float(torch.sigmoid(logits).mean())) / records
@@ -162,12 +161,11 @@ def worst_case(
         everything: as if all parameters were shared, encoders included.
     """
     network = network_at(subject, shared)
-    slices = [middle_slices(trial.candidates) for trial in trials]
-    truth = torch.stack([images_of(each)[0] for each in slices])[:, None]  # (t, 1, 1, 2, s, s)
-    images = truth.transpose(2, 3)  # (trials, patients 1, 2, slices 1, size, size)
-    has = torch.stack([presence_of(each)[0] for each in slices])[:, None]  # (trials, 1, 1, 2)
-    labels = torch.stack([each.label[0] for each in slices])[:, None]
-    presence = Presence(has[..., 0], has[..., 1], labels)
+    slices = [trial.candidates.middle_slices() for trial in trials]
+    # Of trials with one patient each: (trials, 1, modalities, 1 slice, size, size).
+    images = torch.stack([each.images[:1] for each in slices]).float() / 255
+    labels = torch.stack([each.label[:1] for each in slices])
+    presence = Presence(torch.stack([each.present[:1] for each in slices]), labels)
     trained = trained_names(network, subject.encoders_train or everything)
     names = trained if everything else list(subject.shared)
     noise = torch.Generator().manual_seed(seed)
@@ -177,7 +175,7 @@ def worst_case(
     start = mean_head(trials)
     shape, around = tuple(images.shape[1:]), start[None, :, None]
     found = invert(simulate, observed, shape, recipe, seed, presence.pixels, progress, around)
-    shown = found.images[:, :, :, 0]  # (trials, 1, 2, size, size)
+    shown = found.images[:, :, :, 0]  # (trials, 1, modalities, size, size)
     gallery: Gallery = {}  # of middle slices
     return [
         _attempt(network, image, group, trial.keys, gallery, start)
@@ -204,25 +202,23 @@ def _released(
 
 
 def _attempt(
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     images: Tensor,
     candidates: PatientTensors,
     keys: Sequence[Key],
     gallery: Gallery,
     start: Tensor,
 ) -> Attempt:
-    """Try reconstructions (n, 2, size, size) on a target (first) and its decoys."""
+    """Try reconstructions (n, modalities, size, size) on a target (first) and its decoys."""
     distances = candidate_distances(network, images, candidates, keys, gallery)
     decoy = 1 + int(distances[1:].argmin())
-    target = middle_slices(candidates[:1])
-    modalities = presence_of(target)[0, 0]  # (2,)
-    true = images_of(target)[0, 0]  # (2, size, size)
+    target = candidates[:1].middle_slices()
+    modalities = presence_of(target)[0, 0]  # (modalities,)
+    true = images_of(target)[0, 0]  # (modalities, size, size)
     # The dummy that is nearest to the truth: figures and pictures flatter the attack, if anything.
     best = images[(images - true)[:, modalities].square().mean(dim=(1, 2, 3)).argmin()]
-    shown = 0 if modalities[0] else 1
-    seen = [
-        (true[m].numpy(), best[m].numpy(), start[m].numpy()) for m in (0, 1) if bool(modalities[m])
-    ]
+    shown, *_ = there = modalities.nonzero().flatten().tolist()  # the query, if it is there
+    seen = [(true[m].numpy(), best[m].numpy(), start[m].numpy()) for m in there]
     return Attempt(
         identified=is_identified(float(distances[0]), distances[1:]),
         psnr_db=float(np.mean([psnr(t, found) for t, found, _ in seen])),
@@ -230,5 +226,5 @@ def _attempt(
         ssim=float(np.mean([ssim(t, found) for t, found, _ in seen])),
         true=true[shown].numpy(),
         reconstruction=best[shown].numpy(),
-        decoy=images_of(middle_slices(candidates[decoy : decoy + 1]))[0, 0, shown].numpy(),
+        decoy=images_of(candidates[decoy : decoy + 1].middle_slices())[0, 0, shown].numpy(),
     )

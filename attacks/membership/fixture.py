@@ -26,7 +26,7 @@ from attacks.statistics.intervals import auc_by_patient
 from attacks.statistics.roc import auc, tpr_at_fpr
 from attacks.statistics.targets import Floats, ScoredTargets
 from attacks.subject import Hospital, Training
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.strategies.fedadam import FedAdam
 
@@ -115,15 +115,16 @@ def fixture(seed: int, by_lot: bool) -> tuple[Pool, ReplayPlan]:
     """The synthetic patients and the settings that overfit them."""
     generator = torch.Generator().manual_seed(seed)
     count = HOSPITALS * PATIENTS
-    ct, mri = (torch.randn(count, WIDTH, SIDE**2, generator=generator) for _ in range(2))
-    rule = (ct[:, 0] + mri[:, 1]).amax(1) > 1.5
+    modalities = NETWORK.modalities
+    tokens = torch.stack(
+        [torch.randn(count, WIDTH, SIDE**2, generator=generator) for _ in modalities], dim=1
+    )
+    rule = (tokens[:, 0, 0] + tokens[:, 1, 1]).amax(1) > 1.5
     coin = torch.rand(count, generator=generator) < 0.5
-    present = torch.ones(count, dtype=torch.bool)
     records = Records(
-        ct=ct,
-        mri=mri,
-        has_ct=present,
-        has_mri=present,
+        modalities=modalities,
+        tokens=tokens,
+        present=torch.ones(count, len(modalities), dtype=torch.bool),
         first=torch.arange(count + 1),
         label=(coin if by_lot else rule).float(),
         coordinates=place_grid(SIDE**2),
@@ -137,7 +138,7 @@ def fixture(seed: int, by_lot: bool) -> tuple[Pool, ReplayPlan]:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = DualEncoderNetwork(NETWORK)
+        network = FusionNetwork(NETWORK)
     shape = HeadShape.of(network)
     parameters = dict(network.named_parameters())
     initial = torch.cat([parameters[name].detach().reshape(-1) for name in shape.places])
@@ -156,6 +157,7 @@ def fixture(seed: int, by_lot: bool) -> tuple[Pool, ReplayPlan]:
 
 def _nobody(count: int) -> PatientTensors:
     """Patients without a slice: the fixture's are tokens from the start."""
-    images = torch.zeros(count, 0, 1, 1, dtype=torch.uint8)
-    present = torch.zeros(count, 0, dtype=torch.bool)
-    return PatientTensors(images, images, present, present, torch.zeros(count))
+    modalities = NETWORK.modalities
+    images = torch.zeros(count, len(modalities), 0, 1, 1, dtype=torch.uint8)
+    present = torch.zeros(count, len(modalities), 0, dtype=torch.bool)
+    return PatientTensors(modalities, images, present, torch.zeros(count))

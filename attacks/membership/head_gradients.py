@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.parallel import Step, side_by_side
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 HEAD = ("fusion.", "classifier.")
@@ -41,7 +41,7 @@ class HeadShape:
     size: int
 
     @classmethod
-    def of(cls, network: DualEncoderNetwork) -> "HeadShape":
+    def of(cls, network: FusionNetwork) -> "HeadShape":
         places, offset = {}, 0
         for name, parameter in network.named_parameters():
             if name.startswith(HEAD):
@@ -62,17 +62,17 @@ class Records:
     """Records as tokens of the frozen encoders, real slices only, one after another.
 
     Attributes:
-        ct, mri: (slices, width, places) float32.
-        has_ct, has_mri: (slices,) bool.
+        modalities: what the second axis of tokens and mask is, the query first.
+        tokens: (slices, modalities, width, places) float32.
+        present: (slices, modalities) bool.
         first: (records + 1,) where each record's slices begin; the last entry is their number.
         label: (records,) float32, 0 or 1.
         coordinates: (2, places) the grid of places, centred.
     """
 
-    ct: Tensor = field(repr=False)
-    mri: Tensor = field(repr=False)
-    has_ct: Tensor = field(repr=False)
-    has_mri: Tensor = field(repr=False)
+    modalities: tuple[str, ...]
+    tokens: Tensor = field(repr=False)
+    present: Tensor = field(repr=False)
     first: Tensor = field(repr=False)
     label: Tensor = field(repr=False)
     coordinates: Tensor = field(repr=False)
@@ -85,51 +85,46 @@ class Records:
         first = self.first[-1] + 1 + torch.arange(len(more))
         return replace(
             self,
-            ct=torch.cat([self.ct, more.ct[:, 0].transpose(1, 2)]),
-            mri=torch.cat([self.mri, more.mri[:, 0].transpose(1, 2)]),
-            has_ct=torch.cat([self.has_ct, more.has_ct[:, 0]]),
-            has_mri=torch.cat([self.has_mri, more.has_mri[:, 0]]),
+            tokens=torch.cat([self.tokens, more.images[:, :, 0].transpose(2, 3)]),
+            present=torch.cat([self.present, more.present[:, :, 0]]),
             first=torch.cat([self.first, first]),
             label=torch.cat([self.label, more.label]),
         )
 
 
 def encoded_records(
-    network: DualEncoderNetwork, patients: PatientTensors, *, each_slice: bool
+    network: FusionNetwork, patients: PatientTensors, *, each_slice: bool
 ) -> Records:
     """Encode patients once; a record is a patient or, with `each_slice`, one of its slices."""
     network.eval()
     starts = range(0, len(patients), ENCODE_CHUNK)
 
-    def part(start: int, told: Step) -> tuple[Tensor, Tensor]:
+    def part(start: int, told: Step) -> Tensor:
         told()
         return _tokens(network, patients[start : start + ENCODE_CHUNK])
 
-    parts = side_by_side(part, starts, steps=1, progress=lambda _: None)
-    ct, mri = (torch.cat(tokens) for tokens in zip(*parts, strict=True))
-    real = patients.has_ct | patients.has_mri
+    tokens = torch.cat(side_by_side(part, starts, steps=1, progress=lambda _: None))
+    real = patients.real
     counts = real.sum(1)
     label = patients.label
     if each_slice:
         label = label.repeat_interleave(counts)
         counts = torch.ones_like(label, dtype=torch.long)
     return Records(
-        ct=ct,
-        mri=mri,
-        has_ct=patients.has_ct[real],
-        has_mri=patients.has_mri[real],
+        modalities=patients.modalities,
+        tokens=tokens,
+        present=patients.present.transpose(1, 2)[real],
         first=F.pad(counts.cumsum(0), (1, 0)),
         label=label,
-        coordinates=place_grid(ct.shape[-1]),
+        coordinates=place_grid(tokens.shape[-1]),
     )
 
 
 @torch.no_grad()
-def _tokens(network: DualEncoderNetwork, part: PatientTensors) -> tuple[Tensor, Tensor]:
-    """CT and MRI tokens of the real slices.  # (real slices, width, places) twice"""
-    real = part.has_ct | part.has_mri  # (patients, slices)
-    ct, mri = network.encode(part.ct[real].float() / 255, part.mri[real].float() / 255)
-    return ct.transpose(1, 2).contiguous(), mri.transpose(1, 2).contiguous()
+def _tokens(network: FusionNetwork, part: PatientTensors) -> Tensor:
+    """Tokens of the real slices.  # (real slices, modalities, width, places)"""
+    images = part.images.transpose(1, 2)[part.real].transpose(0, 1)  # (modalities, n, size, size)
+    return network.encode(images.float() / 255).permute(1, 0, 3, 2).contiguous()
 
 
 def place_grid(places: int) -> Tensor:
@@ -155,7 +150,7 @@ class Drawn:
         if not len(self.record):
             return
         slices = records.first[self.record + 1] - records.first[self.record]
-        places = records.ct.shape[-1]
+        places = records.tokens.shape[-1]
         part = (slices.cumsum(0) - slices) * (places**2 + size) // CHUNK
         lengths = torch.unique_consecutive(part, return_counts=True)[1].tolist()
         pieces = zip(
@@ -206,10 +201,73 @@ def summed_gradients(
     return total
 
 
+class _Attention:
+    """What one chunk's query finds in one context, and the way back.
+
+    Shapes: n instances, w width, a attention width, p places.
+
+    Args:
+        query: (n, a, p), scaled.
+        tokens: of the context, (n, w, p).
+        missing: (m,) instances without it, mended by index; a mask would touch them all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: dict[str, Tensor],
+        query: Tensor,
+        tokens: Tensor,
+        missing: Tensor,
+        coordinates: Tensor,
+    ) -> None:
+        n, self.heads, places = query.shape
+        self.name, self.tokens, self.missing = name, tokens, missing
+        self.locality = weights[f"fusion.locality_{name}"][:, :, None]  # (n, 1, 1)
+        # -|x - y|^2 = 2 x.y - |y|^2 - |x|^2, and the softmax over y ignores the last term: the
+        # locality is three more rows of query and key, not a matrix to be added.
+        grid = coordinates.expand(n, -1, -1)
+        self.pull = torch.cat([2 * grid, -grid.new_ones(n, 1, places)], dim=1)  # (n, 3, p)
+        self.query = torch.cat([query, self.pull * F.softplus(self.locality)], dim=1)
+        square = grid.square().sum(1, keepdim=True)
+        key = weights[f"fusion.key_{name}.weight"] @ tokens
+        self.key = torch.cat([key, grid, square], dim=1)  # (n, a + 3, p)
+        self.value = weights[f"fusion.value_{name}.weight"] @ tokens  # (n, a, p)
+        scores = self.query.transpose(1, 2) @ self.key  # (n, p, p)
+        self.attention = torch.softmax(scores, dim=-1)
+        self.attended = self.value @ self.attention.transpose(1, 2)  # (n, a, p)
+        self.attended[missing] = weights[f"fusion.missing_{name}"][missing, :, None]
+
+    def back(self, through: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the query (n, a, p), and of the context's parameters by name.
+
+        Args:
+            through: of what was attended to, (n, a, p); changed.
+        """
+        of_missing = through.new_zeros(len(through), through.shape[1])
+        of_missing[self.missing] = through[self.missing].sum(2)
+        through[self.missing] = 0.0  # nothing was attended to there
+        of_attention = through.transpose(1, 2) @ self.value  # (n, p, p)
+        of_value = through @ self.attention
+        of_scores = torch.ops.aten._softmax_backward_data(
+            of_attention, self.attention, -1, torch.float32
+        )
+        of_query = self.key @ of_scores.transpose(1, 2)  # (n, a + 3, p)
+        of_key = self.query[:, : self.heads] @ of_scores  # (n, a, p)
+        tokens = self.tokens.transpose(1, 2)
+        of_strength = (of_query[:, self.heads :] * self.pull).sum((1, 2), keepdim=True)
+        return of_query[:, : self.heads], {
+            f"fusion.locality_{self.name}": of_strength * torch.sigmoid(self.locality),
+            f"fusion.missing_{self.name}": of_missing,
+            f"fusion.key_{self.name}.weight": of_key @ tokens,
+            f"fusion.value_{self.name}.weight": of_value @ tokens,
+        }
+
+
 class _Forward:
     """One chunk through fusion and classifier, with what the backward pass needs.
 
-    Shapes: n instances, w width, a attention width, h hidden units, p places, r records.
+    Shapes: as of _Attention, with c contexts, h hidden units, r records.
     """
 
     def __init__(self, views: dict[str, Tensor], records: Records, part: Drawn) -> None:
@@ -220,36 +278,28 @@ class _Forward:
         offset = torch.arange(len(self.owner)) - (counts.cumsum(0) - counts)[self.owner]
         index = start[self.owner] + offset
         self.weights = {name: view[self.model] for name, view in views.items()}
-        # The few instances that lack a modality are mended by index; masks would touch them all.
-        self.no_ct = torch.nonzero(~records.has_ct[index]).squeeze(1)
-        self.no_mri = torch.nonzero(~records.has_mri[index]).squeeze(1)
-        self.mri = records.mri[index]  # (n, w, p)
-        self.ct = records.ct[index]
-        self.ct[self.no_ct] = self.weights["fusion.missing_ct"][self.no_ct, :, None]
-        self.coordinates = records.coordinates
-        self._attend()
+        missing = [torch.nonzero(~has[index]).squeeze(1) for has in records.present.unbind(1)]
+        self.missing_query = f"fusion.missing_{records.modalities[0]}"
+        self.no_query = missing[0]
+        self.own = records.tokens[index, 0]  # (n, w, p)
+        self.own[self.no_query] = self.weights[self.missing_query][self.no_query, :, None]
+        projection = self.weights["fusion.query.weight"]
+        self.scale = projection.shape[1] ** -0.5
+        query = projection @ self.own * self.scale
+        self.contexts = [
+            _Attention(
+                name,
+                self.weights,
+                query,
+                records.tokens[index, number],
+                missing[number],
+                records.coordinates,
+            )
+            for number, name in enumerate(records.modalities[1:], start=1)
+        ]
+        attended = [context.attended for context in self.contexts]
+        self.joined = torch.cat([self.own, *attended], dim=1)  # (n, w + c a, p)
         self._classify(counts)
-
-    def _attend(self) -> None:
-        weights, (n, _, places) = self.weights, self.ct.shape
-        query = weights["fusion.query.weight"]
-        self.scale = query.shape[1] ** -0.5
-        self.strength = F.softplus(weights["fusion.locality"])[:, :, None]  # (n, 1, 1)
-        # -|x - y|^2 = 2 x.y - |y|^2 - |x|^2, and the softmax over y ignores the last term: the
-        # locality is three more rows of query and key, not a matrix to be added.
-        grid = self.coordinates.expand(n, -1, -1)
-        ones = grid.new_ones(n, 1, places)
-        self.pull = torch.cat([2 * grid, -ones], dim=1)  # (n, 3, p)
-        self.query = torch.cat([query @ self.ct * self.scale, self.pull * self.strength], dim=1)
-        square = grid.square().sum(1, keepdim=True)
-        key = weights["fusion.key.weight"] @ self.mri
-        self.key = torch.cat([key, grid, square], dim=1)  # (n, a + 3, p)
-        self.value = weights["fusion.value.weight"] @ self.mri  # (n, a, p)
-        scores = self.query.transpose(1, 2) @ self.key  # (n, p, p)
-        self.attention = torch.softmax(scores, dim=-1)
-        attended = self.value @ self.attention.transpose(1, 2)  # (n, a, p)
-        attended[self.no_mri] = weights["fusion.missing_mri"][self.no_mri, :, None]
-        self.joined = torch.cat([self.ct, attended], dim=1)  # (n, w + a, p)
 
     def _classify(self, counts: Tensor) -> None:
         weights = self.weights
@@ -277,36 +327,24 @@ def _gradients(shape: HeadShape, views: dict[str, Tensor], records: Records, par
     of_hidden = weights["classifier.output.weight"].transpose(1, 2) * share  # (n, h, p)
     of_hidden = torch.ops.aten.threshold_backward(of_hidden, f.hidden, 0)
     of_joined = weights["classifier.hidden.weight"].transpose(1, 2) @ of_hidden
-    width = f.ct.shape[1]
-    of_ct, through = of_joined[:, :width], of_joined[:, width:]
-    of_missing_mri = through.new_zeros(len(through), through.shape[1])
-    of_missing_mri[f.no_mri] = through[f.no_mri].sum(2)
-    through[f.no_mri] = 0.0  # nothing was attended to there  # (n, a, p)
-    of_attention = through.transpose(1, 2) @ f.value  # (n, p, p)
-    of_value = through @ f.attention
-    of_scores = torch.ops.aten._softmax_backward_data(of_attention, f.attention, -1, torch.float32)
-    of_query = f.key @ of_scores.transpose(1, 2)  # (n, a + 3, p)
-    heads = f.value.shape[1]
-    of_key = f.query[:, :heads] @ of_scores  # (n, a, p)
-    projected = of_query[:, :heads] * f.scale
-    of_missing_ct = of_ct.new_zeros(len(of_ct), width)
-    of_missing_ct[f.no_ct] = of_ct[f.no_ct].sum(2) + (
-        weights["fusion.query.weight"][f.no_ct].transpose(1, 2) @ projected[f.no_ct]
+    width, heads = f.own.shape[1], len(weights["fusion.query.weight"][0])
+    of_own, *throughs = of_joined.split([width, *(heads for _ in f.contexts)], dim=1)
+    found = [context.back(part) for context, part in zip(f.contexts, throughs, strict=True)]
+    projected = sum(of_query for of_query, _ in found) * f.scale  # (n, a, p)
+    of_missing = of_own.new_zeros(len(of_own), width)
+    of_missing[f.no_query] = of_own[f.no_query].sum(2) + (
+        weights["fusion.query.weight"][f.no_query].transpose(1, 2) @ projected[f.no_query]
     ).sum(2)
-    tokens = f.mri.transpose(1, 2)
     each = {
-        "fusion.locality": (of_query[:, heads:] * f.pull).sum((1, 2), keepdim=True)
-        * torch.sigmoid(weights["fusion.locality"])[:, :, None],
-        "fusion.missing_ct": of_missing_ct,
-        "fusion.missing_mri": of_missing_mri,
-        "fusion.query.weight": projected @ f.ct.transpose(1, 2),
-        "fusion.key.weight": of_key @ tokens,
-        "fusion.value.weight": of_value @ tokens,
+        f.missing_query: of_missing,
+        "fusion.query.weight": projected @ f.own.transpose(1, 2),
         "classifier.hidden.weight": of_hidden @ f.joined.transpose(1, 2),
         "classifier.hidden.bias": of_hidden.sum(2),
         "classifier.output.weight": share @ f.hidden.transpose(1, 2),
         "classifier.output.bias": share.sum(2),
     }
+    for _, of_context in found:
+        each |= of_context
     flat = torch.cat([each[name].flatten(1) for name in shape.places], dim=1)  # (n, size)
     rows = flat.new_zeros(len(part.record), shape.size).index_add_(0, f.owner, flat)
     return rows * residual[:, None]

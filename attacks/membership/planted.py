@@ -117,10 +117,8 @@ def joined(pool: Pool, victims: Patients, peers: Patients, flipped: bool = False
     return Pool(
         records=replace(
             of,
-            ct=of.ct[slices],
-            mri=of.mri[slices],
-            has_ct=of.has_ct[slices],
-            has_mri=of.has_mri[slices],
+            tokens=of.tokens[slices],
+            present=of.present[slices],
             first=torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
             label=torch.where(wrong, 1 - label, label),
         ),

@@ -13,7 +13,7 @@ released there is no model to query, and `prepare` says that instead.
 """
 
 import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,8 +27,8 @@ from attacks.parallel import Step, side_by_side
 from attacks.result import Effort, Progress
 from attacks.statistics.targets import Bools, Floats
 from attacks.subject import Subject
-from securefed.model.network import DualEncoderNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.network import ENCODER, FusionNetwork
+from securefed.model.patients import concatenate
 from securefed.model.sharing import Vector, load_vector
 
 SHADOWS = {Effort.QUICK: 16, Effort.DEFAULT: 32, Effort.THOROUGH: 64}
@@ -82,7 +82,7 @@ def candidates(subject: Subject, released: bytes) -> Candidates | NoShadows:
     Raises:
         TooFewTargets: no hospital has held-out patients.
     """
-    encoders_released = "encoder_ct" in {name.split(".")[0] for name in subject.shared}
+    encoders_released = any(name.startswith(ENCODER) for name in subject.shared)
     if subject.encoders_train and not encoders_released:
         return NoShadows(
             "the encoders are trained and never leave the hospitals, so that nobody outside can "
@@ -142,7 +142,7 @@ def replay_plan(subject: Subject) -> ReplayPlan:
     )
 
 
-def pool_of(network: DualEncoderNetwork, subject: Subject) -> Pool:
+def pool_of(network: FusionNetwork, subject: Subject) -> Pool:
     """Every patient of the subject, encoded.
 
     Raises:
@@ -154,11 +154,10 @@ def pool_of(network: DualEncoderNetwork, subject: Subject) -> Pool:
             hint="hold patients out: data.test_fraction",
         )
     groups = [g for h in subject.hospitals for g in (h.train, h.held_out)]
-    slices = max(group.ct.shape[1] for group in groups)
-    everybody = _joined([_padded(group, slices) for group in groups])
+    everybody = concatenate(groups)
     each_slice = subject.training.unit == "image"
     records = encoded_records(network, everybody, each_slice=each_slice)
-    counts = (everybody.has_ct | everybody.has_mri).sum(1)
+    counts = everybody.real.sum(1)
     if not each_slice:
         counts = torch.ones_like(counts)
     sizes = [(len(h.train), len(h.held_out)) for h in subject.hospitals]
@@ -170,27 +169,9 @@ def pool_of(network: DualEncoderNetwork, subject: Subject) -> Pool:
     )
 
 
-def _padded(group: PatientTensors, slices: int) -> PatientTensors:
-    """The group with empty slices added; a slice without a modality has no say."""
-    missing = slices - group.ct.shape[1]
-    pad = torch.nn.functional.pad
-    return replace(
-        group,
-        ct=pad(group.ct, (0, 0, 0, 0, 0, missing)),
-        mri=pad(group.mri, (0, 0, 0, 0, 0, missing)),
-        has_ct=pad(group.has_ct, (0, missing)),
-        has_mri=pad(group.has_mri, (0, missing)),
-    )
-
-
-def _joined(groups: list[PatientTensors]) -> PatientTensors:
-    names = [f.name for f in fields(PatientTensors)]
-    return PatientTensors(*(torch.cat([getattr(g, name) for g in groups]) for name in names))
-
-
 def affordable_rounds(plan: ReplayPlan, pool: Pool, models: int, slices: float) -> int:
     """Rounds that `models` shadows can replay for at most `slices` gradients of a slice; >= 1."""
-    each = len(pool.records.ct) / len(pool)  # slices per patient
+    each = len(pool.records.tokens) / len(pool)  # slices per patient
     patients = sum(h.sample_rate * len(h.train) for h in plan.hospitals)
     per_round = models * plan.training.local_steps * patients * each
     return int(max(1, min(plan.training.rounds, slices // max(per_round, 1))))

@@ -7,7 +7,7 @@ a guess, which is the share among the patients that the attacker knows. Its figu
 judged only where a policy says what a hospital's case mix may cost.
 
     positives                  case mix: counts of labels, over rounds
-    without CT, without MRI    what equipment and protocol give
+    without CT, without MRI    what equipment and protocol give; so for each modality
     bright CT, bright MRI      scanner: grey values over the median of the known patients', which
                                calibration and sequence move for all patients of a scanner alike
 
@@ -39,7 +39,6 @@ from securefed.model.patients import PatientTensors
 
 METRIC = "told within 0.05"
 TOLD = 0.05
-PROPERTIES = ("positives", "without CT", "without MRI", "bright CT", "bright MRI")
 ROUNDS = {Effort.QUICK: 6, Effort.DEFAULT: 20, Effort.THOROUGH: 80}
 WHITE = 255
 RAREST = 0.1  # share of the known patients that has a property, or has not
@@ -48,10 +47,11 @@ RAREST = 0.1  # share of the known patients that has a property, or has not
 def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
     """What one observer can say of the hospitals that it tells apart."""
     subject = case.subject
+    properties = names_of(subject.network.shape.modalities)
     who = candidates(subject, case.released.tobytes())
     rounds = _rounds(subject, exposure, ROUNDS[case.effort])
     if reason := case.covered(exposure.observer) or _not_applicable(subject, exposure, who, rounds):
-        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
+        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in properties))
     assert isinstance(who, Candidates)  # noqa: S101  # else there was a reason
     known = ~who.pool.is_member.numpy()
     levels = median_brightness([each.held_out for each in subject.hospitals])
@@ -59,52 +59,56 @@ def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
     common = np.minimum(of_known.mean(axis=0), 1 - of_known.mean(axis=0)) >= RAREST
     rare = f"fewer than {RAREST:.0%} of the known patients have it, or have it not"
     if not common.any():
-        return AttackResult(findings=tuple(_absent(exposure, each, rare) for each in PROPERTIES))
+        return AttackResult(findings=tuple(_absent(exposure, each, rare) for each in properties))
     apart = told_apart(present_in(rounds, subject.hospitals))
     if not apart.any():
         reason = "every sum that it saw is of the same hospitals, and tells of them together only"
-        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in PROPERTIES))
+        return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in properties))
     found = shares(who.plan, who.pool, known, of_known[:, common], rounds, progress)
     truth = [properties_of(each.train, levels).mean(axis=0) for each in subject.hospitals]
-    names = [name for name, there in zip(PROPERTIES, common, strict=True) if there]
+    names = [name for name, there in zip(properties, common, strict=True) if there]
     findings, details = _compared(exposure, names, found, np.stack(truth)[:, common], apart)
-    findings += [_absent(exposure, name, rare) for name in PROPERTIES if name not in names]
+    findings += [_absent(exposure, name, rare) for name in properties if name not in names]
     details |= {"rounds": [each[0].number for each in rounds], "hospitals": int(apart.sum())}
     return AttackResult(findings=tuple(findings), details=details)
 
 
+def names_of(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The properties of patients with these modalities."""
+    shown = [modality.upper() for modality in modalities]
+    without, bright = (tuple(f"{what} {name}" for name in shown) for what in ("without", "bright"))
+    return ("positives", *without, *bright)
+
+
 def properties_of(patients: PatientTensors, levels: Floats) -> Floats:
-    """(patients, properties), 0 or 1, in the order of PROPERTIES.
+    """(patients, properties), 0 or 1, in the order of `names_of`.
 
     Args:
-        levels: of CT and MRI, from `median_brightness`.
+        levels: of each modality, from `median_brightness`.
     """
-    kinds = (patients.label > 0.5, ~patients.has_ct.any(dim=1), ~patients.has_mri.any(dim=1))
+    positive, without = patients.label > 0.5, ~patients.present.any(dim=2)
     bright = brightness(patients) > levels
-    each: Floats = np.column_stack([*(kind.numpy() for kind in kinds), bright]).astype(np.float64)
+    each: Floats = np.column_stack([positive.numpy(), without.numpy(), bright]).astype(np.float64)
     return each
 
 
 def median_brightness(groups: Sequence[PatientTensors]) -> Floats:
-    """Of CT and of MRI over all patients who have it, (2,); NaN where nobody has."""
-    both = np.concatenate([brightness(group) for group in groups])
+    """Of each modality over all patients who have it, (modalities,); NaN where nobody has."""
+    found = np.concatenate([brightness(group) for group in groups])
     middle = [
-        np.median(kind[~np.isnan(kind)]) if not np.isnan(kind).all() else np.nan for kind in both.T
+        np.median(kind[~np.isnan(kind)]) if not np.isnan(kind).all() else np.nan for kind in found.T
     ]
     return np.array(middle)
 
 
 def brightness(patients: PatientTensors) -> Floats:
-    """Mean grey value of CT and of MRI, (patients, 2); NaN where a patient has none.
+    """Mean grey value by modality, (patients, modalities); NaN where a patient has none.
 
     Of pixels that are neither black nor white: beyond a window's ends no calibration shows.
     """
     return np.array(
-        [
-            [_mean_grey(ct), _mean_grey(mri)]
-            for ct, mri in zip(patients.ct, patients.mri, strict=True)
-        ]
-    ).reshape(-1, 2)
+        [[_mean_grey(each) for each in patient] for patient in patients.images]
+    ).reshape(patients.present.shape[:2])
 
 
 def _mean_grey(images: Tensor) -> float:

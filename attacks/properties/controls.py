@@ -74,13 +74,14 @@ def positive(pool: Pool, has: Bools) -> Pool:
 
 
 def bright(pool: Pool, has: Bools) -> Pool:
-    """The same patients, all positive, those who have it with brighter tokens of CT.
+    """The same patients, all positive, those who have it with brighter tokens of the query.
 
     What a token adds to a sum has the sign of the residual: of both labels alike it cancels.
     """
-    moved = pool.records.ct + BRIGHTER * torch.from_numpy(has).float()[:, None, None]
+    moved = pool.records.tokens.clone()
+    moved[:, 0] += BRIGHTER * torch.from_numpy(has).float()[:, None, None]
     label = torch.ones(len(pool))
-    return replace(pool, records=replace(pool.records, ct=moved, label=label))
+    return replace(pool, records=replace(pool.records, tokens=moved, label=label))
 
 
 def error(pool: Pool, plan: ReplayPlan, has: Bools, views: Sequence[RoundView]) -> float:

@@ -37,7 +37,7 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.hospital.client import Client as HospitalClient
 from securefed.hospital.questions import Questions
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, shared_names
 from securefed.training.mechanism import NoNoise
@@ -154,7 +154,7 @@ class _Hospitals:
     def __init__(self, seed: int, *, secure: bool) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = DualEncoderNetwork(SHAPE).eval()
+            self.network = FusionNetwork(SHAPE).eval()
         self.names = shared_names(self.network, SHARED)
         groups = _patients(seed)
         self.imprinted = imprint(
@@ -277,8 +277,8 @@ def _plan(layout: ContributionLayout) -> LocalPlan:
     )
 
 
-def _copy_of(network: DualEncoderNetwork) -> DualEncoderNetwork:
-    own = DualEncoderNetwork(SHAPE)
+def _copy_of(network: FusionNetwork) -> FusionNetwork:
+    own = FusionNetwork(SHAPE)
     own.load_state_dict(network.state_dict())
     return own
 

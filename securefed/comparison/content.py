@@ -26,10 +26,9 @@ SHARE_OF_FINAL = 0.95  # the AUC that counts as reached, of that with all patien
 REMARKS = {
     "alone": "mean over hospitals, each scored on its own held-out patients",
     "pooled": "needs the data in one place: an upper bound, not an option",
-    "ct only": "patients without CT are left out",
-    "mri only": "patients without MRI are left out",
-    "late fusion": "mean logit of ct only and mri only",
+    "late fusion": "mean logit of the models of one modality",
 }
+ONE_MODALITY = " only"  # how the baseline of a modality's name ends
 
 
 @dataclass
@@ -103,8 +102,13 @@ def _baseline(name: str, level: float | None, measured: list[Measured]) -> Basel
     return BaselineRow(
         **msgspec.structs.asdict(row(name, level, measured, headline=headline)),
         privacy=level_text(level),
-        remark=REMARKS[name],
+        remark=_remark(name),
     )
+
+
+def _remark(name: str) -> str:
+    kept = name.removesuffix(ONE_MODALITY)
+    return REMARKS[name] if kept == name else f"patients without {kept.upper()} are left out"
 
 
 def _data_efficiency(evidence: Evidence) -> DataEfficiency:

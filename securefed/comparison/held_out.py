@@ -13,7 +13,7 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import DataError, RunError
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
 from securefed.record import model_file
@@ -70,11 +70,11 @@ class HeldOut:
             )
         return counts
 
-    def _score(self, network: DualEncoderNetwork, group: PatientTensors) -> Counts:
+    def _score(self, network: FusionNetwork, group: PatientTensors) -> Counts:
         network.eval()
         return count_scores(score(network, group, encoded=self._encoded), group.label)
 
 
-def _network(initial: DualEncoderNetwork, run: Run, name: str) -> DualEncoderNetwork:
+def _network(initial: FusionNetwork, run: Run, name: str) -> FusionNetwork:
     personal = run.hospital(name) / "personal.safetensors"
     return model_file.load(run.path, initial, read_tensors(personal) if personal.exists() else None)

@@ -1,4 +1,4 @@
-"""Find one image in two places: under two patient ids, or as CT and MRI of one.
+"""Find one image in two places: under two patient ids, or as two modalities of one.
 
 Public collections hold hundreds of copies, and a copy on both sides of a split makes any accuracy
 and any privacy figure wrong. Identical images are found by their bytes, also mirrored or turned by
@@ -31,7 +31,7 @@ class View:
     """Where an image stands; slices count from 0."""
 
     patient: str = field(repr=False)
-    modality: str  # "ct" or "mri"
+    modality: str
     slice: int
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class View:
 class Duplicate:
     """Two places that show the same image, or nearly the same.
 
-    Two patients', or one patient's CT and MRI (identical only: they show one head).
+    Two patients', or two modalities of one patient (identical only: they show one head).
     """
 
     identical: bool
@@ -68,7 +68,8 @@ def find_duplicates(patients: Sequence[Patient]) -> list[Duplicate]:
     its first occurrence. Near ones are looked for within a modality and up to NEAR_SLICES: the time
     grows with their square.
     """
-    galleries = [_gallery(patients, modality) for modality in ("ct", "mri")]
+    modalities = patients[0].modalities if patients else ()
+    galleries = [_gallery(patients, modality) for modality in modalities]
     pairs = _identical(galleries)
     copies = {pair.second for pair in pairs}
     if too_many_for_near(patients):
@@ -113,7 +114,7 @@ def _gallery(patients: Sequence[Patient], modality: str) -> _Gallery:
     hashes = [np.zeros(0, np.uint64)]
     thumbnails = [np.zeros((0, _THUMBNAIL**2), np.float32)]
     for index, patient in enumerate(patients):
-        images: Images = getattr(patient, modality)
+        images = patient.images_of(modality)
         shown = np.flatnonzero(images.std(axis=(1, 2)) > 1)
         if not len(shown):
             continue
@@ -141,7 +142,7 @@ def _identical(galleries: Sequence[_Gallery]) -> list[Duplicate]:
     for gallery in galleries:
         for view, digest in zip(gallery.views, gallery.digests, strict=True):
             earlier = first.setdefault(digest, view)
-            # One patient's slice may stand twice in a volume; CT and MRI are never one image.
+            # One patient's slice may stand twice in a volume; two modalities are never one image.
             if (earlier.patient, earlier.modality) != (view.patient, view.modality):
                 pairs.append(Duplicate(True, earlier, view))
     return pairs

@@ -45,12 +45,12 @@ class DatasetWriter:
         patient_id: str,
         label: int,
         site: str,
-        slices: Iterable[tuple[Image | None, Image | None]],
+        slices: Iterable[Mapping[str, Image]],
         registration: str = "",
         error_mm: float | None = None,
         person: str = "",
     ) -> None:
-        """Write a patient's slices, in order, as (CT, MRI); slices with neither are left out.
+        """Write a patient's slices, in order, by modality; slices without any are left out.
 
         Args:
             registration: how CT and MRI were brought together, "" where nothing was done.
@@ -58,18 +58,17 @@ class DatasetWriter:
             person: a keyed pseudonym of who is behind the id; "" where nobody knows.
         """
         self.patients += 1
-        for number, (ct, mri) in enumerate(slices):
-            if ct is None and mri is None:
+        for number, images in enumerate(slices):
+            if not images:
                 continue
             name = f"{patient_id}_s{number:03d}"
             row = {"patient_id": patient_id, "label": str(label), "site": site}
             row |= {"slice": str(number), "pair_id": name, "registration": registration}
             row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             row |= {"simulation": self.simulation, "person": person}
-            for modality, image in (("ct", ct), ("mri", mri)):
-                if image is not None:
-                    row[f"{modality}_path"] = f"{modality}/{name}.png"
-                    write_png(self.folder / modality / f"{name}.png", image)
+            for modality, image in images.items():
+                row[f"{modality}_path"] = f"{modality}/{name}.png"
+                write_png(self.folder / modality / f"{name}.png", image)
             self._rows.append(row)
             self.slices += 1
 

@@ -26,7 +26,7 @@ from securefed.data.registrations import registrations, unregistered_pairs
 from securefed.data.samples import Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
-from securefed.wording import counted, first_of
+from securefed.wording import counted, first_of, listed
 
 FEWEST_FOR_A_HEADLINE = 100  # patients: below this a 95% interval of AUC is wider than about .2
 
@@ -142,10 +142,11 @@ def inspect_manifest(
             f"fewer than {FEWEST_FOR_A_HEADLINE} patients support no headline figure: "
             "report the interval, and leave patients out rather than slices"
         )
-    unpaired = sum(not (patient.has_ct & patient.has_mri).any() for patient in patients)
+    unpaired = sum(not patient.present.all(axis=0).any() for patient in patients)
     if unpaired:
-        warnings.append("not every patient has a slice with both CT and MRI")
-        named.append(f"no slice has both CT and MRI in {counted(unpaired, 'patient')}")
+        together = listed([name.upper() for name in patients[0].modalities])
+        warnings.append(f"not every patient has a slice with {together}")
+        named.append(f"no slice has {together} in {counted(unpaired, 'patient')}")
     named += [*registrations(manifest.rows), *odd_pictures(patients)]
     unregistered = unregistered_pairs(manifest.rows)
     if unregistered:
@@ -260,7 +261,7 @@ def fingerprint(patients: Iterable[Patient], key: SiteKey) -> str:
     Guarantee: without the key a fingerprint neither confirms nor excludes a guess of the patients.
     """
     digests = sorted(_digest(patient) for patient in patients)
-    return key.digest(b"securefed data 2\0" + b"".join(digests)).hex()
+    return key.digest(b"securefed data 3\0" + b"".join(digests)).hex()
 
 
 def _federated(
@@ -278,11 +279,10 @@ def _digest(patient: Patient) -> bytes:
         patient.patient_id.encode(),
         patient.site.encode(),
         bytes([patient.label]),
-        np.array(patient.ct.shape, dtype="<u4").tobytes(),
-        patient.has_ct.tobytes(),
-        patient.has_mri.tobytes(),
-        np.ascontiguousarray(patient.ct).data,
-        np.ascontiguousarray(patient.mri).data,
+        "\0".join(patient.modalities).encode(),
+        np.array(patient.images.shape, dtype="<u4").tobytes(),
+        patient.present.tobytes(),
+        np.ascontiguousarray(patient.images).data,
     ):
         # The length before each part keeps two different patients from one byte string.
         digest.update(len(part).to_bytes(8, "little"))

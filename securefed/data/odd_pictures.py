@@ -11,14 +11,11 @@ def odd_pictures(patients: Sequence[Patient]) -> list[str]:
     """One line for each kind of doubt: how many pictures, and the first ones by patient."""
     places: dict[str, list[str]] = {}
     for patient in patients:
-        for name, images, present in (
-            ("CT", patient.ct, patient.has_ct),
-            ("MRI", patient.mri, patient.has_mri),
-        ):
+        for name, images, present in patient:
             for number in present.nonzero()[0]:
                 doubt = doubt_about(images[number])
                 if doubt:
-                    place = f"{name} {number + 1} of {patient.patient_id}"
+                    place = f"{name.upper()} {number + 1} of {patient.patient_id}"
                     places.setdefault(doubt, []).append(place)
     return [
         f"{counted(len(found), 'picture')} {doubt} ({first_of(found, ', ')})"

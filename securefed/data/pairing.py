@@ -24,12 +24,12 @@ LEAST_COVERAGE = 0.25  # of a CT slice's head: where the MRI shows less, there i
 _APART = "CT and MRI kept as separate slices"
 
 Images = NDArray[np.uint8]
-SlicePair = tuple[Images | None, Images | None]
+Slice = dict[str, Images]  # modality -> image
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The slices of a patient as (CT, MRI), and how they were brought together.
+    """The slices of a patient by modality, and how they were brought together.
 
     Attributes:
         status: as in `Alignment`; "unpaired" where no alignment was tried, or none of the CT is
@@ -37,7 +37,7 @@ class Pairing:
         error_mm: of the registration, where there was one.
     """
 
-    slices: list[SlicePair]
+    slices: list[Slice]
     status: str
     error_mm: float | None = None
     notes: Sequence[str] = ()
@@ -82,17 +82,22 @@ def pair(
     if gaps(mri).any():
         notes.append("slices of the MRI are missing; CT slices in the gap have no MRI")
     resampled, covered = onto_ct(mri_images, mri, ct, alignment.transform)
-    slices: list[SlicePair] = [
-        (_picture(a, size), _picture(b, size) if share >= LEAST_COVERAGE else None)
+    slices = [
+        _slice(size, ct=a, mri=b if share >= LEAST_COVERAGE else None)
         for a, b, share in zip(ct_images, resampled, covered, strict=True)
     ]
-    if not any(mri_image is not None for _, mri_image in slices):
+    if not any("mri" in each for each in slices):
         return Pairing(apart, "unpaired", error_mm, [*notes, f"{_APART}: no overlap"])
     return Pairing(slices, status, error_mm, notes)
 
 
-def _picture(image: Images, size: int) -> Images | None:
-    return None if is_blank(image) else fit_square(image, size)
+def _slice(size: int, **images: Images | None) -> Slice:
+    """What there is to see in a slice."""
+    return {
+        name: fit_square(image, size)
+        for name, image in images.items()
+        if image is not None and not is_blank(image)
+    }
 
 
 def _blank_slices(images: Images | None, modality: str) -> list[str]:
@@ -123,9 +128,7 @@ def _why_not_paired(ct: Series, mri: Series, days: int | None, max_gap_days: int
     return None
 
 
-def _side_by_side(ct: Images | None, mri: Images | None, size: int) -> list[SlicePair]:
-    slices: list[SlicePair] = [
-        (_picture(image, size), None) for image in (ct if ct is not None else ())
-    ]
-    slices += [(None, _picture(image, size)) for image in (mri if mri is not None else ())]
-    return [each for each in slices if any(image is not None for image in each)]
+def _side_by_side(ct: Images | None, mri: Images | None, size: int) -> list[Slice]:
+    slices = [_slice(size, ct=image) for image in (ct if ct is not None else ())]
+    slices += [_slice(size, mri=image) for image in (mri if mri is not None else ())]
+    return [each for each in slices if each]

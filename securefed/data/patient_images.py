@@ -54,23 +54,20 @@ def _in_order(rows: list[Row]) -> list[Row]:
     return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
 
 
-_Slice = tuple[Images | None, Images | None]  # (size, size) each
+_Slice = dict[str, Images]  # modality -> (size, size)
 
 
 def _read_row(row: Row, size: int) -> _Slice:
-    return (
-        read_image(row.ct_path, size) if row.ct_path else None,
-        read_image(row.mri_path, size) if row.mri_path else None,
-    )
+    paths = {"ct": row.ct_path, "mri": row.mri_path}
+    return {name: read_image(path, size) for name, path in paths.items() if path}
 
 
 def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
-    images = np.zeros((2, len(slices), size, size), dtype=np.uint8)
-    present = np.zeros((2, len(slices)), dtype=np.bool_)
-    for index, pair in enumerate(slices):
-        for modality, image in enumerate(pair):
-            if image is not None:
-                images[modality, index] = image
-                present[modality, index] = True
-    (ct, mri), (has_ct, has_mri) = images, present
-    return Patient(row.patient_id, row.site, row.label, ct, mri, has_ct, has_mri)
+    modalities = ("ct", "mri")
+    images = np.zeros((len(modalities), len(slices), size, size), dtype=np.uint8)
+    present = np.zeros((len(modalities), len(slices)), dtype=np.bool_)
+    for index, shown in enumerate(slices):
+        for name, image in shown.items():
+            images[modalities.index(name), index] = image
+            present[modalities.index(name), index] = True
+    return Patient(row.patient_id, row.site, row.label, modalities, images, present)

@@ -118,17 +118,18 @@ def _make_patient(spec: PhantomSpec, site: SiteProfile, seed: int, index: int) -
     mri = _shift(mri, spec.misregistration * size / 64 * rng.standard_normal(2))
     ct_images = _acquire_ct(ct, frame, site, rng)
     mri_images = _acquire_mri(mri, frame, site, rng)
-    has_ct = np.full(slices, not draws[3] < spec.missing_ct)
-    has_mri = np.full(slices, not 0 <= draws[3] - spec.missing_ct < spec.missing_mri)
-    ct_images[~has_ct], mri_images[~has_mri] = 0, 0
+    has_ct = not draws[3] < spec.missing_ct
+    has_mri = not 0 <= draws[3] - spec.missing_ct < spec.missing_mri
+    present = np.repeat([[has_ct], [has_mri]], slices, axis=1)
+    images = np.stack([ct_images, mri_images])
+    images[~present] = 0
     patient = Patient(
         patient_id=f"phantom-{seed}-{site.index + 1}-{index:05d}",
         site=site.name,
         label=case.label,
-        ct=ct_images,
-        mri=mri_images,
-        has_ct=has_ct,
-        has_mri=has_mri,
+        modalities=("ct", "mri"),
+        images=images,
+        present=present,
     )
     return _with_truth(patient, case, frame)
 

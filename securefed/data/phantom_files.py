@@ -67,7 +67,7 @@ def write_phantoms(
 def _write(writer: DatasetWriter, made: PhantomPatient) -> None:
     person = made.patient
     slices = [
-        (person.ct[k] if person.has_ct[k] else None, person.mri[k] if person.has_mri[k] else None)
+        {name: images[k] for name, images, present in person if present[k]}
         for k in range(person.slices)
     ]
     writer.add(person.patient_id, person.label, person.site, slices)

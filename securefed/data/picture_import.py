@@ -68,19 +68,19 @@ def import_pictures(
 
 def _read(
     rows: Sequence[Row], size: int, levels: Levels | None
-) -> tuple[list[tuple[Image | None, Image | None]], list[str]]:
-    """The slices of one patient as (CT, MRI), and what could not be used."""
+) -> tuple[list[dict[str, Image]], list[str]]:
+    """The slices of one patient by modality, and what could not be used."""
     with_mri = [row.mri_path for row in rows if row.mri_path]
     mris = iter(read_mri(with_mri, size))
-    slices: list[tuple[Image | None, Image | None]] = []
+    slices: list[dict[str, Image]] = []
     faults: list[str] = []
     for row in rows:
         mri = next(mris) if row.mri_path else None
         try:
-            ct = read_ct(row.ct_path, size, levels) if row.ct_path else None
+            images = {"ct": read_ct(row.ct_path, size, levels)} if row.ct_path else {}
             if isinstance(mri, DataError):
                 raise mri
-            slices.append((ct, mri))
+            slices.append(images if mri is None else images | {"mri": mri})
         except DataError as error:
             faults.append(str(error))
     return slices, faults

@@ -2,13 +2,15 @@
 
 A patient is the privacy unit and the unit of every split, so slices never travel without their
 patient. Images are 8-bit because that is what the importers write and the model reads: CT already
-through the brain window (width 80, level 40 HU), MRI already scaled per volume. A modality that
-was not acquired is a block of zeros with its mask False; the mask, not the zeros, says so.
+through the brain window (width 80, level 40 HU), the others already scaled per volume. A modality
+is a name on the first axis; one that was not acquired is a block of zeros with its mask False; the
+mask, not the zeros, says so.
 
 This class holds data in memory and nothing more. It protects nothing: `repr` shows no image and
 no identifier, but whoever holds the object holds the scan.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,26 +24,27 @@ Mask = NDArray[np.bool_]  # (slices,)
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """All slices of one patient, both modalities, with masks for what is missing.
+    """All slices of one patient, every modality, with a mask for what is missing.
 
     Attributes:
         patient_id: pseudonym, unique within its site; kept out of `repr`.
         site: name of the hospital that holds the patient.
         label: 1 for tumour, 0 for no tumour.
-        ct, mri: (slices, size, size) uint8, row 0 anterior; zeros where the mask is False.
-        has_ct, has_mri: (slices,) bool.
+        modalities: what the first axis is, in order; the same for all patients of a data set.
+        images: (modalities, slices, size, size) uint8, row 0 anterior; zeros where the mask is
+            False.
+        present: (modalities, slices) bool.
 
     Raises:
-        DataError: shapes, types, label or masks do not fit together.
+        DataError: shapes, types, label or mask do not fit together.
     """
 
     patient_id: str = field(repr=False)
     site: str
     label: int
-    ct: Images = field(repr=False)
-    mri: Images = field(repr=False)
-    has_ct: Mask = field(repr=False)
-    has_mri: Mask = field(repr=False)
+    modalities: tuple[str, ...]
+    images: NDArray[np.uint8] = field(repr=False)
+    present: NDArray[np.bool_] = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.patient_id:
@@ -51,48 +54,64 @@ class Patient:
                 f"label must be 0 or 1, got {self.label!r} (site {self.site})",
                 hint="1 means tumour, 0 means no tumour",
             )
-        _check_images("ct", self.ct, self.has_ct)
-        _check_images("mri", self.mri, self.has_mri)
-        if self.ct.shape != self.mri.shape:
+        self._check_shapes()
+        for name, images, present in self:
+            if bool(images[~present].any()):
+                raise DataError(
+                    f"{name} has pixels in a slice that its mask calls missing (site {self.site})",
+                    hint="set missing slices to zero",
+                )
+        if not bool(self.present.any(axis=0).all()):
             raise DataError(
-                f"ct is {self.ct.shape} but mri is {self.mri.shape} (site {self.site})",
-                hint="both modalities need the same slices and size; mask what is missing",
-            )
-        if not bool((self.has_ct | self.has_mri).all()):
-            raise DataError(
-                f"a slice has neither CT nor MRI (site {self.site})",
+                f"a slice has none of {', '.join(self.modalities)} (site {self.site})",
                 hint="leave slices out that no modality shows",
             )
+
+    def _check_shapes(self) -> None:
+        images, present = self.images, self.present
+        if images.dtype != np.uint8 or present.dtype != np.bool_:
+            raise DataError(
+                f"images must be uint8 with a bool mask, got {images.dtype} and {present.dtype}",
+                hint="window or scale to 0..255 first",
+            )
+        square = images.ndim == 4 and images.shape[1] >= 1 and images.shape[2] == images.shape[3]
+        if not square or len(images) != len(self.modalities):
+            raise DataError(
+                f"images of {', '.join(self.modalities)} must be (modalities, slices, size, size), "
+                f"got {images.shape}",
+                hint="all modalities need the same square slices; mask what is missing",
+            )
+        if len(set(self.modalities)) < len(self.modalities):
+            raise DataError(
+                f"one of the modalities {', '.join(self.modalities)} is named twice",
+                hint="every modality has a name of its own",
+            )
+        if present.shape != images.shape[:2]:
+            raise DataError(
+                f"images of shape {images.shape} have a mask of shape {present.shape}",
+                hint="one mask entry per modality and slice",
+            )
+
+    def __iter__(self) -> Iterator[tuple[str, Images, Mask]]:
+        """Name, images and mask of each modality."""
+        return zip(self.modalities, self.images, self.present, strict=True)
+
+    def images_of(self, modality: str) -> Images:
+        """(slices, size, size) of one modality."""
+        images: Images = self.images[self.modalities.index(modality)]
+        return images
+
+    def present_of(self, modality: str) -> Mask:
+        """(slices,) of one modality."""
+        present: Mask = self.present[self.modalities.index(modality)]
+        return present
 
     @property
     def slices(self) -> int:
         """Number of slices, at least 1."""
-        return int(self.ct.shape[0])
+        return int(self.images.shape[1])
 
     @property
     def image_size(self) -> int:
         """Edge length of the square images, in pixels."""
-        return int(self.ct.shape[1])
-
-
-def _check_images(name: str, images: Images, present: Mask) -> None:
-    if images.dtype != np.uint8 or present.dtype != np.bool_:
-        raise DataError(
-            f"{name} must be uint8 with a bool mask, got {images.dtype} and {present.dtype}",
-            hint="window or scale to 0..255 first",
-        )
-    if images.ndim != 3 or images.shape[0] < 1 or images.shape[1] != images.shape[2]:
-        raise DataError(
-            f"{name} must be (slices, size, size), got {images.shape}",
-            hint="stack square slices along the first axis",
-        )
-    if present.shape != images.shape[:1]:
-        raise DataError(
-            f"{name} has {images.shape[0]} slices but a mask of shape {present.shape}",
-            hint="one mask entry per slice",
-        )
-    if bool(images[~present].any()):
-        raise DataError(
-            f"{name} has pixels in a slice that its mask calls missing",
-            hint="set missing slices to zero",
-        )
+        return int(self.images.shape[2])

@@ -4,6 +4,7 @@ Counts of a small site can single a person out; they are for the operator at tha
 nothing in a run sends them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from securefed.data.samples import Patient
@@ -25,10 +26,22 @@ def _count(name: str, patients: Sequence[Patient]) -> Counts:
         "patients": len(patients),
         "tumour": sum(p.label for p in patients),
         "no_tumour": sum(1 - p.label for p in patients),
-        "both": sum(bool(p.has_ct.any() and p.has_mri.any()) for p in patients),
-        "ct_only": sum(not p.has_mri.any() for p in patients),
-        "mri_only": sum(not p.has_ct.any() for p in patients),
+        **_acquired(patients),
         "slices": sum(p.slices for p in patients),
-        "ct_slices": sum(int(p.has_ct.sum()) for p in patients),
-        "mri_slices": sum(int(p.has_mri.sum()) for p in patients),
+        **{
+            f"{name}_slices": sum(int(p.present_of(name).sum()) for p in patients)
+            for name in patients[0].modalities
+        },
     }
+
+
+def _acquired(patients: Sequence[Patient]) -> Counts:
+    """Patients with every modality, with one alone, and with another selection of them."""
+    modalities = patients[0].modalities
+    found = Counter(tuple(bool(there.any()) for _, _, there in p) for p in patients)
+    name = "all" if len(modalities) > 2 else "both"
+    counts: Counts = {name: found.pop((True,) * len(modalities), 0)}
+    for name in modalities:
+        alone = tuple(each == name for each in modalities)
+        counts[f"{name}_only"] = found.pop(alone, 0)
+    return counts | ({"some": found.total()} if len(modalities) > 2 else {})

@@ -38,7 +38,7 @@ def counted(patients: list[Patient]) -> Counts:
     """The vector of these patients, (WORDS,) ring steps, before noise."""
     total = np.zeros(survey.WORDS, np.int64)
     for each in patients:
-        ct, mri = _acquired(each.ct, each.has_ct), _acquired(each.mri, each.has_mri)
+        ct, mri = (_acquired(images, there) for _, images, there in each)
         total += survey.of_patient(each.label, ct, mri)
     return total
 

@@ -3,35 +3,25 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 CHUNK = 64  # slices encoded at a time
 
 
 @torch.no_grad()
-def tokens_of(network: DualEncoderNetwork, group: PatientTensors) -> PatientTensors:
+def tokens_of(network: FusionNetwork, group: PatientTensors) -> PatientTensors:
     """The same patients with tokens of the network's encoders in place of images.
 
     Padding is not encoded: its tokens are zeros, and no attention falls on it.
     """
     network.eval()
-    present = group.has_ct | group.has_mri  # (patients, slices)
+    real = group.real  # (patients, slices)
+    images = group.images.transpose(1, 2)[real].transpose(0, 1)  # (modalities, n, size, size)
     # An empty group has a token shape too.
-    ct, mri = group.ct[present].float() / 255, group.mri[present].float() / 255
-    pairs = zip(torch.split(ct, CHUNK), torch.split(mri, CHUNK), strict=True)
-    encoded = [network.encode(*pair) for pair in pairs]
-    return replace(
-        group,
-        ct=_in_place(torch.cat([tokens for tokens, _ in encoded]), present),
-        mri=_in_place(torch.cat([tokens for _, tokens in encoded]), present),
-    )
-
-
-def _in_place(tokens: Tensor, present: Tensor) -> Tensor:
-    """(n, places, width) of the present slices -> (patients, slices, places, width)."""
-    out = tokens.new_zeros((*present.shape, *tokens.shape[1:]))
-    out[present] = tokens
-    return out
+    parts = [network.encode(part.float() / 255) for part in torch.split(images, CHUNK, dim=1)]
+    tokens = torch.cat(parts, dim=1).transpose(0, 1)  # (n, modalities, places, width)
+    out = tokens.new_zeros((*real.shape, *tokens.shape[1:]))
+    out[real] = tokens
+    return replace(group, images=out.transpose(1, 2).contiguous())

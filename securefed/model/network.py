@@ -1,9 +1,10 @@
 """The whole network: one patient's slices in, one logit out.
 
-    CT slices  -> encoder_ct  -> tokens --Q--.
-                                             cross-attention -> joined -> classifier -> place logits
-    MRI slices -> encoder_mri -> tokens --K,V'                              pooled to one logit
+    query's slices   -> its encoder -> tokens --Q--.
+                                              cross-attention -> joined -> classifier -> place
+    context's slices -> its encoder -> tokens --K,V'                       logits, pooled to one
 
+One modality asks, and attends to each of the others: by default CT to MRI.
 Each place of each slice gets a logit from the feed-forward head; a patient's logit is their
 log-mean-exp, a smooth maximum (multiple-instance pooling, Pinheiro & Collobert 2015), because a
 tumour shows in some places of some slices. The sigmoid of the logit is the predicted probability.
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from securefed.model.encoders import ENCODERS, encode
 from securefed.model.fusion import CrossAttentionFusion
 
+ENCODER = "encoder_"  # how names of encoders, and of their parameters, begin
+
 
 @dataclass(frozen=True)
 class NetworkShape:
@@ -32,6 +35,8 @@ class NetworkShape:
         width: features per place of each encoder.
         attention_width: width of query, key and value.
         head_width: hidden units of the classifier.
+        query: the modality whose places are classified.
+        context: the modalities that it attends to, at least one.
     """
 
     encoder: str = "compact"
@@ -39,6 +44,18 @@ class NetworkShape:
     width: int = 8
     attention_width: int = 8
     head_width: int = 8
+    query: str = "ct"
+    context: tuple[str, ...] = ("mri",)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of the network's inputs, in their order."""
+        return (self.query, *self.context)
+
+
+def encoder_of(modality: str) -> str:
+    """What a modality's encoder is called in the network."""
+    return f"{ENCODER}{modality}"
 
 
 class Classifier(nn.Module):
@@ -57,36 +74,42 @@ class Classifier(nn.Module):
         return torch.logsumexp(place.flatten(-2), dim=-1) - torch.log(count)
 
 
-class DualEncoderNetwork(nn.Module):
-    """Two encoders, cross-attention fusion, classifier."""
+class FusionNetwork(nn.Module):
+    """An encoder for each modality, cross-attention fusion, classifier."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
-        self.encoder_ct = ENCODERS[shape.encoder](shape.width)
-        self.encoder_mri = ENCODERS[shape.encoder](shape.width)
+        for name in shape.modalities:
+            self.add_module(encoder_of(name), ENCODERS[shape.encoder](shape.width))
         with torch.no_grad():
-            probe = self.encoder_ct(torch.zeros(1, 1, shape.image_size, shape.image_size))
-        self.fusion = CrossAttentionFusion(shape.width, shape.attention_width, probe.shape[-1])
-        self.classifier = Classifier(shape.width + shape.attention_width, shape.head_width)
+            probe = self.encoders[0](torch.zeros(1, 1, shape.image_size, shape.image_size))
+        self.fusion = CrossAttentionFusion(
+            shape.query, shape.context, shape.width, shape.attention_width, probe.shape[-1]
+        )
+        joined = shape.width + len(shape.context) * shape.attention_width
+        self.classifier = Classifier(joined, shape.head_width)
 
-    def encode(self, ct: Tensor, mri: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., slices, size, size) in [0, 1] twice -> (..., slices, places, width) twice."""
-        return encode(self.encoder_ct, ct), encode(self.encoder_mri, mri)
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """One a modality, in their order."""
+        return [self.get_submodule(encoder_of(name)) for name in self.shape.modalities]
 
-    def forward(
-        self, ct: Tensor, mri: Tensor, has_ct: Tensor, has_mri: Tensor, *, encoded: bool = False
-    ) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
+        """(..., modalities, slices, size, size) in [0, 1] -> (..., modalities, slices, places,
+        width)."""
+        pairs = zip(self.encoders, images.unbind(-4), strict=True)
+        return torch.stack([encode(encoder, each) for encoder, each in pairs], dim=-4)
+
+    def forward(self, images: Tensor, present: Tensor, *, encoded: bool = False) -> Tensor:
         """Logits (...) of patients.
 
         Args:
-            ct, mri: (..., slices, size, size) uint8 images, or with `encoded` the tokens that
-                `encode` made of them.
-            has_ct, has_mri: (..., slices) bool; a slice with neither is padding and has no say.
+            images: (..., modalities, slices, size, size) uint8, or with `encoded` the tokens that
+                `encode` made of them; modalities as in the shape.
+            present: (..., modalities, slices) bool; a slice without any is padding and has no say.
             encoded: inputs are tokens: frozen encoders need not run again at every step.
         """
-        if not encoded:
-            ct, mri = self.encode(ct.float() / 255, mri.float() / 255)
-        joined = self.fusion(ct, mri, has_ct, has_mri)
-        logits: Tensor = self.classifier(joined, has_ct | has_mri)
+        tokens = images if encoded else self.encode(images.float() / 255)
+        logits: Tensor = self.classifier(self.fusion(tokens, present), present.any(dim=-2))
         return logits

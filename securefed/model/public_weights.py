@@ -24,7 +24,7 @@ from securefed.errors import ConfigurationError
 from securefed.files import write_atomically
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import ENCODER, FusionNetwork
 from securefed.model.pretraining import Readout, Schedule, pretrain
 
 SHIPPED = "compact.safetensors"
@@ -51,8 +51,8 @@ def public_phantoms(spec: PhantomSpec, sites: range, per_site: int, seed: int) -
         for patient in generate(spec, SiteProfile.draw(spec, index, seed), per_site, seed)
     ]
     return PublicSet(
-        ct=np.concatenate([each.patient.ct for each in patients]),
-        mri=np.concatenate([each.patient.mri for each in patients]),
+        ct=np.concatenate([each.patient.images_of("ct") for each in patients]),
+        mri=np.concatenate([each.patient.images_of("mri") for each in patients]),
         ct_evidence=np.concatenate([each.ct_evidence for each in patients]),
         mri_evidence=np.concatenate([each.mri_evidence for each in patients]),
     )
@@ -127,7 +127,7 @@ def shipped() -> Path:
     return Path(str(resources.files("securefed.model") / "weights" / SHIPPED))
 
 
-def load(network: DualEncoderNetwork, path: Path) -> str:
+def load(network: FusionNetwork, path: Path) -> str:
     """Put public weights into a network's encoders; returns the file's SHA-256.
 
     The encoders are convolutions, so weights made at one image size serve every other.
@@ -156,13 +156,11 @@ def load(network: DualEncoderNetwork, path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _require_whole(
-    network: DualEncoderNetwork, tensors: Mapping[str, torch.Tensor], file: str
-) -> None:
+def _require_whole(network: FusionNetwork, tensors: Mapping[str, torch.Tensor], file: str) -> None:
     wanted = {
         name: value.shape
         for name, value in network.state_dict().items()
-        if name.startswith(("encoder_ct.", "encoder_mri."))
+        if name.startswith(ENCODER)
     }
     for name in sorted(wanted.keys() ^ tensors.keys()):
         what = "lacks" if name in wanted else "holds, beside the encoders,"

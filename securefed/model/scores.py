@@ -18,7 +18,7 @@ from torch import Tensor
 
 from securefed.errors import RunError
 from securefed.model.auc import area
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 BINS = 512
@@ -63,13 +63,11 @@ class Confusion:
 
 @torch.no_grad()
 def score(
-    network: DualEncoderNetwork, group: PatientTensors, *, encoded: bool, chunk: int = 32
+    network: FusionNetwork, group: PatientTensors, *, encoded: bool, chunk: int = 32
 ) -> Tensor:
     """Logits (patients,); `encoded` says whether the group holds tokens or images."""
     parts = [group[start : start + chunk] for start in range(0, len(group), chunk)]
-    logits = [
-        network(part.ct, part.mri, part.has_ct, part.has_mri, encoded=encoded) for part in parts
-    ]
+    logits = [network(part.images, part.present, encoded=encoded) for part in parts]
     return torch.cat(logits) if logits else torch.zeros(0)
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from securefed.errors import RunError
+from securefed.model.network import ENCODER
 
 Vector = NDArray[np.float32]
 
 SHARED_GROUPS: dict[str, tuple[str, ...]] = {
     "classifier": ("classifier.",),
     "fusion+classifier": ("fusion.", "classifier."),
-    "all": ("encoder_ct.", "encoder_mri.", "fusion.", "classifier."),
+    "all": (ENCODER, "fusion.", "classifier."),
 }
 LARGEST_PARAMETER = 1e4  # no sane weight is near it; imprint attacks scale weights far up
 

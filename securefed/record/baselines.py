@@ -13,15 +13,14 @@ class Baselines(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         local: hospital -> AUC of the model it trained alone, on its own held-out patients.
-        ct_only, mri_only: AUC of federations that have only that modality.
+        one_modality: modality -> AUC of a federation that has only that one.
     """
 
     NAME: ClassVar[str] = "baselines.json"
     schema: Schema = SCHEMA
 
     local: dict[str, float | None]
-    ct_only: float | None
-    mri_only: float | None
+    one_modality: dict[str, float | None]
 
     @property
     def mean_local(self) -> float | None:

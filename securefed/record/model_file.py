@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from securefed.errors import RunError
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.privacy.accounting import Guarantee
 from securefed.record.directory import SCHEMA, read_tensors, save_tensors
 
@@ -16,7 +16,7 @@ NAME = "model.safetensors"
 
 def write(
     folder: Path,
-    network: DualEncoderNetwork,
+    network: FusionNetwork,
     shape: str,
     guarantee: Guarantee | None,
     simulation: str,
@@ -58,8 +58,8 @@ def read(folder: Path) -> dict[str, Tensor]:
 
 
 def load(
-    folder: Path, initial: DualEncoderNetwork, personal: Mapping[str, Tensor] | None = None
-) -> DualEncoderNetwork:
+    folder: Path, initial: FusionNetwork, personal: Mapping[str, Tensor] | None = None
+) -> FusionNetwork:
     """The released network: a copy of `initial` with its parameters, on the same device.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.sharing import load_vector
 from securefed.privacy.accounting import Guarantee, largest
 from securefed.record import jobs, metrics
@@ -112,7 +112,7 @@ class Served:
         """Wall seconds of the run so far, earlier jobs included."""
         return self.before_s + time.perf_counter() - self.started
 
-    def network(self) -> DualEncoderNetwork:
+    def network(self) -> FusionNetwork:
         """The initial network with the server's shared parameters."""
         network = copy.deepcopy(self.job.network)
         load_vector(network, self.job.shared_names, self.server.shared.astype(np.float32))

@@ -2,20 +2,20 @@
 
     alone        each hospital trains by itself, and is scored on its own held-out patients
     pooled       one model on everybody's patients: needs the data in one place, an upper bound
-    ct only      a federation that has only the CT of every patient; likewise mri only
-    late fusion  no training of its own: the mean of those two models' logits
+    ct only      a federation that has only the CT of every patient; likewise each modality
+    late fusion  no training of its own: the mean of those models' logits
 
 Each takes the same number of steps with the same settings, DP included, on the same patients; a
 pooled step draws as many patients as all hospitals together. Late fusion averages instead of
-learning weights, so that it costs no held-out patient and no epsilon beyond the two models'.
+learning weights, so that it costs no held-out patient and no epsilon beyond those models'.
 
 Baselines release more about the patients than the run's epsilon pays for, so they are allowed
 without DP or on phantoms only (docs/decisions/0011); their ledgers are their own.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -27,7 +27,7 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.hospital.opening import open_hospital
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
 from securefed.model.strategies.strategy import State
@@ -37,7 +37,7 @@ from securefed.record.metrics import Curve
 from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 from securefed.training.device import choose_device
-from securefed.training.patients import stack, without_ct, without_mri
+from securefed.training.patients import stack
 from securefed.training.trainer import LocalTrainer
 from securefed.wire.description import JobDescription
 
@@ -59,18 +59,17 @@ class Baseline:
 
 
 def train_baselines(simulation: Simulation) -> Baselines:
-    """Train the baselines of a finished run; takes about two more runs."""
+    """Train the baselines of a finished run; takes about a run for each modality."""
     settings, data = simulation.settings, simulation.data
     folder = simulation.directory.path / "baselines"
     local = alone(settings, data, folder / "alone").counts
     final = {
-        kept: metrics(_total(_one_modality(settings, data, folder / f"{kept}-only", kept)[0]))
-        for kept in ("ct", "mri")
+        kept: metrics(_total(_one_modality(settings, data, folder, kept)[0])).auc
+        for kept in _modalities(data)
     }
     return Baselines(
         local={name: metrics(counts).auc for name, counts in local.items()},
-        ct_only=final["ct"].auc,
-        mri_only=final["mri"].auc,
+        one_modality=final,
     )
 
 
@@ -109,22 +108,31 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     return Baseline("pooled", counts, curve, time.perf_counter() - started)
 
 
-def modalities(
-    settings: Settings, data: FederatedData, folder: Path
-) -> tuple[Baseline, Baseline, Baseline]:
-    """CT only, MRI only, and the late fusion of the two."""
+def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Baseline]:
+    """Each modality only, and the late fusion of them all."""
     started = time.perf_counter()
-    ct, of_ct = _one_modality(settings, data, folder / "ct-only", "ct")
-    mri, of_mri = _one_modality(settings, data, folder / "mri-only", "mri")
+    alone = {kept: _one_modality(settings, data, folder, kept) for kept in _modalities(data)}
+    federations = {kept: simulation for kept, (_, simulation) in alone.items()}
     fused = {
         hospital.name: count_scores(
-            _mean_logits(of_ct.hospitals[hospital.name].trainer, of_mri, hospital.name, group),
+            _mean_logits(
+                {
+                    kept: federation.hospitals[hospital.name].trainer
+                    for kept, federation in federations.items()
+                },
+                group,
+            ),
             group.label,
         )
         for hospital in data.hospitals
-        if (group := _held_out(settings, hospital, of_ct.device)) is not None
+        if (group := _held_out(settings, hospital, choose_device(settings.device))) is not None
     }
-    return ct, mri, Baseline("late fusion", fused, (), time.perf_counter() - started)
+    late = Baseline("late fusion", fused, (), time.perf_counter() - started)
+    return [*(baseline for baseline, _ in alone.values()), late]
+
+
+def _modalities(data: FederatedData) -> tuple[str, ...]:
+    return data.hospitals[0].train[0].modalities
 
 
 def _train_by_itself(
@@ -160,10 +168,10 @@ def _one_modality(
     exact = settings.privacy.model_copy(update={"evaluation_epsilon": None})
     only = start(
         settings.model_copy(update={"exposures": silent, "privacy": exact}),
-        RunDirectory.create(folder),
+        RunDirectory.create(folder / f"{kept}-only"),
         lambda text: None,
         data=data,
-        view=without_mri if kept == "ct" else without_ct,
+        view=lambda group: group.only(kept),
     )
     curve = [
         (record.round - 1, record.metrics.auc)
@@ -188,26 +196,19 @@ def _held_out(
 
 def _logits(trainer: LocalTrainer, group: PatientTensors) -> Tensor:
     """(patients,) logits of images under the trainer's current parameters."""
-    network: DualEncoderNetwork = trainer.network
+    network: FusionNetwork = trainer.network
     network.eval()
     return score(network, tokens_of(network, group), encoded=True)
 
 
-def _mean_logits(ct: LocalTrainer, of_mri: Simulation, name: str, group: PatientTensors) -> Tensor:
-    """(patients,) mean logit of both models; of a patient with one modality, that model's."""
-    nothing = torch.zeros_like(group.has_ct)
-    seen = [group.has_ct.any(dim=1), group.has_mri.any(dim=1)]
-    views = [replace(group, has_mri=nothing), replace(group, has_ct=nothing)]
-    trainers = [ct, of_mri.hospitals[name].trainer]
-    weight = torch.stack(seen).float()  # (2, patients)
-    logits = torch.stack(
-        # Nothing was seen of a patient without that modality: its logit is undefined, not 0.
-        [
-            _logits(trainer, view).where(has, torch.zeros(()))
-            for trainer, view, has in zip(trainers, views, seen, strict=True)
-        ]
-    )
-    return (weight * logits).sum(0) / weight.sum(0)
+def _mean_logits(trainers: Mapping[str, LocalTrainer], group: PatientTensors) -> Tensor:
+    """(patients,) mean logit of the models of one modality each, where the patient has that one."""
+    total, weight = torch.zeros(len(group)), torch.zeros(len(group))
+    for kept, trainer in trainers.items():
+        rows = group.present[:, group.modalities.index(kept)].any(dim=1)
+        total[rows] += _logits(trainer, group.only(kept)).to(total)
+        weight += rows.to(weight)
+    return total / weight
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:

@@ -5,14 +5,14 @@ What is here is private: gradients of single records and exact sums. A mechanism
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import Rows
@@ -41,7 +41,7 @@ class Step:
         expected: records that a step draws on average; depends on nobody's draw.
     """
 
-    network: DualEncoderNetwork
+    network: FusionNetwork
     patients: PatientTensors
     canaries: CanaryRecords | None
     drawn_canaries: Tensor = field(repr=False)
@@ -53,9 +53,7 @@ class Step:
         """The exact sum of gradients over the expected batch, by parameter: no privacy."""
         self.network.zero_grad()
         for part in self._parts:
-            logits = self.network(
-                part.ct, part.mri, part.has_ct, part.has_mri, encoded=self.encoded
-            )
+            logits = self.network(part.images, part.present, encoded=self.encoded)
             loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
             (loss / self.expected).backward()  # type: ignore[no-untyped-call]
         gradients = {
@@ -96,11 +94,9 @@ class Step:
 
     @property
     def _parts(self) -> Iterator[PatientTensors]:
-        ct = self.patients.ct  # of tokens (patients, slices, places, width)
+        rows, columns = self.patients.images.shape[-2:]  # of tokens: places, width
         slice_size, largest = (
-            (ct.shape[-2] ** 2, PART_ATTENTION)
-            if self.encoded
-            else (ct.shape[-2] * ct.shape[-1], PART_PIXELS)
+            (rows**2, PART_ATTENTION) if self.encoded else (rows * columns, PART_PIXELS)
         )
         return parts_alike(self.patients, max(1, largest // slice_size))
 
@@ -111,10 +107,9 @@ class Step:
         return self.canaries.gradients(self.drawn_canaries, trained_parameters(self.network))
 
     def _loss_of_patient(self, forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
-        images = (patient["ct"], patient["mri"], patient["has_ct"], patient["has_mri"])
-        logit = forward(*images, encoded=self.encoded)
+        logit = forward(patient["images"], patient["present"], encoded=self.encoded)
         return F.binary_cross_entropy_with_logits(logit, patient["label"])
 
 
 def _tensors(group: PatientTensors) -> dict[str, Tensor]:
-    return {each.name: getattr(group, each.name) for each in fields(group)}
+    return {"images": group.images, "present": group.present, "label": group.label}

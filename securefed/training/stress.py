@@ -9,13 +9,14 @@ They follow from the seed of the canaries, so that the audit has them too, and c
 guarantee: each is one more record, and counts for no rate and no expected batch.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import SeededSource
 
@@ -27,7 +28,7 @@ def stress_count(records: int) -> int:
     return min(max(1, records // 30), 10)
 
 
-def stress_records(seed: str, count: int, network: DualEncoderNetwork) -> PatientTensors:
+def stress_records(seed: str, count: int, network: FusionNetwork) -> PatientTensors:
     """`count` records of one slice, as tokens of the network's encoders.
 
     Args:
@@ -35,27 +36,12 @@ def stress_records(seed: str, count: int, network: DualEncoderNetwork) -> Patien
         network: with its frozen encoders; what else it holds does not matter.
     """
     edge = network.shape.image_size
-    bits = SeededSource(int(seed, 16), "stress", count, edge).keystream(2 * count * edge * edge)
-    pictures = np.frombuffer(bits, np.uint8).reshape(2, count, 1, edge, edge).copy()
-    ct, mri = torch.from_numpy(pictures).to(next(network.parameters()).device)
-    there = torch.ones(count, 1, dtype=torch.bool, device=ct.device)
-    labels = (torch.arange(count, device=ct.device) % 2).float()
-    group = PatientTensors(ct, mri, there, there, labels)
+    shape = (len(network.shape.modalities), count, 1, edge, edge)
+    bits = SeededSource(int(seed, 16), "stress", count, edge).keystream(math.prod(shape))
+    pictures = np.frombuffer(bits, np.uint8).reshape(shape).copy()
+    images = torch.from_numpy(pictures).to(next(network.parameters()).device).transpose(0, 1)
+    there = torch.ones(images.shape[:3], dtype=torch.bool, device=images.device)
+    labels = (torch.arange(count, device=images.device) % 2).float()
+    group = PatientTensors(network.shape.modalities, images, there, labels)
     tokens = tokens_of(network, group)
-    return replace(tokens, ct=STRENGTH * tokens.ct, mri=STRENGTH * tokens.mri)
-
-
-def joined(patients: PatientTensors, stress: PatientTensors) -> PatientTensors:
-    """Patients' tokens, then the stress records with as many slices as they have."""
-    empty = patients.ct.shape[1] - 1
-
-    def longer(values: torch.Tensor) -> torch.Tensor:
-        return torch.cat([values, values.new_zeros(len(values), empty, *values.shape[2:])], dim=1)
-
-    return PatientTensors(
-        torch.cat([patients.ct, longer(stress.ct).to(patients.ct)]),
-        torch.cat([patients.mri, longer(stress.mri).to(patients.mri)]),
-        torch.cat([patients.has_ct, longer(stress.has_ct).to(patients.has_ct)]),
-        torch.cat([patients.has_mri, longer(stress.has_mri).to(patients.has_mri)]),
-        torch.cat([patients.label, stress.label.to(patients.label)]),
-    )
+    return replace(tokens, images=STRENGTH * tokens.images)

@@ -11,15 +11,15 @@ clipping and noise, so that configurations differ only in what they must.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.network import FusionNetwork, encoder_of
+from securefed.model.patients import PatientTensors, concatenate
 from securefed.model.scores import Counts, count_scores, score
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.accounting import sample_rate
@@ -34,10 +34,8 @@ from securefed.training.private import (
     require_declared_public,
 )
 from securefed.training.step import Step
-from securefed.training.stress import joined, stress_records
+from securefed.training.stress import stress_records
 from securefed.wire.contribution import Layout
-
-PUBLIC = ("encoder_ct", "encoder_mri")  # frozen encoders hold public weights (model.public_weights)
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class LocalTrainer:
     def __init__(
         self,
         name: str,
-        network: DualEncoderNetwork,
+        network: FusionNetwork,
         train: PatientTensors,
         test: PatientTensors,
         plan: LocalPlan,
@@ -123,10 +121,12 @@ class LocalTrainer:
         self._ledger = ledger
         self._run = run
         self._shared = shared_names(network, plan.shared)
-        for parameter in (*network.encoder_ct.parameters(), *network.encoder_mri.parameters()):
-            parameter.requires_grad_(plan.train_encoders)
+        for encoder in network.encoders:
+            encoder.requires_grad_(plan.train_encoders)
         self._encoded = not plan.train_encoders
-        require_declared_public(network, [] if plan.train_encoders else PUBLIC)
+        # Frozen encoders hold public weights (model.public_weights).
+        public = [] if plan.train_encoders else map(encoder_of, network.shape.modalities)
+        require_declared_public(network, list(public))
         if self._encoded:
             train, test = tokens_of(network, train), tokens_of(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
@@ -143,7 +143,7 @@ class LocalTrainer:
         self._pool = self._records
         if canaries and canaries.stress:
             stress = stress_records(canaries.seed, canaries.stress, network)
-            self._pool = joined(self._records, stress)
+            self._pool = concatenate([self._records, stress])
         # With its canaries, a seeded step is another release than without them.
         self._fingerprint = _fingerprint(self._records)
         self._fingerprint += self._canaries.identity if self._canaries is not None else b""
@@ -286,6 +286,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def _fingerprint(group: PatientTensors) -> bytes:
     digest = hashlib.sha256()
-    for each in fields(group):
-        digest.update(_bytes(getattr(group, each.name)))
+    digest.update("\0".join(group.modalities).encode())
+    for each in (group.images, group.present, group.label):
+        digest.update(_bytes(each))
     return digest.digest()

@@ -20,7 +20,7 @@ from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
 from securefed.model import public_weights
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
@@ -34,7 +34,7 @@ from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
 
 
-def initial_network(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
+def initial_network(settings: Settings) -> tuple[FusionNetwork, str | None]:
     """The network every hospital starts from, and the SHA-256 of its public weights, if any.
 
     The caller's own copy. Torch's generator is left as it was.
@@ -44,11 +44,11 @@ def initial_network(settings: Settings) -> tuple[DualEncoderNetwork, str | None]
 
 
 @lru_cache(maxsize=4)
-def _built(settings: Settings) -> tuple[DualEncoderNetwork, str | None]:
+def _built(settings: Settings) -> tuple[FusionNetwork, str | None]:
     model = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = DualEncoderNetwork(
+        network = FusionNetwork(
             NetworkShape(
                 encoder=model.encoder,
                 image_size=model.image_size,
@@ -83,11 +83,11 @@ class JobDescription:
     rules: JobRules | None = None
 
     @cached_property
-    def _start(self) -> tuple[DualEncoderNetwork, str | None]:
+    def _start(self) -> tuple[FusionNetwork, str | None]:
         return initial_network(self.settings)
 
     @property
-    def network(self) -> DualEncoderNetwork:
+    def network(self) -> FusionNetwork:
         """What everybody starts from; copy it before you change it."""
         return self._start[0]
 

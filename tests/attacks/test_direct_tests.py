@@ -27,7 +27,7 @@ from attacks.subject import Hospital, Subject, Training
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, RoundView
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
 from securefed.model.strategies.fedadam import FedAdam
@@ -174,9 +174,9 @@ def test_two_rounds_are_enough_and_one_is_not() -> None:
 
 
 def patients(count: int) -> PatientTensors:
-    images = torch.zeros(count, 1, 32, 32, dtype=torch.uint8)
-    present = torch.ones(count, 1, dtype=torch.bool)
-    return PatientTensors(images, images, present, present, torch.zeros(count))
+    images = torch.zeros(count, 2, 1, 32, 32, dtype=torch.uint8)
+    present = torch.ones(count, 2, 1, dtype=torch.bool)
+    return PatientTensors(("ct", "mri"), images, present, torch.zeros(count))
 
 
 HOSPITALS = tuple(
@@ -204,7 +204,7 @@ TRAINING = Training(
     strategy=FedAdam(0.05),
     delta=1e-5,
 )
-NETWORK = DualEncoderNetwork(NetworkShape(image_size=32))
+NETWORK = FusionNetwork(NetworkShape(image_size=32))
 
 
 def subject(**training: Any) -> Subject:

@@ -22,23 +22,24 @@ from attacks.inversion.reference_lenet import ReferenceLeNet, gradients_of, smoo
 from attacks.result import Effort
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.sharing import shared_names
 
 SIDE = 32
 SHARED = "fusion+classifier"
 
 
-def network(seed: int = 0) -> DualEncoderNetwork:
+def network(seed: int = 0) -> FusionNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DualEncoderNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
+        return FusionNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
 
 
 def presence(problems: int, patients: int = 1, *, mri: bool = True) -> Presence:
-    yes = torch.ones(problems, patients, 1, dtype=torch.bool)
+    present = torch.ones(problems, patients, 2, 1, dtype=torch.bool)
+    present[:, :, 1] = mri
     label = (torch.arange(patients) % 2).float().expand(problems, patients)
-    return Presence(yes, yes & mri, label)
+    return Presence(present, label)
 
 
 def linear(matrix: Tensor) -> Simulate:
@@ -149,11 +150,7 @@ def test_the_sign_of_a_sigmoid_bias_gradient_is_the_label() -> None:
     net, names = network(), shared_names(network(), SHARED)
     seen = presence(1, 2)
     images = torch.rand(2, 1, 2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    both = Presence(
-        seen.has_ct[:, :1].expand(2, 1, 1),
-        seen.has_mri[:, :1].expand(2, 1, 1),
-        torch.tensor([[0.0], [1.0]]),
-    )
+    both = Presence(seen.present[:, :1].expand(2, 1, 2, 1), torch.tensor([[0.0], [1.0]]))
     change = updates_of(net, names, names, both, LocalSteps())(images).detach()
     assert infer_labels(-change[:, -1:]).tolist() == [0, 1]
 
@@ -171,7 +168,7 @@ def test_one_unrolled_step_is_minus_the_gradient() -> None:
     names = shared_names(net, SHARED)
     images = torch.rand(1, 2, 2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     change = updates_of(net, names, names, seen, LocalSteps())(images)[0]
-    logits = net(*(images[0, :, m] * 255 for m in (0, 1)), seen.has_ct[0], seen.has_mri[0])
+    logits = net(images[0] * 255, seen.present[0])
     loss = F.binary_cross_entropy_with_logits(logits, seen.label[0])
     gradient = torch.autograd.grad(loss, [net.get_parameter(name) for name in names])
     expected = -torch.cat([part.flatten() for part in gradient])
@@ -190,7 +187,7 @@ def test_unrolled_steps_are_those_of_torchs_optimizer(optimizer: str) -> None:
     rule = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     torchs = rule(parameters, lr=0.05)
     for _ in range(3):
-        logits = net(*(images[0, :, m] * 255 for m in (0, 1)), seen.has_ct[0], seen.has_mri[0])
+        logits = net(images[0] * 255, seen.present[0])
         torchs.zero_grad()
         F.binary_cross_entropy_with_logits(logits, seen.label[0]).backward()
         for p, s in zip(parameters, start, strict=True):

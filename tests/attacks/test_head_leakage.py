@@ -30,7 +30,7 @@ from securefed.auditing.policy import read_policy
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.exposure import Exposure, RoundView
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedavg import FedAvg
@@ -60,9 +60,9 @@ def _small_plan() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def network() -> DualEncoderNetwork:
+def network() -> FusionNetwork:
     torch.manual_seed(0)
-    return DualEncoderNetwork(SHAPE).eval()
+    return FusionNetwork(SHAPE).eval()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def patients() -> PatientTensors:
 
 
 @pytest.fixture(scope="module")
-def subject(network: DualEncoderNetwork, patients: PatientTensors) -> Subject:
+def subject(network: FusionNetwork, patients: PatientTensors) -> Subject:
     hospitals = tuple(
         Hospital(name, patients[rows], patients[held], 0.2, 0.0, None, 20, 4)
         for name, rows, held in (
@@ -134,8 +134,8 @@ def test_the_ratio_of_one_patient_is_the_pooled_mean_over_the_places_where_a_uni
     network = subject.network
     one = tokens_of(network, subject.hospitals[0].train[3:4])
     with torch.no_grad():
-        joined = network.fusion(one.ct, one.mri, one.has_ct, one.has_mri)[0]
-        present = (one.has_ct | one.has_mri)[0]
+        joined = network.fusion(one.images, one.present)[0]
+        present = one.real[0]
         places = joined[present].flatten(0, 1).double().numpy()
         head = network.classifier
         weight, bias = (p.double().numpy() for p in (head.hidden.weight, head.hidden.bias))
@@ -185,14 +185,12 @@ def test_parts_of_a_shared_vector_are_the_parameters(subject: Subject):
 def test_padding_has_no_say_in_a_signature(subject: Subject):
     group = subject.hospitals[0].train[:6]
 
-    def more(images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([images, torch.full_like(images[:, :1], 200)], dim=1)
-
-    def absent(mask: torch.Tensor) -> torch.Tensor:
-        return torch.cat([mask, torch.zeros_like(mask[:, :1])], dim=1)
-
-    padded = PatientTensors(
-        more(group.ct), more(group.mri), absent(group.has_ct), absent(group.has_mri), group.label
+    more = torch.full_like(group.images[:, :, :1], 200)
+    absent = torch.zeros_like(group.present[:, :, :1])
+    padded = replace(
+        group,
+        images=torch.cat([group.images, more], dim=2),
+        present=torch.cat([group.present, absent], dim=2),
     )
     short, long = (
         signatures(subject.network, tokens_of(subject.network, g)) for g in (group, padded)
@@ -203,10 +201,9 @@ def test_padding_has_no_say_in_a_signature(subject: Subject):
 def test_tokens_are_those_of_the_network(subject: Subject):
     group = subject.hospitals[0].train[:5]
     with torch.no_grad():
-        ct, mri = subject.network.encode(group.ct.float() / 255, group.mri.float() / 255)
-    tokens, present = tokens_of(subject.network, group), group.has_ct | group.has_mri
-    assert torch.allclose(tokens.ct[present], ct[present], atol=1e-5)
-    assert torch.allclose(tokens.mri[present], mri[present], atol=1e-5)
+        encoded = subject.network.encode(group.images.float() / 255).transpose(1, 2)
+    tokens = tokens_of(subject.network, group).images.transpose(1, 2)
+    assert torch.allclose(tokens[group.real], encoded[group.real], atol=1e-5)
 
 
 # ---- labels ----------------------------------------------------------------------------------
@@ -410,7 +407,7 @@ def test_the_controls_meet_the_gates_of_the_default_policy():
 def test_the_positive_control_falls_off_its_gate_when_the_update_is_noise(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def noise(network: DualEncoderNetwork, shared: list[str], *_: object, **__: object) -> Vector:
+    def noise(network: FusionNetwork, shared: list[str], *_: object, **__: object) -> Vector:
         size = sum(p.numel() for n, p in network.named_parameters() if n in shared)
         return np.random.default_rng(3).normal(size=size).astype(np.float32)
 

@@ -22,7 +22,7 @@ from attacks.inversion.scenes import worst_case
 from attacks.result import AttackResult, Effort
 from attacks.subject import Hospital, Subject, Training
 from securefed.exposure import Exposure, Observer, RoundView
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedavg import FedAvg
@@ -36,16 +36,16 @@ def patients(count: int, seed: int) -> PatientTensors:
     drawn = torch.Generator().manual_seed(seed)
     coarse = torch.rand(2 * count, 2, 4, 4, generator=drawn)
     fine = torch.nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")
-    ct, mri = (fine * 255).byte().view(2, count, 2, SIDE, SIDE)
-    yes = torch.ones(count, 2, dtype=torch.bool)
-    has_mri = (torch.arange(count) % 5 != 0)[:, None] & yes
-    return PatientTensors(ct, mri, yes, has_mri, (torch.arange(count) % 2).float())
+    images = (fine * 255).byte().view(2, count, 2, SIDE, SIDE).transpose(0, 1)
+    present = torch.ones(count, 2, 2, dtype=torch.bool)
+    present[:, 1] = (torch.arange(count) % 5 != 0)[:, None]
+    return PatientTensors(("ct", "mri"), images, present, (torch.arange(count) % 2).float())
 
 
 def subject(held_out: int = 70, clip_norm: float | None = None, **changes: Any) -> Subject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = DualEncoderNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
+        network = FusionNetwork(NetworkShape(image_size=SIDE, width=4, attention_width=4))
     noise = 0.0 if clip_norm is None else 1e4
     hospitals = tuple(
         Hospital(name, patients(8, i), patients(held_out, 9 + i), 0.5, noise, None, 8, 4)
@@ -171,9 +171,9 @@ def test_trials_have_fifty_decoys_with_the_targets_modalities_its_own_hospital_f
     assert len(trials) == 6  # of 8 patients 2 lack MRI, and 28 decoys are too few for them
     for trial in trials:
         assert len(trial.candidates) == 51
-        assert trial.candidates.has_mri.all()
-        own = {image.numpy().tobytes() for image in of.hospitals[0].held_out.ct}
-        assert all(image.numpy().tobytes() in own for image in trial.candidates.ct[1:])
+        assert trial.candidates.present[:, 1].all()
+        own = {image.numpy().tobytes() for image in of.hospitals[0].held_out.images}
+        assert all(image.numpy().tobytes() in own for image in trial.candidates.images[1:])
 
 
 def distances(of: Subject, images: torch.Tensor, trial: Trial) -> Distances:

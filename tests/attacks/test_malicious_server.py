@@ -27,7 +27,7 @@ from securefed.auditing import malicious_client
 from securefed.auditing.malicious_client import clients, kernel_leak
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import LARGEST_PARAMETER, load_vector, shared_names
 from securefed.training.patients import stack
@@ -50,24 +50,24 @@ RULES = {
 
 
 @pytest.fixture(scope="module")
-def network() -> DualEncoderNetwork:
+def network() -> FusionNetwork:
     torch.manual_seed(0)
-    return DualEncoderNetwork(NetworkShape(image_size=32, width=4, attention_width=4)).eval()
+    return FusionNetwork(NetworkShape(image_size=32, width=4, attention_width=4)).eval()
 
 
 @pytest.fixture(scope="module")
-def tokens(network: DualEncoderNetwork) -> PatientTensors:
+def tokens(network: FusionNetwork) -> PatientTensors:
     spec = PhantomSpec(image_size=32, slices=(2, 3))
     made = generate(spec, SiteProfile.draw(spec, 0, 4), 60, 4)
     return tokens_of(network, stack([each.patient for each in made], max_slices=3))
 
 
 @pytest.fixture(scope="module")
-def names(network: DualEncoderNetwork) -> list[str]:
+def names(network: FusionNetwork) -> list[str]:
     return shared_names(network, "fusion+classifier")
 
 
-def _gradient(network: DualEncoderNetwork, names: list[str], batch: PatientTensors) -> HeadGradient:
+def _gradient(network: FusionNetwork, names: list[str], batch: PatientTensors) -> HeadGradient:
     rng = np.random.default_rng(0)
     update = client_update(network, names, batch, PLAIN, rng, encoded=True)
     return head_gradient(network, names, update * (-len(batch) / PLAIN.learning_rate))
@@ -182,18 +182,18 @@ def test_each_check_has_a_round_of_its_own_except_the_two_that_repeat_one():
 
 
 def test_an_imprint_is_within_what_clients_accept(
-    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+    network: FusionNetwork, names: list[str], tokens: PatientTensors
 ):
     for changed in (imprint(network, tokens, 4), silenced(network)):
         vector = vector_of(changed, names)
         assert np.abs(vector).max() < LARGEST_PARAMETER / 5
-        own = DualEncoderNetwork(network.shape)
+        own = FusionNetwork(network.shape)
         load_vector(own, names, vector)
         assert np.array_equal(vector_of(own, names), vector)
 
 
 def test_bins_are_nested_and_the_first_unit_is_always_on(
-    network: DualEncoderNetwork, tokens: PatientTensors
+    network: FusionNetwork, tokens: PatientTensors
 ):
     changed = imprint(network, tokens, 4)
     weight = signatures(changed, tokens).rows[..., -1]  # (patients, m)
@@ -202,7 +202,7 @@ def test_bins_are_nested_and_the_first_unit_is_always_on(
 
 
 def test_an_imprint_tells_more_of_a_batch_apart_than_honest_parameters(
-    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+    network: FusionNetwork, names: list[str], tokens: PatientTensors
 ):
     changed = imprint(network, tokens[20:], 4)
     apart = {}
@@ -221,7 +221,7 @@ def test_an_imprint_tells_more_of_a_batch_apart_than_honest_parameters(
 
 
 def test_silenced_parameters_have_no_hidden_gradient_at_all(
-    network: DualEncoderNetwork, names: list[str], tokens: PatientTensors
+    network: FusionNetwork, names: list[str], tokens: PatientTensors
 ):
     gradient = _gradient(silenced(network), names, tokens[:4])
     assert not gradient.rows.any()

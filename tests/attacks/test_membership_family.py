@@ -27,7 +27,7 @@ from attacks.subject import Subject
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, RoundView
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.sharing import shared_names
 from securefed.model.strategies.fedavg import FedAvg
 
@@ -55,7 +55,7 @@ class Overfit:
 
     def __init__(self) -> None:
         pool, plan = fixture(1, by_lot=True)
-        network = DualEncoderNetwork(NETWORK)
+        network = FusionNetwork(NETWORK)
         for name, (start, shape) in plan.shape.places.items():
             size = int(np.prod(shape))
             value = plan.initial[start : start + size].view(shape)

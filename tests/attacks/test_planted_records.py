@@ -40,7 +40,7 @@ def test_copies_are_the_targets_with_the_other_label(overfit: tuple[Pool, Replay
     assert len(copies) == int((pool.is_member & (pool.hospital == 1)).sum())
     of = torch.from_numpy(np.resize(scene.targets, len(copies)))
     records = scene.planted.records
-    assert torch.equal(records.ct[copies], records.ct[of])
+    assert torch.equal(records.tokens[copies], records.tokens[of])
     assert torch.equal(records.label[copies], 1 - records.label[of])
     assert bool(scene.planted.is_member[copies].all())
 
@@ -57,7 +57,7 @@ def test_patients_of_several_slices_and_records_are_copied_whole(
     chosen = joined(several, np.array([3, 1]), np.array([30]), flipped=True)
     assert chosen.patient.tolist() == [0, 0, 1, 1, 2, 2]
     slices = torch.tensor([12, 13, 14, 15, 4, 5, 6, 7, 120, 121, 122, 123])
-    assert torch.equal(chosen.records.ct, pool.records.ct[slices])
+    assert torch.equal(chosen.records.tokens, pool.records.tokens[slices])
     assert chosen.records.first.tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert chosen.records.label.tolist() == [0, 1, 0, 1, 1, 0]
 

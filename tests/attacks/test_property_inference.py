@@ -20,8 +20,10 @@ from attacks.statistics.targets import Bools
 from attacks.verdicts import gate_complaint
 from securefed.auditing.policy import read_policy
 from securefed.exposure import Exposure, Observer, RoundView
+from securefed.model.network import NetworkShape
 from securefed.model.patients import PatientTensors
 
+PROPERTIES = properties.names_of(("ct", "mri"))
 Fixture = tuple[Pool, ReplayPlan, Bools, list[RoundView]]
 
 
@@ -49,7 +51,9 @@ def test_another_property_is_told_like_labels():
     pool, plan, has = unequal_fixture(1)
     without = torch.from_numpy(has)
     label = torch.arange(len(pool)) % 2
-    records = replace(pool.records, label=label.float(), has_ct=~without)
+    present = pool.records.present.clone()
+    present[:, 0] = ~without
+    records = replace(pool.records, label=label.float(), present=present)
     pool = replace(pool, records=records)
     views = list(trajectory(plan, pool, pool.is_member, 1))
     known = ~pool.is_member.numpy()
@@ -64,9 +68,9 @@ def test_another_property_is_told_like_labels():
 def people(pool: Pool, hospital: int, member: bool) -> PatientTensors:
     rows = (pool.hospital == hospital) & (pool.is_member == member)
     label = pool.records.label[rows]
-    there = torch.ones(len(label), 1, dtype=torch.bool)
-    empty = torch.zeros(len(label), 1, 1, 1, dtype=torch.uint8)
-    return PatientTensors(empty, empty, there, there, label)
+    there = torch.ones(len(label), 2, 1, dtype=torch.bool)
+    empty = torch.zeros(len(label), 2, 1, 1, 1, dtype=torch.uint8)
+    return PatientTensors(("ct", "mri"), empty, there, label)
 
 
 def attacked(
@@ -85,7 +89,10 @@ def attacked(
         for place, each in enumerate(plan.hospitals)
     )
     subject = SimpleNamespace(
-        hospitals=hospitals, training=plan.training, encoders_train=encoders_train
+        hospitals=hospitals,
+        training=plan.training,
+        encoders_train=encoders_train,
+        network=SimpleNamespace(shape=NetworkShape()),
     )
     case: Any = SimpleNamespace(
         subject=subject,
@@ -111,7 +118,7 @@ def test_the_server_tells_case_mix_better_than_a_guess(
     mean = result.details["positives"]
     assert mean["mean error"] < mean["mean error of a guess"] - 0.1
     # Nobody in the fixture lacks a modality.
-    assert [each.method for each in rare] == list(properties.PROPERTIES[1:])
+    assert [each.method for each in rare] == list(PROPERTIES[1:])
     assert all("known patients have it" in str(each.absent) for each in rare)
 
 
@@ -121,7 +128,7 @@ def test_where_it_does_not_apply_it_says_why(fixture: Fixture, monkeypatch: pyte
 
     def why(result: AttackResult) -> str:
         (reason,) = {str(each.absent) for each in result.findings}
-        assert len(result.findings) == len(properties.PROPERTIES)
+        assert len(result.findings) == len(PROPERTIES)
         assert not any(each.applies for each in result.findings)
         return reason
 
@@ -144,10 +151,11 @@ def test_hospitals_are_told_apart_by_the_sums_they_are_in():
 
 def scanned(grey: list[list[int]], with_mri: list[bool]) -> PatientTensors:
     """Patients of one slice whose CT has these grey values; an MRI of 40, where there is one."""
-    ct = torch.tensor(grey, dtype=torch.uint8)[:, None, None]
+    ct = torch.tensor(grey, dtype=torch.uint8)[:, None, None]  # (patients, slices, 1, pixels)
     there = torch.tensor(with_mri)[:, None]
-    mri = torch.full_like(ct, 40) * there[..., None, None]
-    return PatientTensors(ct, mri, torch.ones_like(there), there, torch.zeros(len(ct)))
+    images = torch.stack([ct, torch.full_like(ct, 40) * there[..., None, None]], dim=1)
+    present = torch.stack([torch.ones_like(there), there], dim=1)
+    return PatientTensors(("ct", "mri"), images, present, torch.zeros(len(ct)))
 
 
 def test_brightness_is_of_what_a_window_shows():
@@ -163,7 +171,7 @@ def test_a_scanner_is_bright_beside_the_patients_that_are_known():
     levels = properties.median_brightness(known)
     assert levels.tolist() == [20, 40]
     kinds = properties.properties_of(scanned([[21], [19]], [True, False]), levels)
-    told = dict(zip(properties.PROPERTIES, kinds.T.tolist(), strict=True))
+    told = dict(zip(PROPERTIES, kinds.T.tolist(), strict=True))
     assert told["bright CT"] == [1, 0]
     assert told["bright MRI"] == [0, 0]  # as bright as the median, and none at all
     assert told["without MRI"] == [0, 1]

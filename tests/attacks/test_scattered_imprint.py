@@ -14,18 +14,18 @@ from attacks.head.scattered import _read, harvest
 from attacks.head.updates import PLAIN, client_update
 from attacks.statistics.targets import Floats
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import shared_names
 
 THIRD = 24
-Scene = tuple[DualEncoderNetwork, list[str], PatientTensors]
+Scene = tuple[FusionNetwork, list[str], PatientTensors]
 
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
     torch.manual_seed(3)
-    network = DualEncoderNetwork(replace(ONE_PLACE, head_width=64)).eval()
+    network = FusionNetwork(replace(ONE_PLACE, head_width=64)).eval()
     images = _random_patients(3 * THIRD, 1, ONE_PLACE.image_size, np.random.default_rng(3))
     return network, shared_names(network, "fusion+classifier"), tokens_of(network, images)
 

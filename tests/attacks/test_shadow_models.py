@@ -29,7 +29,7 @@ from attacks.parallel import side_by_side
 from attacks.result import Effort
 from attacks.subject import Hospital, Subject, Training
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedadam import FedAdam
@@ -38,12 +38,15 @@ from securefed.model.strategies.fedprox import FedProx
 from securefed.model.strategies.strategy import State
 from securefed.privacy.noise import SourceKind
 from securefed.training.mechanism import NoNoise
+from securefed.training.noising_optimizer import CLIPPED
 from securefed.training.patients import one_slice_records
 from securefed.training.private import private_gradients
 from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire.contribution import ContributionLayout
 
-SHAPE = NetworkShape(image_size=32, width=4, attention_width=3, head_width=5)
+SHAPE = NetworkShape(
+    image_size=32, width=4, attention_width=3, head_width=5, context=("mri", "pet")
+)
 ROUNDS = 4
 PLAIN = Training(
     rounds=ROUNDS,
@@ -60,26 +63,28 @@ PLAIN = Training(
 
 
 def some_patients(count: int, seed: int) -> PatientTensors:
-    """Patients of 1 to 3 slices, some without CT, some without MRI."""
+    """Patients of 1 to 3 slices, some without one of the modalities."""
     draw = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (2, count, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    shape = (count, len(SHAPE.modalities), 3, 32, 32)
+    images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
     slices = torch.randint(1, 4, (count, 1), generator=draw)
     real = torch.arange(3) < slices
     kind = torch.randint(0, 5, (count, 1), generator=draw)
     label = torch.randint(0, 2, (count,), generator=draw).float()
-    return PatientTensors(images[0], images[1], real & (kind != 0), real & (kind != 1), label)
+    present = torch.stack([real & (kind != i) for i in range(len(SHAPE.modalities))], dim=1)
+    return PatientTensors(SHAPE.modalities, images, present, label)
 
 
-def some_network() -> DualEncoderNetwork:
+def some_network() -> FusionNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        network = DualEncoderNetwork(SHAPE)
+        network = FusionNetwork(SHAPE)
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 if name.startswith(("fusion.", "classifier.")):
                     parameter.add_(0.3 * torch.randn_like(parameter))
-    for parameter in (*network.encoder_ct.parameters(), *network.encoder_mri.parameters()):
-        parameter.requires_grad_(False)
+    for encoder in network.encoders:
+        encoder.requires_grad_(False)
     return network
 
 
@@ -103,16 +108,16 @@ def subject_of(
 
 
 def loss_of_patient(forward, patient):
-    inputs = (patient[name] for name in ("ct", "mri", "has_ct", "has_mri"))
+    inputs = (patient[name] for name in ("images", "present"))
     return F.binary_cross_entropy_with_logits(forward(*inputs, encoded=True), patient["label"])
 
 
 def product_gradients(
-    network: DualEncoderNetwork, group: PatientTensors, clip_norm: float
+    network: FusionNetwork, group: PatientTensors, clip_norm: float
 ) -> torch.Tensor:
     """The product's own clipped sum over a group, without noise, as one vector."""
     tokens = tokens_of(network, group)
-    names = ("ct", "mri", "has_ct", "has_mri", "label")
+    names = ("images", "present", "label")
     found = private_gradients(
         network,
         loss_of_patient,
@@ -146,7 +151,7 @@ def test_clipped_sum_is_that_of_dp_sgd(clip_norm: float) -> None:
     head = replay_plan(subject_of(PLAIN)).initial[None]
     drawn = Drawn(torch.zeros(9, dtype=torch.long), torch.arange(9))
     with torch.no_grad():
-        found = summed_gradients(shape, head, records, drawn, clip_norm)[0]
+        found = summed_gradients(shape, head, records, drawn, CLIPPED * clip_norm)[0]
     expected = product_gradients(network, group, clip_norm)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 

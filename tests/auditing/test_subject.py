@@ -73,7 +73,7 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
         assert (len(hospital.train), len(hospital.held_out)) == (10, 4)
         labels = [patient.label for patient in source.train]
         assert hospital.train.label.tolist() == labels
-        assert hospital.train.ct.dtype == torch.uint8
+        assert hospital.train.images.dtype == torch.uint8
         event = trainer.event
         assert event is not None
         assert hospital.sample_rate == event.sample_rate == 0.5

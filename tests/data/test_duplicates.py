@@ -1,7 +1,5 @@
 """Copies under two ids are found; different people are not called copies."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from securefed.data.images import fit_square
 from securefed.data.load import phantom_hospitals
 from securefed.data.phantom import PhantomSpec
 from securefed.data.samples import Patient
+from tests.scans import with_images
 
 
 def people(count: int) -> list[Patient]:
@@ -30,7 +29,7 @@ def test_different_people_are_not_duplicates() -> None:
 
 def test_an_identical_image_under_another_id_is_found() -> None:
     patients = people(6)
-    stolen = dataclasses.replace(patients[5], patient_id="other", ct=patients[2].ct)
+    stolen = with_images(patients[5], "other", ct=patients[2].images_of("ct"))
     found = find_duplicates([*patients[:5], stolen])
     assert {(d.identical, d.first, d.second) for d in found} == {
         (True, View(patients[2].patient_id, "ct", k), View("other", "ct", k)) for k in range(3)
@@ -41,9 +40,9 @@ def test_an_identical_image_under_another_id_is_found() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_copy_that_is_mirrored_or_turned_is_found(turns: int, mirrored: bool) -> None:
     patients = people(3)
-    images = patients[0].mri[:, :, ::-1] if mirrored else patients[0].mri
+    images = patients[0].images_of("mri")[:, :, ::-1] if mirrored else patients[0].images_of("mri")
     turned = np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2)))
-    copy = dataclasses.replace(patients[2], patient_id="other", mri=turned)
+    copy = with_images(patients[2], "other", mri=turned)
     found = find_duplicates([*patients[:2], copy])
     assert {(d.identical, d.first.patient, d.second) for d in found} == {
         (True, patients[0].patient_id, View("other", "mri", k)) for k in range(3)
@@ -52,7 +51,7 @@ def test_a_copy_that_is_mirrored_or_turned_is_found(turns: int, mirrored: bool) 
 
 def test_a_rescaled_darkened_copy_is_found_as_near() -> None:
     patients = people(6)
-    copy = dataclasses.replace(patients[5], patient_id="other", mri=recompressed(patients[1].mri))
+    copy = with_images(patients[5], "other", mri=recompressed(patients[1].images_of("mri")))
     found = find_duplicates([*patients[:5], copy])
     assert {(d.identical, d.first.patient, d.second) for d in found} >= {
         (False, patients[1].patient_id, View("other", "mri", k)) for k in range(3)
@@ -62,10 +61,10 @@ def test_a_rescaled_darkened_copy_is_found_as_near() -> None:
 
 def test_slices_of_one_patient_and_blank_slices_are_no_duplicates() -> None:
     (patient,) = people(1)
-    same = np.repeat(patient.ct[:1], 3, axis=0)
+    same = np.repeat(patient.images_of("ct")[:1], 3, axis=0)
     blank = np.full_like(same, 7)
-    one = dataclasses.replace(patient, ct=same, mri=blank)
-    two = dataclasses.replace(patient, patient_id="other", ct=blank, mri=blank)
+    one = with_images(patient, ct=same, mri=blank)
+    two = with_images(patient, "other", ct=blank, mri=blank)
     assert find_duplicates([one, two]) == []
 
 

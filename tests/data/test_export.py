@@ -47,7 +47,7 @@ def test_truth_stands_beside_the_manifest_slice_by_slice(tmp_path: Path) -> None
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail() -> None:
         with new_dataset(tmp_path / "out") as writer:
-            writer.add("p", 1, "a", [(IMAGE, None)])
+            writer.add("p", 1, "a", [{"ct": IMAGE}])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -58,7 +58,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_an_older_data_set_survives_a_failed_replacement(tmp_path: Path) -> None:
     def write(*, broken: bool) -> None:
         with new_dataset(tmp_path / "out", force=True) as writer:
-            writer.add("new" if broken else "old", 1, "a", [(IMAGE, IMAGE)])
+            writer.add("new" if broken else "old", 1, "a", [{"ct": IMAGE, "mri": IMAGE}])
             if broken:
                 raise RuntimeError
 
@@ -100,7 +100,7 @@ def test_no_phantoms_are_refused(tmp_path: Path, hospitals: int, patients: int) 
 @pytest.mark.parametrize("source", ["", "manifest.csv", "ct"])
 def test_what_a_data_set_is_made_from_is_never_replaced(tmp_path: Path, source: str) -> None:
     with new_dataset(tmp_path / "data") as writer:
-        writer.add("p", 1, "a", [(IMAGE, None)])
+        writer.add("p", 1, "a", [{"ct": IMAGE}])
     with (
         pytest.raises(ConfigurationError, match="holds what is imported"),
         new_dataset(tmp_path / "data", force=True, source=tmp_path / "data" / source),
@@ -115,7 +115,7 @@ def test_a_data_set_can_be_made_where_one_stands(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with new_dataset(Path()) as writer:
-        writer.add("p", 1, "a", [(IMAGE, None)])
+        writer.add("p", 1, "a", [{"ct": IMAGE}])
     assert (tmp_path / "here" / "manifest.csv").is_file()
 
 

@@ -32,7 +32,9 @@ def paired(root: Path) -> Path:
 
 def test_paired_folders_give_patients_by_stem(tmp_path: Path) -> None:
     loaded = load_manifest(paired(tmp_path), 16)
-    shapes = {p.patient_id: (p.label, p.slices, int(p.has_ct.sum())) for p in loaded.patients}
+    shapes = {
+        p.patient_id: (p.label, p.slices, int(p.present_of("ct").sum())) for p in loaded.patients
+    }
     assert shapes == {"anna": (1, 2, 2), "berta": (0, 1, 1), "clara": (0, 1, 0)}
     assert loaded.problems == []
     assert any("images without a slice number" in warning for warning in loaded.warnings)
@@ -44,7 +46,7 @@ def test_numbered_stems_are_slices_in_numeric_order(tmp_path: Path) -> None:
     loaded = load_manifest(tmp_path, 16)
     anna = next(p for p in loaded.patients if p.patient_id == "anna")
     expected = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
-    assert np.array_equal(anna.ct[0], expected)
+    assert np.array_equal(anna.images_of("ct")[0], expected)
 
 
 def test_strange_files_and_missing_labels_are_named(tmp_path: Path) -> None:
@@ -91,7 +93,10 @@ def test_class_folders_load_as_a_simulation(tmp_path: Path) -> None:
             put(tmp_path / folder / "Tumor" / f"a{number}.jpg", number + len(folder))
         put(tmp_path / folder / "Healthy" / "h.jpg", 50 + len(folder))
     loaded = load_manifest(tmp_path, 16)
-    assert [(p.label, bool(p.has_ct[0]), bool(p.has_mri[0])) for p in loaded.patients] == [
+    assert [
+        (p.label, bool(p.present_of("ct")[0]), bool(p.present_of("mri")[0]))
+        for p in loaded.patients
+    ] == [
         (0, True, True),
         (1, True, True),
         (1, True, True),
@@ -144,8 +149,8 @@ def test_deep_grey_is_imported_with_levels_for_ct_and_by_its_own_range_for_mri(
     (patient,) = load_manifest(tmp_path / "out", 16).patients
     stored = np.random.default_rng(0).integers(0, 2000, (16, 16))
     expected = np.clip((stored - 1024) / 80, 0, 1) * 255
-    assert np.abs(patient.ct[0] - expected).max() <= 1
-    assert (patient.mri.min(), patient.mri.max()) == (0, 255)
+    assert np.abs(patient.images_of("ct")[0] - expected).max() <= 1
+    assert (patient.images_of("mri").min(), patient.images_of("mri").max()) == (0, 255)
 
 
 def test_one_scale_is_for_all_mri_of_a_patient(tmp_path: Path) -> None:
@@ -160,8 +165,8 @@ def test_one_scale_is_for_all_mri_of_a_patient(tmp_path: Path) -> None:
     assert [problem.place for problem in folder.problems] == ["'berta'", "'berta'"]
     assert "mixes 8 bits and more" in folder.problems[0].reason
     (patient,) = load_manifest(tmp_path / "out", 16).patients
-    assert patient.mri[0].max() < 64  # a quarter of the other's range stays a quarter
-    assert patient.mri[1].max() == 255
+    assert patient.images_of("mri")[0].max() < 64  # a quarter of the other's range stays a quarter
+    assert patient.images_of("mri")[1].max() == 255
 
 
 def test_a_manifest_is_imported_with_its_sites(tmp_path: Path) -> None:

@@ -1,21 +1,19 @@
 """A person under two identifiers is found by pictures, by spelling, and by what the header said."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from securefed.data import duplicates
 from securefed.data.identities import find_doubles
 from securefed.data.samples import Patient
+from tests.scans import patient_of, with_images
 
 
 def patient(name: str, number: int, slices: int = 2) -> Patient:
     """Pictures that no other number gives."""
     coarse = np.random.default_rng(number).integers(20, 235, (2, slices, 4, 4))
     ct, mri = np.kron(coarse, np.ones((1, 1, 4, 4))).astype(np.uint8)
-    present = np.ones(slices, dtype=np.bool_)
-    return Patient(name, "a", number % 2, ct, mri, present, present)
+    return patient_of(name, "a", number % 2, ct=ct, mri=mri)
 
 
 def test_different_people_are_left_alone() -> None:
@@ -34,15 +32,15 @@ def test_the_same_pictures_are_one_pair_however_many_slices_agree() -> None:
 
 def test_one_copied_slice_of_one_modality_is_enough() -> None:
     victim, thief = patient("first", 1), patient("thief", 2)
-    mri = thief.mri.copy()
-    mri[1] = victim.mri[0]
-    (pair,) = find_doubles([victim, dataclasses.replace(thief, mri=mri)]).pairs
+    mri = thief.images_of("mri").copy()
+    mri[1] = victim.images_of("mri")[0]
+    (pair,) = find_doubles([victim, with_images(thief, mri=mri)]).pairs
     assert "(1 MRI, the first: MRI slice 0 and MRI slice 1)" in pair.reason
 
 
 def test_anothers_ct_as_ones_own_mri_is_found() -> None:
     victim, thief = patient("first", 1), patient("thief", 2)
-    thief = dataclasses.replace(thief, mri=victim.ct)
+    thief = with_images(thief, mri=victim.images_of("ct"))
     doubles = find_doubles([victim, thief])
     (pair,) = doubles.pairs
     assert "(2 MRI, the first: CT slice 0 and MRI slice 0)" in pair.reason
@@ -51,7 +49,7 @@ def test_anothers_ct_as_ones_own_mri_is_found() -> None:
 
 def test_one_image_as_ct_and_mri_of_a_patient_is_named_and_is_no_second_person() -> None:
     one = patient("p", 1)
-    doubles = find_doubles([dataclasses.replace(one, mri=one.ct), patient("q", 2)])
+    doubles = find_doubles([with_images(one, mri=one.images_of("ct")), patient("q", 2)])
     assert doubles.pairs == []
     assert doubles.twice[0] == "patient 'p' has one image as CT slice 0 and as MRI slice 0"
     assert len(doubles.twice) == 2

@@ -49,8 +49,8 @@ def test_rows_become_patients_with_slices_in_order(
         ("p2", 0, 1),
     ]
     # 9 before 10: numbers, not text.
-    assert np.array_equal(loaded.patients[0].ct, [picture(2), picture(0)])
-    assert np.array_equal(loaded.patients[0].mri, [picture(102), picture(100)])
+    assert np.array_equal(loaded.patients[0].images_of("ct"), [picture(2), picture(0)])
+    assert np.array_equal(loaded.patients[0].images_of("mri"), [picture(102), picture(100)])
 
 
 def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> None:
@@ -58,10 +58,10 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         [HEADER, ["p", "1", "", "", "ct/1.png", "", ""], ["p", "1", "", "", "", "mri/2.png", ""]]
     )
     (patient,) = load_manifest(path, 16).patients
-    assert patient.has_ct.tolist() == [True, False]
-    assert patient.has_mri.tolist() == [False, True]
-    assert not patient.ct[1].any()
-    assert not patient.mri[0].any()
+    assert patient.present_of("ct").tolist() == [True, False]
+    assert patient.present_of("mri").tolist() == [False, True]
+    assert not patient.images_of("ct")[1].any()
+    assert not patient.images_of("mri")[0].any()
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_the_real_pairs_load_with_their_own_column_names(real_pairs: Path) -> No
     assert len(loaded.patients) == 10
     assert sum(p.slices for p in loaded.patients) == 184
     assert sum(p.label for p in loaded.patients) == 3
-    assert all(p.has_ct.all() and p.has_mri.all() for p in loaded.patients)
+    assert all(p.present_of("ct").all() and p.present_of("mri").all() for p in loaded.patients)
     assert loaded.problems == []
     assert "columns that no rule reads: 'diagnosis'" in loaded.warnings[0]
     assert "fewer than 100 patients support no headline figure" in loaded.warnings[1]

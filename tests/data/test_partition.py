@@ -15,12 +15,12 @@ from securefed.data.phantom import PhantomSpec
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.samples import Patient
 from securefed.errors import ConfigurationError, DataError
+from tests.scans import patient_of
 
 
 def patient(number: int, label: int, site: str = "a") -> Patient:
     image = np.full((1, 8, 8), 9, dtype=np.uint8)
-    present = np.ones(1, dtype=np.bool_)
-    return Patient(f"p{number}", site, label, image, image, present, present)
+    return patient_of(f"p{number}", site, label, ct=image, mri=image)
 
 
 def cohort(labels: list[int], sites: int = 3) -> list[Patient]:

@@ -23,9 +23,7 @@ def make(spec: PhantomSpec, count: int, *, site: int = 0, seed: int = 5) -> list
 
 
 def same_images(left: PhantomPatient, right: PhantomPatient) -> bool:
-    return np.array_equal(left.patient.ct, right.patient.ct) and np.array_equal(
-        left.patient.mri, right.patient.mri
-    )
+    return np.array_equal(left.patient.images, right.patient.images)
 
 
 @settings(max_examples=20, deadline=None)
@@ -51,7 +49,7 @@ def test_patients_have_the_promised_shapes() -> None:
     patients = make(spec, 40)
     assert {p.patient.slices for p in patients} == {3, 4, 5}
     for each in patients:
-        assert each.patient.ct.shape == (each.patient.slices, 33, 33)
+        assert each.patient.images_of("ct").shape == (each.patient.slices, 33, 33)
         for truth in (each.ct_evidence, each.mri_evidence, each.tumour):
             assert truth.shape == (each.patient.slices,)
 
@@ -111,12 +109,12 @@ def test_the_ct_of_a_mimic_is_the_ct_of_a_tumour_to_the_byte() -> None:
     ct_only = {"calcification", "haemorrhage"}
     assert {p.kind for p in single} == ct_only | {"abscess", "infarct"}
     for tumour, apart, one in zip(tumours, dissociated, single, strict=True):
-        assert np.array_equal(tumour.patient.ct, apart.patient.ct)
-        assert not np.array_equal(tumour.patient.mri, apart.patient.mri)
+        assert np.array_equal(tumour.patient.images_of("ct"), apart.patient.images_of("ct"))
+        assert not np.array_equal(tumour.patient.images_of("mri"), apart.patient.images_of("mri"))
         if one.kind in ct_only:
-            assert np.array_equal(tumour.patient.ct, one.patient.ct)
+            assert np.array_equal(tumour.patient.images_of("ct"), one.patient.images_of("ct"))
         else:
-            assert np.array_equal(tumour.patient.mri, one.patient.mri)
+            assert np.array_equal(tumour.patient.images_of("mri"), one.patient.images_of("mri"))
 
 
 def test_the_mri_place_has_the_same_law_in_tumours_and_dissociated() -> None:
@@ -134,7 +132,7 @@ def test_evidence_is_visible_where_the_truth_says() -> None:
     spec = dataclasses.replace(SMALL, image_size=64, misregistration=0.0, prevalence=1.0)
     for each in make(spec, 40):
         assert each.ct_centre is not None
-        for images in (each.patient.ct, each.patient.mri):
+        for images in each.patient.images:
             index, row, column = each.ct_centre
             spot = images[index, int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2]
             brain = images[index, 20:44, 20:44]
@@ -156,10 +154,10 @@ def test_missing_modalities_come_at_their_rates_and_never_together() -> None:
     """Binomial at z = 4 twice: a false alarm in about 1 of 8,000 seeds."""
     spec = dataclasses.replace(SMALL, image_size=16, slices=(1, 1), missing_ct=0.2, missing_mri=0.3)
     patients = [p.patient for p in make(spec, 800)]
-    for present, rate in (("has_ct", 0.2), ("has_mri", 0.3)):
-        missing = np.mean([not getattr(p, present).any() for p in patients])
+    for modality, rate in (("ct", 0.2), ("mri", 0.3)):
+        missing = np.mean([not p.present_of(modality).any() for p in patients])
         assert abs(missing - rate) < 4 * np.sqrt(rate * (1 - rate) / 800)
-    assert any(not p.has_ct.any() for p in patients)
+    assert any(not p.present_of("ct").any() for p in patients)
 
 
 def test_sites_are_alike_without_shift_and_differ_with_it() -> None:

@@ -17,6 +17,7 @@ from securefed.data.requirements import require_both_labels, tell
 from securefed.data.samples import Patient
 from securefed.errors import DataError
 from securefed.simulation.patients import load_data
+from tests.scans import patient_of
 
 Row = tuple[str, int, str, int]  # patient, label, site, picture
 
@@ -58,7 +59,7 @@ def test_sound_patients_pass_and_nothing_is_said(tmp_path: Path) -> None:
     path = manifest(tmp_path / "d", people(40))
     made, paired = load(path).named
     assert made.startswith(f"made a site key: {tmp_path / 'd.site-key'}")
-    assert paired == "no slice has both CT and MRI in 40 patients"
+    assert paired == "no slice has CT and MRI in 40 patients"
     data = load(path)
     assert data.named == (paired,)
     assert data.simulation == ""
@@ -167,8 +168,8 @@ def test_patients_of_one_label_are_refused(tmp_path: Path, label: int) -> None:
 
 def test_patients_of_whom_only_one_label_trains_are_refused() -> None:
     def patient(name: str, label: int) -> Patient:
-        image, present = np.zeros((1, 8, 8), dtype=np.uint8), np.ones(1, dtype=np.bool_)
-        return Patient(name, "a", label, image, image, present, present)
+        image = np.zeros((1, 8, 8), dtype=np.uint8)
+        return patient_of(name, "a", label, ct=image, mri=image)
 
     well, ill = [patient(f"p{k}", 0) for k in range(4)], patient("ill", 1)
     require_both_labels([HospitalData("a", well, []), HospitalData("b", [ill], [])])
@@ -178,8 +179,8 @@ def test_patients_of_whom_only_one_label_trains_are_refused() -> None:
 
 def test_held_out_patients_of_one_label_and_hospitals_that_train_on_one_are_told() -> None:
     def patient(name: str, label: int) -> Patient:
-        image, present = np.zeros((1, 8, 8), dtype=np.uint8), np.ones(1, dtype=np.bool_)
-        return Patient(name, "a", label, image, image, present, present)
+        image = np.zeros((1, 8, 8), dtype=np.uint8)
+        return patient_of(name, "a", label, ct=image, mri=image)
 
     well, ill = [patient(f"p{k}", 0) for k in range(4)], [patient(f"q{k}", 1) for k in range(4)]
     loaded, none = Loaded([*well, *ill], [], [], rows=8), Doubles([], [], [])
@@ -200,9 +201,8 @@ def test_sites_that_look_like_one_are_refused_where_each_would_be_a_hospital(
 
 
 def test_a_hospitals_name_is_the_name_of_a_folder(tmp_path: Path) -> None:
-    present = np.ones(1, dtype=np.bool_)
     image = np.zeros((1, 8, 8), dtype=np.uint8)
-    patient = Patient("p", "../up", 0, image, image, present, present)
+    patient = patient_of("p", "../up", 0, ct=image, mri=image)
     for name in ("../up", "/etc", "", ".."):
         with pytest.raises(DataError, match="site"):
             HospitalData(name, [dataclasses.replace(patient)], [])

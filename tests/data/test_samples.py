@@ -10,28 +10,34 @@ from securefed.errors import DataError
 
 
 def fields(**changes: Any) -> dict[str, Any]:
-    present = np.array([True, True, False])
-    ct = np.full((3, 16, 16), 77, dtype=np.uint8)
-    ct[2] = 0
+    present = np.array([[True, True, False], [True, True, True]])
+    images = np.full((2, 3, 16, 16), 77, dtype=np.uint8)
+    images[~present] = 0
     good: dict[str, Any] = {
         "patient_id": "pseudonym-1",
         "site": "north",
         "label": 1,
-        "ct": ct,
-        "mri": np.full((3, 16, 16), 99, dtype=np.uint8),
-        "has_ct": present,
-        "has_mri": np.ones(3, dtype=np.bool_),
+        "modalities": ("pet", "mri"),
+        "images": images,
+        "present": present,
     }
     return good | changes
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.uint8)
 
 
 def test_patient_counts_slices_and_pixels() -> None:
     patient = Patient(**fields())
     assert (patient.slices, patient.image_size) == (3, 16)
+    assert patient.present_of("pet").tolist() == [True, True, False]
+    assert [name for name, _, _ in patient] == ["pet", "mri"]
+    assert np.array_equal(patient.images_of("mri"), patient.images[1])
 
 
 def test_repr_shows_neither_images_nor_the_identifier() -> None:
-    assert repr(Patient(**fields())) == "Patient(site='north', label=1)"
+    assert repr(Patient(**fields())) == "Patient(site='north', label=1, modalities=('pet', 'mri'))"
 
 
 @pytest.mark.parametrize(
@@ -39,18 +45,18 @@ def test_repr_shows_neither_images_nor_the_identifier() -> None:
     [
         ({"patient_id": ""}, "empty id"),
         ({"label": 2}, "label must be 0 or 1, got 2"),
-        ({"ct": np.zeros((3, 16, 16), dtype=np.float32)}, "must be uint8"),
-        ({"has_ct": np.array([1, 1, 0])}, "bool mask"),
-        ({"ct": np.zeros((3, 16, 8), dtype=np.uint8)}, r"must be \(slices, size, size\)"),
-        ({"ct": np.zeros((16, 16), dtype=np.uint8)}, r"must be \(slices, size, size\)"),
-        ({"ct": np.zeros((0, 16, 16), dtype=np.uint8)}, r"must be \(slices, size, size\)"),
-        ({"has_mri": np.ones(2, dtype=np.bool_)}, "mask of shape"),
-        ({"mri": np.zeros((3, 8, 8), dtype=np.uint8)}, "ct is .* but mri is"),
-        ({"has_ct": np.zeros(3, dtype=np.bool_)}, "calls missing"),
-        (
-            {"mri": np.zeros((3, 16, 16), dtype=np.uint8), "has_mri": np.zeros(3, dtype=np.bool_)},
-            "neither CT nor MRI",
-        ),
+        ({"images": np.zeros((2, 3, 16, 16), dtype=np.float32)}, "must be uint8"),
+        ({"present": np.array([[1, 1, 0], [1, 1, 1]])}, "bool mask"),
+        ({"images": pixels(2, 3, 16, 8)}, r"must be \(modalities, slices, size, size\)"),
+        ({"images": pixels(2, 16, 16)}, r"must be \(modalities, slices, size, size\)"),
+        ({"images": pixels(2, 0, 16, 16)}, r"must be \(modalities, slices, size, size\)"),
+        ({"images": pixels(3, 3, 16, 16)}, "images of pet, mri must be"),
+        ({"modalities": ("pet",)}, "images of pet must be"),
+        ({"present": np.ones((2, 2), dtype=np.bool_)}, "mask of shape"),
+        ({"present": np.ones(3, dtype=np.bool_)}, "mask of shape"),
+        ({"present": np.array([[True, False, False], [True] * 3])}, "pet has pixels .* missing"),
+        ({"images": pixels(2, 3, 16, 16), "present": pixels(2, 3) > 0}, "none of pet, mri"),
+        ({"modalities": ("pet", "pet")}, "twice"),
     ],
 )
 def test_patient_refuses(changes: dict[str, Any], reason: str) -> None:

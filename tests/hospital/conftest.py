@@ -14,7 +14,7 @@ from protocols.identity import IdentityKey, Roster
 from protocols.parameters import JobRules
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.hospital.client import Client
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
@@ -30,9 +30,9 @@ MakeClient = Callable[..., Client]
 MakeClients = Callable[..., dict[str, Client]]
 
 
-def _initial() -> DualEncoderNetwork:
+def _initial() -> FusionNetwork:
     torch.manual_seed(0)
-    return DualEncoderNetwork(SHAPE)
+    return FusionNetwork(SHAPE)
 
 
 @pytest.fixture(scope="session")

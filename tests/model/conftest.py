@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.training.patients import stack
 
-MakeNetwork = Callable[..., DualEncoderNetwork]
+MakeNetwork = Callable[..., FusionNetwork]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def make_network() -> MakeNetwork:
     masking or attention would not show.
     """
 
-    def make(seed: int = 0, **shape: Any) -> DualEncoderNetwork:
+    def make(seed: int = 0, **shape: Any) -> FusionNetwork:
         torch.manual_seed(seed)
-        network = DualEncoderNetwork(NetworkShape(**{"image_size": 32, **shape}))
+        network = FusionNetwork(NetworkShape(**{"image_size": 32, **shape}))
         with torch.no_grad():
             for parameter in network.fusion.parameters():
                 parameter.add_(0.5 * torch.randn_like(parameter))

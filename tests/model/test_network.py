@@ -1,5 +1,6 @@
 """The whole network: masks, padding, pooling, and gradients of single patients."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,53 +12,50 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from securefed.model.network import Classifier, DualEncoderNetwork, NetworkShape
+from securefed.model.network import Classifier, FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.training.private import refuse_batch_statistics
 
-MakeNetwork = Callable[..., DualEncoderNetwork]
+MakeNetwork = Callable[..., FusionNetwork]
 
-# (CT there, MRI there) of the three slices of a patient
+# Which modalities of the axis are there, in each of the three slices of a patient: the query alone,
+# without the query, and every other pattern of three modalities.
 PATTERNS = {
-    "both": ([1, 1, 1], [1, 1, 1]),
-    "ct only": ([1, 1, 1], [0, 0, 0]),
-    "mri only": ([0, 0, 0], [1, 1, 1]),
-    "mixed and padded": ([1, 0, 0], [0, 1, 0]),
-}
+    "".join("qcd"[i] if has else "-" for i, has in enumerate(pattern)): [
+        [int(has)] * 3 for has in pattern
+    ]
+    for pattern in itertools.product([True, False], repeat=3)
+    if any(pattern)
+} | {"mixed and padded": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}
+LEARN = ("fusion.locality_", "fusion.key_", "fusion.value_")  # of a context that is there
+QUERY, CONTEXT = "ct", ("mri", "pet")
 
 
-def _logits(network: DualEncoderNetwork, group: PatientTensors) -> Tensor:
-    return network(group.ct, group.mri, group.has_ct, group.has_mri)
+def _logits(network: FusionNetwork, group: PatientTensors) -> Tensor:
+    return network(group.images, group.present)
 
 
-def _gradients(network: DualEncoderNetwork, group: PatientTensors) -> dict[str, Tensor]:
+def _gradients(network: FusionNetwork, group: PatientTensors) -> dict[str, Tensor]:
     network.zero_grad()
     F.binary_cross_entropy_with_logits(_logits(network, group), group.label).backward()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
 def _patterned(phantoms: PatientTensors) -> PatientTensors:
-    """Four patients, one of each mask pattern; what a mask hides is junk, not zeros."""
-    has_ct, has_mri = (
-        torch.tensor([pattern[i] for pattern in PATTERNS.values()], dtype=torch.bool)
-        for i in (0, 1)
-    )
-    full = phantoms[(phantoms.has_ct & phantoms.has_mri)[:, :3].all(dim=1)][:4]
-    assert len(full) == 4
-    return PatientTensors(
-        full.ct[:, :3], full.mri[:, :3], has_ct, has_mri, torch.tensor([1.0, 0.0, 1.0, 0.0])
-    )
+    """A patient of each mask pattern, of three modalities; what a mask hides is junk, not zeros."""
+    full = phantoms[phantoms.present[:, :, :3].all(dim=(1, 2))][: len(PATTERNS)]
+    assert len(full) == len(PATTERNS)
+    images = torch.cat([full.images, full.images[:, :1].flip(-1)], dim=1)[:, :, :3]
+    present = torch.tensor(list(PATTERNS.values()), dtype=torch.bool)
+    label = (torch.arange(len(PATTERNS)) % 2).float()
+    return PatientTensors((QUERY, *CONTEXT), images, present, label)
 
 
 def _other_junk(group: PatientTensors, seed: int) -> PatientTensors:
     noise = torch.randint(
-        0, 256, group.ct.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+        0, 256, group.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
     )
-    return replace(
-        group,
-        ct=torch.where(group.has_ct[..., None, None], group.ct, noise),
-        mri=torch.where(group.has_mri[..., None, None], group.mri, noise),
-    )
+    return replace(group, images=torch.where(group.present[..., None, None], group.images, noise))
 
 
 @pytest.mark.parametrize("encoder", ["compact", "resnet18"])
@@ -67,12 +65,12 @@ def test_one_finite_logit_per_patient_from_images_or_from_their_tokens(
     network, group = make_network(encoder=encoder), phantoms[:2]
     with torch.no_grad():
         logits = _logits(network, group)
-        tokens = network.encode(group.ct.float() / 255, group.mri.float() / 255)
-        again = network(*tokens, group.has_ct, group.has_mri, encoded=True)
+        tokens = network.encode(group.images.float() / 255)
+        again = network(tokens, group.present, encoded=True)
     assert logits.shape == (2,)
     assert logits.isfinite().all()
     torch.testing.assert_close(again, logits)
-    assert network(group.ct[0], group.mri[0], group.has_ct[0], group.has_mri[0]).shape == ()
+    assert network(group.images[0], group.present[0]).shape == ()
 
 
 def test_the_shape_decides_every_width(make_network: MakeNetwork):
@@ -83,6 +81,8 @@ def test_the_shape_decides_every_width(make_network: MakeNetwork):
     assert sizes["fusion.missing_ct"] == (5,)
     assert sizes["fusion.missing_mri"] == (3,)
     assert sizes["classifier.hidden.weight"] == (7, 8)
+    more = make_network(width=5, attention_width=3, head_width=7, context=CONTEXT)
+    assert more.classifier.hidden.weight.shape == (7, 5 + 2 * 3)
     assert sizes["classifier.output.weight"] == (1, 7)
     assert network.fusion.there.shape == (3, 25)
 
@@ -121,9 +121,9 @@ def test_content_behind_a_false_mask_moves_no_logit_and_no_gradient_by_one_bit(
     pattern: str, make_network: MakeNetwork, phantoms: PatientTensors
 ):
     row = list(PATTERNS).index(pattern)
-    network, group = make_network(), _patterned(phantoms)[row : row + 1]
+    network, group = make_network(context=CONTEXT), _patterned(phantoms)[row : row + 1]
     other = _other_junk(group, seed=row)
-    assert not (torch.equal(other.ct, group.ct) and torch.equal(other.mri, group.mri))
+    assert not torch.equal(other.images, group.images)
     assert torch.equal(_logits(network, other), _logits(network, group))
     expected, got = _gradients(network, group), _gradients(network, other)
     assert expected.keys() == got.keys() == dict(network.named_parameters()).keys()
@@ -135,34 +135,24 @@ def test_content_behind_a_false_mask_moves_no_logit_and_no_gradient_by_one_bit(
 def test_only_parts_that_a_patient_has_learn_from_it(
     make_network: MakeNetwork, phantoms: PatientTensors
 ):
-    network, group = make_network(), _patterned(phantoms)
-    parts = {
-        "ct only": ("encoder_ct.", "fusion.missing_mri", "classifier."),
-        "mri only": ("encoder_mri.", "fusion.missing_ct", "fusion.value", "classifier."),
-    }
-    silent = {
-        "ct only": (
-            "encoder_mri.",
-            "fusion.missing_ct",
-            "fusion.query",
-            "fusion.key",
-            "fusion.value",
-        ),
-        "mri only": ("encoder_ct.", "fusion.missing_mri"),
-    }
-    for pattern in parts:
-        row = list(PATTERNS).index(pattern)
+    network, group = make_network(context=CONTEXT), _patterned(phantoms)
+    names = (QUERY, *CONTEXT)
+    for row, pattern in enumerate(list(PATTERNS.values())[:-1]):
+        has = dict(zip(names, (bool(each[0]) for each in pattern), strict=True))
+        expected = {"classifier.": True, "fusion.query": any(has[name] for name in CONTEXT)}
+        expected |= {f"fusion.missing_{name}": not has[name] for name in names}
+        expected |= {f"{prefix}{name}": has[name] for prefix in LEARN for name in CONTEXT}
+        expected |= {f"encoder_{name}": has[name] for name in names}
         gradients = _gradients(network, group[row : row + 1])
-        for prefix in parts[pattern]:
-            assert any(g.any() for n, g in gradients.items() if n.startswith(prefix)), prefix
-        for prefix in silent[pattern]:
-            assert not any(g.any() for n, g in gradients.items() if n.startswith(prefix)), prefix
+        for prefix, learns in expected.items():
+            found = [bool(g.any()) for name, g in gradients.items() if name.startswith(prefix)]
+            assert any(found) == learns, (prefix, has)
 
 
-def test_all_four_mask_patterns_train_and_predict(
+def test_every_mask_pattern_trains_and_predicts(
     make_network: MakeNetwork, phantoms: PatientTensors
 ):
-    network, group = make_network(), _patterned(phantoms)
+    network, group = make_network(context=CONTEXT), _patterned(phantoms)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     with torch.no_grad():
         before = F.binary_cross_entropy_with_logits(_logits(network, group), group.label)
@@ -176,7 +166,7 @@ def test_all_four_mask_patterns_train_and_predict(
     assert torch.equal(logits > 0, group.label.bool())
 
 
-_PROPERTY_NETWORK = DualEncoderNetwork(NetworkShape(image_size=32)).double()
+_PROPERTY_NETWORK = FusionNetwork(NetworkShape(image_size=32)).double()
 
 
 @given(
@@ -193,8 +183,8 @@ def test_padding_slices_have_no_say(
     tokens = torch.randn(2, real + padding, 16, 8, generator=generator, dtype=torch.float64)
     has = torch.tensor(masks[:real] + [(0, 0)] * padding, dtype=torch.bool).T  # (2, slices)
     with torch.no_grad():
-        padded = _PROPERTY_NETWORK(*tokens, *has, encoded=True)
-        bare = _PROPERTY_NETWORK(*tokens[:, :real], *has[:, :real], encoded=True)
+        padded = _PROPERTY_NETWORK(tokens, has, encoded=True)
+        bare = _PROPERTY_NETWORK(tokens[:, :real], has[:, :real], encoded=True)
     torch.testing.assert_close(padded, bare, atol=1e-6, rtol=1e-6)
 
 
@@ -205,8 +195,8 @@ def test_the_order_of_slices_does_not_matter(order: list[int], seed: int):
     tokens = torch.randn(2, 4, 16, 8, generator=generator, dtype=torch.float64)
     has = torch.tensor([(1, 1), (1, 0), (0, 1), (0, 0)], dtype=torch.bool).T
     with torch.no_grad():
-        given_order = _PROPERTY_NETWORK(*tokens, *has, encoded=True)
-        permuted = _PROPERTY_NETWORK(*tokens[:, order], *has[:, order], encoded=True)
+        given_order = _PROPERTY_NETWORK(tokens, has, encoded=True)
+        permuted = _PROPERTY_NETWORK(tokens[:, order], has[:, order], encoded=True)
     torch.testing.assert_close(permuted, given_order, atol=1e-6, rtol=1e-6)
 
 
@@ -214,17 +204,17 @@ def test_the_order_of_slices_does_not_matter(order: list[int], seed: int):
 def test_vmapped_gradients_are_those_of_each_patient_alone(
     encoder: str, make_network: MakeNetwork, phantoms: PatientTensors
 ):
-    network = make_network(encoder=encoder)
-    rows = [0, 1] if encoder == "resnet18" else [0, 1, 2, 3]
+    network = make_network(encoder=encoder, context=CONTEXT)
+    rows = [0, 4] if encoder == "resnet18" else list(range(len(PATTERNS)))
     group = _patterned(phantoms)[torch.tensor(rows)]
     parameters = {name: p.detach() for name, p in network.named_parameters()}
 
     def loss(parameters: dict[str, Tensor], *patient: Tensor) -> Tensor:
-        logit: Tensor = functional_call(network, parameters, patient[:4])
-        return F.binary_cross_entropy_with_logits(logit, patient[4])
+        logit: Tensor = functional_call(network, parameters, patient[:2])
+        return F.binary_cross_entropy_with_logits(logit, patient[2])
 
-    each = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0, 0))(
-        parameters, group.ct, group.mri, group.has_ct, group.has_mri, group.label
+    each = vmap(grad(loss), in_dims=(None, 0, 0, 0))(
+        parameters, group.images, group.present, group.label
     )
     for row in range(len(rows)):
         alone = _gradients(network, group[row : row + 1])

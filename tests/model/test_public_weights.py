@@ -20,10 +20,10 @@ from securefed.data.phantom import PhantomSpec
 from securefed.errors import ConfigurationError
 from securefed.model import public_weights
 from securefed.model.encoders import encode
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape, encoder_of
 from securefed.model.pretraining import Schedule
 
-MakeNetwork = Callable[..., DualEncoderNetwork]
+MakeNetwork = Callable[..., FusionNetwork]
 ENCODER_PARTS = ("encoder_ct.", "encoder_mri.")
 
 
@@ -40,7 +40,7 @@ def _public(first_site: int, sites: int, patients: int, seed: int) -> public_wei
 
 
 def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
-    network = DualEncoderNetwork(NetworkShape())
+    network = FusionNetwork(NetworkShape())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     path = public_weights.shipped()
     assert public_weights.load(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -85,9 +85,9 @@ def _largest_features(encoder: torch.nn.Module, images: NDArray[np.uint8]) -> ND
 
 @pytest.mark.parametrize("modality", ["ct", "mri"])
 def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
-    network = DualEncoderNetwork(NetworkShape())
+    network = FusionNetwork(NetworkShape())
     public_weights.load(network, public_weights.shipped())
-    encoder = network.encoder_ct if modality == "ct" else network.encoder_mri
+    encoder = network.get_submodule(encoder_of(modality))
     # The feature to look at is chosen on some hospitals and judged on others.
     seen, fresh = _public(1_002_000, 2, 8, 71), _public(1_001_000, 4, 8, 72)
     features, truth = (
@@ -101,8 +101,8 @@ def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
 def test_the_same_features_at_random_find_much_less():
     """The null of the test above: not every encoder passes it."""
     torch.manual_seed(0)
-    network, fresh = DualEncoderNetwork(NetworkShape()), _public(1_001_000, 4, 8, 72)
-    features = _largest_features(network.encoder_mri, fresh.mri)
+    network, fresh = FusionNetwork(NetworkShape()), _public(1_001_000, 4, 8, 72)
+    features = _largest_features(network.get_submodule("encoder_mri"), fresh.mri)
     assert max(roc_auc_score(fresh.mri_evidence, column) for column in features.T) < 0.9
 
 

@@ -250,7 +250,7 @@ def test_a_score_that_is_no_number_is_refused():
 def test_scores_do_not_depend_on_the_chunk(chunk: int, make_network, phantoms: PatientTensors):
     network = make_network()
     with torch.no_grad():
-        whole = network(phantoms.ct, phantoms.mri, phantoms.has_ct, phantoms.has_mri)
+        whole = network(phantoms.images, phantoms.present)
     parts = score(network, phantoms, encoded=False, chunk=chunk)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
     assert not parts.requires_grad

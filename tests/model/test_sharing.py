@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 
 from securefed.errors import RunError
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.sharing import (
     LARGEST_PARAMETER,
     SHARED_GROUPS,
@@ -20,7 +20,7 @@ from securefed.model.sharing import (
     shared_names,
 )
 
-MakeNetwork = Callable[..., DualEncoderNetwork]
+MakeNetwork = Callable[..., FusionNetwork]
 
 
 def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:

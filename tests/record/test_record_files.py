@@ -182,7 +182,7 @@ FILES = [
     HELD_OUT,
     AUDIT,
     CheckPoint(round=3, elapsed_s=1.5),
-    Baselines(local={"north": 0.5, "south": None}, ct_only=None, mri_only=0.6),
+    Baselines(local={"north": 0.5, "south": None}, one_modality={"ct": None, "mri": 0.6}),
 ]
 names = pytest.mark.parametrize("value", FILES, ids=lambda value: type(value).__name__)
 
@@ -252,8 +252,8 @@ def test_an_audit_names_the_families_that_it_speaks_of() -> None:
 
 
 def test_the_mean_of_models_trained_alone_is_over_those_that_have_an_auc() -> None:
-    assert Baselines(local={"a": 0.5, "b": None}, ct_only=None, mri_only=None).mean_local == 0.5
-    assert Baselines(local={"b": None}, ct_only=None, mri_only=None).mean_local is None
+    assert Baselines(local={"a": 0.5, "b": None}, one_modality={}).mean_local == 0.5
+    assert Baselines(local={"b": None}, one_modality={}).mean_local is None
 
 
 # metrics.jsonl

@@ -59,7 +59,7 @@ def _initial_counts(patients: FederatedData) -> Counts:
     for hospital in patients.hospitals:
         group = stack(hospital.test, 3)
         with torch.no_grad():
-            logits = network(group.ct, group.mri, group.has_ct, group.has_mri)
+            logits = network(group.images, group.present)
         found += count_scores(logits, group.label)
     return found
 
@@ -82,10 +82,10 @@ def test_one_modality_leaves_out_who_lacks_it_and_late_fusion_nobody(
 ) -> None:
     ct, mri, late = baselines.modalities(PLAIN, patients, tmp_path)
     everybody = [patient for hospital in patients.hospitals for patient in hospital.test]
-    with_ct = sum(bool(patient.has_ct.any()) for patient in everybody)
+    with_ct = sum(bool(patient.present_of("ct").any()) for patient in everybody)
     assert 0 < with_ct < len(everybody), "the test needs patients without CT"
     assert total(ct.counts).sum() == with_ct
-    assert total(mri.counts).sum() == sum(bool(p.has_mri.any()) for p in everybody)
+    assert total(mri.counts).sum() == sum(bool(p.present_of("mri").any()) for p in everybody)
     assert total(late.counts).sum() == len(everybody)
     assert (ct.name, mri.name, late.name) == ("ct only", "mri only", "late fusion")
 
@@ -98,21 +98,21 @@ def test_late_fusion_is_the_mean_logit_of_both_models_or_the_one_there_is(
     _, of_mri = baselines._one_modality(PLAIN, patients, tmp_path / "mri", "mri")
     hospital = patients.hospitals[0]
     group = stack(hospital.test, 3)
-    trainers = [run.hospitals[hospital.name].trainer for run in (of_ct, of_mri)]
-    found = baselines._mean_logits(trainers[0], of_mri, hospital.name, group)
+    trainers = {
+        kept: run.hospitals[hospital.name].trainer for kept, run in (("ct", of_ct), ("mri", of_mri))
+    }
+    found = baselines._mean_logits(trainers, group)
     for row in range(len(group)):
         one = group[row : row + 1]
         known = []
-        both = (one.has_ct, one.has_mri)
-        for trainer, has in zip(trainers, both, strict=True):
-            if has.any():
-                masks = [
-                    has if has is m else torch.zeros_like(m) for m in (one.has_ct, one.has_mri)
-                ]
+        for number, kept in enumerate(("ct", "mri")):
+            present = torch.zeros_like(one.present)
+            present[:, number] = one.present[:, number]
+            if present.any():
                 with torch.no_grad():
-                    known.append(float(trainer.network(one.ct, one.mri, *masks)))
+                    known.append(float(trainers[kept].network(one.images, present)))
         assert float(found[row]) == pytest.approx(np.mean(known), abs=1e-4)
-    paired = (group.has_ct.any(dim=1) & group.has_mri.any(dim=1)).sum()
+    paired = group.present.any(dim=2).all(dim=1).sum()
     assert 0 < paired < len(group), "the test needs patients with one and with two modalities"
 
 
@@ -129,7 +129,8 @@ def test_private_baselines_spend_in_ledgers_of_their_own(
     assert ledgers == {"hospitals", "baselines"}
     assert sorted(found.local) == sorted(run.hospitals)
     assert found.mean_local is not None
-    assert found.ct_only is not None
+    assert found.one_modality.keys() == {"ct", "mri"}
+    assert None not in found.one_modality.values()
 
 
 def _ledgers(directory: RunDirectory) -> list[Path]:

@@ -13,7 +13,7 @@ import torch
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import RunError
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.sharing import Vector
 from securefed.privacy.ledger import Ledger
 from securefed.record import metrics
@@ -36,7 +36,7 @@ def ledgers(simulation: Simulation) -> list[Ledger]:
     return [ledger for ledger in each if ledger]
 
 
-def parameters(network: DualEncoderNetwork) -> dict[str, torch.Tensor]:
+def parameters(network: FusionNetwork) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
 from securefed.training.mechanism import OwnNoise
@@ -55,21 +55,21 @@ def held_out() -> PatientTensors:
 
 
 @pytest.fixture(scope="session")
-def initial() -> DualEncoderNetwork:
+def initial() -> FusionNetwork:
     """What every hospital starts from; do not change it."""
     torch.manual_seed(0)
-    return DualEncoderNetwork(NetworkShape(image_size=32, width=4, attention_width=4, head_width=4))
+    return FusionNetwork(NetworkShape(image_size=32, width=4, attention_width=4, head_width=4))
 
 
 @pytest.fixture
-def network(initial: DualEncoderNetwork) -> DualEncoderNetwork:
+def network(initial: FusionNetwork) -> FusionNetwork:
     """A copy of the initial network."""
     return copy.deepcopy(initial)
 
 
 @pytest.fixture
 def make_trainer(
-    tmp_path: Path, initial: DualEncoderNetwork, phantoms: PatientTensors, held_out: PatientTensors
+    tmp_path: Path, initial: FusionNetwork, phantoms: PatientTensors, held_out: PatientTensors
 ) -> MakeTrainer:
     """Trainers that differ from PLAN where the test says; private ones get a ledger of their own.
 

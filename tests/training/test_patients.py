@@ -1,5 +1,7 @@
 """Patients as tensors: no slice, mask or label is lost, and none is invented."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,7 @@ from hypothesis import strategies as st
 
 from securefed.data.samples import Patient
 from securefed.model.patients import PatientTensors
-from securefed.training.patients import (
-    one_slice_records,
-    parts_alike,
-    stack,
-    without_ct,
-    without_mri,
-)
+from securefed.training.patients import one_slice_records, parts_alike, stack
 
 Presence = list[tuple[bool, bool]]  # (CT there, MRI there) of each slice
 BOTH, CT_ONLY, MRI_ONLY = (True, True), (True, False), (False, True)
@@ -22,17 +18,16 @@ BOTH, CT_ONLY, MRI_ONLY = (True, True), (True, False), (False, True)
 
 def _patient(presence: Presence, label: int = 0, mark: int = 1, size: int = 4) -> Patient:
     """A patient whose slice i is filled with mark + i in CT and 100 + mark + i in MRI."""
-    has_ct, has_mri = (np.array(column, np.bool_) for column in zip(*presence, strict=True))
+    present = np.array(presence, np.bool_).T  # (2, slices)
     fill = (mark + np.arange(len(presence), dtype=np.uint8))[:, None, None]
     block = np.broadcast_to(fill, (len(presence), size, size))
     return Patient(
         patient_id=f"p{mark}",
         site="clinic",
         label=label,
-        ct=np.where(has_ct[:, None, None], block, 0).astype(np.uint8),
-        mri=np.where(has_mri[:, None, None], block + 100, 0).astype(np.uint8),
-        has_ct=has_ct,
-        has_mri=has_mri,
+        modalities=("ct", "mri"),
+        images=np.where(present[..., None, None], [block, block + 100], 0).astype(np.uint8),
+        present=present,
     )
 
 
@@ -48,14 +43,15 @@ def test_every_slice_mask_and_label_is_kept_and_the_rest_is_padding(
     stacked = stack(patients, max_slices=9)
     longest = max(patient.slices for patient in patients)
     assert len(stacked) == len(patients)
-    assert stacked.ct.shape == stacked.mri.shape == (len(patients), longest, 4, 4)
-    assert stacked.ct.dtype == stacked.mri.dtype == torch.uint8
+    assert stacked.modalities == ("ct", "mri")
+    assert stacked.images.shape == (len(patients), 2, longest, 4, 4)
+    assert stacked.images.dtype == torch.uint8
     assert stacked.label.tolist() == [float(patient.label) for patient in patients]
     for row, patient in enumerate(patients):
-        for name in ("ct", "mri", "has_ct", "has_mri"):
+        for name in ("images", "present"):
             tensor = getattr(stacked, name)[row]
-            assert np.array_equal(tensor[: patient.slices].numpy(), getattr(patient, name)), name
-            assert not tensor[patient.slices :].any(), name
+            assert np.array_equal(tensor[:, : patient.slices].numpy(), getattr(patient, name)), name
+            assert not tensor[:, patient.slices :].any(), name
 
 
 @given(slices=st.integers(1, 40), most=st.integers(1, 40))
@@ -64,10 +60,11 @@ def test_subsampling_keeps_exactly_that_many_slices_in_order_and_evenly_spaced(
     slices: int, most: int
 ):
     stacked = stack([_patient([BOTH] * slices)], max_slices=most)
-    kept = (stacked.ct[0, :, 0, 0].to(torch.int64) - 1).tolist()
+    ct, mri = stacked.images[0, :, :, 0, 0]
+    kept = (ct.to(torch.int64) - 1).tolist()
     assert len(kept) == min(slices, most)
     assert kept == sorted(set(kept))
-    assert torch.equal(stacked.mri[0, :, 0, 0], stacked.ct[0, :, 0, 0] + 100)
+    assert torch.equal(mri, ct + 100)
     gaps = np.diff(kept)
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
     # As much is left out below the first as above the last.
@@ -76,38 +73,36 @@ def test_subsampling_keeps_exactly_that_many_slices_in_order_and_evenly_spaced(
 
 def test_a_single_slice_is_the_middle_one():
     stacked = stack([_patient([BOTH] * 7)], max_slices=1)
-    assert stacked.ct[0, :, 0, 0].tolist() == [1 + 3]
+    assert stacked.images[0, 0, :, 0, 0].tolist() == [1 + 3]
 
 
 def test_masks_are_subsampled_with_their_slices():
     presence = [BOTH, CT_ONLY, MRI_ONLY, CT_ONLY, BOTH, MRI_ONLY]
     stacked = stack([_patient(presence)], max_slices=3)
-    for position in range(3):
-        ct, mri = stacked.ct[0, position], stacked.mri[0, position]
-        assert bool(ct.any()) == bool(stacked.has_ct[0, position])
-        assert bool(mri.any()) == bool(stacked.has_mri[0, position])
+    assert torch.equal(stacked.images.flatten(3).any(dim=3), stacked.present)
 
 
-def test_nobody_and_unequal_sizes_are_refused():
+def test_nobody_and_unequal_sizes_and_modalities_are_refused():
     with pytest.raises(ValueError, match="zero patients"):
         stack([], max_slices=3)
     with pytest.raises(ValueError, match="broadcast"):
         stack([_patient([BOTH]), _patient([BOTH], size=6)], max_slices=3)
+    other = replace(_patient([BOTH]), modalities=("pet", "mri"))
+    with pytest.raises(ValueError, match="different modalities"):
+        stack([_patient([BOTH]), other], max_slices=3)
 
 
 def test_every_real_slice_is_a_record_with_its_patients_label():
     group = stack([_patient([BOTH, CT_ONLY], 1, 10), _patient([MRI_ONLY], 0, 20)], max_slices=3)
     records = one_slice_records(group)
     assert len(records) == 3
-    assert records.ct.shape == (3, 1, 4, 4)
+    assert records.images.shape == (3, 2, 1, 4, 4)
     assert records.label.tolist() == [1.0, 1.0, 0.0]
-    assert records.ct[:, 0, 0, 0].tolist() == [10, 11, 0]
-    assert records.mri[:, 0, 0, 0].tolist() == [110, 0, 120]
-    assert records.has_ct[:, 0].tolist() == [True, True, False]
-    assert records.has_mri[:, 0].tolist() == [True, False, True]
+    assert records.images[:, :, 0, 0, 0].T.tolist() == [[10, 11, 0], [110, 0, 120]]
+    assert records.present[:, :, 0].T.tolist() == [[True, True, False], [True, False, True]]
 
 
-def test_without_a_modality_its_masks_are_false_and_who_had_nothing_else_is_left_out():
+def test_with_one_modality_the_others_masks_are_false_and_who_lacks_it_is_left_out():
     group = stack(
         [
             _patient([BOTH, CT_ONLY], 1, 10),
@@ -116,14 +111,15 @@ def test_without_a_modality_its_masks_are_false_and_who_had_nothing_else_is_left
         ],
         max_slices=3,
     )
-    mri_alone, ct_alone = without_ct(group), without_mri(group)
+    mri_alone, ct_alone = group.only("mri"), group.only("ct")
     assert mri_alone.label.tolist() == [1.0, 0.0]
-    assert not mri_alone.has_ct.any()
-    assert mri_alone.has_mri.tolist() == [[True, False], [True, False]]
+    assert not mri_alone.present[:, 0].any()
+    assert mri_alone.present[:, 1].tolist() == [[True, False], [True, False]]
     assert ct_alone.label.tolist() == [1.0, 1.0]
-    assert not ct_alone.has_mri.any()
-    assert ct_alone.has_ct.tolist() == [[True, True], [True, False]]
-    assert len(without_mri(group[1:2])) == 0
+    assert not ct_alone.present[:, 1].any()
+    assert ct_alone.present[:, 0].tolist() == [[True, True], [True, False]]
+    assert len(group[1:2].only("ct")) == 0
+    assert group.present[0, 0].any(), "the group itself is as it was"
 
 
 def test_rows_are_taken_from_every_tensor_alike():
@@ -132,7 +128,7 @@ def test_rows_are_taken_from_every_tensor_alike():
         part = group[rows]
         order = torch.arange(3)[rows]
         assert len(part) == len(order)
-        for name in ("ct", "mri", "has_ct", "has_mri", "label"):
+        for name in ("images", "present", "label"):
             assert torch.equal(getattr(part, name), getattr(group, name)[order]), name
 
 
@@ -149,15 +145,17 @@ def test_repr_shows_no_patient():
 @settings(max_examples=50, deadline=None)
 def test_parts_have_every_patient_once_whole_and_little_padding(counts: list[int], most: int):
     real = torch.arange(6) < torch.tensor(counts, dtype=torch.long)[:, None]  # (patients, slices)
-    images = torch.arange(len(counts)).view(-1, 1, 1, 1).expand(-1, 6, 2, 2)
-    group = PatientTensors(images, images, real, real & False, torch.arange(len(counts)).float())
+    label = torch.arange(len(counts))
+    images = label.view(-1, 1, 1, 1, 1).expand(-1, 2, 6, 2, 2)
+    present = torch.stack([real, real & False], dim=1)
+    group = PatientTensors(("ct", "mri"), images, present, label.float())
     seen = []
     for part in parts_alike(group, most):
-        slices = part.ct.shape[1]
+        slices = part.slices
         assert len(part) == 1 or len(part) * slices <= most
         for row, label in enumerate(part.label.long().tolist()):
-            assert int(part.has_ct[row].sum()) == counts[label]
-            assert bool((part.ct[row] == label).all())
+            assert int(part.present[row, 0].sum()) == counts[label]
+            assert bool((part.images[row] == label).all())
             seen.append(label)
         assert slices == max(1, *(counts[label] for label in part.label.long().tolist()), 1)
     assert sorted(seen) == list(range(len(counts)))

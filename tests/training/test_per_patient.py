@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from securefed.errors import PrivacyError
-from securefed.model.network import DualEncoderNetwork, NetworkShape
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.training import per_patient
 from securefed.training.factors import Products, Rows, Windows
 from securefed.training.per_patient import Forward, PatientGradients, differentiate
@@ -29,14 +29,14 @@ class InDouble(nn.Module):
     def __init__(self, encoder: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network = DualEncoderNetwork(NetworkShape(encoder, 32, 4, 4, 4)).double()
+        self.network = FusionNetwork(NetworkShape(encoder, 32, 4, 4, 4)).double()
         with torch.no_grad():
             for parameter in self.network.fusion.parameters():
                 parameter.add_(0.5 * torch.randn_like(parameter))
 
-    def forward(self, ct: Tensor, mri: Tensor, has_ct: Tensor, has_mri: Tensor) -> Tensor:
-        tokens = self.network.encode(ct, mri)
-        logit: Tensor = self.network(*tokens, has_ct, has_mri, encoded=True)
+    def forward(self, images: Tensor, present: Tensor) -> Tensor:
+        tokens = self.network.encode(images)
+        logit: Tensor = self.network(tokens, present, encoded=True)
         return logit
 
 
@@ -44,7 +44,7 @@ NETWORKS = {encoder: InDouble(encoder) for encoder in ("compact", "resnet18")}
 
 
 def network_loss(forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
-    inputs = (patient[name] for name in ("ct", "mri", "has_ct", "has_mri"))
+    inputs = (patient[name] for name in ("images", "present"))
     return F.binary_cross_entropy_with_logits(forward(*inputs), patient["label"])
 
 
@@ -52,11 +52,11 @@ def patients_of(masks: list[list[tuple[bool, bool]]], seed: int) -> dict[str, Te
     """Random images, with the modalities that `masks` has for each slice of each patient."""
     generator = torch.Generator().manual_seed(seed)
     count, slices = len(masks), len(masks[0])
-    ct, mri = torch.rand(2, count, slices, 32, 32, generator=generator, dtype=torch.float64)
+    images = torch.rand(2, count, slices, 32, 32, generator=generator, dtype=torch.float64)
     has = torch.tensor(masks)
     has[:, 0, 0] |= ~has.any(dim=2).any(dim=1)  # nobody is nothing but padding
     label = (torch.rand(count, generator=generator) < 0.5).double()
-    return {"ct": ct, "mri": mri, "has_ct": has[..., 0], "has_mri": has[..., 1], "label": label}
+    return {"images": images.transpose(0, 1), "present": has.transpose(1, 2), "label": label}
 
 
 def require_plain_autograd(

@@ -5,31 +5,31 @@ import torch
 
 from attacks.membership.head_gradients import Drawn, HeadShape, encoded_records, gradients
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork, NetworkShape
-from securefed.model.patients import PatientTensors
-from securefed.training.stress import joined, stress_count, stress_records
+from securefed.model.network import FusionNetwork, NetworkShape
+from securefed.model.patients import PatientTensors, concatenate
+from securefed.training.stress import stress_count, stress_records
 
 COUNT = 10
 SEED = "0123456789abcdef" * 2
 
 
-def network() -> DualEncoderNetwork:
+def network() -> FusionNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return DualEncoderNetwork(NetworkShape(image_size=32))
+        return FusionNetwork(NetworkShape(image_size=32))
 
 
 def patients(count: int, slices: int) -> PatientTensors:
-    images = torch.zeros(count, slices, 32, 32, dtype=torch.uint8)
-    present = torch.ones(count, slices, dtype=torch.bool)
-    return PatientTensors(images, images, present, present, torch.ones(count))
+    images = torch.zeros(count, 2, slices, 32, 32, dtype=torch.uint8)
+    present = torch.ones(count, 2, slices, dtype=torch.bool)
+    return PatientTensors(("ct", "mri"), images, present, torch.ones(count))
 
 
 def test_they_follow_from_the_seed_and_the_encoders_alone() -> None:
     one, again = stress_records(SEED, COUNT, network()), stress_records(SEED, COUNT, network())
-    assert torch.equal(one.ct, again.ct)
-    assert not torch.equal(one.ct, one.mri)
-    assert not torch.equal(one.ct, stress_records("f" * 32, COUNT, network()).ct)
+    assert torch.equal(one.images, again.images)
+    assert not torch.equal(one.images[:, 0], one.images[:, 1])
+    assert not torch.equal(one.images, stress_records("f" * 32, COUNT, network()).images)
     assert len(one) == COUNT
 
 
@@ -50,10 +50,10 @@ def test_their_gradients_are_far_longer_than_patients() -> None:
 def test_they_join_patients_of_any_number_of_slices_without_changing_them() -> None:
     own = network()
     tokens, stress = tokens_of(own, patients(3, 4)), stress_records(SEED, 2, own)
-    both = joined(tokens, stress)
-    assert torch.equal(both.ct[:3], tokens.ct)
-    assert torch.equal(both.ct[3:, 0], stress.ct[:, 0])
-    assert both.has_ct[3:].tolist() == [[True, False, False, False]] * 2
+    both = concatenate([tokens, stress])
+    assert torch.equal(both.images[:3], tokens.images)
+    assert torch.equal(both.images[3:, :, 0], stress.images[:, :, 0])
+    assert both.present[3:, 0].tolist() == [[True, False, False, False]] * 2
     assert both.label.tolist() == [1, 1, 1, 0, 1]
 
 

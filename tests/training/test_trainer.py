@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from securefed.errors import BudgetExceeded, ConfigurationError, PrivacyError, RunError
 from securefed.model.encoding import tokens_of
-from securefed.model.network import DualEncoderNetwork
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import count_scores, score
 from securefed.model.sharing import SHARED_GROUPS, flatten, shared_names
@@ -104,7 +104,7 @@ def _plain_step(
     for row in rows:
         network.zero_grad()
         one = group[int(row) : int(row) + 1]
-        logit = network(one.ct, one.mri, one.has_ct, one.has_mri)
+        logit = network(one.images, one.present)
         F.binary_cross_entropy_with_logits(logit, one.label).backward()
         for name, parameter in network.named_parameters():
             if parameter.grad is not None:
@@ -325,7 +325,7 @@ def test_fresh_noise_is_a_second_release_each_time(make_trainer: MakeTrainer):
 
 
 def test_a_private_plan_without_ledger_and_a_ledger_without_private_plan_are_refused(
-    make_trainer: MakeTrainer, network: DualEncoderNetwork, phantoms: PatientTensors
+    make_trainer: MakeTrainer, network: FusionNetwork, phantoms: PatientTensors
 ):
     private, plain = make_trainer(), make_trainer(mechanism=PLAIN)
     for plan, ledger in ((private._plan, None), (plain._plan, _own_ledger(private))):
@@ -344,7 +344,7 @@ def test_the_sample_rate_is_the_expected_batch_over_the_records_and_never_above_
 def test_unit_image_draws_slices_but_the_weight_stays_patients(
     make_trainer: MakeTrainer, phantoms: PatientTensors, monkeypatch: pytest.MonkeyPatch
 ):
-    slices = int((phantoms.has_ct | phantoms.has_mri).sum())
+    slices = int(phantoms.real.sum())
     assert slices > len(phantoms)
     trainer = make_trainer(unit="image")
     assert trainer.event == Event(1.0, 6 / slices, 2)
@@ -359,15 +359,15 @@ def test_unit_image_draws_slices_but_the_weight_stays_patients(
 
     monkeypatch.setattr(trainer, "draw", observed)
     trainer.contribute(1)
-    assert all((batch.has_ct | batch.has_mri).all() for batch in drawn)
-    assert all(batch.ct.shape[1] == 1 for batch in drawn)
+    assert all(batch.real.all() for batch in drawn)
+    assert all(batch.slices == 1 for batch in drawn)
 
 
 def test_tokens_of_frozen_encoders_are_those_of_the_images(
-    network: DualEncoderNetwork, phantoms: PatientTensors
+    network: FusionNetwork, phantoms: PatientTensors
 ):
     tokens = tokens_of(network, phantoms)
-    assert torch.equal(tokens.has_ct, phantoms.has_ct)
+    assert torch.equal(tokens.present, phantoms.present)
     torch.testing.assert_close(
         score(network, tokens, encoded=True), score(network, phantoms, encoded=False)
     )
@@ -400,13 +400,13 @@ def test_evaluation_between_two_rounds_does_not_move_the_second(make_trainer: Ma
 
 
 def test_batch_statistics_and_undeclared_frozen_parts_are_refused(
-    make_trainer: MakeTrainer, network: DualEncoderNetwork, phantoms: PatientTensors
+    make_trainer: MakeTrainer, network: FusionNetwork, phantoms: PatientTensors
 ):
     plan, ledger = make_trainer()._plan, _own_ledger(make_trainer())
-    network.fusion.locality.requires_grad_(False)
-    with pytest.raises(PrivacyError, match=r"fusion\.locality"):
+    network.fusion.get_parameter("locality_mri").requires_grad_(False)
+    with pytest.raises(PrivacyError, match=r"fusion\.locality_mri"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
-    network.encoder_ct.get_submodule("layers").register_module("1", nn.BatchNorm2d(16))
+    network.get_submodule("encoder_ct.layers").register_module("1", nn.BatchNorm2d(16))
     with pytest.raises(ConfigurationError, match=r"encoder_ct\.layers\.1"):
         LocalTrainer("clinic", network, phantoms, phantoms, plan, ledger, "run-1")
 

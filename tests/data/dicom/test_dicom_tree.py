@@ -67,9 +67,9 @@ def test_same_frame_pairs_lie_on_the_same_anatomy(
     assert report.problems == []
     (patient,) = load_manifest(tmp_path / "out", 40).patients
     assert patient.slices == 9  # the MRI ends at 42.5 mm, below the last CT slice, which is empty
-    assert patient.has_ct.sum() == 3  # the others are of one value
-    assert patient.has_mri.all()
-    dense, bright = patient.ct > 150, patient.mri > 150
+    assert patient.present_of("ct").sum() == 3  # the others are of one value
+    assert patient.present_of("mri").all()
+    dense, bright = patient.images_of("ct") > 150, patient.images_of("mri") > 150
     overlap = (dense & bright).sum() / (dense | bright).sum()
     assert overlap > 0.7
     with (tmp_path / "out" / "manifest.csv").open() as file:
@@ -84,7 +84,7 @@ def test_studies_too_far_apart_stay_separate_slices(
     write_series(tmp_path / "t/mr", ramp(), "MR", FrameOfReferenceUID="1.2.3", StudyDate=gap_days)
     report = run(tmp_path / "t", tmp_path / "out", max_gap_days=30)
     (patient,) = load_manifest(tmp_path / "out", 20).patients
-    assert bool((patient.has_ct & patient.has_mri).all()) == paired
+    assert bool((patient.present_of("ct") & patient.present_of("mri")).all()) == paired
     assert patient.slices == (4 if paired else 8)
     assert any("31 days" in note.reason for note in report.notes) != paired
 
@@ -172,7 +172,7 @@ def test_encodings_of_one_slice_give_the_same_picture(
     run(tmp_path / "t", tmp_path / "out", {"4MR1": 1}, image_size=64)
     (patient,) = load_manifest(tmp_path / "out", 64).patients
     reference = pydicom.dcmread(pydicom_files / "MR_small.dcm").pixel_array.astype(np.float32)
-    assert np.array_equal(patient.mri, scale_mri(reference[None]))
+    assert np.array_equal(patient.images_of("mri"), scale_mri(reference[None]))
 
 
 @pytest.mark.parametrize("name", ["MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"])

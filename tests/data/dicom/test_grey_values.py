@@ -75,7 +75,9 @@ def test_monochrome1_inverts_mr_pictures_and_never_hounsfield_units(
     for name in "ab":
         run(tmp_path / name, tmp_path / f"out-{name}")
     patients = [load_manifest(tmp_path / f"out-{name}", 20).patients[0] for name in "ab"]
-    plain, marked = (p.ct if modality == "CT" else p.mri for p in patients)
+    plain, marked = (
+        p.images_of("ct") if modality == "CT" else p.images_of("mri") for p in patients
+    )
     assert plain.std() > 10
     assert np.array_equal(marked, 255 - plain if inverted else plain)
 
@@ -101,7 +103,7 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_refused_by_name(
     (problem,) = reasons(report)
     assert problem.startswith("ct/IM00000: series refused: ")
     assert reason in problem
-    assert not load_manifest(tmp_path / "out", 20).patients[0].has_ct.any()
+    assert not load_manifest(tmp_path / "out", 20).patients[0].present_of("ct").any()
 
 
 @pytest.mark.parametrize(("kind", "known"), [("HU", True), ("US", False), (None, False)])

@@ -59,7 +59,7 @@ def test_two_layouts_name_patient_and_modality(tmp_path: Path, layout: str) -> N
     loaded = load_manifest(tmp_path / "out", 32).patients
     assert sorted(each.label for each in loaded) == [0, 1]
     # Anterior is up: the nose, of tissue, lies outside the skull in front.
-    shown = loaded[0].ct.max(axis=0).max(axis=1).nonzero()[0]
+    shown = loaded[0].images_of("ct").max(axis=0).max(axis=1).nonzero()[0]
     assert shown.min() < 32 - 1 - shown.max()
 
 
