@@ -209,7 +209,7 @@ def _peak_so_far() -> float:
 def peak_case(patients: str, ways: tuple[str, ...]) -> dict[str, Any]:
     found = {
         way: float(
-            subprocess.run(  # noqa: S603  # this script again
+            subprocess.run(  # this script again
                 [sys.executable, __file__, "--peak", way, patients.split()[0]],
                 capture_output=True,
                 check=True,

@@ -38,11 +38,11 @@ class Hiding:
     def sentence(self) -> str:
         """One sentence for whoever runs a hospital."""
         if not self.colluding:
-            hidden = "your update stays hidden from the server, while no hospital works with it"
+            hidden = "what you send stays hidden from the server, while no hospital works with it"
         else:
             works = "hospitals works" if self.colluding == 1 else "hospitals work"
             hidden = (
-                f"your update stays hidden while at most {self.colluding} of {self.cohort}"
+                f"what you send stays hidden while at most {self.colluding} of {self.cohort}"
                 f" {works} with the server"
             )
         what = "" if self.lying else ", and the server follows the protocol"

@@ -75,6 +75,23 @@ def test_the_command_line_page_is_current() -> None:
     assert (DOCS / "command-line.md").read_text() == script("generate_command_line").page()
 
 
+def test_the_page_of_benchmarks_is_current() -> None:
+    assert (DOCS / "benchmarks.md").read_text() == script("generate_benchmarks").page()
+
+
+def test_a_benchmark_that_falls_behind_its_published_ratio_is_told(tmp_path: Path) -> None:
+    compared = script("run_all", ROOT / "benchmarks").compared
+    case = {"case": "mask", "ours": 1.0, "times_better": {"peer": 8.0}, "of_floor": 2.0}
+    published = tmp_path / "mask.json"
+    published.write_text(json.dumps({"name": "mask", "better": "lower", "cases": [case]}))
+    later = {**case, "times_better": {"peer": 7.2}, "of_floor": 2.4}
+    told = compared({"name": "mask", "better": "lower", "cases": [later]}, published)
+    assert sorted(told) == [
+        ("mask, mask, floor: 0.5 then, 0.417 now", True),
+        ("mask, mask, peer: 8 then, 7.2 now", False),
+    ]
+
+
 WHO_SEES_WHAT = script("generate_who_sees_what")
 
 

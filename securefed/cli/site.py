@@ -148,4 +148,6 @@ def _told(run: "Standing") -> str:
         parts.append(f"AUC on its own held-out patients {run.auc:.3f}")
     if run.audit is not None:
         parts.append(f"audit {run.audit}")
+    if run.never_again is not None:
+        parts.append(f"no job of it any more: {run.never_again}")
     return ", ".join(parts)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from securefed.errors import RunError
+from securefed.hospital.keys import require_trusted
 from securefed.hospital.site import Site
 from securefed.record import egress, memberships
 from securefed.record.audit import AuditFile
@@ -25,6 +27,7 @@ class Standing:
         messages, bytes: that left.
         auc: of the final model on its own held-out patients; None before the end.
         audit: the verdict of its own audit; None where there is none.
+        never_again: why this hospital takes part in no job of it any more; None if it does.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Standing:
     bytes: int
     auc: float | None
     audit: str | None
+    never_again: str | None
 
 
 def standing(site: Site, agreement: FederationAgreement) -> Standing:
@@ -67,7 +71,16 @@ def standing(site: Site, agreement: FederationAgreement) -> Standing:
         bytes=sum(each.size for each in left),
         auc=HospitalSummary.read(folder).auc if finished else None,
         audit=AuditFile.read(folder).of_the_run.value if audited else None,
+        never_again=_distrusted(site, agreement),
     )
+
+
+def _distrusted(site: Site, agreement: FederationAgreement) -> str | None:
+    try:
+        require_trusted(site.folder, agreement.roster)
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def _state(joined: Sequence[Membership]) -> str:

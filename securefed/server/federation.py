@@ -8,8 +8,9 @@
 No number of any hospital's patients is in the folder, and no fingerprint of any data.
 
 A job is a membership: who is missing when it begins, or is lost on the way, cannot join it any
-more. When somebody is back, the job ends at the next round's boundary and another one begins. A
-server that was killed goes on from its last round, in a job of its own.
+more. When somebody is back, the job ends at the next round's boundary and another one begins; so it
+does once where the final model was not scored. A server that was killed goes on from its last
+round, in a job of its own.
 """
 
 from collections.abc import Callable
@@ -110,6 +111,7 @@ class _Job:
 
     def to_its_end(self, leave: Leave) -> Summary | None:
         served, server = self.served, self.served.server
+        trains = server.finished < server.rounds
         for record in server.train():
             served.account(record)
             served.keep()
@@ -120,6 +122,11 @@ class _Job:
                 self._note("left")
                 return None
         final = server.evaluate()
+        if final.aborted and trains:
+            # Scores are a sum over everybody, and who was lost can be back in a job for them alone.
+            self.tell(f"no scores yet: {final.aborted}; ending the job: hospitals are to rejoin")
+            self._note("left")
+            return None
         served.account(final)
         if final.aborted:
             self.tell(f"the final model was not scored: {final.aborted}")

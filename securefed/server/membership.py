@@ -54,22 +54,23 @@ def gather(
     deadline_s: float,
     tell: Callable[[str], None],
 ) -> Present:
-    """Ask until every hospital that is connected is ready or has refused.
-
-    Hospitals that are not connected are waited for until the deadline.
+    """Ask until every hospital that can be asked is ready or has refused, or time is over.
 
     Args:
         asked: the same for all.
         before: what each has signed last, as the server remembers it.
     """
-    hospitals = roster.names
+    hospitals, reachable = roster.names, frozenset(transport.clients())
     end, told = time.monotonic() + deadline_s, dict.fromkeys(hospitals, "")
+    for name in hospitals:
+        if name not in reachable:
+            tell(f"{name}: not connected")
     requests = {
         name: hello.encode_hello(replace(asked, remembered=before.get(name))) for name in hospitals
     }
     answers: dict[str, Presence] = {}
     while True:
-        left = [name for name in hospitals if _open(answers.get(name))]
+        left = [name for name in hospitals if name in reachable and _open(answers.get(name))]
         if not left or time.monotonic() > end:
             break
         replies = transport.stage({name: requests[name] for name in left}, ANSWER_S)
@@ -77,7 +78,7 @@ def gather(
             answer = _read(name, replies.get(name))
             if answer and answer.state == "ready":
                 answer = _believed(name, answer, asked, roster, before.get(name))
-            state = f"{answer.state} {answer.reason}".strip() if answer else "not connected"
+            state = f"{answer.state} {answer.reason}".strip() if answer else "no answer yet"
             if answer:
                 answers[name] = answer
             if told[name] != state:

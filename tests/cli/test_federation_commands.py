@@ -94,8 +94,12 @@ def test_rotation_and_revocation_end_an_agreement(sites: Path) -> None:
     assert run("keys", "rotate", sites / "north", "--yes").exit_code == 0
     with pytest.raises(ConfigurationError, match="does not hold the identity key of north"):
         run("agreement", "accept", sites / "north", agreement, "--digest", digest)
+    run("agreement", "accept", sites / "east", agreement, "--digest", digest)
     revoked = run("keys", "revoke", sites / "east", roster["north"], "--reason", "lost")
     assert "takes part in nothing that holds" in revoked.stdout
+    (shown,) = as_json("site", "show", sites / "east")["runs"]
+    assert shown["never_again"].endswith(": lost")
+    assert "no job of it any more: the key of north" in run("site", "show", sites / "east").stdout
 
 
 @pytest.mark.parametrize(

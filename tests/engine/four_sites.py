@@ -145,6 +145,19 @@ def make_four(
     return Four(folder, sites, agreement)
 
 
+def survey_of(training: Four, folder: Path, epsilon: float) -> Four:
+    """The same sites, which have accepted an agreement on a survey besides, and its server."""
+    (folder / "server").mkdir(parents=True)
+    chosen = settings(privacy={"epsilon": epsilon}, federation={"minimum_clients": 4})
+    keys = {name: site.identity.public for name, site in training.sites.items()}
+    content = agreement_file.make("survey", chosen, keys, None, survey=True)
+    agreement = agreement_file.write(content, folder / "agreement.yaml")
+    for site in training.sites.values():
+        site.accept(folder / "agreement.yaml", agreement.digest)
+    (folder / "server" / agreement_file.NAME).write_bytes(content)
+    return Four(folder, training.sites, agreement)
+
+
 def patients_of(four: Four) -> FederatedData:
     """The same patients as one process loads them."""
     jobs = {name: four.agreement.job(1, site.own_settings()) for name, site in four.sites.items()}

@@ -14,7 +14,7 @@ from securefed.secure_sum import fewest_hospitals
 from securefed.wire.hello import Presence, encode_presence, is_hello
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
-from tests.engine.four_sites import ROUNDS, Four, make_four, patients_of
+from tests.engine.four_sites import NAMES, ROUNDS, Four, make_four, patients_of
 from tests.tiny import finish, start
 
 
@@ -70,6 +70,18 @@ def killed_at(handler: Handler, step: int, stage: str) -> tuple[Handler, threadi
     return handle, dead
 
 
+def play_without(four: Four, *away: str) -> Summary | None:
+    """One job, in which these hospitals say that they do not take part."""
+    members = four.members(*(name for name in NAMES if name not in away))
+    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
+    refusal = encode_presence(Presence("refused", "policy.hours"))
+    try:
+        return four.serve(handlers | {name: lambda data: refusal for name in away})
+    finally:
+        for each in members.values():
+            each.close()
+
+
 @pytest.mark.parametrize(("stage", "survivors"), [("work", 3), ("confirm", 4), ("unmask", 4)])
 def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
     four: Four, stage: str, survivors: int
@@ -88,21 +100,51 @@ def test_who_is_killed_in_a_round_rejoins_at_its_boundary(
     assert max(spent.values()) == 1  # nothing was trained or released twice
 
 
+def test_who_was_lost_before_the_final_scores_is_waited_for_once(four: Four) -> None:
+    members = four.members()
+    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
+    handlers["west"], dead = killed_at(
+        handlers["west"], four.agreement.job(1).plan.final.number, "work"
+    )
+    assert four.serve(handlers) is None
+    for each in members.values():
+        each.close()
+    assert dead.is_set()
+    assert "no scores yet" in four.told["server"][-1]
+    events = {name: site.ledger().history() for name, site in four.sites.items()}
+    summary = four.play()
+    assert summary is not None
+    assert summary.auc is not None
+    assert summary.survivors_by_round == (4,) * ROUNDS
+    assert memberships.newest(four.server) == 2
+    # The same question has the same answer, which was paid for.
+    assert events == {name: site.ledger().history() for name, site in four.sites.items()}
+
+
+def test_a_run_whose_lost_hospital_stays_away_ends_without_scores(four: Four) -> None:
+    assert play_without(four, "west") is None
+    summary = play_without(four, "west")
+    assert summary is not None
+    assert (summary.rounds, summary.auc) == (ROUNDS, None)
+    assert (four.server / model_file.NAME).is_file()
+
+
 def test_a_run_waits_for_as_many_as_its_sums_take(four: Four) -> None:
     assert (
         fewest_hospitals(four.agreement.settings) == 3
     )  # minimum_clients is 2, and masks need three
-    members = four.members("east", "north")
-    handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
-    away = encode_presence(Presence("refused", "policy.hours"))
     with pytest.raises(RunError, match="2 of 4 hospitals are ready, a round needs 3"):
-        four.serve({**handlers, "south": lambda data: away, "west": lambda data: away})
-    for each in members.values():
-        each.close()
+        play_without(four, "south", "west")
     assert not (four.server / Summary.NAME).exists()
     summary = four.play()
     assert summary is not None
     assert summary.rounds_aborted == 0
+
+
+def test_who_is_not_connected_when_a_job_begins_is_not_waited_for(four: Four) -> None:
+    with pytest.raises(RunError, match="2 of 4 hospitals are ready"):
+        four.play("east", "north", hello_s=1e6)
+    assert {"south: not connected", "west: not connected"} <= set(four.told["server"])
 
 
 def test_one_hospital_does_not_use_up_the_numbers_of_jobs(four: Four) -> None:
@@ -110,9 +152,12 @@ def test_one_hospital_does_not_use_up_the_numbers_of_jobs(four: Four) -> None:
     handlers: dict[str, Handler] = {name: each.handle for name, each in members.items()}
     last = encode_presence(Presence("refused", "RunError", 2**31))
     handlers["west"] = lambda data: last
-    summary = four.serve(handlers)
+    assert four.serve(handlers) is None  # all is trained, and west's patients are not scored
     for each in members.values():
         each.close()
-    assert summary is not None
     assert memberships.newest(four.server) == 1
+    summary = four.play()
+    assert summary is not None
+    assert summary.auc is not None
+    assert memberships.newest(four.server) == 2
     assert summary.survivors_by_round == (3, 3, 3)

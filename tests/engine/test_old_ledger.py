@@ -52,6 +52,7 @@ def test_the_hospital_knows_its_own_signature_and_refuses(put_back: Four) -> Non
     seen = anchors.read(put_back.server)["west"].presence
     # Its settings, its budget; both sides of the run, and two rounds.
     assert (rows, seen.rows) == (2, 6)
+    assert put_back.play() is None  # all is trained, and nothing scored without it
     summary = put_back.play()
     assert summary is not None
     assert summary.survivors_by_round == (4, 4, 3)  # the others go on without it
@@ -65,12 +66,13 @@ def test_the_server_refuses_a_hospital_whose_program_does_not_look(
     put_back: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(member_file, "remembers", lambda *_: True)
+    assert put_back.play() is None  # all is trained, and nothing scored without it
     summary = put_back.play()
     assert summary is not None
     assert summary.survivors_by_round == (4, 4, 3)
     assert "west: refused OldLedger" in put_back.told["server"]
     # What it would have worked on it was not sent.
-    assert not any("trained round" in line for line in put_back.told["west"][-4:])
+    assert not any("trained round" in line for line in put_back.told["west"][-8:])
 
 
 def test_at_the_end_of_a_run_the_server_knows_every_ledger_s_last_row(put_back: Four) -> None:

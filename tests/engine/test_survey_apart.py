@@ -20,7 +20,7 @@ from securefed.wire import agreement as agreement_file
 from securefed.wire.hello import Presence, encode_presence, is_hello
 from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
-from tests.engine.four_sites import NAMES, PATIENTS, Four, make_four, settings
+from tests.engine.four_sites import NAMES, PATIENTS, Four, make_four, settings, survey_of
 
 EPSILON = 2.0
 
@@ -34,16 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def four(tmp_path: Path, data: Path) -> Four:
     """Four sites that have accepted an agreement on a survey, beside one on training."""
     training = make_four(tmp_path / "training", data)
-    folder = tmp_path / "survey"
-    (folder / "server").mkdir(parents=True)
-    chosen = settings(privacy={"epsilon": EPSILON}, federation={"minimum_clients": 4})
-    keys = {name: site.identity.public for name, site in training.sites.items()}
-    content = agreement_file.make("survey", chosen, keys, None, survey=True)
-    agreement = agreement_file.write(content, folder / "agreement.yaml")
-    for site in training.sites.values():
-        site.accept(folder / "agreement.yaml", agreement.digest)
-    (folder / "server" / agreement_file.NAME).write_bytes(content)
-    return Four(folder, training.sites, agreement)
+    return survey_of(training, tmp_path / "survey", EPSILON)
 
 
 def test_the_server_has_one_noised_sum_and_each_ledger_has_paid_for_it(four: Four) -> None:

@@ -40,7 +40,7 @@ def test_the_bound_is_the_largest_that_the_threshold_allows(cohort, server):
 
 def test_the_sentence_says_the_runs_numbers():
     assert hiding(rules(), 4).sentence == (
-        "your update stays hidden while at most 1 of 4 hospitals works with the server;"
+        "what you send stays hidden while at most 1 of 4 hospitals works with the server;"
         " together they learn sums over 2 or more of the others"
     )
     assert "at most 3 of 10 hospitals work with the server;" in hiding(rules(), 10).sentence
@@ -51,7 +51,7 @@ def test_two_hospitals_are_hidden_from_the_server_alone():
     found = hiding(rules(allow_two_party=True), 2)
     assert (found.colluding, found.together) == (0, 2)
     assert found.sentence == (
-        "your update stays hidden from the server, while no hospital works with it;"
+        "what you send stays hidden from the server, while no hospital works with it;"
         " it learns sums over 2 or more"
     )
     with pytest.raises(InvalidRules):

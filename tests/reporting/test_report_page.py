@@ -130,7 +130,7 @@ def test_the_page_says_from_how_many_a_run_of_its_numbers_hides(tmp_path: Path) 
     hidden = hiding_of(Settings.model_validate({"federation": {"clients": 4}}))
     assert hidden is not None
     assert run.hidden == hidden.sentence
-    shown = "Your update stays hidden while at most 1 of 4 hospitals works with the server;"
+    shown = "What you send stays hidden while at most 1 of 4 hospitals works with the server;"
     assert shown in drawn(facts_of(folder), folder)
     plain = make_run(tmp_path / "plain", "dp", clients=4)
     (run,) = facts_of(plain).runs

@@ -73,9 +73,9 @@ def test_secure_aggregation_gives_the_model_of_plain_averaging(
 @pytest.mark.parametrize(
     ("clients", "sentence"),
     [
-        (3, "your update stays hidden while at most 1 of 3 hospitals works with the server"),
-        (4, "your update stays hidden while at most 1 of 4 hospitals works with the server"),
-        (10, "your update stays hidden while at most 3 of 10 hospitals work with the server"),
+        (3, "what you send stays hidden while at most 1 of 3 hospitals works with the server"),
+        (4, "what you send stays hidden while at most 1 of 4 hospitals works with the server"),
+        (10, "what you send stays hidden while at most 3 of 10 hospitals work with the server"),
     ],
 )
 def test_the_user_is_told_before_the_first_round_what_masks_hide(

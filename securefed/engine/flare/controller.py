@@ -38,7 +38,8 @@ class FederationController(Controller):  # type: ignore[misc]  # FLARE has no ty
         try:
             agreement = agreement_file.read(folder / agreement_file.NAME)
             names = agreement.roster.names
-            transport = FlareTransport(engine, fl_ctx, abort_signal, names)
+            there = connected_now(folder)
+            transport = FlareTransport(engine, fl_ctx, abort_signal, names, there)
             serve(folder, transport, tell, leave=_Leave(folder, transport, abort_signal))
         except SecureFedError as error:
             tell(f"{error}" + (f" ({error.hint})" if error.hint else ""))

@@ -1,13 +1,14 @@
 """The seam: a stage's bytes over FLARE's auxiliary messages, one call for each hospital.
 
 A hospital whose job has died does not come back into a running job, so that each stage would wait
-the whole time limit for it. Whoever misses one stage is lost for this job; the server ends the job
-at a round's boundary when such a hospital is connected again, and begins another.
+the whole time limit for it. Whoever misses one stage is lost for this job, and so is who was not
+connected when it began; the server ends the job at a round's boundary when such a hospital is
+connected again, and begins another.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nvflare.apis.fl_constant import ReturnCode
@@ -26,18 +27,26 @@ class FlareTransport:
     Args:
         engine, context, abort: FLARE's own, of the running job.
         names: all hospitals of the agreement.
+        connected: those that were when the job began.
 
     Attributes:
-        lost: those that have answered in this job, and do not any more.
+        lost: those that are not in this job, or do not answer any more.
     """
 
-    def __init__(self, engine: Any, context: Any, abort: Any, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        context: Any,
+        abort: Any,
+        names: Collection[str],
+        connected: Collection[str],
+    ) -> None:
         self._engine, self._context, self._abort = engine, context, abort
         self._names = names
-        self.lost: set[str] = set()
+        self.lost = set(names) - set(connected)
 
     def clients(self) -> list[str]:
-        return list(self._names)
+        return [name for name in self._names if name not in self.lost]
 
     def stage(self, requests: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes]:
         replies: dict[str, bytes] = {}

@@ -1,0 +1,1 @@
+"""What Flower runs in benchmarks/deployment.py."""
