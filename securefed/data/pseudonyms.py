@@ -102,7 +102,16 @@ def key_beside(folder: Path) -> Path:
 
 def ledger_beside(key_file: Path) -> Path:
     """Where the ledger of the patients lies that a key tells apart: beside the key."""
-    return key_file.with_name(key_file.name.removesuffix(".site-key") + ".ledger.sqlite")
+    return _beside(key_file, ".ledger.sqlite")
+
+
+def tokens_beside(key_file: Path) -> Path:
+    """Where the folder of these patients' tokens lies (model.token_files): beside the key too."""
+    return _beside(key_file, ".tokens")
+
+
+def _beside(key_file: Path, suffix: str) -> Path:
+    return key_file.with_name(key_file.name.removesuffix(".site-key") + suffix)
 
 
 def load_or_create_key(path: Path) -> SiteKey:

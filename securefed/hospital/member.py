@@ -31,6 +31,7 @@ from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
 from securefed.hospital.site_ledger import remembers, site_ledger
 from securefed.hospital.survey import open_survey
+from securefed.hospital.tokens import kept_with
 from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs, memberships, model_file
@@ -196,7 +197,14 @@ class _Job:
         write_run_file(job, own, device, folder)
         identity = site.identity if job.roster else None
         hospital = open_hospital(
-            job, folder, patients, identity, device, ledger=ledger, keeps_messages=True
+            job,
+            folder,
+            patients,
+            identity,
+            device,
+            ledger=ledger,
+            keeps_messages=True,
+            encode=kept_with(job.settings, own.simulation),
         )
         check_point.restore(hospital, asked.finished)
         self._record, self._ledger = hospital.record, ledger

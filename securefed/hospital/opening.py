@@ -22,6 +22,7 @@ from securefed.hospital.client import Client
 from securefed.hospital.own_record import OwnRecord
 from securefed.hospital.questions import Questions
 from securefed.hospital.scoring import NoisedScoring
+from securefed.model.encoding import Encode, tokens_of
 from securefed.model.patients import PatientTensors
 from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
@@ -93,6 +94,7 @@ def open_hospital(
     ledger: Ledger | None = None,
     *,
     keeps_messages: bool = False,
+    encode: Encode = tokens_of,
 ) -> Hospital:
     """Open a hospital for a job, new or to be continued: what `folder` holds is taken up.
 
@@ -106,6 +108,7 @@ def open_hospital(
         ledger: of all its runs; None for one in `folder`, of this run alone.
         keeps_messages: whether it records what it receives and sends itself, where settings say
             so; in one process one recording serves all parties.
+        encode: its patients as tokens, where encoders do not train.
 
     Raises:
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was trained.
@@ -122,7 +125,7 @@ def open_hospital(
     plan = _plan(job, declared)
     network = copy.deepcopy(job.network).to(device)
     theirs = _canaries(job, folder, declared) if job.canary_hospital == name else None
-    trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs)
+    trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs, encode)
     now = Agreement(
         run=job.run,
         hospital=name,

@@ -1,5 +1,6 @@
 """Patients as tokens: what frozen encoders make of their images, computed once and kept."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -8,6 +9,8 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 CHUNK = 64  # slices encoded at a time
+
+Encode = Callable[[FusionNetwork, PatientTensors], PatientTensors]
 
 
 @torch.no_grad()

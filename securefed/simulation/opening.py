@@ -19,6 +19,7 @@ from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
 from securefed.hospital import check_point
 from securefed.hospital.opening import Hospital, View, declare, open_hospital, run_ledger
+from securefed.hospital.tokens import kept_with
 from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
@@ -72,6 +73,8 @@ def start(
     job = _with_declared(job, data, directory, ledgers)
     about_run(job, _about(data, settings), choose_device(settings.device)).write(directory.path)
     simulation = _open(job, directory, data, say, view, started, ledgers)
+    # All rounds at once: what a ledger has found within its limits it does not compose again.
+    simulation.fit_to_budget()
     simulation.served.announce()
     return simulation
 
@@ -178,13 +181,16 @@ def _open(
     if settings.secure_aggregation.enabled:
         identities = {name: IdentityKey.generate() for name in job.hospitals}
     job = job.with_keys({name: identity.public for name, identity in identities.items()})
+    encode = kept_with(settings, data.simulation)
     hospitals = {}
     for patients in data.hospitals:
         name = patients.name
         say(f"preparing {name}, {len(patients.train)} patients")
         folder = directory.hospital(name)
         own, ledger = identities.get(name), ledgers.get(name)
-        hospitals[name] = open_hospital(job, folder, patients, own, device, view, ledger)
+        hospitals[name] = open_hospital(
+            job, folder, patients, own, device, view, ledger, encode=encode
+        )
     for hospital in hospitals.values():
         hospital.client.worked = partial(check_point.after_work, hospital)
     handlers = {name: hospital.handle for name, hospital in hospitals.items()}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from securefed.errors import ConfigurationError, RunError
-from securefed.model.encoding import tokens_of
+from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import FusionNetwork, encoder_of
 from securefed.model.patients import PatientTensors, concatenate
 from securefed.model.scores import Counts, count_scores, score
@@ -95,6 +95,7 @@ class LocalTrainer:
         run: the run's identity in the ledger.
         canaries: made-up records among the patients, for auditing; they count for no rate, no
             expected batch and no number of patients.
+        encode: patients as tokens, where encoders do not train.
 
     Attributes:
         patients: in the training set; the hospital's own knowledge.
@@ -111,6 +112,7 @@ class LocalTrainer:
         ledger: Ledger | None,
         run: str,
         canaries: CanarySecret | None = None,
+        encode: Encode = tokens_of,
     ) -> None:
         refuse_batch_statistics(network)
         self.name = name
@@ -128,7 +130,7 @@ class LocalTrainer:
         public = [] if plan.train_encoders else map(encoder_of, network.shape.modalities)
         require_declared_public(network, list(public))
         if self._encoded:
-            train, test = tokens_of(network, train), tokens_of(network, test)
+            train, test = encode(network, train), encode(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
         self.declared = plan.declared or TrainingSet(len(train), len(self._records))

@@ -96,11 +96,11 @@ def test_what_stops_the_preparation_of_a_hospital_leaves_nothing_either(
     first_opened: list[str] = []
     open_hospital = hospital_opening.open_hospital
 
-    def opened(*arguments: object) -> object:
+    def opened(*arguments: object, **options: object) -> object:
         if first_opened:
             happens()
         first_opened.append("")
-        return open_hospital(*arguments)  # type: ignore[arg-type]  # passed on as they are
+        return open_hospital(*arguments, **options)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(opening, "open_hospital", opened)
     with pytest.raises(error):

@@ -1,0 +1,35 @@
+"""Where tokens of patients are kept: beside their data set, as its key and its ledger are.
+
+Phantoms have no folder: theirs lie in the user's cache, and follow from settings that anybody has.
+"""
+
+import os
+from pathlib import Path
+
+from securefed.config import Settings
+from securefed.data.pseudonyms import key_place, tokens_beside
+from securefed.model.encoding import Encode, tokens_of
+from securefed.model.token_files import TokenFiles
+
+PHANTOM = "phantom"
+
+
+def kept_with(settings: Settings, simulation: str) -> Encode:
+    """How to encode the patients of a run, which are looked for on disk first.
+
+    Args:
+        simulation: what the patients are, if not people with scans of their own.
+    """
+    data = settings.data
+    if data.manifest is not None:
+        return TokenFiles(tokens_beside(data.site_key or key_place(data.manifest))).tokens_of
+    if simulation == PHANTOM:
+        return TokenFiles(_users_cache() / "phantom.tokens").tokens_of
+    return tokens_of  # patients from elsewhere, whose place nobody knows
+
+
+def _users_cache() -> Path:
+    # As the XDG Base Directory Specification has it: a relative path is to be ignored.
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = named if named.is_absolute() else Path(os.path.expanduser("~/.cache"))
+    return base / "securefed"

@@ -1,0 +1,83 @@
+"""Tokens of patients are kept with their data set, in no run directory, and change no result."""
+
+from pathlib import Path
+
+import pytest
+
+from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_files import write_phantoms
+from securefed.hospital.tokens import kept_with
+from securefed.model import token_files
+from securefed.model.encoding import tokens_of
+from securefed.simulation import execution
+from tests.tiny import settings_with
+
+settings = settings_with(
+    privacy={"dp": False},
+    federation={"clients": 2, "rounds": 1, "shared": "fusion+classifier"},
+    secure_aggregation={"enabled": False},
+)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of drawn patients."""
+    folder = tmp_path / "site" / "scans"
+    folder.parent.mkdir()
+    write_phantoms(folder, PhantomSpec(image_size=32), 1, 40, seed=3)
+    return folder
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many patients were encoded each time."""
+    numbers: list[int] = []
+
+    def counting(network: object, group: object) -> object:
+        numbers.append(len(group))  # type: ignore[arg-type]  # patients
+        return tokens_of(network, group)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(token_files, "tokens_of", counting)
+    return numbers
+
+
+def test_the_next_run_on_a_data_set_encodes_nobody_and_comes_to_the_same_bits(
+    scans: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    chosen = settings(data={"manifest": str(scans / "manifest.csv")})
+    execution.execute(chosen, tmp_path / "first")
+    kept = list((scans.parent / "scans.tokens").iterdir())
+    assert len(kept) == 4  # two hospitals, two sides
+    assert sum(computed) == 40
+    computed.clear()
+    execution.execute(chosen, tmp_path / "second")
+    assert sum(computed) == 0
+    first, second = (tmp_path / each / "model.safetensors" for each in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not [each for run in ("first", "second") for each in (tmp_path / run).rglob("*.tokens")]
+
+
+def test_tokens_lie_beside_the_key_that_tells_the_patients_apart(
+    scans: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "keys" / "ours.site-key"
+    key.parent.mkdir()
+    chosen = settings(data={"manifest": str(scans / "manifest.csv"), "site_key": str(key)})
+    execution.execute(chosen, tmp_path / "run")
+    assert (key.parent / "ours.tokens").is_dir()
+    assert not (scans.parent / "scans.tokens").exists()
+
+
+@pytest.mark.parametrize(("named", "absolute"), [("{}", True), ("here", False), ("", False)])
+def test_phantoms_have_theirs_in_the_users_cache(
+    named: str, absolute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", named.format(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    execution.execute(settings(), tmp_path / "run")
+    base = tmp_path / "cache" if absolute else tmp_path / "home" / ".cache"
+    assert list((base / "securefed" / "phantom.tokens").iterdir())
+
+
+def test_patients_from_elsewhere_are_kept_nowhere() -> None:
+    assert kept_with(settings(), "") is tokens_of
