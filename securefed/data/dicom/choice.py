@@ -1,6 +1,6 @@
 """Which series becomes a patient's CT, and which its MRI; and why the others do not.
 
-Series that are no anatomy (localisers, phase images, maps, subtractions, projections, mosaics) or
+Series that are no anatomy (localisers, phase images, maps, subtractions, projections) or
 show another part of the body are never chosen. Of the rest the CT and the MRI are chosen together:
 first what is most surely a plain image of the head, then the visit (fewest days between the two),
 then series by series in the order of `_RANKS`. The number of slices alone decides nothing.

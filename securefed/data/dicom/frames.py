@@ -1,13 +1,15 @@
 """One header per image, also where one file holds many: functional groups (PS3.3, C.7.6.16).
 
 An enhanced CT or MR object keeps geometry and rescale in sequences, once for all frames or once for
-each. `frame_headers` lays them flat, so that the rest of the import reads every image alike.
+each, and a mosaic has its slices side by side. `frame_headers` lays them flat, so that the rest of
+the import reads every image alike.
 """
 
 from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
+from securefed.data.dicom.mosaics import mosaic_of, set_own
 from securefed.errors import DataError
 
 LARGEST_FRAMES = 20_000  # of one file
@@ -29,7 +31,7 @@ def frame_headers(header: Dataset) -> Iterator[tuple[int | None, Dataset]]:
             raise DataError(
                 f"holds {count} frames without functional groups, so their places are unknown"
             )
-        yield None, header
+        yield from _plain(header)
         return
     if count > LARGEST_FRAMES:
         raise DataError(f"holds {count} frames, more than {LARGEST_FRAMES}")
@@ -39,10 +41,22 @@ def frame_headers(header: Dataset) -> Iterator[tuple[int | None, Dataset]]:
         yield number, flat_header(header, number)
 
 
+def _plain(header: Dataset) -> Iterator[tuple[int | None, Dataset]]:
+    mosaic = mosaic_of(header)
+    if mosaic is None:
+        yield None, header
+        return
+    for number in range(mosaic.tiles):
+        yield number, mosaic.header(header, number)
+
+
 def flat_header(header: Dataset, number: int | None) -> Dataset:
     """The header of one frame, with its functional groups as plain elements."""
     if number is None:
         return header
+    mosaic = mosaic_of(header)
+    if mosaic is not None:
+        return mosaic.header(header, number)
     flat = Dataset()
     flat.update({e.tag: e for e in header if e.keyword not in (*_GROUPS, "PixelData")})
     shared, frames = (header.get(keyword, None) or () for keyword in _GROUPS)
@@ -52,7 +66,7 @@ def flat_header(header: Dataset, number: int | None) -> Dataset:
                 flat.update({element.tag: element for element in group.value[0]})
     for keyword, plain in _OTHER_KEYWORDS.items():
         if flat.get(keyword, None):
-            setattr(flat, plain, flat[keyword].value)
+            set_own(flat, **{plain: flat[keyword].value})
     if len(frames) > 1:  # the file's own number is the same for all
-        flat.InstanceNumber = number + 1
+        set_own(flat, InstanceNumber=number + 1)
     return flat

@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from securefed.data.dicom.frames import flat_header
 from securefed.data.dicom.header import Slice
+from securefed.data.dicom.mosaics import mosaic_of
 from securefed.errors import DataError
 
 Stored = NDArray[np.int64]  # (rows, columns) of any whole type
@@ -55,7 +56,7 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     """
     dataset = _last_file(item.path)
     try:
-        stored = pixel_array(dataset, index=item.frame_number or 0)
+        stored = _stored(dataset, item.frame_number or 0)
     except Exception as error:  # noqa: BLE001 - decoders raise almost anything on damaged pixels
         raise DataError(f"the pixels cannot be decoded: {_why(dataset, error)}") from None
     if not np.issubdtype(stored.dtype, np.integer):
@@ -66,6 +67,12 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
     if stored.shape != item.shape:
         raise DataError("the pixels do not match Rows and Columns")
     return stored, flat_header(dataset, item.frame_number)
+
+
+def _stored(dataset: Dataset, number: int) -> Stored:
+    mosaic = mosaic_of(dataset)
+    whole: Stored = pixel_array(dataset, index=number if mosaic is None else 0)
+    return whole if mosaic is None else mosaic.cut(whole, number)
 
 
 def digest(item: Slice) -> bytes:

@@ -8,12 +8,13 @@ C.7.6.1.1.2, C.8.2.1.1.1 and C.8.13.3.1.1; the rest is from conformance statemen
 
 from pydicom.dataset import Dataset
 
+from securefed.data.dicom.mosaics import tiles_of
 from securefed.data.dicom.words import any_of, values_of, words_of
 
 ANATOMY = "anatomy"
 PERHAPS_LOCALISER = "perhaps a localiser"
 LOCALISER = "localiser"
-MOSAIC = "mosaic of many slices"
+MOSAIC = "mosaic whose slices' places are not known"
 
 # Role -> values of ImageType beyond the second.
 _TYPES = {
@@ -89,7 +90,7 @@ def role_of(header: Dataset) -> str:
     for role, values in _TYPES.items():
         if not set(values).isdisjoint(types):
             return role
-    if _tiles(header) > 1:
+    if tiles_of(header) > 1:
         return MOSAIC
     part = str(header.get("ComplexImageComponent", "") or "").upper() or _ge_part(header)
     if part in _PARTS:
@@ -99,14 +100,6 @@ def role_of(header: Dataset) -> str:
         if pattern.search(name) or (not name and pattern.search(protocol)):
             return role
     return PERHAPS_LOCALISER if _WEAK_LOCALISER.search(name or protocol) else ANATOMY
-
-
-def _tiles(header: Dataset) -> int:
-    """NumberOfImagesInMosaic of Siemens, which stays where ImageType has been changed."""
-    try:
-        return int(header.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value)
-    except (KeyError, TypeError, ValueError):
-        return 1
 
 
 def _ge_part(header: Dataset) -> str:

@@ -115,7 +115,10 @@ def test_the_bone_window_wants_the_sharp_kernel(tmp_path: Path, write_series: Wr
         ({"SeriesDescription": "AAHead_Scout_64ch"}, "localiser"),
         ({"SeriesDescription": "t1_haste_loc"}, "perhaps a localiser"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase image"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic of many slices"),
+        (
+            {"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]},
+            "mosaic whose slices' places are not known",
+        ),
         ({"SeriesDescription": "ep2d_diff_ADC"}, "map"),
         ({"SeriesDescription": "T1 SUB"}, "subtraction"),
         ({"SeriesDescription": "DWI b1000"}, "diffusion"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.frames import flat_header
 from securefed.data.dicom.stacks import stacks_of
 from tests.data.dicom.trees import WriteSeries, edit, only_series, ramp, reasons, run
 
@@ -140,3 +141,18 @@ def test_frames_that_have_no_or_too_few_groups_are_refused(
     )
     (problem,) = scan_tree(tmp_path / "t").problems
     assert problem.reason.startswith("holds 3 frames without functional groups")
+
+
+def test_the_header_of_a_frame_changes_nothing_in_that_of_its_file(
+    tmp_path: Path, plain: Callable[[str], Path]
+) -> None:
+    frames = [
+        frame(5.0 * number, MRImageFrameTypeSequence=[group(FrameType=["ORIGINAL", kind])])
+        for number, kind in enumerate(("PRIMARY", "SECONDARY"))
+    ]
+    write_enhanced(tmp_path / "t/all", plain("MR"), ramp(2), frames)
+    dataset = pydicom.dcmread(tmp_path / "t/all")
+    dataset.ImageType = ["ORIGINAL", "MIXED"]
+    before = dataset.to_json()
+    assert flat_header(dataset, 1).ImageType == ["ORIGINAL", "SECONDARY"]
+    assert dataset.to_json() == before

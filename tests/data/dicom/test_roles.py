@@ -54,7 +54,7 @@ def test_a_series_name_tells_its_role(names: str, role: str) -> None:
         (["DERIVED", "PRIMARY", "DIFFUSION", "ADC"], "map"),
         (["DERIVED", "SECONDARY", "SUBTRACTION"], "subtraction"),
         (["DERIVED", "SECONDARY", "MIP", "AXIAL"], "projection"),
-        (["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "mosaic of many slices"),
+        (["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "mosaic whose slices' places are not known"),
         (["DERIVED", "PRIMARY", "IODINE"], "map"),
         (["DERIVED", "PRIMARY", "M", "FAT"], "fat image"),
         (["DERIVED", "PRIMARY", "OP", "OP", "DERIVED"], "opposed phase"),
@@ -79,7 +79,7 @@ def test_parts_of_complex_numbers_and_mosaics_show_without_an_image_type() -> No
     assert role_of(ge) == "real or imaginary part"
     siemens = header()
     siemens.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 36)
-    assert role_of(siemens) == "mosaic of many slices"
+    assert role_of(siemens) == "mosaic whose slices' places are not known"
 
 
 @pytest.mark.parametrize(
