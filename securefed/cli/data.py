@@ -1,4 +1,4 @@
-"""`securefed data`: make phantom patients, import scans, check what a manifest holds.
+"""`securefed data`: make phantom patients, import scans, check and show what a manifest holds.
 
 Nothing here sends anything anywhere. `check` prints counts, file names, and pseudonyms of the
 manifest; `import` prints paths of files it could not use, which in a hospital may contain names.
@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from securefed.cli import data_import
+from securefed.cli import data_import, data_show
 from securefed.cli.data_output import listing, progress_bar, shower, tell
 from securefed.cli.screen import Narrowing, screen
 from securefed.data.table import Problem
@@ -26,17 +26,19 @@ _EXISTING = click.Path(path_type=Path)
 
 @click.group(name="data", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Make phantom patients, import scans, check a manifest.
+    """Make phantom patients, import scans, check a manifest, look at patients.
 
     \b
     securefed data phantom --out phantoms               synthetic patients to try things on
     securefed data import DICOM_TREE --labels labels.csv --out mine
     securefed data check mine/manifest.csv              exit 0 if all is usable
+    securefed data show mine/manifest.csv --out look    pictures of the patients, to look at
     securefed run --data mine/manifest.csv
     """
 
 
 command.add_command(data_import.command)
+command.add_command(data_show.command)
 
 
 @command.command()

@@ -52,9 +52,9 @@ def page(
     Raises:
         RunError: a picture is missing, too large, or not what its name says.
     """
-    environment = _environment()
-    style = environment.get_template("style.css.j2").render()
-    script = environment.get_template("page.js").render()
+    templates = environment()
+    style = templates.get_template("style.css.j2").render()
+    script = templates.get_template("page.js").render()
     common = {
         "report": report,
         "style": Markup(style),  # noqa: S704  # our own file
@@ -66,7 +66,7 @@ def page(
         "stages": STAGES,
     }
     if isinstance(report, SiteReport):
-        return environment.get_template("site.html.j2").render(
+        return templates.get_template("site.html.j2").render(
             **common,
             verified=report.place,
             brief=False,
@@ -76,7 +76,7 @@ def page(
     folders = [directory / run.folder for run in report.runs]
     # A comparison of many runs would carry hundreds; each run's own page has them.
     shown = report.kind == "run"
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         **common,
         verified=report.title,
         brief=report.comparison and opened,
@@ -108,15 +108,16 @@ def _csp_hash(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where templates come from, escaped, and what they can use."""
+    made = Environment(
         loader=PackageLoader("securefed.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": words.number,
         "figure": words.figure,
         "threshold": words.threshold,
@@ -133,8 +134,8 @@ def _environment() -> Environment:
         "unjudged": unjudged,
         "unmeasured": unmeasured,
     }
-    environment.globals |= {"term": term, "checked": CHECKED, "command": command_line}
-    return environment
+    made.globals |= {"term": term, "checked": CHECKED, "command": command_line}
+    return made
 
 
 def term(word: str, shown: str | None = None) -> Markup:

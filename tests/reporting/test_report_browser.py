@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from securefed.cli.data import command as data_command
+from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_files import write_phantoms
 from securefed.reporting.facts import Report
 from securefed.reporting.page import page
 from securefed.reporting.pdf import find_browser
@@ -222,3 +226,22 @@ def test_both_themes_draw_the_charts_in_their_own_colours(browser: Any, address:
     assert shots[0][0] != shots[1][0]
     assert all(re.fullmatch(r"rgb\(\d+, \d+, \d+\)", stroke) for stroke, _ in shots)
     assert base64.b64encode(shots[0][1]) != base64.b64encode(shots[1][1])
+
+
+def test_contact_sheets_fit_the_window_and_ask_for_nothing(browser: Any, tmp_path: Path) -> None:
+    out = tmp_path / "look"
+    write_phantoms(tmp_path / "patients", PhantomSpec(image_size=24), 1, 2, seed=1)
+    words = ["show", str(tmp_path / "patients"), "--out", str(out)]
+    assert CliRunner().invoke(data_command, words).exit_code == 0
+    page = Opened(browser, (out / "index.html").as_uri())
+    widths = page.page.evaluate(
+        "[...document.images].map(each => [each.naturalWidth > 0, each.clientWidth])"
+    )
+    assert [there for there, _ in widths] == [True, True]
+    assert all(width < 1200 for _, width in widths)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 1200
+    assert page.logged == []
+    assert [url for url in page.asked if not url.startswith("data:")] == [
+        (out / "index.html").as_uri()
+    ]
+    page.context.close()

@@ -1,0 +1,55 @@
+"""A page of contact sheets: one HTML file with every picture in it, for eyes at the hospital."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from markupsafe import Markup
+
+from securefed.reporting.page import content_security_policy, environment, picture_address
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One patient's sheet.
+
+    Attributes:
+        picture: file name of the PNG, beside the page.
+        slices: how many the patient has; the sheet shows some.
+        acquired: modality -> how many slices have it.
+    """
+
+    patient: str
+    site: str
+    label: int
+    picture: str
+    slices: int
+    acquired: dict[str, int]
+
+
+def contact_page(
+    title: str, shown: Sequence[Shown], patients: int, doubts: Sequence[str], folder: Path
+) -> str:
+    """The HTML.
+
+    Args:
+        patients: of the data set, shown or not.
+        doubts: pairs that no registration vouches for, by patient.
+        folder: where the pictures are.
+
+    Raises:
+        RunError: a picture cannot be read.
+    """
+    style = environment().get_template("style.css.j2").render()
+    return (
+        environment()
+        .get_template("contact.html.j2")
+        .render(
+            title=title,
+            shown=shown,
+            patients=patients,
+            doubts=doubts,
+            addresses=[picture_address(folder / each.picture) for each in shown],
+            style=Markup(style),  # noqa: S704  # our own file
+            policy=content_security_policy(style, ""),
+        )
+    )

@@ -1,0 +1,64 @@
+"""`securefed data show`: what it draws, for whom, and what it refuses."""
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from securefed.cli.data import command
+from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_files import write_phantoms
+from securefed.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "patients"
+    write_phantoms(folder, PhantomSpec(image_size=24), 2, 3, seed=1)
+    return folder / "manifest.csv"
+
+
+def show(*arguments: object) -> Result:
+    return CliRunner().invoke(command, ["show", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_a_picture_of_each_patient_and_one_page_of_all_for_their_owner_alone(
+    manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "look"
+    shown = show(manifest, "--out", out, "--size", 32)
+    assert shown.output.endswith(f"6 of 6 patients: {out / 'index.html'}\n")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    pictures = sorted(out.glob("*.png"))
+    assert len(pictures) == 6
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.mode == "RGB"
+            assert picture.info == {}  # nothing but pixels
+    page = (out / "index.html").read_text()
+    assert len(re.findall('<img src="data:image/png;base64,', page)) == 6
+    assert "://" not in page
+
+
+def test_patients_are_chosen_or_spread_over_all(manifest: Path, tmp_path: Path) -> None:
+    some = json.loads(show(manifest, "--out", tmp_path / "a", "--most", 2, "--json").output)
+    assert [each["site"] for each in some["patients"]] == ["hospital-1", "hospital-2"]
+    wanted = some["patients"][1]["patient"]
+    one = json.loads(show(manifest, "--out", tmp_path / "b", "--patient", wanted, "--json").output)
+    (patient,) = one["patients"]
+    assert patient["patient"] == wanted
+    assert patient["acquired"].keys() == {"ct", "mri"}
+    assert Path(one["page"]).is_file()
+
+
+def test_what_it_refuses_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "look"
+    with pytest.raises(DataError, match="no usable patient of that id"):
+        show(manifest, "--out", out, "--patient", "nobody")
+    assert not out.exists()
+    with pytest.raises(DataError, match="exists already"):
+        show(manifest, "--out", tmp_path)
