@@ -176,6 +176,9 @@ class Roster:
         parts = [part for name, key in ordered.items() for part in (name.encode(), key)]
         object.__setattr__(self, "fingerprint", digest("roster", *parts).hex())
 
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
     @property
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""

@@ -14,6 +14,7 @@ Messages are not secret by themselves; what must be is sealed (`sealing`) or mas
 
 import io
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -290,6 +291,7 @@ def places(bits: bytes, size: int) -> frozenset[int]:
     return frozenset(places.tolist())
 
 
+@lru_cache(maxsize=8)  # everybody in a round gets, and expects, the same
 def announcement(rules: RoundRules, roster_names: tuple[str, ...]) -> Announcement:
     """What the server tells a client about a round."""
     index = {name: i for i, name in enumerate(roster_names)}

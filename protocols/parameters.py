@@ -13,6 +13,7 @@ tolerates fewer than 2t - n of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from protocols.cohorts import CohortPlan
@@ -178,6 +179,14 @@ class JobRules:
         if not 1 <= round_number <= self.max_rounds:
             raise WrongRound(f"round {round_number} is not within 1 and {self.max_rounds}")
         length = self.vector_length if vector_length is None else vector_length
+        return self._for_round(roster, round_number, tuple(sorted(cohort)), length)
+
+    # The same rules and roster give the same round, to everybody who asks in this process: the
+    # work grows with the cohort, and each of its clients does it twice.
+    @lru_cache(maxsize=8)  # noqa: B019  # holds what is public of a few jobs
+    def _for_round(
+        self, roster: Roster, round_number: int, members: tuple[str, ...], length: int
+    ) -> "RoundRules":
         if length not in self.vector_lengths:
             raise RulesMismatch(
                 f"round {round_number} is of vectors of {length} words, this job's have"
@@ -185,7 +194,6 @@ class JobRules:
                 hint="compare the settings of all hospitals and the server",
             )
         bits = self.modulus_bits if length == self.vector_length else MODULUS_BITS[1]
-        members = tuple(sorted(cohort))
         for name in members:
             if name not in roster.keys:
                 raise UnknownSender(f"{name!r} is asked to take part but is not in the roster")

@@ -31,6 +31,10 @@ from securefed.model.strategies import STRATEGIES, build_strategy
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 
+MOST_HOSPITALS = 10_000
+#: With everybody masking with everybody the server holds 1.3 kB for each pair of them.
+MOST_IN_COMPLETE_GRAPH = 1_000
+
 EVERY_KEY = "docs/configuration.md explains every key"
 
 Configuration = Literal["plain", "dp", "secure", "dp+secure"]
@@ -179,7 +183,7 @@ class PrivacySettings(Section):
     colluding: int = Field(
         1,
         ge=0,
-        le=999,
+        lt=MOST_HOSPITALS,
         description="Hospitals that may pool what they know, beside the server; their noise is not "
         "counted (placement distributed).",
     )
@@ -212,7 +216,7 @@ class PrivacySettings(Section):
 class FederationSettings(Section):
     """Rounds, participation and aggregation."""
 
-    clients: int = Field(4, ge=2, le=1000, description="Number of hospitals.")
+    clients: int = Field(4, ge=2, le=MOST_HOSPITALS, description="Number of hospitals.")
     rounds: int = Field(80, ge=1, le=100_000, description="Rounds of training.")
     shared: Literal["classifier", "fusion+classifier", "all"] = Field(
         "fusion+classifier",
@@ -224,9 +228,11 @@ class FederationSettings(Section):
     proximal: float = Field(0.01, ge=0, le=100, description="FedProx mu.")
     server_learning_rate: float = Field(0.03, gt=0, le=10, description="FedAdam step size.")
     clients_per_round: int | None = Field(
-        None, ge=2, le=1000, description="Sampled cohort per round; not set: everybody."
+        None, ge=2, le=MOST_HOSPITALS, description="Sampled cohort per round; not set: everybody."
     )
-    minimum_clients: int = Field(2, ge=2, le=1000, description="Fewer survivors abort the round.")
+    minimum_clients: int = Field(
+        2, ge=2, le=MOST_HOSPITALS, description="Fewer survivors abort the round."
+    )
     timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="A slower client is dropped, seconds."
     )
@@ -291,7 +297,7 @@ class CanarySettings(Section):
         0, ge=0, le=100_000, description="Canaries that get a coin each; 0 for a run without."
     )
     hospital: int = Field(
-        1, ge=1, le=1000, description="Whose records they join: hospitals counted from 1."
+        1, ge=1, le=MOST_HOSPITALS, description="Whose records they join: hospitals counted from 1."
     )
 
 
@@ -345,6 +351,16 @@ class Settings(Section):
             raise ValueError(
                 "secure_aggregation.graph: sparse needs every hospital in every round; leave out "
                 "federation.clients_per_round, or use complete"
+            )
+        if (
+            self.secure_aggregation.enabled
+            and self.secure_aggregation.graph == "complete"
+            and cohort > MOST_IN_COMPLETE_GRAPH
+        ):
+            raise ValueError(
+                f"secure_aggregation.graph: complete is for at most {MOST_IN_COMPLETE_GRAPH} "
+                f"hospitals in a round, got {cohort}; use sparse, or fewer "
+                "(federation.clients_per_round)"
             )
         most = self.secure_aggregation.max_patients
         if self.privacy.dp and self.privacy.unit == "patient" and self.training.batch_size > most:

@@ -102,10 +102,15 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     if values["model.encoder"] != "compact":
         values["model.initialisation"] = "random"
     if values["federation.clients_per_round"]:
-        asked = values["federation.clients_per_round"]
+        # Of those in a round: with everybody masking with everybody a thousand are the most.
+        asked = values["federation.clients_per_round"] = min(
+            1000, values["federation.clients_per_round"]
+        )
         values["federation.clients"] = max(asked, values["federation.clients"])
     if values["federation.clients_per_round"]:
         values["secure_aggregation.graph"] = "complete"
+    elif values["federation.clients"] > 1000:
+        values["secure_aggregation.graph"] = "sparse"
     cohort = values["federation.clients_per_round"] or values["federation.clients"]
     values["federation.minimum_clients"] = min(cohort, values["federation.minimum_clients"])
     values["secure_aggregation.allow_two_party"] |= cohort == 2
@@ -278,6 +283,7 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
             },
             "secure_aggregation.graph",
         ),
+        ({"federation": {"clients": 1001}}, "secure_aggregation.graph"),
         ({"model": {"encoder": "resnet18"}}, "model.initialisation"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),
         ({"federation": {"shared": "all"}}, "federation.shared"),
@@ -294,6 +300,9 @@ def test_contradictions_are_refused_by_key_with_the_way_out(
     [
         {"federation": {"clients": 2}, "secure_aggregation": {"allow_two_party": True}},
         {"federation": {"clients": 2}, "secure_aggregation": {"enabled": False}},
+        {"federation": {"clients": 10_000}, "secure_aggregation": {"graph": "sparse"}},
+        {"federation": {"clients": 10_000}, "secure_aggregation": {"enabled": False}},
+        {"federation": {"clients": 10_000, "clients_per_round": 1000}},
         {"evaluation": {"baselines": True}},
         {
             "data": {"manifest": "m.csv"},

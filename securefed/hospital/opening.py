@@ -23,6 +23,7 @@ from securefed.hospital.own_record import OwnRecord
 from securefed.hospital.questions import Questions
 from securefed.hospital.scoring import NoisedScoring
 from securefed.model.encoding import Encode, tokens_of
+from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
@@ -123,7 +124,7 @@ def open_hospital(
     exact = TrainingSet(len(train), records)
     declared, ledger = declare(settings, job.run, folder, name, exact, ledger)
     plan = _plan(job, declared)
-    network = copy.deepcopy(job.network).to(device)
+    network = _own_network(job, device)
     theirs = _canaries(job, folder, declared) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs, encode)
     now = Agreement(
@@ -247,6 +248,19 @@ def _tensors(
     if patients.test:
         test = stack(patients.test, settings.training.max_slices).to(device)
     return (view(train), view(test)) if view else (train, test)
+
+
+def _own_network(job: JobDescription, device: torch.device) -> FusionNetwork:
+    """What the hospital trains: its own, but for encoders that nobody trains.
+
+    Those are public and never move, so all hospitals of a process have the same ones, if they
+    compute where these lie.
+    """
+    start, memo = job.network, {}
+    here = next(start.parameters()).device == device
+    if here and not job.settings.model.train_encoders:
+        memo = {id(each): each for each in start.encoders}
+    return copy.deepcopy(start, memo).to(device)
 
 
 def _plan(job: JobDescription, declared: TrainingSet) -> LocalPlan:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from securefed import settings_file
-from securefed.config import Section, Settings
+from securefed.config import MOST_HOSPITALS, Section, Settings
 from securefed.errors import ConfigurationError, PolicyRefused
 from securefed.secure_sum import cohort_size
 from securefed.settings_file import dotted
@@ -35,7 +35,10 @@ class Policy(Section):
     secret_noise: bool = Field(True, description="Refuse noise that follows from a seed.")
     secure_aggregation: bool = Field(True, description="Refuse runs without masks.")
     smallest_cohort: int = Field(
-        3, ge=2, le=1000, description="Fewest hospitals that a round asks, this one included."
+        3,
+        ge=2,
+        le=MOST_HOSPITALS,
+        description="Fewest hospitals that a round asks, this one included.",
     )
     smallest_training_set: int = Field(
         20, ge=1, le=1_000_000, description="Fewest patients here that anybody trains on."

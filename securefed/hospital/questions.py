@@ -16,6 +16,7 @@ everybody, whatever the parameters.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protocols import messages as protocol
 from protocols.identity import Roster
@@ -131,7 +132,7 @@ class Questions:
         if found is None or found.step is None:
             raise RunError(f"nothing was given to sum {number}")
         cohort = found.cohort
-        survivors = frozenset(cohort[place] for place in protocol.places(bits, len(cohort)))
+        survivors = _named(cohort, bits)
         if not found.step.train and survivors != set(cohort):
             missing = ", ".join(sorted(set(cohort) - survivors))
             raise NotEverybody(f"scores would open without those of {missing}")
@@ -144,10 +145,9 @@ class Questions:
         return found.question, survivors
 
     def _note(self, announced: protocol.Announcement) -> None:
-        names = self._require_roster().names
-        cohort = sorted(names[place] for place in protocol.places(announced.cohort, len(names)))
+        cohort = tuple(sorted(_named(self._require_roster().names, announced.cohort)))
         # The protocol's client accepts a number once: the last announcement is the one that counts.
-        self._sums[announced.round_number] = _Sum(tuple(cohort), announced.vector_length)
+        self._sums[announced.round_number] = _Sum(_one(cohort), announced.vector_length)
 
     def _read(self, kind: type[protocol.M], body: bytes) -> protocol.M:
         members = len(self._require_roster().names)
@@ -157,3 +157,14 @@ class Questions:
         if self._roster is None:
             raise RunError("a message of a secure sum without secure aggregation")
         return self._roster
+
+
+# All hospitals of a process are told the same names: what each remembers of them is one object.
+@lru_cache(maxsize=8)
+def _named(names: tuple[str, ...], bits: bytes) -> frozenset[str]:
+    return frozenset(names[place] for place in protocol.places(bits, len(names)))
+
+
+@lru_cache(maxsize=8)
+def _one(cohort: tuple[str, ...]) -> tuple[str, ...]:
+    return cohort

@@ -54,12 +54,18 @@ def rdp_divergence(
     noise_multiplier: float, sample_rate: float, orders: tuple[float, ...]
 ) -> npt.NDArray[np.float64]:
     """Renyi divergence of one step at each order, nats."""
+    return np.array([_divergence_at(noise_multiplier, sample_rate, order) for order in orders])
+
+
+# By the order: which of them are asked for changes with every step, and with the history.
+@lru_cache(maxsize=1 << 16)
+def _divergence_at(noise_multiplier: float, sample_rate: float, order: float) -> float:
     # Huge noise overflows in orders that do not matter: they become infinite and are not chosen.
     with np.errstate(all="ignore"):
-        divergence = renyi.compute_rdp(
-            q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders
+        (divergence,) = renyi.compute_rdp(
+            q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=[order]
         )
-    return np.asarray(divergence, dtype=np.float64)
+    return float(divergence)
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ process, one after the other.
 """
 
 import logging
+import resource
 import shlex
 import sqlite3
 import sys
@@ -34,6 +35,7 @@ from securefed.record.summary import Summary
 from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
+from securefed.simulation.in_process import cores
 from securefed.simulation.progress_figure import draw_progress
 from securefed.simulation.results import write_results, write_summary
 from securefed.simulation.simulation import Simulation
@@ -133,7 +135,7 @@ def _to_its_end(
 ) -> Summary:
     with _everything_kept(simulation.directory.path):
         on_open(simulation)
-        with _threads_shared_by(len(simulation.hospitals)):
+        with _threads_shared_by(min(len(simulation.hospitals), cores())):
             # Otherwise Ctrl-C stops wherever it finds the program, as before and after the rounds.
             with stop_requests() if stop_on_ctrl_c else nullcontext(_never) as asked:
                 _train(simulation, on_round, asked)
@@ -141,10 +143,19 @@ def _to_its_end(
 
 
 def _lock_ledgers(simulation: Simulation, locks: ExitStack) -> None:
+    _room_for_files(len(simulation.hospitals))
     # Two runs over one ledger would each find the budget free, and one stop half-way for it.
     for hospital in simulation.hospitals.values():
         if hospital.ledger:
             locks.enter_context(only_writer(hospital.ledger.path))
+
+
+def _room_for_files(held: int) -> None:
+    """Let this process hold so many files open, and a few hundred beside, as far as it may."""
+    needed, (soft, hard) = held + 512, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 @contextmanager
@@ -198,10 +209,10 @@ def _finish(simulation: Simulation, say: Say) -> Summary:
 
 
 @contextmanager
-def _threads_shared_by(clients: int) -> Iterator[None]:
-    # The hospitals compute side by side, each on a thread of its own.
+def _threads_shared_by(workers: int) -> Iterator[None]:
+    # Hospitals compute side by side, as many as there are workers.
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // clients))
+    torch.set_num_threads(max(1, before // workers))
     try:
         yield
     finally:

@@ -8,7 +8,9 @@ the very same hospitals, and a server that goes on after a crash asks no others.
 
 Every hospital keeps such a memory in its own folder, and the server one of its own: the hospitals'
 is what protects them. An entry is on disk before the answer that opens a sum leaves. The file grows
-only; a last line that a crash cut short was of an answer that did not leave.
+only; a last line that a crash cut short was of an answer that did not leave. Names stand only where
+they are not those of the line before: each of a thousand hospitals would write down all of them in
+every round.
 
 Not covered: parameters that differ in the last digit are another question.
 """
@@ -35,7 +37,7 @@ Hospital = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     question: Digest
-    over: Annotated[tuple[Hospital, ...], msgspec.Meta(min_length=1)]
+    over: Annotated[tuple[Hospital, ...], msgspec.Meta(min_length=1)] | None  # the line before's
 
 
 # Made here and not at the first line: two threads that make one at once crash msgspec 0.22.
@@ -68,6 +70,7 @@ class Openings:
         """
         self._path = path
         self._over: dict[str, frozenset[str]] = {}
+        self._last: frozenset[str] | None = None  # of the last line that was written here
         if path is None:
             return
         if path.exists():
@@ -91,10 +94,13 @@ class Openings:
             RunError: it cannot be written.
         """
         over = frozenset(hospitals)
+        if over == self._last:
+            over = self._last  # one set in memory, too
         if self._over.get(question) == over:
             return
         if self._path:
-            line = msgspec.json.encode(_Line(question, tuple(sorted(over)))) + b"\n"
+            names = None if over is self._last else tuple(sorted(over))
+            line = msgspec.json.encode(_Line(question, names)) + b"\n"
             try:
                 with append_private(self._path) as out:
                     out.write(line)
@@ -102,7 +108,7 @@ class Openings:
                     os.fsync(out.fileno())
             except OSError as error:
                 raise RunError(f"cannot write {self._path}: {error.strerror}") from None
-        self._over[question] = over
+        self._over[question] = self._last = over
 
     def _read(self, path: Path) -> None:
         self._over, whole = read(path)
@@ -117,14 +123,17 @@ def read(path: Path) -> tuple[dict[str, frozenset[str]], int]:
         RunError: it is missing or damaged.
     """
     data, over = read_bounded(path, LARGEST_FILE), {}
-    whole = data.rfind(b"\n") + 1
+    whole, last = data.rfind(b"\n") + 1, None
     for number, content in enumerate(data[:whole].splitlines(), start=1):
         try:
             line = _LINES.decode(content)
+            last = frozenset(line.over) if line.over is not None else last
+            if last is None:
+                raise msgspec.ValidationError("no hospitals are named, here or in a line before")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{path}, line {number}: {error}",
                 hint="bring the file back as it was; without it the run cannot go on",
             ) from None
-        over[line.question] = frozenset(line.over)
+        over[line.question] = last
     return over, whole

@@ -213,7 +213,7 @@ def test_an_edited_memory_of_opened_sums_is_found(run: Path, place: str, edit: s
     if edit == "a question":
         lines[1]["question"] = "0" * 64
     elif edit == "a hospital":
-        lines[1]["over"].pop()
+        lines[1]["over"] = lines[0]["over"][:-1]  # in place of null: those of the line before
     else:
         del lines[1]
     (run / place).write_text("".join(json.dumps(line) + "\n" for line in lines))

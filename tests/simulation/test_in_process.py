@@ -30,7 +30,7 @@ def test_clients_work_at_the_same_time():
         together.wait()
         return data
 
-    transport = InProcessTransport(dict.fromkeys("abc", handler))
+    transport = InProcessTransport(dict.fromkeys("abc", handler), workers=3)
     assert len(transport.stage(dict.fromkeys("abc", b"x"), PATIENCE_S)) == 3
 
 
@@ -75,7 +75,7 @@ def _wait_until_idle(name: str) -> None:
 
 def test_a_late_client_has_no_reply_is_left_alone_while_busy_and_returns_later():
     slow = _Slow()
-    transport = InProcessTransport({"late": slow, "quick": lambda data: data})
+    transport = InProcessTransport({"late": slow, "quick": lambda data: data}, workers=2)
     first = transport.stage({"late": b"1", "quick": b"1"}, 0.05)
     assert first == {"quick": b"1"}
     second = transport.stage({"late": b"2", "quick": b"2"}, 0.05)
@@ -92,7 +92,7 @@ def test_a_late_client_has_no_reply_is_left_alone_while_busy_and_returns_later()
 
 def test_one_deadline_holds_for_all_and_hanging_clients_do_not_keep_the_process():
     slow = {name: _Slow() for name in "abcd"}
-    transport = InProcessTransport(slow)
+    transport = InProcessTransport(slow, workers=4)
     start = time.monotonic()
     assert transport.stage(dict.fromkeys(slow, b"x"), 0.25) == {}
     assert 0.25 <= time.monotonic() - start < 0.75  # four deadlines would be a second
@@ -103,3 +103,33 @@ def test_one_deadline_holds_for_all_and_hanging_clients_do_not_keep_the_process(
         each.released.set()
     for name in slow:
         _wait_until_idle(name)
+
+
+def test_no_more_clients_work_at_a_time_than_there_are_workers():
+    working: list[int] = []
+    most, lock = 0, threading.Lock()
+
+    def handler(data: bytes) -> bytes:
+        nonlocal most
+        with lock:
+            working.append(1)
+            most = max(most, len(working))
+        time.sleep(0.002)
+        with lock:
+            working.pop()
+        return data
+
+    names = [f"h{number}" for number in range(30)]
+    transport = InProcessTransport(dict.fromkeys(names, handler), workers=2)
+    assert transport.stage(dict.fromkeys(names, b"x"), PATIENCE_S).keys() == set(names)
+    assert most == 2
+
+
+def test_a_client_that_waits_for_a_worker_is_not_late_by_that():
+    slow = _Slow()
+    transport = InProcessTransport({"slow": slow, "waits": lambda data: data}, workers=1)
+    requests = {"slow": b"1", "waits": b"2"}
+    assert transport.stage(requests, 0.1) == {"waits": b"2"}  # after the other's whole deadline
+    slow.released.set()
+    _wait_until_idle("slow")
+    assert transport.stage(requests, PATIENCE_S) == requests

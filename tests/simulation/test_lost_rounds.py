@@ -393,10 +393,27 @@ def test_a_memory_forgets_only_an_answer_that_did_not_leave(tmp_path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_memory_names_hospitals_again_only_where_they_are_others(tmp_path: Path) -> None:
+    """Each of n hospitals has one: with all names in every line they grow like n squared."""
+    path, many = tmp_path / "openings.jsonl", [f"hospital-{number}" for number in range(100)]
+    memory = Openings(path)
+    for number, over in enumerate([many, many, many[1:], many]):
+        memory.note(f"{number:064x}", over)
+    assert [b"hospital-9" in line for line in path.read_bytes().splitlines()] == [1, 0, 1, 1]
+    for again in (memory, Openings(path)):
+        assert again.over(f"{1:064x}") == again.over(f"{3:064x}") == frozenset(many)
+        assert again.over(f"{2:064x}") == frozenset(many[1:])
+    again.note(f"{4:064x}", many)  # after a restart
+    assert Openings(path).over(f"{4:064x}") == frozenset(many)
+
+
 @pytest.mark.parametrize(
     "line",
     [b"", b"{}", b"[]", b'{"question":"ab","over":["a"]}', b"\xff", b'{"question":1,"over":[]}']
-    + [f'{{"question":"{QUESTION}","over":{over}}}'.encode() for over in ("[]", '[""]', "[1]")],
+    + [
+        f'{{"question":"{QUESTION}","over":{over}}}'.encode()
+        for over in ("[]", '[""]', "[1]", "null")
+    ],
 )
 def test_a_damaged_memory_is_refused(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "openings.jsonl"
