@@ -9,6 +9,7 @@ It writes to the console it is given (stderr, so that results can be piped), and
 the commands and `securefed.run` use it, nothing below them does.
 """
 
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from securefed.estimate import Estimate
 from securefed.record.metrics import RoundLine
 
 if TYPE_CHECKING:
@@ -88,13 +90,14 @@ class Rounds:
     """A run's rounds on a bar: its notes when it opens, then a step for each round on disk.
 
     Attributes:
-        notes: what the operator was told when it opened; it may name patients.
+        notes: what the operator was told when it opened, and of its time; it may name patients.
     """
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self.notes: list[str] = []
         self._planned = 0
+        self._estimate: Estimate | None = None
         self._text = ""
 
     def say(self, text: str) -> None:
@@ -107,11 +110,23 @@ class Rounds:
         for note in self.notes:
             self._bar.note(note)
         self._planned = simulation.server.rounds
-        self._reach(simulation.server.finished)
+        finished, hospitals = simulation.server.finished, simulation.hospitals
+        left = self._planned - finished
+        estimate = Estimate(simulation.settings, len(hospitals), left, self._tell)
+        for name, hospital in hospitals.items():
+            hospital.trainer.stepped = partial(estimate.stepped, name)
+        self._estimate = estimate
+        self._reach(finished)
 
     def round(self, line: RoundLine) -> None:
         """A round has ended."""
+        if self._estimate:
+            self._estimate.round(line.wall_s)
         self._reach(line.round)
+
+    def _tell(self, text: str) -> None:
+        self.notes.append(text)
+        self._bar.line(text)
 
     def _reach(self, finished: int) -> None:
         self._text = f"rounds {finished}/{self._planned}"

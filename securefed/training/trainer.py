@@ -10,7 +10,7 @@ clipping and noise, so that configurations differ only in what they must.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -100,6 +100,7 @@ class LocalTrainer:
     Attributes:
         patients: in the training set; the hospital's own knowledge.
         declared: what rate, expected batch and weight follow from.
+        stepped: called after each step, for whoever measures how long one takes.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class LocalTrainer:
     ) -> None:
         refuse_batch_statistics(network)
         self.name = name
+        self.stepped: Callable[[], object] = lambda: None
         self.patients = len(train)
         self.network = network
         self._plan = plan
@@ -190,6 +192,7 @@ class LocalTrainer:
                     # Public arithmetic on parameters: added after the noise, never clipped.
                     parameter.grad += self._plan.proximal * (parameter.detach() - received[name])
             self._optimizer.step()
+            self.stepped()
         return flatten(self._trainable, self._shared) - before
 
     def draw(self, round_number: int, step: int) -> tuple[Step, KeystreamSource]:
