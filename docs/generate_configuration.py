@@ -15,7 +15,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from securefed.config import OneOf, Settings
+from securefed.config import Modality, OneOf, Settings
 from securefed.hospital.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +105,8 @@ def _type(field: FieldInfo) -> str:
         int: "whole number",
         float: "number",
         bool: "`true` or `false`",
+        str: "name",
+        tuple[Modality, ...]: "list of names",
         Path: "path",
         tuple[str, ...]: "list of digests",
         tuple[str, str]: "two times",
@@ -145,6 +147,8 @@ def _yaml_default(field: FieldInfo) -> str:
 def _scalar(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_scalar, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and "." not in repr(value):

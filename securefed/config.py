@@ -58,6 +58,9 @@ class OneOf:
         return name
 
 
+Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+
+
 class Section(BaseModel):
     """A group of settings; frozen, so that what run.json records is what ran."""
 
@@ -128,6 +131,18 @@ class DataSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
+    query: Modality = Field(
+        "ct",
+        description="The modality whose places are classified: NAME of the manifest's NAME_path.",
+    )
+    context: tuple[Modality, ...] = Field(
+        ("mri",),
+        min_length=1,
+        max_length=5,
+        strict=False,
+        description="The modalities that the query attends to, one to five; what it finds in each "
+        "is joined with its own features.",
+    )
     encoder: Literal["compact", "resnet18"] = Field(
         "compact", description="Encoder of each modality."
     )
@@ -144,6 +159,11 @@ class ModelSettings(Section):
     train_encoders: bool = Field(
         False, description="Train the encoders too, not only fusion and classifier."
     )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All of them, the query first."""
+        return (self.query, *self.context)
 
 
 class TrainingSettings(Section):
@@ -327,7 +347,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        federation = self.federation
+        federation, modalities = self.federation, self.model.modalities
+        if len(set(modalities)) < len(modalities):
+            raise ValueError(
+                f"model.context: of the query and its context ({', '.join(modalities)}) one is "
+                "named twice"
+            )
         cohort = federation.clients_per_round or federation.clients
         if cohort > federation.clients:
             raise ValueError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import OneOf, Settings, load
+from securefed.config import Modality, OneOf, Settings, load
 from securefed.errors import ConfigurationError
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
@@ -70,6 +70,11 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
         return st.none()
     if kind is Path:
         return st.sampled_from([Path("scans.csv"), Path("/data/a b/scänner.csv")])
+    if kind is str:
+        return st.sampled_from(["ct", "x9", "a" * 16])
+    if kind == tuple[Modality, ...]:
+        names = st.lists(st.sampled_from(["mri", "pet", "t1", "t2", "flair"]), min_size=1)
+        return names.map(lambda each: tuple(dict.fromkeys(each)))
     low, high = _ends(limits)
     if kind is int:
         return st.integers(int(low) + ("gt" in limits), int(high) - ("lt" in limits))
@@ -249,6 +254,9 @@ def test_an_unknown_key_is_refused_and_its_siblings_are_named(
         ({"federation": {"rounds": True}}, "federation.rounds"),
         ({"federation": {"strategy": "FedAvg"}}, "federation.strategy"),
         ({"model": {"encoder": "resnet50"}}, "model.encoder"),
+        ({"model": {"query": "T1"}}, "model.query"),
+        ({"model": {"context": []}}, "model.context"),
+        ({"model": {"context": ["a", "b", "c", "d", "e", "f"]}}, "model.context"),
         ({"data": {"manifest": 3}}, "data.manifest"),
         ({"privacy": None}, "privacy"),
         ({"privacy": [1]}, "privacy"),
@@ -285,6 +293,8 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
         ),
         ({"federation": {"clients": 1001}}, "secure_aggregation.graph"),
         ({"model": {"encoder": "resnet18"}}, "model.initialisation"),
+        ({"model": {"query": "mri"}}, "model.context"),
+        ({"model": {"context": ["pet", "pet"]}}, "model.context"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),
         ({"federation": {"shared": "all"}}, "federation.shared"),
     ],

@@ -109,7 +109,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
     from securefed.data.summary import summarise
 
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, shower(bar, "rows"))
+        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"))
         bar.say("looking for one person under two ids")
         doubles = find_doubles(loaded.patients, loaded.persons)
     doubts = [

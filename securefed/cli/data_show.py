@@ -49,7 +49,7 @@ def command(
         raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
     shown = []
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, shower(bar, "rows"))
+        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"))
         chosen = _chosen(loaded.patients, wanted, most)
         out.mkdir(mode=0o700, parents=True)
         for number, patient in enumerate(chosen, start=1):

@@ -78,7 +78,7 @@ def show(found: "SurveyFile", console: Console) -> None:
     told = _told(found.patients["all"])
     console.print(f"{len(found.hospitals)} hospitals hold {told} patients together{made_up}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    columns = ("all", "CT alone", "MRI alone", "CT and MRI")
+    columns = ("all", *found.acquired)
     table.add_column("patients")
     for column in columns:
         table.add_column(column, justify="right")
@@ -93,10 +93,10 @@ def show(found: "SurveyFile", console: Console) -> None:
     if shares:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("grey values")
-        for modality in ("CT", "MRI"):
+        for modality in found.modalities:
             table.add_column(f"of a patient's {modality}", justify="right")
         for bin_, row in shares.items():
-            table.add_row(bin_, *(row.get(modality, "not known") for modality in ("CT", "MRI")))
+            table.add_row(bin_, *(row.get(modality, "not known") for modality in found.modalities))
         console.print(table)
     console.print("in brackets: where 95% of draws of the noise are, for each number by itself")
     if found.epsilon is None:

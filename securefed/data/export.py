@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.images import write_png
-from securefed.data.manifest import COLUMNS
+from securefed.data.manifest import FIRST_COLUMNS, LAST_COLUMNS
+from securefed.data.modalities import DEFAULT, column
 from securefed.errors import ConfigurationError, DataError
 
 Image = NDArray[np.uint8]  # (rows, columns)
@@ -29,6 +30,7 @@ class DatasetWriter:
 
     Attributes:
         simulation: what the patients are if not real ones, of SIMULATIONS; "" for real ones.
+        modalities: that the manifest has columns for.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,9 +38,8 @@ class DatasetWriter:
         self.patients = 0
         self.slices = 0
         self.simulation = ""
+        self.modalities: tuple[str, ...] = DEFAULT
         self._rows: list[dict[str, str]] = []
-        for modality in ("ct", "mri"):
-            (folder / modality).mkdir()
 
     def add(
         self,
@@ -53,7 +54,7 @@ class DatasetWriter:
         """Write a patient's slices, in order, by modality; slices without any are left out.
 
         Args:
-            registration: how CT and MRI were brought together, "" where nothing was done.
+            registration: how modalities were brought together, "" where nothing was done.
             error_mm: of the registration, where there was one.
             person: a keyed pseudonym of who is behind the id; "" where nobody knows.
         """
@@ -67,7 +68,8 @@ class DatasetWriter:
             row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             row |= {"simulation": self.simulation, "person": person}
             for modality, image in images.items():
-                row[f"{modality}_path"] = f"{modality}/{name}.png"
+                row[column(modality)] = f"{modality}/{name}.png"
+                (self.folder / modality).mkdir(exist_ok=True)
                 write_png(self.folder / modality / f"{name}.png", image)
             self._rows.append(row)
             self.slices += 1
@@ -83,7 +85,8 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the manifest over everything added."""
-        self.write_table("manifest.csv", COLUMNS, self._rows)
+        columns = (*FIRST_COLUMNS, *map(column, self.modalities), *LAST_COLUMNS)
+        self.write_table("manifest.csv", columns, self._rows)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Folders of images without a manifest: paired folders, and the open Kaggle class folders.
 
-Paired:   ROOT/ct/NAME.png and ROOT/mri/NAME.png belong together; one may be absent. The label
-          comes from ROOT/labels.csv (columns patient_id and label). A name that ends in `_s12` or
-          `_slice12` is slice 12 of the patient before it; any other name is a patient of its own.
+Paired:   ROOT/ct/NAME.png and ROOT/mri/NAME.png belong together, as do those of any two or more
+          folders that are called as modalities are; some may be absent. The label comes from
+          ROOT/labels.csv (columns patient_id and label). A name that ends in `_s12` or `_slice12`
+          is slice 12 of the patient before it; any other name is a patient of its own.
 Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumor MRI images/...`.
           These are unpaired images of unknown patients. Pairing the k-th CT with the k-th MRI of
           a class is a simulation: no pair shows one person, the same person may be in several,
@@ -12,16 +13,17 @@ Classes:  `ROOT/Brain Tumor CT scan Images/{Healthy,Tumor}` and `ROOT/Brain Tumo
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from securefed.data.file_kinds import PICTURES, kind_of, way_out
 from securefed.data.manifest import DEFAULT_SITE, Manifest, Row, read_manifest
+from securefed.data.modalities import DEFAULT, named
 from securefed.data.names import shown, spelling
 from securefed.data.table import Problem, read_labels
 from securefed.errors import DataError
-from securefed.wording import counted, first_of
+from securefed.wording import counted, first_of, listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SIMULATED_SITE = "simulated"
@@ -32,10 +34,13 @@ _LOOKED_AT = 2000  # files whose kind is looked at, to say what a folder holds
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
 
-def read_folder(root: Path) -> Manifest:
+def read_folder(root: Path, modalities: Sequence[str] | None = None) -> Manifest:
     """Recognise the layout of a folder and list its rows; images are not opened.
 
     `Row.line` counts them from 1, as there is no file to point at.
+
+    Args:
+        modalities: which are read, in this order; None for all that there are.
 
     Raises:
         DataError: no such folder, an unknown layout, or paired folders without labels.csv.
@@ -49,10 +54,13 @@ def read_folder(root: Path) -> Manifest:
             f"{root}: holds DICOM files, the first {holds['DICOM'][0]}", hint=way_out("DICOM")
         )
     inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    ct, mri = inside.get("ct"), inside.get("mri") or inside.get("mr")
-    if ct and mri:
-        folder = _paired(root, ct, mri)
-        beside = _not_read(root, {ct, mri, root / "labels.csv"}, f"{ct.name}/ and {mri.name}/")
+    scans = {name: path for each, path in sorted(inside.items()) if (name := named(each))}
+    if len(scans) > 1:
+        if modalities is not None:
+            scans = {name: scans[name] for name in modalities if name in scans}
+        folder = _paired(root, scans, tuple(modalities or scans))
+        where = listed([f"{path.name}/" for path in scans.values()])
+        beside = _not_read(root, {*scans.values(), root / "labels.csv"}, where)
         return replace(folder, notes=[*folder.notes, *beside])
     ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
     if ct and mri:
@@ -70,15 +78,15 @@ def read_folder(root: Path) -> Manifest:
     )
 
 
-def read(path: Path) -> Manifest:
+def read(path: Path, modalities: Sequence[str] | None = None) -> Manifest:
     """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
 
     Raises:
         DataError: nothing there, not a manifest, or an unknown layout.
     """
     if path.is_dir() and not (path / "manifest.csv").exists():
-        return read_folder(path)
-    return read_manifest(path / "manifest.csv" if path.is_dir() else path)
+        return read_folder(path, modalities)
+    return read_manifest(path / "manifest.csv" if path.is_dir() else path, modalities)
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:
@@ -109,22 +117,23 @@ def _not_read(folder: Path, read: set[Path], where: str) -> list[str]:
     return [f"not read, beside {where}: {first_of(left, ', ')}"] if left else []
 
 
-def _paired(root: Path, ct: Path, mri: Path) -> Manifest:
+def _paired(root: Path, scans: Mapping[str, Path], modalities: tuple[str, ...]) -> Manifest:
     if not (root / "labels.csv").is_file():
         raise DataError(
-            f"{root}: ct/ and mri/ are there, but labels.csv is not",
+            f"{root}: {listed([f'{path.name}/' for path in scans.values()])} are there, but "
+            "labels.csv is not",
             hint="write labels.csv with the columns patient_id,label into it",
         )
     labels = read_labels(root / "labels.csv")
     problems = list(labels.problems)
     images = {}
-    for modality, folder in (("ct", ct), ("mri", mri)):
+    for modality, folder in scans.items():
         images[modality], repeated = _by_stem(folder)
         problems += repeated
     rows: list[Row] = []
     numbered: dict[tuple[str, float | None], str] = {}  # patient and slice -> its first stem
     unnumbered = False
-    for stem in sorted(images["ct"].keys() | images["mri"].keys()):
+    for stem in sorted(set().union(*images.values())):
         match = _NUMBERED.fullmatch(stem)
         patient_id = match["patient"] if match else stem
         unnumbered |= match is None
@@ -147,8 +156,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Manifest:
                 patient_id=patient_id,
                 label=label,
                 site=DEFAULT_SITE,
-                ct_path=images["ct"].get(stem),
-                mri_path=images["mri"].get(stem),
+                images={name: found[stem] for name, found in images.items() if stem in found},
                 slice=number,
             )
         )
@@ -169,7 +177,7 @@ def _paired(root: Path, ct: Path, mri: Path) -> Manifest:
         problems.append(
             Problem("labels.csv", f"no image of {counted(len(missing), 'patient')}: {who}")
         )
-    return Manifest(rows, problems, warnings, len(rows) + len(problems))
+    return Manifest(modalities, rows, problems, warnings, len(rows) + len(problems))
 
 
 def _class_folder(inside: dict[str, Path], pattern: str) -> Path | None:
@@ -191,15 +199,14 @@ def _classes(ct: Path, mri: Path) -> Manifest:
             problems += repeated
             pair.append([images[stem] for stem in sorted(images)])
         for index in range(max(map(len, pair))):
-            ct_path, mri_path = (side[index] if index < len(side) else None for side in pair)
+            sides = zip(DEFAULT, pair, strict=True)
             rows.append(
                 Row(
                     line=len(rows) + 1,
                     patient_id=f"simulated-{name}-{index + 1:05d}",
                     label=label,
                     site=SIMULATED_SITE,
-                    ct_path=ct_path,
-                    mri_path=mri_path,
+                    images={name: side[index] for name, side in sides if index < len(side)},
                     simulation=PAIRED_BY_CLASS,
                 )
             )
@@ -207,7 +214,7 @@ def _classes(ct: Path, mri: Path) -> Manifest:
         "the images have no patient ids: one person may be in several pairs and on both sides of a "
         "split"
     )
-    return Manifest(rows, problems, [warning], len(rows) + len(problems))
+    return Manifest(DEFAULT, rows, problems, [warning], len(rows) + len(problems))
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:

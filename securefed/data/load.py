@@ -8,7 +8,7 @@ keyed with the site's secret: without it nobody can confirm a guess of who or wh
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,13 +95,13 @@ class FederatedData:
     named: tuple[str, ...] = field(default=(), repr=False)
 
 
-def load_manifest(path: Path, image_size: int) -> Loaded:
+def load_manifest(path: Path, image_size: int, modalities: Sequence[str] | None = None) -> Loaded:
     """As `inspect_manifest`, for use.
 
     Raises:
         DataError: also if there is no usable patient.
     """
-    loaded = inspect_manifest(path, image_size)
+    loaded = inspect_manifest(path, image_size, modalities)
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
@@ -115,6 +115,7 @@ def load_manifest(path: Path, image_size: int) -> Loaded:
 def inspect_manifest(
     path: Path,
     image_size: int,
+    modalities: Sequence[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
     """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
@@ -123,6 +124,7 @@ def inspect_manifest(
     their slices by slice number, or in the order of the file where one has no number.
 
     Args:
+        modalities: which are read, in this order; None for all that there are.
         progress: called with (rows read, rows in all).
 
     Raises:
@@ -132,9 +134,9 @@ def inspect_manifest(
         raise ConfigurationError(
             f"image_size must be 8 to 1024 pixels, got {image_size}", hint="64 is a common start"
         )
-    manifest = read(path)
+    manifest = read(path, modalities)
     warnings = [*_made_up(manifest.simulation), *manifest.notes]
-    patients, unreadable = read_patients(manifest.rows, image_size, path.resolve().name, progress)
+    patients, unreadable = read_patients(manifest, image_size, path.resolve().name, progress)
     problems = [*manifest.problems, *unreadable]
     named = []
     if len(patients) < FEWEST_FOR_A_HEADLINE:
@@ -144,13 +146,13 @@ def inspect_manifest(
         )
     unpaired = sum(not patient.present.all(axis=0).any() for patient in patients)
     if unpaired:
-        together = listed([name.upper() for name in patients[0].modalities])
+        together = listed([name.upper() for name in manifest.modalities])
         warnings.append(f"not every patient has a slice with {together}")
         named.append(f"no slice has {together} in {counted(unpaired, 'patient')}")
     named += [*registrations(manifest.rows), *odd_pictures(patients)]
     unregistered = unregistered_pairs(manifest.rows)
     if unregistered:
-        warnings.append("not every CT is registered to the MRI it is paired with")
+        warnings.append("not every slice is registered to those it is paired with")
     if problems:
         warnings.append("not every row or file could be used")
     return Loaded(
@@ -279,15 +281,22 @@ def _digest(patient: Patient) -> bytes:
         patient.patient_id.encode(),
         patient.site.encode(),
         bytes([patient.label]),
-        "\0".join(patient.modalities).encode(),
-        np.array(patient.images.shape, dtype="<u4").tobytes(),
-        patient.present.tobytes(),
-        np.ascontiguousarray(patient.images).data,
+        np.array(patient.images.shape[1:], dtype="<u4").tobytes(),
+        *_scans(patient),
     ):
         # The length before each part keeps two different patients from one byte string.
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
+
+
+def _scans(patient: Patient) -> Iterator[bytes]:
+    """Of each modality that there is, whatever their order: name, mask and pixels."""
+    for name, images, present in sorted(patient, key=lambda each: each[0]):
+        if present.any():
+            yield name.encode()
+            yield present.tobytes()
+            yield images.tobytes()
 
 
 def _made_up(simulation: str) -> list[str]:

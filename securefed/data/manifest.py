@@ -3,14 +3,14 @@
 Columns (any order, any case; others are named and not read):
   patient_id  pseudonym, unique over all sites   also: patient, case_id, subject_id
   label       1/0, tumour/healthy, yes/no        also: tumour, tumor, target
-  ct_path     image, empty if there is none      also: ct, ct_image
-  mri_path    image, empty if there is none      also: mri, mr_path, mri_image
+  NAME_path   image of the modality NAME, empty if there is none: ct_path, mri_path, pet_path, ...
+              One column for each.               also: NAME_image, NAME_file; ct, mri, mr, pet, ...
   slice       optional number, orders slices     also: slice_index, slice_number
   site        optional hospital                  also: hospital, centre, center
   pair_id     optional, for messages only        also: pair
   person      optional, who is behind the id     a keyed pseudonym that import writes
   simulation  empty for real patients; else what they are, see SIMULATIONS
-  registration, registration_mm   optional, how import brought CT and MRI together
+  registration, registration_mm   optional, how import brought the modalities together
 Paths are relative to the manifest's folder and must stay inside it. A bad line is named with its
 number and reason, and the others go on; a patient whose label or site contradicts itself is left
 out whole, because a wrong guess would put a person on two sides of a split. Header values are read
@@ -21,22 +21,19 @@ before.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from securefed.data.modalities import DEFAULT, column
 from securefed.data.names import require_patient, require_site, shown
 from securefed.data.paths import Paths
 from securefed.data.table import Problem, Table, parse_label, read_table
 from securefed.errors import DataError
+from securefed.wording import listed
 
-COLUMNS = (
-    "patient_id",
-    "label",
-    "site",
-    "slice",
-    "ct_path",
-    "mri_path",
+FIRST_COLUMNS = ("patient_id", "label", "site", "slice")  # before the images
+LAST_COLUMNS = (
     "pair_id",
     "person",
     "simulation",
@@ -46,7 +43,7 @@ COLUMNS = (
 DEFAULT_SITE = "site-1"
 _TRIED = 20  # cells of a column that are tried as paths
 _DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d{1,2})$")  # three digits may be thousands
-REQUIRED = (("patient_id",), ("label",), ("ct_path", "mri_path"))
+REQUIRED = (("patient_id",), ("label",))
 # What a data set is, where its patients are not real people with scans of their own.
 SIMULATIONS = {
     "phantom": "drawings, made by a program",
@@ -57,14 +54,17 @@ SIMULATIONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One slice, or one slice pair, of one patient."""
+    """One slice of one patient: an image of each modality that shows it.
+
+    Attributes:
+        images: modality -> file, at least one.
+    """
 
     line: int
     patient_id: str = field(repr=False)
     label: int
     site: str
-    ct_path: Path | None
-    mri_path: Path | None
+    images: Mapping[str, Path]
     slice: float | None = None
     person: str = field(default="", repr=False)
     simulation: str = ""
@@ -77,10 +77,12 @@ class Manifest:
     """The usable rows, in the order of the file, and what was wrong with the others.
 
     Attributes:
+        modalities: that were looked for, in order.
         notes: what was not read, and may have been meant.
         offered: lines of the file, usable or not.
     """
 
+    modalities: tuple[str, ...]
     rows: list[Row]
     problems: list[Problem]
     notes: list[str]
@@ -92,14 +94,25 @@ class Manifest:
         return "+".join(sorted({row.simulation for row in self.rows} - {""}))
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, modalities: Sequence[str] | None = None) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
 
+    Args:
+        modalities: whose columns are read, in this order; None for all that it has.
+
     Raises:
-        DataError: the file cannot be read as a manifest at all.
+        DataError: the file cannot be read as a manifest at all, or has none of these columns.
     """
     table = read_table(path, REQUIRED)
-    reader = _Reader(path, table)
+    wanted = tuple(table.modalities if modalities is None else modalities)
+    if not set(wanted) & set(table.modalities):
+        columns = " or ".join(map(column, wanted or DEFAULT))
+        named = f" (it has {', '.join(map(shown, table.unread[:8]))}, which no rule reads)"
+        raise DataError(
+            f"{path.name}: has no column {columns}" + (named if table.unread else ""),
+            hint="images of the modality NAME stand in the column NAME_path; see docs/data.md",
+        )
+    reader = _Reader(path, table, wanted)
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -114,7 +127,7 @@ def read_manifest(path: Path) -> Manifest:
     rows, contradictions = _without_contradictions(path.name, rows)
     problems += [*repeats, *contradictions]
     problems.sort(key=lambda problem: problem.line or 0)
-    return Manifest(rows, problems, _unread(table.unread), len(table.lines))
+    return Manifest(wanted, rows, problems, _unread(table.unread), len(table.lines))
 
 
 def _unread(columns: tuple[str, ...]) -> list[str]:
@@ -125,24 +138,27 @@ def _unread(columns: tuple[str, ...]) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, path: Path, table: Table) -> None:
+    def __init__(self, path: Path, table: Table, modalities: tuple[str, ...]) -> None:
         self.folder = path.parent.resolve()
         self.paths = Paths(self.folder)
         self.table = table
+        self.modalities = modalities
         self.everybody = table.identifiers()
         cells = (row for _, row in table.lines if not isinstance(row, str))
         self.has_sites = any(row.get("site") for row in cells)
 
     def unread_files(self) -> Iterator[str]:
-        """Where no line has a CT, or none an MRI: the unread columns that name files."""
+        """Where no line has an image of a modality: the unread columns that name files."""
         cells = [row for _, row in self.table.lines if not isinstance(row, str)]
-        for lost in ("ct_path", "mri_path"):
+        # With one modality in the header another was meant, most likely one of these.
+        expected = self.modalities if len(self.modalities) > 1 else DEFAULT
+        for lost in map(column, expected):
             if any(row.get(lost) for row in cells):
                 continue
-            for column in self.table.unread:
-                filled = [row[column] for row in cells if row[column]][:_TRIED]
+            for unread in self.table.unread:
+                filled = [row[unread] for row in cells if row[unread]][:_TRIED]
                 if any(map(self._names_a_file, filled)):
-                    yield f"column {shown(column)} names files, and no rule reads it: is it {lost}?"
+                    yield f"column {shown(unread)} names files, and no rule reads it: is it {lost}?"
 
     def _names_a_file(self, cell: str) -> bool:
         try:
@@ -152,17 +168,19 @@ class _Reader:
 
     def row(self, line: int, cells: dict[str, str]) -> Row:
         patient_id = require_patient(cells["patient_id"], self.everybody)
-        images = [self._image(column, cells.get(column, "")) for column in ("ct_path", "mri_path")]
-        if images == [None, None]:
-            raise DataError("neither ct_path nor mri_path is given")
+        found = {
+            name: self._image(column(name), cells.get(column(name), "")) for name in self.modalities
+        }
+        images = {name: path for name, path in found.items() if path}
+        if not images:
+            raise DataError(f"no image is given ({', '.join(map(column, self.modalities))})")
         return Row(
             line=line,
             patient_id=patient_id,
             label=parse_label(cells["label"]),
             # Beside named sites an empty cell would make a hospital of whoever has none.
             site=require_site(cells["site"]) if self.has_sites else DEFAULT_SITE,
-            ct_path=images[0],
-            mri_path=images[1],
+            images=images,
             slice=_slice(cells.get("slice", "")),
             person=cells.get("person", ""),
             simulation=_simulation(cells.get("simulation", "")),
@@ -170,7 +188,7 @@ class _Reader:
             registration_mm=cells.get("registration_mm", ""),
         )
 
-    def _image(self, column: str, text: str) -> Path | None:
+    def _image(self, where: str, text: str) -> Path | None:
         if not text:
             return None
         try:
@@ -183,13 +201,13 @@ class _Reader:
         except (OSError, RuntimeError, ValueError) as error:
             # A name that is too long, a circle of links, a zero byte.
             why = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{column} {shown(text)} cannot be opened ({why})") from None
+            raise DataError(f"{where} {shown(text)} cannot be opened ({why})") from None
         if not inside:
-            raise DataError(f"{column} {shown(text)} leads outside the manifest's folder")
+            raise DataError(f"{where} {shown(text)} leads outside the manifest's folder")
         if not exists:
             near = self.paths.like(text)
             there = f", but there is {shown(near)}" if near else ""
-            raise DataError(f"{column} {shown(text)}: no such file{there}")
+            raise DataError(f"{where} {shown(text)}: no such file{there}")
         return path
 
 
@@ -218,14 +236,15 @@ def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Proble
     images: dict[Path, Row] = {}
     slices: dict[tuple[str, float], int] = {}
     for row in rows:
-        paths = [path for path in (row.ct_path, row.mri_path) if path]
+        paths = list(row.images.values())
         first = next((images[path] for path in paths if path in images), None)
         number = None if row.slice is None else (row.patient_id, row.slice)
         if first is not None:
             whose = "this" if first.patient_id == row.patient_id else "another"
             reason = f"repeats an image of {whose} patient, first on line {first.line}"
         elif len(set(paths)) < len(paths):
-            reason = "names one image as both CT and MRI"
+            twice = [name.upper() for name, path in row.images.items() if paths.count(path) > 1]
+            reason = f"names one image as both {listed(twice)}"
         elif number is not None and number in slices:
             reason = f"slice {row.slice:g} is already on line {slices[number]}"
         else:

@@ -3,7 +3,7 @@
 A simulated federation and a hospital of its own meet the same refusals, in the same order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class Own:
 def own_patients(
     manifest: Path,
     image_size: int,
+    modalities: Sequence[str],
     *,
     max_unusable: float,
     distinct_sites: bool,
@@ -46,6 +47,7 @@ def own_patients(
     """The patients of a manifest; a key that is made goes again if the work with it fails.
 
     Args:
+        modalities: which are read; the first is the query's.
         max_unusable: largest share of rows that may be unusable, 0..1.
         distinct_sites: refuse names of sites that look like one.
         distinct_persons: refuse persons with two identifiers.
@@ -55,7 +57,7 @@ def own_patients(
     Raises:
         DataError: they cannot be trained on as they are (securefed/data/requirements.py).
     """
-    loaded = load_manifest(manifest, image_size)
+    loaded = load_manifest(manifest, image_size, modalities)
     require_usable(loaded, max_unusable)
     if distinct_sites:
         require_one_name_per_site(loaded)

@@ -4,19 +4,19 @@ A row whose image cannot be read costs that row. A modality that a slice does no
 zeros with its mask False.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from securefed.data.images import read_image
-from securefed.data.manifest import Row
+from securefed.data.manifest import Manifest, Row
 from securefed.data.samples import Images, Patient
 from securefed.data.table import Problem
 from securefed.errors import DataError
 
 
 def read_patients(
-    rows: Sequence[Row],
+    manifest: Manifest,
     size: int,
     name: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -27,6 +27,7 @@ def read_patients(
         name: of what was read, for problems.
         progress: called with (rows read, rows in all).
     """
+    rows = manifest.rows
     by_patient: dict[str, list[Row]] = {}
     for row in rows:
         by_patient.setdefault(row.patient_id, []).append(row)
@@ -43,7 +44,7 @@ def read_patients(
             except DataError as error:
                 problems.append(Problem(name, str(error), row.line))
         if slices:
-            patients.append(_stack(group[0], slices, size))
+            patients.append(_stack(group[0], slices, manifest.modalities, size))
     return patients, problems
 
 
@@ -58,12 +59,10 @@ _Slice = dict[str, Images]  # modality -> (size, size)
 
 
 def _read_row(row: Row, size: int) -> _Slice:
-    paths = {"ct": row.ct_path, "mri": row.mri_path}
-    return {name: read_image(path, size) for name, path in paths.items() if path}
+    return {name: read_image(path, size) for name, path in row.images.items()}
 
 
-def _stack(row: Row, slices: list[_Slice], size: int) -> Patient:
-    modalities = ("ct", "mri")
+def _stack(row: Row, slices: list[_Slice], modalities: tuple[str, ...], size: int) -> Patient:
     images = np.zeros((len(modalities), len(slices), size, size), dtype=np.uint8)
     present = np.zeros((len(modalities), len(slices)), dtype=np.bool_)
     for index, shown in enumerate(slices):

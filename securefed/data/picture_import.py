@@ -5,7 +5,7 @@ formula. What a manifest says of persons, simulation and registration goes on. A
 read costs that row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from securefed.data.deep_grey import Levels, read_ct, read_mri
 from securefed.data.export import DatasetWriter, Image
 from securefed.data.folders import read
 from securefed.data.manifest import DEFAULT_SITE, Manifest, Row
+from securefed.data.modalities import WINDOWED
 from securefed.data.names import shown
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.registrations import number
@@ -37,7 +38,7 @@ def import_pictures(
         progress: called with (patients done, patients in all).
     """
     folder = read(root)
-    writer.simulation = folder.simulation
+    writer.simulation, writer.modalities = folder.simulation, folder.modalities
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
     for row in sorted(folder.rows, key=lambda row: row.slice or 0):
@@ -70,17 +71,23 @@ def _read(
     rows: Sequence[Row], size: int, levels: Levels | None
 ) -> tuple[list[dict[str, Image]], list[str]]:
     """The slices of one patient by modality, and what could not be used."""
-    with_mri = [row.mri_path for row in rows if row.mri_path]
-    mris = iter(read_mri(with_mri, size))
+    scaled: dict[str, Iterator[Image | DataError]] = {}
+    for name in {name for row in rows for name in row.images} - {WINDOWED}:
+        # One scale for all pictures of a modality: they are one volume.
+        volume = [row.images[name] for row in rows if name in row.images]
+        scaled[name] = iter(read_mri(volume, size))
     slices: list[dict[str, Image]] = []
     faults: list[str] = []
     for row in rows:
-        mri = next(mris) if row.mri_path else None
+        found = {name: next(scaled[name]) for name in row.images if name != WINDOWED}
         try:
-            images = {"ct": read_ct(row.ct_path, size, levels)} if row.ct_path else {}
-            if isinstance(mri, DataError):
-                raise mri
-            slices.append(images if mri is None else images | {"mri": mri})
+            images = {}
+            for name, path in row.images.items():
+                image = read_ct(path, size, levels) if name == WINDOWED else found[name]
+                if isinstance(image, DataError):
+                    raise image
+                images[name] = image
+            slices.append(images)
         except DataError as error:
             faults.append(str(error))
     return slices, faults

@@ -1,4 +1,4 @@
-"""What a manifest says of how import brought CT and MRI together, for `data check` and a run.
+"""What a manifest says of how import brought scans together, for `data check` and a run.
 
 The figure of a registered pair is by how much two registrations of it disagree, in millimetres
 (securefed/data/registration.py).
@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from securefed.data.manifest import Row
-from securefed.wording import counted
+from securefed.wording import counted, listed
 
 PAIRED = ("", "same-frame", "registered")
 _WORDS = {"failed": "could not be registered", "unregistered": "were not registered"}
@@ -16,30 +16,32 @@ _WORDS = {"failed": "could not be registered", "unregistered": "were not registe
 
 def registrations(rows: Sequence[Row]) -> list[str]:
     """How many patients were registered, how well, and how many not; nobody is named."""
+    names = dict.fromkeys(name.upper() for row in rows for name in row.images)
+    scans = listed(list(names)) if names else ""
     by_status: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_status.setdefault(row.registration, {})[row.patient_id] = row
     said = []
     for status, words in _WORDS.items():
         if status in by_status:
-            said.append(f"CT and MRI of {counted(len(by_status[status]), 'patient')} {words}")
+            said.append(f"{scans} of {counted(len(by_status[status]), 'patient')} {words}")
     registered = by_status.get("registered", {})
     found = [number(row.registration_mm) for row in registered.values()]
     errors = [error for error in found if error is not None]
     if errors and len(errors) == len(found):
         who = counted(len(registered), "patient")
         said.append(
-            f"CT and MRI of {who} were registered; two registrations of a patient agree within "
+            f"{scans} of {who} were registered; two registrations of a patient agree within "
             f"{max(errors):.1f} mm"
         )
     return said
 
 
 def unregistered_pairs(rows: Sequence[Row]) -> list[str]:
-    """Patients whose CT and MRI are paired though no registration vouches for it, by name."""
+    """Patients whose scans are paired though no registration vouches for it, by name."""
     pairs: dict[str, list[Row]] = {}
     for row in rows:
-        if row.registration not in PAIRED and row.ct_path and row.mri_path:
+        if row.registration not in PAIRED and len(row.images) > 1:
             pairs.setdefault(row.patient_id, []).append(row)
     return [
         f"{patient_id}: registration {found[0].registration}; its {len(found)} pairs may show two "

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from securefed.data import modalities
 from securefed.data.file_kinds import kind_of_bytes, way_out
 from securefed.data.names import require_patient, shown
 from securefed.errors import DataError
@@ -23,8 +24,6 @@ from securefed.wording import first_of
 ALIASES = {
     "patient_id": ("patient_id", "patientid", "patient", "case_id", "subject_id"),
     "label": ("label", "tumour", "tumor", "target"),
-    "ct_path": ("ct_path", "ct", "ct_image", "ct_file"),
-    "mri_path": ("mri_path", "mri", "mr_path", "mri_image", "mri_file"),
     "slice": ("slice", "slice_index", "slice_number"),
     "site": ("site", "hospital", "centre", "center"),
     "pair_id": ("pair_id", "pair"),
@@ -71,9 +70,11 @@ class Table:
 
     Attributes:
         unread: columns that no rule reads, as the header writes them; cells have them by that name.
+        modalities: whose images it names, in the order of the columns.
     """
 
     unread: tuple[str, ...]
+    modalities: tuple[str, ...]
     lines: list[tuple[int, dict[str, str] | str]] = field(repr=False)
 
     def identifiers(self) -> frozenset[str]:
@@ -156,7 +157,8 @@ def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
     if not _is_text(first) or "\0" in first:
         raise _no_table(path.name, content)
     delimiter, names, unread = _header(path.name, first, required)
-    return Table(unread, list(_records(lines, at + 1, delimiter, names)))
+    shown_by = tuple(filter(None, map(_modality, names)))
+    return Table(unread, shown_by, list(_records(lines, at + 1, delimiter, names)))
 
 
 def _no_table(name: str, content: bytes) -> DataError:
@@ -202,6 +204,18 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def _images(cell: str) -> str:
+    """The canonical name of a column of images, "" if it is none."""
+    modality = modalities.of_column(cell)
+    return modalities.column(modality) if modality else ""
+
+
+def _modality(name: str) -> str:
+    """The modality of a canonical column, "" if it is of none."""
+    modality = name.removesuffix("_path")
+    return modality if name == _images(name) else ""
+
+
 def _header(
     name: str, line: str, required: Sequence[tuple[str, ...]]
 ) -> tuple[str, list[str], tuple[str, ...]]:
@@ -214,7 +228,8 @@ def _header(
             cell.strip()
             for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
         ]
-        known = [columns.get(re.sub(r"[\s-]+", "_", cell.lower()), "") for cell in cells]
+        written = [re.sub(r"[\s-]+", "_", cell.lower()) for cell in cells]
+        known = [columns.get(cell, "") or _images(cell) for cell in written]
         if sum(map(bool, known)) > most:
             most = sum(map(bool, known))
             names = [column or cell for column, cell in zip(known, cells, strict=True)]
@@ -222,8 +237,8 @@ def _header(
                 cell for column, cell in zip(known, cells, strict=True) if cell and not column
             )
             best = (delimiter, names, unread)
-    counts = Counter(column for column in best[1] if column in ALIASES)
-    twice = [column for column, count in counts.items() if count > 1]
+    counts = Counter(name for name in best[1] if name in ALIASES or _modality(name))
+    twice = [name for name, count in counts.items() if count > 1]
     missing = [" or ".join(group) for group in required if not any(counts[c] for c in group)]
     if missing or twice:
         what = f"has no column {', '.join(missing)}" if missing else f"names {twice[0]} twice"

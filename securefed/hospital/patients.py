@@ -60,6 +60,7 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
     with own_patients(
         data.manifest,
         settings.model.image_size,
+        settings.model.modalities,
         max_unusable=data.max_unusable,
         distinct_sites=False,
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,

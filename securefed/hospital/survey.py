@@ -18,9 +18,9 @@ from securefed.errors import PrivacyError, RunError, Unplanned
 from securefed.hospital.client import Client
 from securefed.hospital.one_answer import OneAnswer
 from securefed.hospital.questions import Questions
-from securefed.model import survey
 from securefed.model.scores import Counts
 from securefed.model.sharing import Vector
+from securefed.model.survey import Form
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.participation import Participants
 from securefed.record.noised_scores import SurveyAnswer
@@ -34,12 +34,12 @@ ROUND = 0  # in the ledger: a survey has one release
 LIES = "the server does not keep to the agreement: ask its people"
 
 
-def counted(patients: list[Patient]) -> Counts:
-    """The vector of these patients, (WORDS,) ring steps, before noise."""
-    total = np.zeros(survey.WORDS, np.int64)
+def counted(form: Form, patients: list[Patient]) -> Counts:
+    """The vector of these patients, (words,) ring steps, before noise."""
+    total = np.zeros(form.words, np.int64)
     for each in patients:
-        ct, mri = (_acquired(images, there) for _, images, there in each)
-        total += survey.of_patient(each.label, ct, mri)
+        scans = [_acquired(images, there) for _, images, there in each]
+        total += form.of_patient(each.label, scans)
     return total
 
 
@@ -95,14 +95,14 @@ def open_survey(
         lambda replay_key: ledger.reserve(ROUND, event, run=job.run, replay_key=replay_key),
         name=name,
         run=job.run,
-        words=survey.WORDS,
+        words=job.form.words,
         most=settings.secure_aggregation.max_patients,
         seed=settings.seed if settings.privacy.seeded_noise else None,
     )
     openings = Openings(folder / openings_file.NAME)
     return Client(
         name,
-        _Counting(job.layout, all_of_them),
+        _Counting(job.layout, job.form, all_of_them),
         SecureSumClient(name, identity, job.roster, job.rules),
         questions=Questions(name, job.plan, job.roster, openings, job.layout),
         scoring=once,
@@ -114,8 +114,8 @@ class _Counting:
 
     declared, expected_batch = TrainingSet(0, 0), 0
 
-    def __init__(self, layout: Layout, patients: list[Patient]) -> None:
-        self.layout, self._patients = layout, patients
+    def __init__(self, layout: Layout, form: Form, patients: list[Patient]) -> None:
+        self.layout, self._form, self._patients = layout, form, patients
 
     def receive(self, shared: Vector) -> None:
         if len(shared):
@@ -125,7 +125,7 @@ class _Counting:
         raise Unplanned("a survey trains nobody", hint=LIES)
 
     def evaluate(self) -> Counts:
-        return counted(self._patients)
+        return counted(self._form, self._patients)
 
 
 def _acquired(images: NDArray[np.uint8], there: NDArray[np.bool_]) -> NDArray[np.uint8] | None:

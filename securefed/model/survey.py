@@ -1,54 +1,91 @@
 """What hospitals hold, as one vector of counts, and what its noised sum says.
 
-    word 0 .. 5     patients by label (0, 1) and by what was acquired (CT alone, MRI alone, both)
-    word 6 ..       grey values of CT, and then of MRI, GREYS bins each: every patient adds one
-                    patient, divided over the bins as its pixels are
+    the table       patients by label (0, 1) and by what was acquired (CT alone, MRI alone, both; of
+                    n modalities 2^n - 1 selections)
+    then            grey values of each modality, GREYS bins each: every patient adds one patient,
+                    divided over the bins as its pixels are
 
-Entries are ring steps of `privacy.counts`, STEPS to a patient. A patient more or less changes three
-parts of the vector (the table, CT, MRI), each by STEPS at most in Euclidean norm: one cell of the
-table by STEPS; and shares of one patient, which are not negative and sum up to STEPS. However many
-slices and pixels a patient has, it counts once.
+Entries are ring steps of `privacy.counts`, STEPS to a patient. A patient more or less changes the
+table and a part for each modality, each by STEPS at most in Euclidean norm: one cell of the table
+by STEPS; and shares of one patient, which are not negative and sum up to STEPS. However many slices
+and pixels a patient has, it counts once.
 
 Grey values are those of the images as they are trained on (8 bits, CT through the brain window), of
 pixels that are not black: what is black is mostly air, and what was padded.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securefed.privacy.counts import STEPS
+from securefed.wording import listed
 
-ACQUIRED = ("CT alone", "MRI alone", "CT and MRI")
-MODALITIES = ("CT", "MRI")
 LABELS = 2
 GREYS = 16  # bins of grey values
-TABLE = LABELS * len(ACQUIRED)
-WORDS = TABLE + len(MODALITIES) * GREYS
-CHANGED = 1 + len(MODALITIES)  # parts that a patient may change, each by one patient at most
 Z = 1.959963984540054  # of a normal distribution: 95 per cent within
 
 Steps = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 
-def of_patient(label: int, ct: Pixels | None, mri: Pixels | None) -> Steps:
-    """One patient's part, (WORDS,) ring steps.
+@dataclass(frozen=True)
+class Form:
+    """Where everything stands in the vector.
 
-    Args:
-        ct, mri: its pixels, of any shape; None where there are none.
-
-    Raises:
-        ValueError: another label than 0 and 1, or neither CT nor MRI.
+    Attributes:
+        modalities: as they are shown to people: CT, MRI.
     """
-    if label not in (0, 1) or (ct is None and mri is None):
-        raise ValueError("a patient has the label 0 or 1, and CT or MRI")
-    acquired = 2 if ct is not None and mri is not None else int(ct is None)
-    table = np.zeros((LABELS, len(ACQUIRED)), np.int64)
-    table[label, acquired] = STEPS
-    return np.concatenate([table.reshape(-1), _greys(ct), _greys(mri)])
+
+    modalities: tuple[str, ...]
+
+    @classmethod
+    def of(cls, modalities: Sequence[str]) -> "Form":
+        """Of modalities by their names in the settings."""
+        return cls(tuple(name.upper() for name in modalities))
+
+    @cached_property
+    def acquired(self) -> tuple[str, ...]:
+        """What a patient may have, in words: entry i - 1 has modality k where bit k of i is set."""
+        several = [
+            [name for k, name in enumerate(self.modalities) if i >> k & 1]
+            for i in range(1, 1 << len(self.modalities))
+        ]
+        return tuple(f"{each[0]} alone" if len(each) == 1 else listed(each) for each in several)
+
+    @property
+    def table(self) -> int:
+        """Words before the grey values."""
+        return LABELS * len(self.acquired)
+
+    @property
+    def words(self) -> int:
+        return self.table + len(self.modalities) * GREYS
+
+    @property
+    def changed(self) -> int:
+        """Parts that a patient may change, each by one patient at most."""
+        return 1 + len(self.modalities)
+
+    def of_patient(self, label: int, scans: Sequence[Pixels | None]) -> Steps:
+        """One patient's part, (words,) ring steps.
+
+        Args:
+            scans: its pixels by modality, of any shape; None where there are none.
+
+        Raises:
+            ValueError: another label than 0 and 1, or no scan.
+        """
+        there = sum(1 << k for k, pixels in enumerate(scans) if pixels is not None)
+        if label not in (0, 1) or not there:
+            raise ValueError("a patient has the label 0 or 1, and a scan")
+        table = np.zeros((LABELS, len(self.acquired)), np.int64)
+        table[label, there - 1] = STEPS
+        return np.concatenate([table.reshape(-1), *map(_greys, scans)])
 
 
 def _greys(pixels: Pixels | None) -> Steps:
@@ -74,10 +111,11 @@ class Survey:
     """What the noised sum over all hospitals says.
 
     Attributes:
-        counts: (WORDS,) patients, neither whole nor positive.
+        counts: (words,) patients, neither whole nor positive.
         deviation: standard deviation of the noise of each, patients.
     """
 
+    form: Form
     counts: NDArray[np.float64] = field(repr=False)
     deviation: float
 
@@ -91,13 +129,14 @@ class Survey:
         return self._sum(self._table[label])
 
     def cell(self, label: int, acquired: str) -> Estimate:
-        """Patients of one label of whom that was acquired, of ACQUIRED."""
-        return self._sum(self._table[label, [ACQUIRED.index(acquired)]])
+        """Patients of one label of whom that was acquired, of `form.acquired`."""
+        return self._sum(self._table[label, [self.form.acquired.index(acquired)]])
 
     def with_modality(self, modality: str) -> Estimate:
-        """Patients with CT, or with MRI, alone or not."""
-        alone = MODALITIES.index(modality)
-        return self._sum(self._table[:, [alone, ACQUIRED.index("CT and MRI")]].reshape(-1))
+        """Patients with a modality, alone or not."""
+        k = self.form.modalities.index(modality)
+        cells = [i for i in range(len(self.form.acquired)) if (i + 1) >> k & 1]
+        return self._sum(self._table[:, cells].reshape(-1))
 
     def greys(self, modality: str) -> list[Estimate] | None:
         """Share of each bin of grey values among the pixels of a patient, on average, 0..1; None
@@ -105,14 +144,14 @@ class Survey:
         there = self.with_modality(modality)
         if there.value <= there.margin:
             return None
-        start = TABLE + MODALITIES.index(modality) * GREYS
+        start = self.form.table + self.form.modalities.index(modality) * GREYS
         bins = self.counts[start : start + GREYS]
         margin = Z * self.deviation / there.value
         return [Estimate(float(each) / there.value, margin) for each in bins]
 
     @property
     def _table(self) -> NDArray[np.float64]:
-        return self.counts[:TABLE].reshape(LABELS, len(ACQUIRED))
+        return self.counts[: self.form.table].reshape(LABELS, -1)
 
     def _sum(self, cells: NDArray[np.float64]) -> Estimate:
         return Estimate(float(cells.sum()), Z * self.deviation * math.sqrt(cells.size))

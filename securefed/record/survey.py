@@ -8,14 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from securefed.model.survey import (
-    ACQUIRED,
-    GREYS,
-    LABELS,
-    MODALITIES,
-    Estimate,
-    Survey,
-)
+from securefed.model.survey import GREYS, LABELS, Estimate, Survey
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
@@ -50,6 +43,7 @@ class SurveyFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         epsilon: that it cost every patient; in each hospital's ledger.
         noise_from: hospitals whose noise together does that.
         deviation: standard deviation of the noise of one count, patients.
+        modalities, acquired: what there may be, alone and together.
         patients: keys "all", of labels, of modalities, and "tumour, CT alone" and the like.
         greys: of pixels that are not black; none of a modality where noise leaves nobody with it.
     """
@@ -67,6 +61,8 @@ class SurveyFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     noise: Noise
     noise_from: int
     deviation: float
+    modalities: tuple[str, ...]
+    acquired: tuple[str, ...]
     patients: dict[str, Number]
     greys: tuple[Greys, ...]
 
@@ -75,11 +71,11 @@ def numbers(survey: Survey) -> dict[str, Number]:
     """Every number of patients."""
     found = {"all": survey.patients}
     found |= {NAMES[label]: survey.of_label(label) for label in range(LABELS)}
-    found |= {modality: survey.with_modality(modality) for modality in MODALITIES}
+    found |= {modality: survey.with_modality(modality) for modality in survey.form.modalities}
     found |= {
         f"{NAMES[label]}, {acquired}": survey.cell(label, acquired)
         for label in range(LABELS)
-        for acquired in ACQUIRED
+        for acquired in survey.form.acquired
     }
     return {key: _number(each) for key, each in found.items()}
 
@@ -88,7 +84,7 @@ def greys(survey: Survey) -> tuple[Greys, ...]:
     """The shares of grey values."""
     return tuple(
         Greys(modality, place * WIDTH, (place + 1) * WIDTH - 1, _number(share))
-        for modality in MODALITIES
+        for modality in survey.form.modalities
         for place, share in enumerate(survey.greys(modality) or ())
     )
 

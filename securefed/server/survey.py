@@ -47,7 +47,7 @@ def ask(job: SurveyJob, transport: Transport, folder: Path, simulation: str) -> 
     scores = summed.total.scores
     if not isinstance(scores, NoisedScores):
         raise RoundAborted("the sum of a survey is without noise", hint="nothing of it is shown")
-    survey = Survey(scores.counts, scores.deviation)
+    survey = Survey(job.form, scores.counts, scores.deviation)
     seeded = privacy.seeded_noise
     return SurveyFile(
         run=job.run,
@@ -60,6 +60,8 @@ def ask(job: SurveyJob, transport: Transport, folder: Path, simulation: str) -> 
         noise="seeded" if seeded else "cryptographic",
         noise_from=job.noise.counted,
         deviation=survey.deviation,
+        modalities=survey.form.modalities,
+        acquired=survey.form.acquired,
         patients=numbers(survey),
         greys=greys(survey),
     )

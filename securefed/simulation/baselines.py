@@ -65,7 +65,7 @@ def train_baselines(simulation: Simulation) -> Baselines:
     local = alone(settings, data, folder / "alone").counts
     final = {
         kept: metrics(_total(_one_modality(settings, data, folder, kept)[0])).auc
-        for kept in _modalities(data)
+        for kept in settings.model.modalities
     }
     return Baselines(
         local={name: metrics(counts).auc for name, counts in local.items()},
@@ -111,7 +111,9 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
 def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Baseline]:
     """Each modality only, and the late fusion of them all."""
     started = time.perf_counter()
-    alone = {kept: _one_modality(settings, data, folder, kept) for kept in _modalities(data)}
+    alone = {
+        kept: _one_modality(settings, data, folder, kept) for kept in settings.model.modalities
+    }
     federations = {kept: simulation for kept, (_, simulation) in alone.items()}
     fused = {
         hospital.name: count_scores(
@@ -129,10 +131,6 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
     }
     late = Baseline("late fusion", fused, (), time.perf_counter() - started)
     return [*(baseline for baseline, _ in alone.values()), late]
-
-
-def _modalities(data: FederatedData) -> tuple[str, ...]:
-    return data.hospitals[0].train[0].modalities
 
 
 def _train_by_itself(

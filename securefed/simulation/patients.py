@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData, manifest_hospitals, phantom_hospitals
+from securefed.data.modalities import DEFAULT
 from securefed.data.own import own_patients
 from securefed.data.phantom import PhantomSpec
 from securefed.data.requirements import require_both_labels, tell
 from securefed.errors import ConfigurationError
+from securefed.wording import listed
 
 
 def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
@@ -32,6 +34,7 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
     with own_patients(
         data.manifest,
         settings.model.image_size,
+        settings.model.modalities,
         max_unusable=data.max_unusable,
         distinct_sites=data.partition == "site",
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,
@@ -76,6 +79,11 @@ def _way_out(sites: int, settings: Settings) -> str:
 def phantom_spec(settings: Settings) -> PhantomSpec:
     """The phantom generator's settings."""
     phantom = settings.data.phantom
+    if settings.model.modalities != DEFAULT:
+        raise ConfigurationError(
+            f"there are no phantoms of {listed(settings.model.modalities)}",
+            hint=f"name scans of them (data.manifest), or use {listed(DEFAULT)} in this order",
+        )
     return PhantomSpec(
         image_size=settings.model.image_size,
         contrast=phantom.contrast,

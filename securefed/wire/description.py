@@ -55,6 +55,8 @@ def _built(settings: Settings) -> tuple[FusionNetwork, str | None]:
                 width=model.width,
                 attention_width=model.attention_width,
                 head_width=model.head_width,
+                query=model.query,
+                context=model.context,
             )
         )
     if model.initialisation == "random":

@@ -6,14 +6,14 @@ the answer is the vector of `model.survey`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
-from securefed.model import survey
+from securefed.model.survey import Form
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.counts import CountNoise, count_noise
 from securefed.secure_sum import secure_rules
@@ -27,9 +27,11 @@ from securefed.wire.plan import Plan
 class _SurveyLayout(ContributionLayout):
     """A layout that is never trained with: its update is as short as one can be."""
 
+    asked: int = field(kw_only=True)
+
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(self.clients, self.max_patients, self.score_noise, survey.WORDS)
+        return ScoreLayout(self.clients, self.max_patients, self.score_noise, self.asked)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class SurveyJob:
     epsilon: float
     roster: Roster
     rules: JobRules
+
+    @property
+    def form(self) -> Form:
+        """What is asked for."""
+        return form_of(self.settings)
 
     @property
     def noise(self) -> CountNoise:
@@ -92,8 +99,10 @@ def survey_job(
 
 
 @lru_cache(maxsize=4)  # solving takes a moment
-def _noise(epsilon: float, delta: float, accountant: Accountant, counted: int) -> CountNoise:
-    return count_noise(epsilon, delta, accountant, changed=survey.CHANGED, counted=counted)
+def _noise(
+    epsilon: float, delta: float, accountant: Accountant, changed: int, counted: int
+) -> CountNoise:
+    return count_noise(epsilon, delta, accountant, changed=changed, counted=counted)
 
 
 def noise_of(settings: Settings, epsilon: float) -> CountNoise:
@@ -103,7 +112,13 @@ def noise_of(settings: Settings, epsilon: float) -> CountNoise:
         ConfigurationError: an epsilon out of reach.
     """
     privacy = settings.privacy
-    return _noise(epsilon, privacy.delta, privacy.accountant, counted_of(settings))
+    changed = form_of(settings).changed
+    return _noise(epsilon, privacy.delta, privacy.accountant, changed, counted_of(settings))
+
+
+def form_of(settings: Settings) -> Form:
+    """What a survey asks of patients with these modalities."""
+    return Form.of(settings.model.modalities)
 
 
 def _layout(settings: Settings, epsilon: float) -> _SurveyLayout:
@@ -113,4 +128,5 @@ def _layout(settings: Settings, epsilon: float) -> _SurveyLayout:
         value_range=settings.secure_aggregation.value_range,
         max_patients=settings.secure_aggregation.max_patients,
         score_noise=noise_of(settings, epsilon),
+        asked=form_of(settings).words,
     )

@@ -186,14 +186,14 @@ def test_a_manifest_is_imported_with_its_sites(tmp_path: Path) -> None:
 
 def test_what_stands_beside_or_within_is_named(tmp_path: Path) -> None:
     root = paired(tmp_path)
-    put(root / "t2" / "x.png", 1)
+    put(root / "dose" / "x.png", 1)
     (root / "export.zip").write_bytes(b"PK\x03\x04")
     put(root / "CT" / "more" / "x.png", 2)
     (root / "CT" / "scan.nii").write_bytes(bytes(344) + b"n+1\0")
     put(root / "CT" / "picture.dat.png", 3)
     (root / "CT" / "picture.dat.png").rename(root / "CT" / "picture.dat")
     folder = read_folder(root)
-    assert "not read, beside CT/ and mri/: export.zip, t2/" in folder.notes
+    assert "not read, beside CT/ and mri/: dose/, export.zip" in folder.notes
     reasons = {problem.place: problem.reason for problem in folder.problems}
     assert reasons == {
         "CT/more": "is a folder that is not read, of 1 file",
@@ -276,3 +276,14 @@ def test_what_an_import_said_of_a_patient_outlives_a_second_import(tmp_path: Pat
     assert sorted(again.persons.values()) == sorted(first.persons.values()) == ["k0", "k0", "k1"]
     assert len(again.unregistered) == len(first.unregistered) == 3
     assert "7.5" in (tmp_path / "out" / "manifest.csv").read_text()
+
+
+def test_folders_of_any_modalities_belong_together(tmp_path: Path) -> None:
+    root = paired(tmp_path)
+    put(root / "PET" / "anna_s2.png", 9)
+    loaded = load_manifest(root, 16)
+    anna = next(each for each in loaded.patients if each.patient_id == "anna")
+    assert anna.modalities == ("ct", "mri", "pet")
+    assert anna.present_of("pet").tolist() == [True, False]
+    pair = load_manifest(root, 16, ("pet", "mri"))
+    assert all(each.modalities == ("pet", "mri") for each in pair.patients)

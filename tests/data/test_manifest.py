@@ -1,6 +1,7 @@
 """A manifest names every bad line with its number and reason, and reads the others."""
 
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from securefed.data.images import write_png
-from securefed.data.load import fingerprint, load_manifest
+from securefed.data.load import fingerprint, inspect_manifest, load_manifest
 from securefed.data.manifest import read_manifest
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import read_labels
@@ -73,7 +74,7 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
         (line("q", "77"), r"ct_path 'ct/77.png': no such file"),
         (line("q", "1", number="third"), "slice 'third' is not a number"),
         (line("q", "1", number="inf"), "slice 'inf' is not a number"),
-        (["q", "1", "a", "", "", "", ""], "neither ct_path nor mri_path"),
+        (["q", "1", "a", "", "", "", ""], "no image is given (ct_path, mri_path)"),
         (["q", "1", "a"], "has 3 cells where the header has 7"),
         ([*line("q", "1"), "extra"], "has 8 cells where the header has 7"),
         (["q", "1", "a", "", "../secret.png", "", ""], "leads outside the manifest's folder"),
@@ -290,7 +291,7 @@ def test_aliases_case_delimiters_and_byte_order_marks_are_understood(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "has no column patient_id, label, ct_path or mri_path"),
+        (b"", "has no column patient_id, label"),
         (b"patient_id,ct_path\n", "has no column label"),
         (b"patient_id,label\n", "has no column ct_path or mri_path"),
         (b"patient_id,case_id,label,ct\n", "names patient_id twice"),
@@ -462,3 +463,50 @@ def test_labels_of_which_none_can_be_used_are_refused_with_the_reason(tmp_path: 
     path.write_text("patient_id,label\n")
     with pytest.raises(DataError, match="no line below the header"):
         read_labels(path)
+
+
+def test_every_modality_is_a_column_and_a_run_reads_its_own(
+    write_manifest: WriteManifest, picture: Picture
+) -> None:
+    path = write_manifest(
+        [
+            ["patient_id", "label", "ct", "PET image", "mri_path", "x9_file", "dose"],
+            ["p", "1", "ct/0.png", "ct/1.png", "mri/0.png", "", "7"],
+            ["q", "0", "", "mri/7.png", "", "ct/9.png", "7"],
+            ["r", "0", "", "gone.png", "mri/8.png", "", "7"],
+        ]
+    )
+    whole = inspect_manifest(path, 16)
+    assert [patient.modalities for patient in whole.patients] == [("ct", "pet", "mri", "x9")] * 2
+    assert [str(each) for each in whole.problems] == [
+        "manifest.csv, line 4: pet_path 'gone.png': no such file"
+    ]
+    first, second = whole.patients
+    assert np.array_equal(first.images_of("pet"), [picture(1)])
+    assert second.present.T.tolist() == [[False, True, False, True]]
+    # A run asks for its query and context: nobody is lost by a column that it does not read.
+    pair = load_manifest(path, 16, ("mri", "ct"))
+    assert [patient.patient_id for patient in pair.patients] == ["p", "r"]
+    assert pair.patients[0].modalities == ("mri", "ct")
+    assert np.array_equal(pair.patients[0].images_of("ct"), first.images_of("ct"))
+    assert [str(each) for each in pair.problems] == [
+        "manifest.csv, line 3: no image is given (mri_path, ct_path)"
+    ]
+    with pytest.raises(DataError, match="has no column spect_path or t1_path"):
+        load_manifest(path, 16, ("spect", "t1"))
+
+
+def test_a_fingerprint_is_of_what_was_scanned_whatever_the_order(
+    write_manifest: WriteManifest,
+) -> None:
+    path = write_manifest(
+        [["patient_id", "label", "ct_path", "mri_path"], ["p", "1", "ct/0.png", "mri/0.png"]]
+    )
+    key = SiteKey(bytes(32))
+    orders = (("ct", "mri"), ("mri", "ct"), ("ct", "pet", "mri"))
+    prints = {fingerprint(load_manifest(path, 16, each).patients, key) for each in orders}
+    assert len(prints) == 1
+    swapped = load_manifest(path, 16, ("ct", "mri")).patients
+    swapped = [dataclasses.replace(each, modalities=("mri", "ct")) for each in swapped]
+    assert fingerprint(swapped, key) not in prints
+    assert fingerprint(load_manifest(path, 16, ("ct",)).patients, key) not in prints

@@ -29,7 +29,7 @@ def test_failed_pairs_are_named_and_the_rest_counted(write_manifest: WriteManife
         "CT and MRI of 2 patients were registered; two registrations of a patient agree within "
         "2.1 mm",
     ]
-    assert "not every CT is registered to the MRI it is paired with" in loaded.warnings
+    assert "not every slice is registered to those it is paired with" in loaded.warnings
     assert loaded.problems == []
 
 

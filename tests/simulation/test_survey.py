@@ -17,7 +17,7 @@ from securefed.errors import (
 from securefed.hospital import one_answer
 from securefed.hospital.patients import participants
 from securefed.hospital.survey import counted, open_survey
-from securefed.model.survey import CHANGED, WORDS
+from securefed.model.survey import Form
 from securefed.privacy.accounting import epsilon
 from securefed.privacy.counts import STEPS
 from securefed.privacy.ledger import Ledger
@@ -34,6 +34,7 @@ from securefed.wire.transport import Handler
 from tests.tiny import settings_with
 
 settings = settings_with(privacy={"accountant": "rdp", "seeded_noise": True})
+FORM = Form.of(("ct", "mri"))
 EPSILON = 2.0
 
 
@@ -85,10 +86,10 @@ def test_the_sum_is_exact_but_for_the_noise_that_each_hospital_added(
     tmp_path: Path, data: FederatedData
 ) -> None:
     found = conduct(settings(), EPSILON, tmp_path, silent, data=data)
-    noise = np.zeros(WORDS, np.int64)
-    truth = np.zeros(WORDS, np.int64)
+    noise = np.zeros(FORM.words, np.int64)
+    truth = np.zeros(FORM.words, np.int64)
     for each in data.hospitals:
-        exact = counted([*each.train, *each.test])
+        exact = counted(FORM, [*each.train, *each.test])
         truth += exact
         noise += np.array(SurveyAnswer.read(tmp_path / "hospitals" / each.name).steps) - exact
     told = found.patients["all"].value * STEPS
@@ -106,7 +107,7 @@ def test_noise_is_as_large_as_stated(tmp_path: Path, data: FederatedData, job: S
             (np.array(SurveyAnswer.read(tmp_path / each.name).steps) - exact) / job.noise.sigma
         ).mean()
         for each in data.hospitals
-        for exact in [counted([*each.train, *each.test])]
+        for exact in [counted(FORM, [*each.train, *each.test])]
     ]
     assert 0.5 < np.mean(squares) < 1.7
 
@@ -115,7 +116,7 @@ def test_what_it_costs_is_what_was_asked_for_and_its_event_says_the_sensitivity(
     job: SurveyJob,
 ) -> None:
     event = job.noise.event
-    assert (event.sample_rate, event.steps, event.noise_from) == (1.0, CHANGED, 3)
+    assert (event.sample_rate, event.steps, event.noise_from) == (1.0, FORM.changed, 3)
     assert 0.9 * EPSILON < epsilon([event], 1e-3, "rdp") <= EPSILON
 
 

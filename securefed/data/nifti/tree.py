@@ -8,6 +8,7 @@ the MRI of patient NAME. Nothing of a header is written but what `DatasetWriter.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from securefed.data import modalities
 from securefed.data.dicom.geometry import plane_of
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.volume import Series
@@ -24,7 +25,7 @@ from securefed.errors import DataError
 from securefed.wording import counted, first_of
 
 LAYOUTS = "ct/NAME.nii.gz and mri/NAME.nii.gz, or NAME/ct.nii.gz and NAME/mri.nii.gz"
-_MODALITIES = {"ct": "CT", "mri": "MR", "mr": "MR"}  # folder or file -> modality
+_OF_NAME = {name: modality for modality, name in modalities.OF_DICOM.items()}
 _SUFFIXES = (".nii.gz", ".nii")
 
 Volumes = dict[str, Path]  # modality -> file
@@ -107,11 +108,12 @@ def _named(path: Path) -> tuple[str, str] | None:
     if len(path.parts) != 2 or not stem:
         return None
     folder = path.parts[0]
-    if folder.lower() in _MODALITIES:
-        return stem, _MODALITIES[folder.lower()]
-    if stem.lower() in _MODALITIES:
-        return folder, _MODALITIES[stem.lower()]
-    return None
+    by_folder, by_stem = (
+        _OF_NAME.get(modalities.named(text.lower()) or "") for text in (folder, stem)
+    )
+    if by_folder:
+        return stem, by_folder
+    return (folder, by_stem) if by_stem else None
 
 
 def _read(
