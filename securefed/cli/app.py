@@ -24,6 +24,8 @@ COMMANDS = {
     "audit": ("securefed.cli.audit", "Attack what each observer of a run saw, and judge it."),
     "compare": ("securefed.cli.compare", "Put configurations side by side."),
     "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),
+    "predict": ("securefed.cli.predict", "Ask a run's model about patients."),
+    "evaluate": ("securefed.cli.evaluate", "Measure a run's model on labelled patients."),
     "pretrain": ("securefed.cli.pretrain", "Make the public encoder weights again."),
     "survey": ("securefed.cli.survey", "Count what hospitals hold, under masks and with noise."),
     "data": ("securefed.cli.data", "Make phantom patients, import scans, check a manifest."),

@@ -21,7 +21,7 @@ from securefed.data.file_kinds import PICTURES, kind_of, way_out
 from securefed.data.manifest import DEFAULT_SITE, Manifest, Row, read_manifest
 from securefed.data.modalities import DEFAULT, named
 from securefed.data.names import shown, spelling
-from securefed.data.table import Problem, read_labels
+from securefed.data.table import UNLABELLED, Labels, Problem, read_labels
 from securefed.errors import DataError
 from securefed.wording import counted, first_of, listed
 
@@ -34,13 +34,16 @@ _LOOKED_AT = 2000  # files whose kind is looked at, to say what a folder holds
 _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNORECASE)
 
 
-def read_folder(root: Path, modalities: Sequence[str] | None = None) -> Manifest:
+def read_folder(
+    root: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True
+) -> Manifest:
     """Recognise the layout of a folder and list its rows; images are not opened.
 
     `Row.line` counts them from 1, as there is no file to point at.
 
     Args:
         modalities: which are read, in this order; None for all that there are.
+        labelled: whether labels.csv is read; without, every label is UNLABELLED.
 
     Raises:
         DataError: no such folder, an unknown layout, or paired folders without labels.csv.
@@ -58,7 +61,7 @@ def read_folder(root: Path, modalities: Sequence[str] | None = None) -> Manifest
     if len(scans) > 1:
         if modalities is not None:
             scans = {name: scans[name] for name in modalities if name in scans}
-        folder = _paired(root, scans, tuple(modalities or scans))
+        folder = _paired(root, scans, tuple(modalities or scans), labelled)
         where = listed([f"{path.name}/" for path in scans.values()])
         beside = _not_read(root, {*scans.values(), root / "labels.csv"}, where)
         return replace(folder, notes=[*folder.notes, *beside])
@@ -78,15 +81,19 @@ def read_folder(root: Path, modalities: Sequence[str] | None = None) -> Manifest
     )
 
 
-def read(path: Path, modalities: Sequence[str] | None = None) -> Manifest:
+def read(path: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True) -> Manifest:
     """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
+
+    Args:
+        modalities, labelled: as for `read_manifest`.
 
     Raises:
         DataError: nothing there, not a manifest, or an unknown layout.
     """
     if path.is_dir() and not (path / "manifest.csv").exists():
-        return read_folder(path, modalities)
-    return read_manifest(path / "manifest.csv" if path.is_dir() else path, modalities)
+        return read_folder(path, modalities, labelled=labelled)
+    file = path / "manifest.csv" if path.is_dir() else path
+    return read_manifest(file, modalities, labelled=labelled)
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:
@@ -117,14 +124,16 @@ def _not_read(folder: Path, read: set[Path], where: str) -> list[str]:
     return [f"not read, beside {where}: {first_of(left, ', ')}"] if left else []
 
 
-def _paired(root: Path, scans: Mapping[str, Path], modalities: tuple[str, ...]) -> Manifest:
-    if not (root / "labels.csv").is_file():
+def _paired(
+    root: Path, scans: Mapping[str, Path], modalities: tuple[str, ...], labelled: bool
+) -> Manifest:
+    if labelled and not (root / "labels.csv").is_file():
         raise DataError(
             f"{root}: {listed([f'{path.name}/' for path in scans.values()])} are there, but "
             "labels.csv is not",
             hint="write labels.csv with the columns patient_id,label into it",
         )
-    labels = read_labels(root / "labels.csv")
+    labels = read_labels(root / "labels.csv") if labelled else Labels({}, [])
     problems = list(labels.problems)
     images = {}
     for modality, folder in scans.items():
@@ -137,7 +146,7 @@ def _paired(root: Path, scans: Mapping[str, Path], modalities: tuple[str, ...]) 
         match = _NUMBERED.fullmatch(stem)
         patient_id = match["patient"] if match else stem
         unnumbered |= match is None
-        label = labels.by_patient.get(patient_id)
+        label = labels.by_patient.get(patient_id) if labelled else UNLABELLED
         if label is None:
             why = f"labels.csv has no label for patient {shown(patient_id)}"
             written = [each for each in labels.by_patient if spelling(each) == spelling(patient_id)]

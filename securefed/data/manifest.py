@@ -28,7 +28,7 @@ from pathlib import Path
 from securefed.data.modalities import DEFAULT, column
 from securefed.data.names import require_patient, require_site, shown
 from securefed.data.paths import Paths
-from securefed.data.table import Problem, Table, parse_label, read_table
+from securefed.data.table import UNLABELLED, Problem, Table, parse_label, read_table
 from securefed.errors import DataError
 from securefed.wording import listed
 
@@ -94,16 +94,19 @@ class Manifest:
         return "+".join(sorted({row.simulation for row in self.rows} - {""}))
 
 
-def read_manifest(path: Path, modalities: Sequence[str] | None = None) -> Manifest:
+def read_manifest(
+    path: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True
+) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
 
     Args:
         modalities: whose columns are read, in this order; None for all that it has.
+        labelled: whether labels are read; without, every label is UNLABELLED.
 
     Raises:
         DataError: the file cannot be read as a manifest at all, or has none of these columns.
     """
-    table = read_table(path, REQUIRED)
+    table = read_table(path, REQUIRED if labelled else REQUIRED[:1])
     wanted = tuple(table.modalities if modalities is None else modalities)
     if not set(wanted) & set(table.modalities):
         columns = " or ".join(map(column, wanted or DEFAULT))
@@ -112,7 +115,7 @@ def read_manifest(path: Path, modalities: Sequence[str] | None = None) -> Manife
             f"{path.name}: has no column {columns}" + (named if table.unread else ""),
             hint="images of the modality NAME stand in the column NAME_path; see docs/data.md",
         )
-    reader = _Reader(path, table, wanted)
+    reader = _Reader(path, table, wanted, labelled)
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -138,7 +141,10 @@ def _unread(columns: tuple[str, ...]) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, path: Path, table: Table, modalities: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, table: Table, modalities: tuple[str, ...], labelled: bool
+    ) -> None:
+        self.labelled = labelled
         self.folder = path.parent.resolve()
         self.paths = Paths(self.folder)
         self.table = table
@@ -177,7 +183,7 @@ class _Reader:
         return Row(
             line=line,
             patient_id=patient_id,
-            label=parse_label(cells["label"]),
+            label=parse_label(cells["label"]) if self.labelled else UNLABELLED,
             # Beside named sites an empty cell would make a hospital of whoever has none.
             site=require_site(cells["site"]) if self.has_sites else DEFAULT_SITE,
             images=images,

@@ -37,6 +37,7 @@ NEGATIVE = (
     *("0", "0.0", "0,0", "healthy", "normal", "no", "n", "false", "negative"),
     *("no tumour", "no tumor"),
 )
+UNLABELLED = 0  # where labels are not looked at; nothing may be concluded from it
 _DELIMITERS = (",", ";", "\t")
 _EXCEL = re.compile("sep=.", re.IGNORECASE)  # what Excel may write above the header
 _LONGEST_RECORD = 100  # lines that one cell with line breaks may spread a record over

@@ -282,9 +282,8 @@ class _Job:
         write_results(hospital, None)
         spent = hospital.spent.guarantee() if hospital.spent else None
         promised = spent and replace(spent, unit=unit_in_words(spent.unit, self._simulation))
-        shape = job.settings.model.model_dump_json()
         network = hospital.trainer.network
-        model_file.write(hospital.folder, network, shape, promised, self._simulation, 0)
+        model_file.write(hospital.folder, network, job.settings, promised, self._simulation, 0)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 

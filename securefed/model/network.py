@@ -14,7 +14,7 @@ is one vector, which DP-SGD clips once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,11 @@ class NetworkShape:
     head_width: int = 8
     query: str = "ct"
     context: tuple[str, ...] = ("mri",)
+
+    @classmethod
+    def of(cls, settings: object) -> "NetworkShape":
+        """What a run's settings of the model come to, which have these names among others."""
+        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from securefed.config import Settings
 from securefed.errors import RunError
 from securefed.model.network import FusionNetwork
 from securefed.privacy.accounting import Guarantee
@@ -17,7 +18,7 @@ NAME = "model.safetensors"
 def write(
     folder: Path,
     network: FusionNetwork,
-    shape: str,
+    settings: Settings,
     guarantee: Guarantee | None,
     simulation: str,
     canaries: int,
@@ -25,14 +26,15 @@ def write(
     """Write the released network.
 
     Args:
-        shape: the model's settings as JSON, to build the network from.
+        settings: the run's; what using the network takes of them is written with it.
         guarantee: the weakest of any hospital; None without DP.
         simulation: what it was trained on if not real patients; "" for these.
         canaries: made-up records among the patients, for an audit.
     """
     about = {
         "schema": str(SCHEMA),
-        "shape": shape,
+        "shape": settings.model.model_dump_json(),
+        "max_slices": str(settings.training.max_slices),
         "noise": guarantee.noise if guarantee else "none",
         "privacy": str(guarantee) if guarantee else "no differential privacy: no epsilon",
     }

@@ -150,8 +150,7 @@ class _Job:
         )
         learned = summary.rounds_aborted < summary.rounds
         if learned:
-            shape = job.settings.model.model_dump_json()
-            model_file.write(folder, self.served.network(), shape, promised, made_up, 0)
+            model_file.write(folder, self.served.network(), job.settings, promised, made_up, 0)
             if final.scores is not None:
                 results.write_held_out(folder, final.scores)
         summary.write(folder)

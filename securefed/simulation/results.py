@@ -23,14 +23,13 @@ def write_results(
         final: the evaluation after the last round.
     """
     folder = simulation.directory.path
-    shape = simulation.settings.model.model_dump_json()
     guarantees = simulation.guarantees().values()
     weakest = max(guarantees, key=lambda each: each.counted, default=None)
     made_up, canaries = simulation.data.simulation, simulation.settings.canaries.count
     if weakest:
         weakest = replace(weakest, unit=unit_in_words(weakest.unit, made_up))
     network = simulation.served.network()
-    model_file.write(folder, network, shape, weakest, made_up, canaries)
+    model_file.write(folder, network, simulation.settings, weakest, made_up, canaries)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     for name, hospital in simulation.hospitals.items():

@@ -48,17 +48,7 @@ def _built(settings: Settings) -> tuple[FusionNetwork, str | None]:
     model = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = FusionNetwork(
-            NetworkShape(
-                encoder=model.encoder,
-                image_size=model.image_size,
-                width=model.width,
-                attention_width=model.attention_width,
-                head_width=model.head_width,
-                query=model.query,
-                context=model.context,
-            )
-        )
+        network = FusionNetwork(NetworkShape.of(model))
     if model.initialisation == "random":
         return network, None
     return network, public_weights.load(network, public_weights.shipped())

@@ -24,7 +24,7 @@ from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import PICTURES, way_out
 from securefed.data.import_rules import ImportRules
-from securefed.data.labelled import agreed_label, identity_fault, label_fault, without_scans
+from securefed.data.labelled import identity_fault, label_fault, without_scans
 from securefed.data.patient_writing import require_contrast, write_patient
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem
@@ -36,7 +36,7 @@ from securefed.wording import first_of
 def import_dicom(
     root: Path,
     writer: DatasetWriter,
-    labels: Mapping[str, int] | None,
+    labels: Mapping[str, int],
     key: SiteKey,
     rules: ImportRules,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -44,18 +44,14 @@ def import_dicom(
     """Import every patient below `root` that has a label.
 
     Args:
-        labels: label by original PatientID; stays at the site. None: the headers have it, in
-            `rules.label_attribute`.
+        labels: label by original PatientID; stays at the site.
         progress: called with ("files" or "patients", done, in all): first all files are read.
 
     Raises:
         DataError: no such folder, or not one patient could be imported.
     """
     scan = scan_tree(
-        root,
-        allow_burned_in=rules.allow_burned_in,
-        label_attribute=rules.label_attribute,
-        progress=partial(progress, "files"),
+        root, allow_burned_in=rules.allow_burned_in, progress=partial(progress, "files")
     )
     report = ImportReport(list(scan.problems), [], scan.skipped)
     slices, notes = without_shared_frames(scan.slices)
@@ -68,40 +64,29 @@ def import_dicom(
         person = key.person(people[patient_id])
         name = key.pseudonym(patient_id)
         patient = _Patient(name, person, by_patient[patient_id], root, rules, report)
-        try:
-            label = _label_of(patient_id, by_patient, labels)
-        except DataError as error:
-            patient.refuse(str(error))
+        why_not = _why_not(patient_id, by_patient, labels)
+        if why_not:
+            patient.refuse(why_not)
         else:
-            patient.write(label, writer)
+            patient.write(labels[patient_id], writer)
         progress("patients", done + 1, len(by_patient))
-    report.notes += _mixed_weightings(root, report) + without_scans(labels or {}, by_patient)
+    report.notes += _mixed_weightings(root, report) + without_scans(labels, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
 
 
-def _label_of(
-    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int] | None
-) -> int:
-    """A patient's label, before a pixel is read.
-
-    Raises:
-        DataError: why the patient cannot be imported.
-    """
+def _why_not(
+    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int]
+) -> str | None:
+    """Why a patient cannot be imported, before a pixel is read."""
     fault = identity_fault(patient_id, by_patient)
     if fault:
-        raise DataError(fault)
-    images = by_patient[patient_id]
-    differing = contradiction([item.person for item in images])
+        return fault
+    differing = contradiction([item.person for item in by_patient[patient_id]])
     if differing:
-        raise DataError(f"its PatientID stands for different people, by {differing}; left out")
-    if labels is None:
-        return agreed_label(item.label for item in images)
-    fault = label_fault(patient_id, labels)
-    if fault:
-        raise DataError(fault)
-    return labels[patient_id]
+        return f"its PatientID stands for different people, by {differing}; left out"
+    return label_fault(patient_id, labels)
 
 
 def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:

@@ -1,0 +1,81 @@
+"""`securefed predict`: what a released model says of patients."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from securefed.cli.data_output import listing, progress_bar
+from securefed.errors import DataError
+from securefed.files import only_writer
+from securefed.wording import counted, listed
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=_PATH)
+@click.argument("patients", type=_PATH)
+@click.option("--out", type=_PATH, help="CSV to write; one that is there is taken up again.")
+@click.option("--personal", type=_PATH, help="A hospital's personal.safetensors, laid over MODEL.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def command(
+    model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool
+) -> None:
+    """Say for each patient how probable a tumour is, by the model of a run.
+
+    MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
+    for `securefed run`; labels are not needed and not looked at. A patient may lack a modality. The
+    probability is the network's own: nobody has calibrated it, and it is no diagnosis.
+
+    \b
+    securefed predict runs/2026-01-31-120000-dp-secure mine/manifest.csv --out predictions.csv
+    """
+    from securefed.prediction import table
+    from securefed.prediction.model import load_model
+    from securefed.prediction.predict import DIGITS, Predicting
+
+    opened = load_model(model, personal)
+    predicting = Predicting(opened, patients, labelled=False)
+    kept = table.read(out) if out and out.exists() else []
+    others = {each.model for each in kept} - {opened.digest[:DIGITS]}
+    if others:
+        raise DataError(
+            f"{out} has predictions of another model, {others.pop()}",
+            hint="give --out another file, or remove this one",
+        )
+    found, problems = list(kept), list(predicting.problems)
+    total = predicting.patients
+    with progress_bar(quiet=as_json) as bar:
+        for answered in predicting.answers(frozenset(each.patient_id for each in kept)):
+            found += answered.predictions
+            problems += answered.problems
+            if out:
+                with only_writer(out):
+                    table.append(out, answered.predictions)
+            bar.reach(min(len(found) / total, 1.0), f"patient {len(found)}/{total}")
+    if as_json:
+        facts = {
+            "model": opened.digest,
+            "privacy": opened.privacy,
+            "cautions": opened.cautions,
+            "problems": list(map(str, problems)),
+            "predictions": [asdict(each) for each in found],
+        }
+        click.echo(json.dumps(facts))
+        return
+    if not out:
+        click.echo(f"{'patient':<32} {'site':<14} probability  missing")
+        for each in found:
+            click.echo(
+                f"{each.patient_id:<32.32} {each.site:<14.14} {each.probability:11.3f}  "
+                f"{each.missing or '-'}"
+            )
+    listing("problems", problems)
+    for note in predicting.notes:
+        click.echo(f"note: {note}")
+    if opened.cautions:
+        click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
+    where = f": {out}" if out else ""
+    click.echo(f"{counted(len(found), 'patient')}, {len(found) - len(kept)} of them now{where}")

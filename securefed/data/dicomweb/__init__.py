@@ -1,1 +1,0 @@
-"""Scans of an archive that speaks DICOMweb, fetched for import."""

@@ -1,0 +1,137 @@
+"""A released model, opened to be used: model.safetensors alone says how it is to be used."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from securefed.config import ModelSettings
+from securefed.data.samples import Patient
+from securefed.errors import RunError
+from securefed.model.encoding import tokens_of
+from securefed.model.network import FusionNetwork, NetworkShape
+from securefed.model.scores import score
+from securefed.record import model_file
+from securefed.record.directory import read_about, read_tensors
+from securefed.training.patients import stack
+
+SUFFIX = ".safetensors"
+LARGEST_FILE = 4 * 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A model file, read and checked.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+        max_slices: of a patient, as in training: more are subsampled.
+        digest: SHA-256 of the file, hex.
+        privacy: what its training promises, in words.
+        cautions: why it is not to be used on patients, in words; none where nothing speaks against.
+    """
+
+    network: FusionNetwork = field(repr=False)
+    max_slices: int
+    digest: str
+    privacy: str
+    cautions: tuple[str, ...]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it takes, in its order; a patient may lack any of them, not all."""
+        return self.network.shape.modalities
+
+    @property
+    def image_size(self) -> int:
+        """Edge of a slice in pixels."""
+        return self.network.shape.image_size
+
+    def logits(self, patients: Sequence[Patient]) -> Tensor:
+        """(patients,) logits; the sigmoid of one is the predicted probability.
+
+        Args:
+            patients: with the modalities and the size of the model.
+
+        Raises:
+            RunError: a logit is not a number: the file holds no trained model.
+        """
+        tokens = tokens_of(self.network, stack(patients, self.max_slices))
+        logits = score(self.network, tokens, encoded=True)
+        if not bool(logits.isfinite().all()):
+            raise RunError("the model's answer is not a number; it cannot be used")
+        return logits
+
+
+def load_model(path: Path, personal: Path | None = None) -> ReleasedModel:
+    """Open model.safetensors, or that of a run's folder.
+
+    Args:
+        personal: a hospital's own parameters (personal.safetensors), which take the place of the
+            released ones.
+
+    Raises:
+        RunError: there is none, it is damaged, or it does not say how it is to be used.
+    """
+    file = path / model_file.NAME if path.is_dir() else path
+    if not file.is_file() or file.suffix != SUFFIX:
+        raise RunError(
+            f"there is no model at {file}",
+            hint=f"give a finished run's folder, or its {model_file.NAME}",
+        )
+    if file.stat().st_size > LARGEST_FILE:
+        raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
+    about = read_about(file)
+    shape, max_slices = _described(about, file)
+    network = FusionNetwork(shape)
+    tensors = {**read_tensors(file), **(read_tensors(personal) if personal else {})}
+    _require_fit(network, tensors, file)
+    network.load_state_dict(tensors)
+    return ReleasedModel(
+        network=network.eval().requires_grad_(False),
+        max_slices=max_slices,
+        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        privacy=str(about.get("privacy", "not known")),
+        cautions=tuple(_cautions(about)),
+    )
+
+
+def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int]:
+    try:
+        settings = ModelSettings.model_validate_json(str(about["shape"]))
+        max_slices = int(about["max_slices"])
+    except (KeyError, ValueError, ValidationError):
+        raise RunError(
+            f"{file} does not say how it is to be used",
+            hint="a model file of this version of securefed does; train it again",
+        ) from None
+    if not 1 <= max_slices <= 512:
+        raise RunError(f"{file} takes {max_slices} slices of a patient; it is damaged")
+    return NetworkShape.of(settings), max_slices
+
+
+def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:
+    expected = network.state_dict()
+    if tensors.keys() != expected.keys() or any(
+        tensors[name].shape != value.shape or tensors[name].dtype != value.dtype
+        for name, value in expected.items()
+    ):
+        raise RunError(f"{file} does not hold the parameters of the network that it describes")
+    if not all(bool(torch.isfinite(each).all()) for each in tensors.values()):
+        raise RunError(f"{file} holds parameters that are not numbers")
+
+
+def _cautions(about: Mapping[str, Any]) -> list[str]:
+    found = []
+    if "simulation" in about:
+        found.append(f"it was trained on made-up patients ({about['simulation']})")
+    if "canaries" in about:
+        found.append("made-up records were among its patients, for an audit")
+    if about.get("noise") == "seeded":
+        found.append("who has the seed removes its noise: it protects nobody")
+    return found

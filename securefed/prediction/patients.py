@@ -1,0 +1,31 @@
+"""Patients of a manifest in batches, so that memory does not grow with how many there are."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from securefed.data.manifest import Manifest, Row
+from securefed.data.patient_images import read_patients
+from securefed.data.samples import Patient
+from securefed.data.table import Problem
+
+BATCH = 32  # patients
+
+
+def batches(
+    manifest: Manifest, size: int, name: str, done: frozenset[str] = frozenset()
+) -> Iterator[tuple[list[Patient], list[Problem]]]:
+    """The patients of each batch, in the order of the manifest, and the rows that cannot be read.
+
+    Args:
+        size: edge of the images, pixels.
+        name: of the manifest, for problems.
+        done: patients that are left out.
+    """
+    by_patient: dict[str, list[Row]] = {}
+    for row in manifest.rows:
+        if row.patient_id not in done:
+            by_patient.setdefault(row.patient_id, []).append(row)
+    groups = list(by_patient.values())
+    for start in range(0, len(groups), BATCH):
+        rows = [row for group in groups[start : start + BATCH] for row in group]
+        yield read_patients(replace(manifest, rows=rows), size, name)

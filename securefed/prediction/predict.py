@@ -1,0 +1,84 @@
+"""What a model says of every patient of a manifest, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from securefed.data.folders import read as read_manifest
+from securefed.data.samples import Patient
+from securefed.data.table import Problem
+from securefed.prediction.model import ReleasedModel
+from securefed.prediction.patients import batches
+from securefed.prediction.table import Prediction
+
+DIGITS = 16  # of a model's digest, in a line
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of a batch.
+
+    Attributes:
+        patients: those of `predictions`, in the same order.
+        problems: rows whose images cannot be read.
+    """
+
+    patients: Sequence[Patient] = field(repr=False)
+    predictions: Sequence[Prediction]
+    problems: Sequence[Problem]
+
+
+class Predicting:
+    """All patients of a manifest or a folder, before a model.
+
+    Attributes:
+        problems: lines of the manifest that cannot be used.
+        notes: what the model's user should know of the manifest.
+    """
+
+    def __init__(self, model: ReleasedModel, path: Path, *, labelled: bool) -> None:
+        """Read the manifest; images are opened batch by batch.
+
+        Args:
+            labelled: labels are there and wanted; otherwise none is looked at.
+
+        Raises:
+            DataError: nothing there, not a manifest, or it has no modality of the model.
+        """
+        self._model, self._name = model, path.resolve().name
+        self._manifest = read_manifest(path, model.modalities, labelled=labelled)
+        self.problems, self.notes = self._manifest.problems, self._manifest.notes
+
+    @property
+    def patients(self) -> int:
+        """How many the manifest has."""
+        return len({row.patient_id for row in self._manifest.rows})
+
+    def answers(self, done: frozenset[str] = frozenset()) -> Iterator[Answered]:
+        """Every batch in turn, those patients left out that are `done`.
+
+        Raises:
+            RunError: the model gives no number.
+        """
+        for patients, problems in batches(self._manifest, self._model.image_size, self._name, done):
+            yield Answered(patients, self._predictions(patients), problems)
+
+    def _predictions(self, patients: Sequence[Patient]) -> list[Prediction]:
+        if not patients:
+            return []
+        logits = self._model.logits(patients)
+        probabilities = torch.sigmoid(logits.double())
+        return [
+            Prediction(
+                patient_id=patient.patient_id,
+                site=patient.site,
+                probability=round(float(probability), 6),
+                logit=round(float(logit), 6),
+                slices=min(patient.slices, self._model.max_slices),
+                missing="+".join(name for name, _, there in patient if not there.any()),
+                model=self._model.digest[:DIGITS],
+            )
+            for patient, logit, probability in zip(patients, logits, probabilities, strict=True)
+        ]

@@ -1,0 +1,87 @@
+"""predictions.csv: a line for each patient, appended as it is made, so that it can be gone on with.
+
+Every line names the model by its digest: lines of two models never stand in one file.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from securefed.errors import DataError
+from securefed.files import append_private, read_bounded
+
+LARGEST_TABLE = 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one patient.
+
+    Attributes:
+        patient_id, site: as in the manifest.
+        probability: of a tumour, 0 to 1, as the network gives it; not calibrated.
+        logit: whose sigmoid it is.
+        slices: that were looked at.
+        missing: modalities of the model that no slice of the patient has, joined by "+".
+        model: the first 16 hex digits of the SHA-256 of the model's file.
+    """
+
+    patient_id: str
+    site: str
+    probability: float
+    logit: float
+    slices: int
+    missing: str
+    model: str
+
+
+COLUMNS = tuple(each.name for each in fields(Prediction))
+
+
+def append(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Add lines behind the last whole one, below a header where the file is new.
+
+    A new file is its owner's alone.
+    """
+    if path.exists():
+        content = read_bounded(path, LARGEST_TABLE)
+        os.truncate(path, content.rfind(b"\n") + 1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not path.exists() or not path.stat().st_size:
+        writer.writerow(COLUMNS)
+    writer.writerows(astuple(each) for each in predictions)
+    with append_private(path) as out:
+        out.write(text.getvalue().encode())
+
+
+def read(path: Path) -> list[Prediction]:
+    """All whole lines of a file; one that a crash cut off is left out.
+
+    Raises:
+        DataError: it is no table of predictions.
+    """
+    text = read_bounded(path, LARGEST_TABLE).decode("utf-8", "replace")
+    whole = text[: text.rfind("\n") + 1]
+    return list(_lines(path, list(csv.reader(io.StringIO(whole)))))
+
+
+def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise DataError(
+            f"{path} is no table of predictions", hint="give --out a file that does not exist"
+        )
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            patient_id, site, probability, logit, slices, missing, model = row
+            yield Prediction(
+                patient_id, site, float(probability), float(logit), int(slices), missing, model
+            )
+        except ValueError:
+            raise DataError(
+                f"{path}, line {number}: this is no prediction",
+                hint="remove the file, and predict again",
+            ) from None

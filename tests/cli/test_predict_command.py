@@ -1,0 +1,90 @@
+"""`securefed predict` and `evaluate` as people type them."""
+
+import csv
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from securefed.cli.app import cli
+from securefed.errors import DataError
+from securefed.prediction import table
+from securefed.record.evaluation import EvaluationFile
+from tests.prediction.conftest import strangers, trained
+
+__all__ = ["strangers", "trained"]  # fixtures
+
+
+def securefed(*words: object) -> Result:
+    return CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)
+
+
+def test_every_patient_has_a_line_and_a_second_run_goes_on(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.csv"
+    done = securefed("predict", trained, strangers, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "40 patients, 40 of them now" in done.stdout
+    assert "NOT FOR USE ON PATIENTS: it was trained on made-up patients (phantom)" in done.stdout
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    whole = out.read_bytes()
+    with out.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len({row["patient_id"] for row in rows}) == 40
+    assert {row["missing"] for row in rows} >= {"", "mri"}
+    assert all(0 < float(row["probability"]) < 1 for row in rows)
+    # A crash between two lines, and in the middle of one.
+    out.write_bytes(whole[: len(whole) * 2 // 3])
+    kept = table.read(out)
+    assert 20 < len(kept) < 40
+    again = securefed("predict", trained, strangers, "--out", out)
+    assert f"40 patients, {40 - len(kept)} of them now" in again.stdout
+    assert out.read_bytes() == whole
+
+
+def test_labels_are_neither_needed_nor_looked_at(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "unlabelled")
+    with strangers.open() as lines:
+        rows = list(csv.DictReader(lines))
+    with (folder / "manifest.csv").open("w") as out:
+        writer = csv.DictWriter(out, [name for name in rows[0] if name != "label"])
+        writer.writeheader()
+        writer.writerows({k: v for k, v in row.items() if k != "label"} for row in rows)
+    with_labels = json.loads(securefed("predict", trained, strangers, "--json").stdout)
+    without = json.loads(securefed("predict", trained, folder, "--json").stdout)
+    assert without["predictions"] == with_labels["predictions"]
+    with pytest.raises(DataError, match="label"):
+        securefed("evaluate", trained, folder)
+
+
+def test_two_models_do_not_share_a_file(trained: Path, strangers: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.csv"
+    securefed("predict", trained, strangers, "--out", out)
+    header, line, *_ = out.read_text().splitlines()
+    out.write_text(f"{header}\n{line[:-16]}{'0' * 16}\n")
+    with pytest.raises(DataError, match="predictions of another model, 0000"):
+        securefed("predict", trained, strangers, "--out", out)
+    out.write_text("patient,what\n")
+    with pytest.raises(DataError, match="no table of predictions"):
+        securefed("predict", trained, strangers, "--out", out)
+
+
+def test_an_evaluation_is_printed_and_written(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    shown = securefed("evaluate", trained, strangers, "--out", tmp_path / "evaluation.json")
+    assert shown.exit_code == 0, shown.output
+    assert "expected calibration error" in shown.stdout
+    found = EvaluationFile.read(tmp_path)
+    assert found.groups[0].patients == 40
+    assert {each.column for each in found.groups} == {"all", "site", "modalities"}
+    printed = json.loads(securefed("evaluate", trained, strangers, "--json").stdout)
+    assert printed == json.loads((tmp_path / "evaluation.json").read_text())
+    with pytest.raises(DataError, match="exists already"):
+        securefed("evaluate", trained, strangers, "--out", tmp_path / "evaluation.json")

@@ -1,0 +1,78 @@
+"""A model file says how it is to be used, and one that does not is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from securefed.data.load import load_manifest
+from securefed.errors import RunError
+from securefed.prediction.model import load_model
+from securefed.record.directory import read_about
+from securefed.run_directory import Run
+from securefed.training.patients import stack
+
+
+def test_it_says_what_the_network_of_the_run_says(trained: Path, strangers: Path) -> None:
+    model, network = load_model(trained), Run.open(trained).network().eval()
+    patients = load_manifest(strangers, 32, model.modalities).patients
+    assert any(not patient.present.all() for patient in patients)
+    group = stack(patients, Run.open(trained).settings.training.max_slices)
+    with torch.no_grad():
+        expected = network(group.images, group.present)
+    assert torch.allclose(model.logits(patients), expected, atol=1e-5)
+    one = model.logits(patients[3:4])  # alone: without the padding that others bring
+    assert torch.allclose(one, expected[3:4], atol=1e-5)
+
+
+def test_a_made_up_patient_or_a_known_seed_is_a_caution(trained: Path) -> None:
+    assert load_model(trained).cautions == ("it was trained on made-up patients (phantom)",)
+    assert load_model(trained / "model.safetensors").privacy.startswith("no differential privacy")
+
+
+def changed(trained: Path, out: Path, about: dict[str, str], **tensors: torch.Tensor) -> Path:
+    file = trained / "model.safetensors"
+    told = {**read_about(file), **about}
+    told = {key: value for key, value in told.items() if value}
+    save_file({**load_file(file), **tensors}, out, {"about": json.dumps(told)})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ({"shape": ""}, "does not say how"),
+        ({"max_slices": ""}, "does not say how"),
+        ({"max_slices": "0"}, "is damaged"),
+        ({"shape": '{"encoder": "pickle"}'}, "does not say how"),
+        ({"shape": '{"width": 4}'}, "does not hold the parameters"),
+        ({"shape": "[]"}, "does not say how"),
+    ],
+    ids=str,
+)
+def test_what_a_file_says_is_checked(
+    trained: Path, tmp_path: Path, about: dict[str, str], told: str
+) -> None:
+    with pytest.raises(RunError, match=told):
+        load_model(changed(trained, tmp_path / "odd.safetensors", about))
+
+
+def test_parameters_that_are_no_numbers_too_many_or_none_are_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.safetensors"
+    bias = torch.tensor([np.nan])
+    with pytest.raises(RunError, match="not numbers"):
+        load_model(changed(trained, odd, {}, **{"classifier.output.bias": bias}))
+    with pytest.raises(RunError, match="does not hold the parameters"):
+        load_model(changed(trained, odd, {}, more=bias))
+    odd.write_bytes(b"\x80\x04\x95not a pickle either")
+    with pytest.raises(RunError, match="cannot read"):
+        load_model(odd)
+    with pytest.raises(RunError, match="there is no model"):
+        load_model(tmp_path)
+    with pytest.raises(RunError, match="there is no model"):
+        load_model(trained / "summary.json")
