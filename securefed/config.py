@@ -84,8 +84,15 @@ class PhantomSettings(Section):
     single_evidence: float = Field(
         1.0, ge=0, le=1, description="kappa: share of the other negatives with one finding."
     )
-    missing_ct: float = Field(0.05, ge=0, le=0.9, description="Share of patients without CT.")
-    missing_mri: float = Field(0.05, ge=0, le=0.9, description="Share of patients without MRI.")
+    missing_query: float = Field(
+        0.05, ge=0, le=0.9, description="Share of patients without the query's modality."
+    )
+    missing_context: float = Field(
+        0.05,
+        ge=0,
+        le=0.9,
+        description="Share of patients without one of the context, for each of them.",
+    )
     site_shift: float = Field(
         0.5, ge=0, le=1, description="How much scanners and case mix differ between hospitals."
     )

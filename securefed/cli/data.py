@@ -45,9 +45,10 @@ command.add_command(data_show.command)
 @click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
 @click.option("--hospitals", default=4, show_default=True, help="Number of hospitals.")
 @click.option("--patients", default=25, show_default=True, help="Patients per hospital.")
+@click.option("--modalities", default="ct,mri", show_default=True, help="What is scanned.")
 @click.option("--size", default=64, show_default=True, help="Image edge in pixels, 16 to 512.")
 @click.option("--contrast", type=float, help="Factor on every lesion; 1 is physical.")
-@click.option("--rho", type=float, help="Share of negatives with both signs at different places.")
+@click.option("--rho", type=float, help="Share of negatives with a sign at another place.")
 @click.option("--kappa", type=float, help="Share of the other negatives with one sign.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same patients.")
 @click.option("--force", is_flag=True, help="Replace an older data set at --out.")
@@ -56,6 +57,7 @@ def phantom(
     out: Path,
     hospitals: int,
     patients: int,
+    modalities: str,
     size: int,
     contrast: float | None,
     rho: float | None,
@@ -66,8 +68,8 @@ def phantom(
 ) -> None:
     """Write synthetic patients: PNG slices, manifest.csv and truth.csv.
 
-    Each patient is a tumour patient exactly if the CT sign and the MRI sign lie at the same place,
-    so neither modality alone suffices. truth.csv says what is where, slice by slice. Never report
+    Each patient is a tumour patient exactly if the signs of all modalities lie at the same place,
+    so no modality alone suffices. truth.csv says what is where, slice by slice. Never report
     accuracy on phantoms as clinical.
     """
     from securefed.data.phantom import PhantomSpec
@@ -75,7 +77,7 @@ def phantom(
 
     chosen = {"contrast": contrast, "rho": rho, "kappa": kappa}
     given = {name: value for name, value in chosen.items() if value is not None}
-    spec = PhantomSpec(image_size=size, **given)  # type: ignore[arg-type]  # floats, all three
+    spec = PhantomSpec(tuple(modalities.split(",")), size, **given)  # type: ignore[arg-type]  # floats, all three
     total = hospitals * patients
     with progress_bar(quiet=as_json) as bar:
         made = 0

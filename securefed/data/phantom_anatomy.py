@@ -1,12 +1,13 @@
 """The body of a phantom: a head of ellipsoid shells, folded cortex, ventricles, and lesions.
 
-Everything is drawn for all slices of a patient at once, as noise-free Hounsfield units and MRI
-signal (CSF on T2 = 1). Coordinates: x to the image's right, y to its bottom (posterior), both in
-half image widths; divided by the head's semi-axes they are "head coordinates", in which the
-scalp is the unit ellipse of the middle slice; z in half head heights. Tissue values follow the
-table in docs/phantom.md. Nothing here knows labels or hospitals.
+Everything is drawn for all slices of a patient at once, as what a modality would show without
+noise: Hounsfield units, MRI signal (CSF on T2 = 1). Coordinates: x to the image's right, y to its
+bottom (posterior), both in half image widths; divided by the head's semi-axes they are "head
+coordinates", in which the scalp is the unit ellipse of the middle slice; z in half head heights.
+Tissue values follow the table in docs/phantom.md. Nothing here knows labels or hospitals.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,13 +16,24 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
 
-# Tissue values: Hounsfield units, T1 signal, T2 signal.
-AIR = (-1000.0, 0.0, 0.0)
-SCALP = (-20.0, 0.75, 0.55)
-BONE = (900.0, 0.08, 0.05)
-CSF = (6.0, 0.12, 1.0)
-GREY = (37.0, 0.45, 0.60)
-WHITE = (29.0, 0.65, 0.42)
+
+@dataclass(frozen=True)
+class Tissue:
+    """What a tissue is to each way of looking at it: Hounsfield units, T1 and T2 signal."""
+
+    hu: float
+    t1: float
+    t2: float
+
+
+Values = Callable[[Tissue], float]  # what a modality shows of a tissue
+
+AIR = Tissue(-1000.0, 0.0, 0.0)
+SCALP = Tissue(-20.0, 0.75, 0.55)
+BONE = Tissue(900.0, 0.08, 0.05)
+CSF = Tissue(6.0, 0.12, 1.0)
+GREY = Tissue(37.0, 0.45, 0.60)
+WHITE = Tissue(29.0, 0.65, 0.42)
 
 # Outer surface of each shell, as a share of the head; inside the last is the brain.
 SHELLS = ((1.0, SCALP), (0.94, BONE), (0.84, CSF), (0.80, GREY))
@@ -30,7 +42,6 @@ HEAD_WIDTH, HEAD_LENGTH = 0.76, 0.92  # semi-axes of the scalp, in half image wi
 CORE_SHARE = 0.6  # radius of the dense core over the radius of the mass
 VISIBLE_RADIUS = 0.06  # a slice through a thinner part of the core shows nothing (half widths)
 LOWEST_OEDEMA = 8.0  # HU: oedema approaches water, however high the contrast
-BRIGHTEST_LESION = 1.15  # MRI: a little above CSF on T2, for the same reason
 
 _RADII = 1024  # entries of the radial tissue tables
 _FURTHEST = 2.5  # largest normalised radius in the tables; the image corner is nearer
@@ -102,27 +113,45 @@ def make_frame(size: int, z: Field, rotation: float, warp: Field) -> Frame:
     return Frame(x, y, plane, radius, z, edge=2 / size / HEAD_WIDTH)
 
 
-def draw_head(
-    frame: Frame, t2_weight: float, folds: Field, ventricle: float
-) -> tuple[Field, Field]:
-    """Noise-free (ct in HU, mri signal), both (slices, size, size), of a head without lesions.
+@dataclass(frozen=True)
+class Head:
+    """Where the tissues of one head are: shells by radius, then the others, one over another.
+
+    Attributes:
+        index: into a radial table, (slices, size, size).
+        layers: tissue, and its share of each voxel, (slices, size, size).
+        edge: of the shells' borders, in head coordinates.
+    """
+
+    index: NDArray[np.intp]
+    layers: tuple[tuple[Tissue, Field], ...]
+    edge: float
+
+
+def make_head(frame: Frame, folds: Field, ventricle: float) -> Head:
+    """A head without lesions.
 
     folds: (slices, size, size) smooth unit-variance field that folds the cortex.
     ventricle: size of the ventricles, about 0.8 to 1.2.
     """
     index = np.minimum(frame.radius * np.float32(_RADII / _FURTHEST), _RADII - 1).astype(np.intp)
-    ct_table, mri_table = _shell_tables(frame.edge, t2_weight)
-    ct, mri = ct_table[index], mri_table[index]
     border = 1 / np.float32(frame.edge)
     depth = CORTEX_RADIUS - frame.radius + np.clip(0.08 * folds, -0.1, 0.1)
     white = np.clip(depth * border + 0.5, 0, 1)
-    _blend(ct, mri, white, WHITE, t2_weight)
     # Sulci: where the folding field crosses zero, fluid reaches into the cortex.
     sulci = np.clip(1 - np.abs(folds) * 4, 0, 0.9)
     sulci *= np.clip((frame.radius - 0.69) * border, 0, 1) * (frame.radius < BRAIN_RADIUS)
-    _blend(ct, mri, sulci, CSF, t2_weight)
-    _draw_ventricles(ct, mri, frame, ventricle, t2_weight)
-    return ct, mri
+    layers = ((WHITE, white), (CSF, sulci), (CSF, _ventricles(frame, ventricle)))
+    return Head(index, layers, frame.edge)
+
+
+def draw_head(head: Head, values: Values) -> Field:
+    """What a modality shows of a head without noise, (slices, size, size)."""
+    shells = tuple((outer, values(tissue)) for outer, tissue in SHELLS)
+    image = _shell_table(head.edge, values(AIR), shells)[head.index]
+    for tissue, share in head.layers:
+        image += share * (np.float32(values(tissue)) - image)
+    return np.asarray(image, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -194,27 +223,27 @@ def draw_core(ct: Field, window: Window, core: float, oedema: float) -> None:
     """Put a core `core` HU above white matter, in oedema of `oedema` HU (0: none), in place."""
     part = ct[window.where]
     if oedema:
-        part += window.share(1) * (max(WHITE[0] + oedema, LOWEST_OEDEMA) - part)
+        part += window.share(1) * (max(WHITE.hu + oedema, LOWEST_OEDEMA) - part)
     if core:
-        part += window.share(CORE_SHARE) * (WHITE[0] + core - part)
+        part += window.share(CORE_SHARE) * (WHITE.hu + core - part)
 
 
-def draw_mass(mri: Field, window: Window, white: float, rim: float, fill: float) -> None:
-    """Raise the MRI over white matter by `rim` in an outer shell and `fill` inside, in place.
+def draw_mass(
+    image: Field, window: Window, white: float, rim: float, fill: float, brightest: float
+) -> None:
+    """Raise an image over white matter by `rim` in an outer shell and `fill` inside, in place.
 
     No rim and no fill (contrast 0) leaves the image as it was.
+
+    Args:
+        brightest: what no lesion exceeds, however high the contrast.
     """
     if rim == 0 and fill == 0:
         return
-    part = mri[window.where]
+    part = image[window.where]
     shell = np.clip(1.5 - np.abs(window.radius - 0.75) * 6, 0, 1)
-    target = np.clip(white + fill + (rim - fill) * shell, 0, BRIGHTEST_LESION)
+    target = np.clip(white + fill + (rim - fill) * shell, 0, brightest)
     part += window.share(1) * (target - part)
-
-
-def signal(tissue: tuple[float, float, float], t2_weight: float) -> float:
-    """MRI signal of a tissue for a protocol between T1 (0) and T2 (1)."""
-    return t2_weight * tissue[2] + (1 - t2_weight) * tissue[1]
 
 
 def _centre(place: Place) -> tuple[float, float]:
@@ -228,30 +257,22 @@ def _distance(x: Field, y: Field, place: Place) -> Field:
     return np.asarray(np.sqrt(across * across + down * down))
 
 
-def _blend(
-    ct: Field, mri: Field, share: Field, tissue: tuple[float, float, float], t2_weight: float
-) -> None:
-    ct += share * (np.float32(tissue[0]) - ct)
-    mri += share * (np.float32(signal(tissue, t2_weight)) - mri)
-
-
 @lru_cache(maxsize=256)
-def _shell_tables(edge: float, t2_weight: float) -> tuple[Field, Field]:
-    """CT and MRI value by normalised radius, with borders one pixel wide."""
+def _shell_table(edge: float, air: float, shells: tuple[tuple[float, float], ...]) -> Field:
+    """Value by normalised radius, with borders one pixel wide."""
     radius = np.arange(_RADII) * (_FURTHEST / _RADII)
-    ct, mri = np.full(_RADII, AIR[0]), np.full(_RADII, signal(AIR, t2_weight))
-    for outer, tissue in SHELLS:
+    table = np.full(_RADII, air)
+    for outer, value in shells:
         share = np.clip((outer - radius) / edge + 0.5, 0, 1)
-        ct += share * (tissue[0] - ct)
-        mri += share * (signal(tissue, t2_weight) - mri)
-    return ct.astype(np.float32), mri.astype(np.float32)
+        table += share * (value - table)
+    return table.astype(np.float32)
 
 
-def _draw_ventricles(ct: Field, mri: Field, frame: Frame, size: float, t2_weight: float) -> None:
+def _ventricles(frame: Frame, size: float) -> Field:
     """Two lateral ventricles, mirrored at the midline, tapering over the slices."""
     bow = np.abs(frame.x) - 0.10 - 0.5 * frame.y * frame.y
     outline = np.sqrt((bow / 0.07) ** 2 + (frame.y / 0.33) ** 2)
     taper = size * np.sqrt(np.maximum(1 - ((frame.z - 0.05) / 0.4) ** 2, 0))
     share = np.clip((taper[:, None, None] - outline[None]) * (0.09 / frame.edge) + 0.5, 0, 1)
     share[taper == 0] = 0
-    _blend(ct, mri, share, CSF, t2_weight)
+    return np.asarray(share)

@@ -12,20 +12,6 @@ from securefed.data.export import DatasetWriter, new_dataset
 from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
 from securefed.errors import ConfigurationError
 
-TRUTH_COLUMNS = (
-    "patient_id",
-    "site",
-    "kind",
-    "slice",
-    "ct_evidence",
-    "mri_evidence",
-    "tumour",
-    "ct_row",
-    "ct_column",
-    "mri_row",
-    "mri_column",
-)
-
 
 def write_phantoms(
     out: Path,
@@ -49,7 +35,7 @@ def write_phantoms(
             raise ConfigurationError(f"{name} must be at least 1, got {value}", hint="4 is usual")
     truth: list[dict[str, object]] = []
     with new_dataset(out, force=force) as writer:
-        writer.simulation = "phantom"
+        writer.simulation, writer.modalities = "phantom", spec.modalities
         for index in range(hospitals):
             site = SiteProfile.draw(spec, index, seed)
             for number in range(patients):
@@ -57,7 +43,7 @@ def write_phantoms(
                 _write(writer, made)
                 truth += _truth(made)
                 step(1)
-        writer.write_table("truth.csv", TRUTH_COLUMNS, truth)
+        writer.write_table("truth.csv", list(truth[0]), truth)
         settings = asdict(spec) | {"seed": seed, "hospitals": hospitals, "patients": patients}
         rows = [{"setting": name, "value": value} for name, value in settings.items()]
         writer.write_table("phantom.csv", ("setting", "value"), rows)
@@ -81,12 +67,12 @@ def _truth(made: PhantomPatient) -> list[dict[str, object]]:
             "site": made.patient.site,
             "kind": made.kind,
             "slice": k,
-            "ct_evidence": int(made.ct_evidence[k]),
-            "mri_evidence": int(made.mri_evidence[k]),
-            "tumour": int(made.tumour[k]),
         }
-        for modality, centre in (("ct", made.ct_centre), ("mri", made.mri_centre)):
-            if centre is not None and row[f"{modality}_evidence"]:
-                row |= {f"{modality}_row": centre[1], f"{modality}_column": centre[2]}
+        shown = dict(zip(made.patient.modalities, made.evidence[:, k].tolist(), strict=True))
+        row |= {f"{modality}_evidence": int(there) for modality, there in shown.items()}
+        row["tumour"] = int(made.tumour[k])
+        for modality, there in shown.items():
+            place = made.centres[modality][1:] if there else ("", "")
+            row |= {f"{modality}_row": place[0], f"{modality}_column": place[1]}
         rows.append(row)
     return rows

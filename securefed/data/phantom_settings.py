@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from securefed.errors import ConfigurationError
+from securefed.wording import listed
 
 # One stream of random numbers per purpose, so that sites and patients never share one.
 SITE_STREAM, PATIENT_STREAM = 1, 2
+
+
+# What a modality shows of a patient: modality -> finding.
+SHOWS = {"ct": "core", "mri": "water"}
 
 
 @dataclass(frozen=True)
@@ -19,21 +24,25 @@ class PhantomSpec:
     """What kind of phantoms to make. Everything here is public and goes into the run record.
 
     Attributes:
+        modalities: of SHOWS, the query first; together they show two findings or more.
         image_size: edge length in pixels, 16 to 512.
         slices: fewest and most axial slices per patient.
         contrast: factor on every lesion's change against white matter; 1 is the physical table.
-        rho: share of negatives with both kinds of evidence at different places, 0..1.
-        kappa: share of the other negatives that have one kind of evidence, 0..1.
+        rho: share of negatives with all findings, one of them at another place, 0..1.
+        kappa: share of the other negatives that have one finding, 0..1.
         prevalence: probability of a tumour, before the site moves it.
         lesion_radius: smallest and largest radius in half image widths.
-        misregistration: standard deviation of the MRI's offset from the CT, in pixels at 64 px.
-        missing_ct, missing_mri: probability that a patient lacks the whole modality.
+        misregistration: standard deviation of the offset of each further modality from the first,
+            in pixels at 64 px.
+        missing_query, missing_context: probability that a patient lacks the whole first modality,
+            and each of the others; nobody lacks two.
         site_shift: how far hospitals differ, 0 (not at all) to 1.
 
     Raises:
         ConfigurationError: a value outside its range, named with the value.
     """
 
+    modalities: tuple[str, ...] = ("ct", "mri")
     image_size: int = 64
     slices: tuple[int, int] = (6, 12)
     contrast: float = 4.0
@@ -42,14 +51,18 @@ class PhantomSpec:
     prevalence: float = 0.5
     lesion_radius: tuple[float, float] = (0.13, 0.22)
     misregistration: float = 0.7
-    missing_ct: float = 0.05
-    missing_mri: float = 0.05  # as data.phantom.missing_mri
+    missing_query: float = 0.05
+    missing_context: float = 0.05
     site_shift: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("rho", "kappa", "prevalence", "missing_ct", "missing_mri", "site_shift"):
+        self._require_modalities()
+        for name in ("rho", "kappa", "prevalence", "site_shift"):
             require(name, getattr(self, name), 0.0, 1.0)
-        require("missing_ct + missing_mri", self.missing_ct + self.missing_mri, 0.0, 1.0)
+        for name in ("missing_query", "missing_context"):
+            require(name, getattr(self, name), 0.0, 1.0)
+        missing = self.missing_query + (len(self.modalities) - 1) * self.missing_context
+        require("missing_query + missing_context of each", missing, 0.0, 1.0)
         require("image_size", self.image_size, 16, 512)
         require("contrast", self.contrast, 0.0, 100.0)
         require("misregistration", self.misregistration, 0.0, 8.0)
@@ -58,14 +71,33 @@ class PhantomSpec:
         require("smallest lesion_radius", self.lesion_radius[0], 0.08, self.lesion_radius[1])
         require("largest lesion_radius", self.lesion_radius[1], self.lesion_radius[0], 0.25)
 
+    def _require_modalities(self) -> None:
+        unknown = [name for name in self.modalities if name not in SHOWS]
+        if unknown:
+            raise ConfigurationError(
+                f"there are no phantoms of {listed(unknown)}",
+                hint=f"phantoms show {listed(list(SHOWS))}; of others name scans (data.manifest)",
+            )
+        if len(self.findings) < 2:
+            raise ConfigurationError(
+                f"phantoms of {listed(self.modalities)} show one finding only: there is nothing to "
+                "look for in the other",
+                hint="docs/phantom.md says what each modality shows",
+            )
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the modalities show together, in their order."""
+        return tuple(dict.fromkeys(SHOWS[name] for name in self.modalities))
+
     @property
     def single_modality_ceiling(self) -> float:
-        """Best noise-free accuracy from CT alone, or MRI alone, at even prevalence."""
-        return 1 - (self.rho + (1 - self.rho) * self.kappa / 2) / 2
+        """Best noise-free accuracy from one finding alone, at even prevalence."""
+        return 1 - (self.rho + (1 - self.rho) * self.kappa / len(self.findings)) / 2
 
     @property
     def late_fusion_ceiling(self) -> float:
-        """Best noise-free accuracy from "both present", places ignored, at even prevalence."""
+        """Best noise-free accuracy from "all present", places ignored, at even prevalence."""
         return 1 - self.rho / 2
 
 
@@ -84,8 +116,8 @@ class SiteProfile:
     index: int
     name: str
     prevalence: float
-    calcified_share: float  # of CT evidence; the rest is a soft core with oedema
-    ring_share: float  # of MRI evidence; the rest is solid
+    calcified_share: float  # of dense cores; the rest are soft, with oedema
+    ring_share: float  # of masses; the rest are solid
     ct_gain: float
     ct_offset: float  # HU
     ct_noise: float  # HU

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from securefed.errors import ConfigurationError
 from securefed.files import write_atomically
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
-from securefed.model.network import ENCODER, FusionNetwork
+from securefed.model.network import ENCODER, FusionNetwork, encoder_of
 from securefed.model.pretraining import Readout, Schedule, pretrain
 
 SHIPPED = "compact.safetensors"
@@ -35,32 +36,39 @@ HELD_OUT_SITES = range(1_001_000, 1_001_004)
 
 @dataclass(frozen=True)
 class PublicSet:
-    """Single-modality slices with evidence, both modalities of which are used separately."""
+    """Slices of one modality with evidence.
 
-    ct: NDArray[np.uint8]  # (slices, size, size)
-    mri: NDArray[np.uint8]
-    ct_evidence: NDArray[np.bool_]  # (slices,)
-    mri_evidence: NDArray[np.bool_]
+    Attributes:
+        images: (slices, size, size).
+        evidence: (slices,), whether a slice shows the modality's finding.
+    """
+
+    images: NDArray[np.uint8]
+    evidence: NDArray[np.bool_]
 
 
-def public_phantoms(spec: PhantomSpec, sites: range, per_site: int, seed: int) -> PublicSet:
-    """Slices of phantoms of sites that no run uses."""
+def public_phantoms(
+    spec: PhantomSpec, sites: range, per_site: int, seed: int
+) -> dict[str, PublicSet]:
+    """Slices of phantoms of sites that no run uses, by modality."""
     patients = [
         patient
         for index in sites
         for patient in generate(spec, SiteProfile.draw(spec, index, seed), per_site, seed)
     ]
-    return PublicSet(
-        ct=np.concatenate([each.patient.images_of("ct") for each in patients]),
-        mri=np.concatenate([each.patient.images_of("mri") for each in patients]),
-        ct_evidence=np.concatenate([each.ct_evidence for each in patients]),
-        mri_evidence=np.concatenate([each.mri_evidence for each in patients]),
-    )
+    return {
+        modality: PublicSet(
+            images=np.concatenate([each.patient.images_of(modality) for each in patients]),
+            evidence=np.concatenate([each.evidence_of(modality) for each in patients]),
+        )
+        for modality in spec.modalities
+    }
 
 
 def make(
     path: Path,
     *,
+    modalities: tuple[str, ...],
     encoder: str,
     width: int,
     image_size: int,
@@ -69,8 +77,8 @@ def make(
     seed: int,
     progress: Callable[[str, float], None],
 ) -> dict[str, str]:
-    """Train both encoders on public phantoms and write them; returns the metadata."""
-    spec = PhantomSpec(image_size=image_size, missing_ct=0.0, missing_mri=0.0)
+    """Train an encoder of each modality on public phantoms and write them; returns the metadata."""
+    spec = PhantomSpec(modalities, image_size, missing_query=0.0, missing_context=0.0)
     train = public_phantoms(spec, PUBLIC_SITES, max(1, patients // len(PUBLIC_SITES)), seed)
     held_out = public_phantoms(spec, HELD_OUT_SITES, max(1, patients // 20), seed)
     tensors: dict[str, torch.Tensor] = {}
@@ -85,16 +93,18 @@ def make(
         "patients": str(patients),
         "seed": str(seed),
     }
-    for name, images, evidence, test_images, test_evidence in (
-        ("encoder_ct", train.ct, train.ct_evidence, held_out.ct, held_out.ct_evidence),
-        ("encoder_mri", train.mri, train.mri_evidence, held_out.mri, held_out.mri_evidence),
-    ):
-
-        def report(share: float, name: str = name) -> None:
-            progress(name, share)
-
-        network, readout = pretrain(encoder, width, images, evidence, seed, schedule, report)
-        auc = _slice_auc(network, readout, test_images, test_evidence)
+    for modality, public in train.items():
+        name, test = encoder_of(modality), held_out[modality]
+        network, readout = pretrain(
+            encoder,
+            width,
+            public.images,
+            public.evidence,
+            seed,
+            schedule,
+            partial(progress, name),
+        )
+        auc = _slice_auc(network, readout, test.images, test.evidence)
         about[f"{name}_held_out_slice_auc"] = f"{auc:.4f}"
         for key, value in network.state_dict().items():
             tensors[f"{name}.{key}"] = value.half()

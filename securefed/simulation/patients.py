@@ -4,12 +4,10 @@ from dataclasses import replace
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData, manifest_hospitals, phantom_hospitals
-from securefed.data.modalities import DEFAULT
 from securefed.data.own import own_patients
 from securefed.data.phantom import PhantomSpec
 from securefed.data.requirements import require_both_labels, tell
 from securefed.errors import ConfigurationError
-from securefed.wording import listed
 
 
 def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
@@ -79,17 +77,13 @@ def _way_out(sites: int, settings: Settings) -> str:
 def phantom_spec(settings: Settings) -> PhantomSpec:
     """The phantom generator's settings."""
     phantom = settings.data.phantom
-    if settings.model.modalities != DEFAULT:
-        raise ConfigurationError(
-            f"there are no phantoms of {listed(settings.model.modalities)}",
-            hint=f"name scans of them (data.manifest), or use {listed(DEFAULT)} in this order",
-        )
     return PhantomSpec(
+        modalities=settings.model.modalities,
         image_size=settings.model.image_size,
         contrast=phantom.contrast,
         rho=phantom.dissociated,
         kappa=phantom.single_evidence,
-        missing_ct=phantom.missing_ct,
-        missing_mri=phantom.missing_mri,
+        missing_query=phantom.missing_query,
+        missing_context=phantom.missing_context,
         site_shift=phantom.site_shift,
     )

@@ -68,7 +68,7 @@ def network() -> FusionNetwork:
 @pytest.fixture(scope="module")
 def patients() -> PatientTensors:
     """Of 2 to 4 slices, some without a modality."""
-    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_ct=0.2, missing_mri=0.2)
+    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_query=0.2, missing_context=0.2)
     made = generate(spec, SiteProfile.draw(spec, 0, 5), 140, 5)
     return stack([each.patient for each in made], max_slices=4)
 

@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATIONS = ("plain", "dp", "secure", "dp+secure")
 # 56 held-out patients a hospital: a target needs 50 decoys.
 TINY = tiny(
-    data={"phantom": {"patients": 12, "test_patients": 56, "missing_ct": 0, "missing_mri": 0}},
+    data={
+        "phantom": {"patients": 12, "test_patients": 56, "missing_query": 0, "missing_context": 0}
+    },
     training={"batch_size": 6, "max_slices": 1},
     federation={"clients": 3, "rounds": 2},
     canaries={"count": 100},

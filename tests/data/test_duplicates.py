@@ -13,7 +13,7 @@ from tests.scans import with_images
 
 
 def people(count: int) -> list[Patient]:
-    spec = PhantomSpec(missing_ct=0.0, missing_mri=0.0, slices=(3, 3))
+    spec = PhantomSpec(missing_query=0.0, missing_context=0.0, slices=(3, 3))
     return phantom_hospitals(spec, 1, count, 0, seed=3).hospitals[0].train
 
 

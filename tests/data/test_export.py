@@ -13,7 +13,7 @@ from securefed.data.phantom_files import write_phantoms
 from securefed.data.pseudonyms import PHANTOM_KEY
 from securefed.errors import ConfigurationError
 
-SPEC = PhantomSpec(image_size=24, slices=(2, 4), missing_ct=0.3, missing_mri=0.3)
+SPEC = PhantomSpec(image_size=24, slices=(2, 4), missing_query=0.3, missing_context=0.3)
 IMAGE = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
@@ -36,7 +36,13 @@ def test_truth_stands_beside_the_manifest_slice_by_slice(tmp_path: Path) -> None
     with (tmp_path / "out" / "truth.csv").open() as file:
         rows = list(csv.DictReader(file))
     expected = [
-        (p.patient.patient_id, p.kind, str(k), str(int(p.ct_evidence[k])), str(int(p.tumour[k])))
+        (
+            p.patient.patient_id,
+            p.kind,
+            str(k),
+            str(int(p.evidence_of("ct")[k])),
+            str(int(p.tumour[k])),
+        )
         for p in made
         for k in range(p.patient.slices)
     ]

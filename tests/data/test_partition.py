@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from securefed.config import PhantomSettings
+from securefed.config import ModelSettings, PhantomSettings
 from securefed.data import partition
 from securefed.data.load import Loaded, fingerprint, manifest_hospitals, phantom_hospitals
 from securefed.data.phantom import PhantomSpec
@@ -259,6 +259,8 @@ def test_where_no_site_is_ignored_nothing_is_said(by: str, sites: int) -> None:
 
 def test_phantoms_from_the_command_and_from_a_run_lack_modalities_alike() -> None:
     spec, phantom = PhantomSpec(), PhantomSettings()
-    assert (spec.missing_ct, spec.missing_mri) == (phantom.missing_ct, phantom.missing_mri)
+    assert spec.missing_query == phantom.missing_query
+    assert spec.missing_context == phantom.missing_context
+    assert spec.modalities == ModelSettings().modalities
     assert (spec.rho, spec.kappa) == (phantom.dissociated, phantom.single_evidence)
     assert (spec.contrast, spec.site_shift) == (phantom.contrast, phantom.site_shift)

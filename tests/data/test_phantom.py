@@ -15,7 +15,7 @@ from scipy import stats
 from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
 from securefed.errors import ConfigurationError
 
-SMALL = PhantomSpec(image_size=24, missing_ct=0.0, missing_mri=0.0, site_shift=0.0)
+SMALL = PhantomSpec(image_size=24, missing_query=0.0, missing_context=0.0, site_shift=0.0)
 
 
 def make(spec: PhantomSpec, count: int, *, site: int = 0, seed: int = 5) -> list[PhantomPatient]:
@@ -24,6 +24,12 @@ def make(spec: PhantomSpec, count: int, *, site: int = 0, seed: int = 5) -> list
 
 def same_images(left: PhantomPatient, right: PhantomPatient) -> bool:
     return np.array_equal(left.patient.images, right.patient.images)
+
+
+def same_place(each: PhantomPatient) -> bool:
+    """Whether every modality shows its finding, and all at one place."""
+    everywhere = len(each.centres) == len(each.patient.modalities)
+    return everywhere and len(set(each.centres.values())) == 1
 
 
 @settings(max_examples=20, deadline=None)
@@ -50,13 +56,13 @@ def test_patients_have_the_promised_shapes() -> None:
     assert {p.patient.slices for p in patients} == {3, 4, 5}
     for each in patients:
         assert each.patient.images_of("ct").shape == (each.patient.slices, 33, 33)
-        for truth in (each.ct_evidence, each.mri_evidence, each.tumour):
+        for truth in (*each.evidence, each.tumour):
             assert truth.shape == (each.patient.slices,)
 
 
 def test_tumour_means_both_kinds_of_evidence_at_the_same_place() -> None:
     for each in make(SMALL, 300):
-        together = each.ct_centre is not None and each.ct_centre == each.mri_centre
+        together = same_place(each)
         assert together == bool(each.patient.label) == bool(each.tumour.any())
 
 
@@ -64,10 +70,8 @@ def test_dissociated_evidence_lies_in_the_same_slices_but_apart() -> None:
     patients = [p for p in make(SMALL, 300) if p.kind == "dissociated"]
     assert len(patients) > 20
     for each in patients:
-        assert each.ct_centre is not None
-        assert each.mri_centre is not None
-        assert np.array_equal(each.ct_evidence, each.mri_evidence)
-        rows, columns = np.subtract(each.ct_centre[1:], each.mri_centre[1:])
+        assert np.array_equal(*each.evidence)
+        rows, columns = np.subtract(each.centres["ct"][1:], each.centres["mri"][1:])
         # .39 half widths between the centres, less 2 pixels of warp and rounding.
         assert np.hypot(rows, columns) > 0.39 * 12 - 2
 
@@ -78,9 +82,8 @@ def test_noise_free_ceilings_hold_by_the_truth(rho: float, kappa: float) -> None
     spec = dataclasses.replace(SMALL, rho=rho, kappa=kappa, image_size=16, slices=(1, 3))
     patients = make(spec, 1500)
     label = np.array([p.patient.label for p in patients])
-    ct = np.array([p.ct_evidence.any() for p in patients])
-    mri = np.array([p.mri_evidence.any() for p in patients])
-    joint = np.array([p.ct_centre == p.mri_centre and p.ct_centre is not None for p in patients])
+    ct, mri = np.array([p.evidence.any(axis=1) for p in patients]).T
+    joint = np.array([same_place(p) for p in patients])
     assert np.mean(joint == label) == 1.0
     for rule, ceiling in (
         (ct, spec.single_modality_ceiling),
@@ -122,8 +125,8 @@ def test_the_mri_place_has_the_same_law_in_tumours_and_dissociated() -> None:
     tumours = make(dataclasses.replace(SMALL, prevalence=1.0, slices=(1, 1)), 600)
     apart = make(dataclasses.replace(SMALL, prevalence=0.0, rho=1.0, slices=(1, 1)), 600)
     for axis in (1, 2):
-        left = [p.mri_centre[axis] for p in tumours[:300] if p.mri_centre]
-        right = [p.mri_centre[axis] for p in apart[300:] if p.mri_centre]
+        left = [p.centres["mri"][axis] for p in tumours[:300]]
+        right = [p.centres["mri"][axis] for p in apart[300:]]
         assert len(left) == len(right) == 300
         assert stats.ks_2samp(left, right).pvalue > 1e-3
 
@@ -131,13 +134,13 @@ def test_the_mri_place_has_the_same_law_in_tumours_and_dissociated() -> None:
 def test_evidence_is_visible_where_the_truth_says() -> None:
     spec = dataclasses.replace(SMALL, image_size=64, misregistration=0.0, prevalence=1.0)
     for each in make(spec, 40):
-        assert each.ct_centre is not None
+        centre = each.centres["ct"]
         for images in each.patient.images:
-            index, row, column = each.ct_centre
+            index, row, column = centre
             spot = images[index, int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2]
             brain = images[index, 20:44, 20:44]
             assert spot.mean() > np.median(brain) + 25
-        assert each.ct_evidence[each.ct_centre[0]]
+        assert each.evidence_of("ct")[centre[0]]
 
 
 def test_zero_contrast_is_a_null_control() -> None:
@@ -152,7 +155,9 @@ def test_zero_contrast_is_a_null_control() -> None:
 
 def test_missing_modalities_come_at_their_rates_and_never_together() -> None:
     """Binomial at z = 4 twice: a false alarm in about 1 of 8,000 seeds."""
-    spec = dataclasses.replace(SMALL, image_size=16, slices=(1, 1), missing_ct=0.2, missing_mri=0.3)
+    spec = dataclasses.replace(
+        SMALL, image_size=16, slices=(1, 1), missing_query=0.2, missing_context=0.3
+    )
     patients = [p.patient for p in make(spec, 800)]
     for modality, rate in (("ct", 0.2), ("mri", 0.3)):
         missing = np.mean([not p.present_of(modality).any() for p in patients])
@@ -200,7 +205,7 @@ def test_a_thousand_slices_a_second_on_one_core() -> None:
         {"slices": (0, 4)},
         {"lesion_radius": (0.2, 0.1)},
         {"lesion_radius": (0.01, 0.1)},
-        {"missing_ct": 0.7, "missing_mri": 0.7},
+        {"missing_query": 0.7, "missing_context": 0.7},
         {"site_shift": 2.0},
         {"misregistration": 99.0},
     ],

@@ -36,6 +36,6 @@ def make_network() -> MakeNetwork:
 @pytest.fixture(scope="session")
 def phantoms() -> PatientTensors:
     """Twelve patients of 2 to 4 slices, all of them with both modalities; padded to 4."""
-    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_ct=0.0, missing_mri=0.0)
+    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_query=0.0, missing_context=0.0)
     site = SiteProfile.draw(spec, 0, seed=5)
     return stack([each.patient for each in generate(spec, site, 12, seed=5)], max_slices=4)

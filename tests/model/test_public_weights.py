@@ -33,8 +33,10 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 @cache
-def _public(first_site: int, sites: int, patients: int, seed: int) -> public_weights.PublicSet:
-    spec = PhantomSpec(missing_ct=0.0, missing_mri=0.0)
+def _public(
+    first_site: int, sites: int, patients: int, seed: int
+) -> dict[str, public_weights.PublicSet]:
+    spec = PhantomSpec(missing_query=0.0, missing_context=0.0)
     indices = range(first_site, first_site + sites)
     return public_weights.public_phantoms(spec, indices, patients, seed)
 
@@ -63,6 +65,7 @@ def test_the_shipped_file_is_small_and_says_where_it_is_from():
         key: tuple(value) if isinstance(value, list) else value
         for key, value in json.loads(about["phantom"]).items()
     }
+    assert phantom.pop("missing_ct") == phantom.pop("missing_mri") == 0  # as they were called
     assert PhantomSpec(**phantom)
     assert Schedule(**json.loads(about["schedule"])).epochs >= 1
     assert int(about["patients"]) > 0
@@ -91,7 +94,7 @@ def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
     # The feature to look at is chosen on some hospitals and judged on others.
     seen, fresh = _public(1_002_000, 2, 8, 71), _public(1_001_000, 4, 8, 72)
     features, truth = (
-        (_largest_features(encoder, getattr(each, modality)), getattr(each, f"{modality}_evidence"))
+        (_largest_features(encoder, each[modality].images), each[modality].evidence)
         for each in (seen, fresh)
     )
     aucs = [roc_auc_score(features[1], column) for column in features[0].T]
@@ -102,13 +105,14 @@ def test_the_same_features_at_random_find_much_less():
     """The null of the test above: not every encoder passes it."""
     torch.manual_seed(0)
     network, fresh = FusionNetwork(NetworkShape()), _public(1_001_000, 4, 8, 72)
-    features = _largest_features(network.get_submodule("encoder_mri"), fresh.mri)
-    assert max(roc_auc_score(fresh.mri_evidence, column) for column in features.T) < 0.9
+    features = _largest_features(network.get_submodule("encoder_mri"), fresh["mri"].images)
+    assert max(roc_auc_score(fresh["mri"].evidence, column) for column in features.T) < 0.9
 
 
 def _make(path: Path, seed: int = 4) -> dict[str, str]:
     return public_weights.make(
         path,
+        modalities=("ct", "mri"),
         encoder="compact",
         width=4,
         image_size=32,

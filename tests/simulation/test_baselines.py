@@ -17,7 +17,7 @@ from securefed.wire.description import initial_network
 from tests.tiny import finish, settings_with, start
 
 settings = settings_with(
-    data={"phantom": {"patients": 10, "test_patients": 8, "missing_ct": 0.3}},
+    data={"phantom": {"patients": 10, "test_patients": 8, "missing_query": 0.3}},
     training={"batch_size": 10, "max_slices": 3},
     privacy={"dp": False, "seeded_noise": True},
     federation={"clients": 3, "rounds": 3, "evaluate_every": 1, "strategy": "fedavg"},

@@ -37,7 +37,7 @@ PLAN = LocalPlan(
 
 
 def _phantoms(count: int, seed: int) -> PatientTensors:
-    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_ct=0.2, missing_mri=0.2)
+    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_query=0.2, missing_context=0.2)
     site = SiteProfile.draw(spec, 0, seed)
     return stack([each.patient for each in generate(spec, site, count, seed)], max_slices=4)
 
