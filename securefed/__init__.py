@@ -1,7 +1,7 @@
 """SecureFed: federated learning on paired CT and MRI scans, with its leaks measured.
 
-From Python: `securefed.run`, `resume`, `load`, `open_run`, `audit`, `plan`, `settings`
-(docs/python-api.md).
+From Python: `securefed.run`, `resume`, `load`, `open_run`, `audit`, `plan`, `settings`,
+`load_model`, `predict` (docs/python-api.md).
 The command line is `securefed`; see docs/ for the threat model and its limits.
 """
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from securefed.api import audit, load, open_run, plan, resume, run, settings
     from securefed.budget import Budget
     from securefed.config import Settings
+    from securefed.prediction.model import ReleasedModel, load_model
+    from securefed.prediction.predict import predict
     from securefed.record.audit import AuditFile
     from securefed.run_directory import Run
 
@@ -20,26 +22,15 @@ __version__ = "0.1.0"
 __all__ = [
     "AuditFile",
     "Budget",
+    "ReleasedModel",
     "Run",
     "Settings",
     "audit",
     "load",
+    "load_model",
     "open_run",
     "plan",
-    "resume",
-    "run",
-    "settings",
-]
-
-__all__ = [
-    "AuditFile",
-    "Budget",
-    "Run",
-    "Settings",
-    "audit",
-    "load",
-    "open_run",
-    "plan",
+    "predict",
     "resume",
     "run",
     "settings",
@@ -49,8 +40,11 @@ __all__ = [
 _LAZY = {
     "AuditFile": "securefed.record.audit",
     "Budget": "securefed.budget",
+    "ReleasedModel": "securefed.prediction.model",
     "Run": "securefed.run_directory",
     "Settings": "securefed.config",
+    "load_model": "securefed.prediction.model",
+    "predict": "securefed.prediction.predict",
     **dict.fromkeys(
         ("audit", "load", "open_run", "plan", "resume", "run", "settings"), "securefed.api"
     ),

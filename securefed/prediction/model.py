@@ -68,7 +68,7 @@ class ReleasedModel:
         return logits
 
 
-def load_model(path: Path, personal: Path | None = None) -> ReleasedModel:
+def load_model(path: str | Path, personal: str | Path | None = None) -> ReleasedModel:
     """Open model.safetensors, or that of a run's folder.
 
     Args:
@@ -78,7 +78,7 @@ def load_model(path: Path, personal: Path | None = None) -> ReleasedModel:
     Raises:
         RunError: there is none, it is damaged, or it does not say how it is to be used.
     """
-    file = path / model_file.NAME if path.is_dir() else path
+    file = Path(path) / model_file.NAME if Path(path).is_dir() else Path(path)
     if not file.is_file() or file.suffix != SUFFIX:
         raise RunError(
             f"there is no model at {file}",
@@ -89,7 +89,7 @@ def load_model(path: Path, personal: Path | None = None) -> ReleasedModel:
     about = read_about(file)
     shape, max_slices = _described(about, file)
     network = FusionNetwork(shape)
-    tensors = {**read_tensors(file), **(read_tensors(personal) if personal else {})}
+    tensors = {**read_tensors(file), **(read_tensors(Path(personal)) if personal else {})}
     _require_fit(network, tensors, file)
     network.load_state_dict(tensors)
     return ReleasedModel(

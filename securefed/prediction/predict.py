@@ -9,11 +9,33 @@ import torch
 from securefed.data.folders import read as read_manifest
 from securefed.data.samples import Patient
 from securefed.data.table import Problem
+from securefed.errors import DataError
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.patients import batches
 from securefed.prediction.table import Prediction
+from securefed.wording import first_of
 
 DIGITS = 16  # of a model's digest, in a line
+
+
+def predict(model: ReleasedModel, patients: str | Path) -> list[Prediction]:
+    """What a model says of every patient of a manifest or a folder; labels are not looked at.
+
+    Raises:
+        DataError: nothing there, not a manifest, none of the model's modalities, or a line or an
+            image that cannot be used: `securefed predict` goes on with the others.
+        RunError: the model gives no number.
+    """
+    predicting = Predicting(model, Path(patients), labelled=False)
+    problems, found = list(predicting.problems), list[Prediction]()
+    for answered in predicting.answers():
+        problems += answered.problems
+        found += answered.predictions
+    if problems:
+        raise DataError(
+            f"{patients}: {first_of(problems)}", hint="securefed data check lists every problem"
+        )
+    return found
 
 
 @dataclass(frozen=True)

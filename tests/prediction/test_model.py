@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import securefed
 from securefed.data.load import load_manifest
 from securefed.errors import RunError
 from securefed.prediction.model import load_model
@@ -26,6 +27,14 @@ def test_it_says_what_the_network_of_the_run_says(trained: Path, strangers: Path
     assert torch.allclose(model.logits(patients), expected, atol=1e-5)
     one = model.logits(patients[3:4])  # alone: without the padding that others bring
     assert torch.allclose(one, expected[3:4], atol=1e-5)
+
+
+def test_the_same_from_python(trained: Path, strangers: Path) -> None:
+    model = securefed.load_model(str(trained))
+    patients = load_manifest(strangers, 32, model.modalities).patients
+    found = securefed.predict(model, str(strangers))
+    assert [each.patient_id for each in found] == [patient.patient_id for patient in patients]
+    assert np.allclose([each.logit for each in found], model.logits(patients).numpy(), atol=1e-5)
 
 
 def test_a_made_up_patient_or_a_known_seed_is_a_caution(trained: Path) -> None:
