@@ -15,11 +15,10 @@ from securefed.wording import counted
 
 # Only light modules above: the imports that take time stand in the command.
 
-_HEADERS = 0.2  # of the time of an import, roughly
 # Options that say nothing of what they are not listed with.
 _OF_SCANS = ("window", "allow_unregistered")
 _ONLY_FOR = {
-    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in"),
+    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in", "label_attribute"),
     "NIfTI": _OF_SCANS,
     "pictures": ("levels",),
 }
@@ -27,9 +26,10 @@ _EXISTING = click.Path(path_type=Path)
 
 
 @click.command(name="import")
-@click.argument("source", type=_EXISTING)
+@click.argument("source")
 @click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
 @click.option("--labels", type=_EXISTING, help="CSV with patient_id,label (needed for DICOM).")
+@click.option("--label-attribute", help="Or the DICOM attribute that holds it, by its keyword.")
 @click.option("--site", default=DEFAULT_SITE, show_default=True, help="Name of this hospital.")
 @click.option("--site-key", type=_EXISTING, help="Key of the pseudonyms.  [default: OUT.site-key]")
 @click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
@@ -43,9 +43,10 @@ _EXISTING = click.Path(path_type=Path)
 @click.pass_context
 def command(
     context: click.Context,
-    source: Path,
+    source: str,
     out: Path,
     labels: Path | None,
+    label_attribute: str | None,
     site: str,
     site_key: Path | None,
     window: str,
@@ -59,22 +60,23 @@ def command(
 ) -> None:
     """Turn a DICOM tree, a folder of NIfTI volumes or of images, or a manifest, into a data set.
 
+    An https address is that of a DICOMweb service: scans of the labelled patients are fetched to
+    OUT.fetched first, which a second start takes up again.
+
     Patient ids become pseudonyms under a key that is made beside --out (OUT.site-key, readable by
     you only). Keep the key at the site and out of the data set: it links pseudonyms to patients.
     Files that cannot be used are listed with the reason, the rest is imported, and the exit code
     is 1. docs/data.md has the rules.
     """
+    from securefed.cli.scan_import import discard, fetched_beside, import_scans
     from securefed.data.deep_grey import require_levels
     from securefed.data.dicom.report import ImportReport
-    from securefed.data.dicom.tree import import_dicom
     from securefed.data.export import new_dataset
     from securefed.data.import_rules import ImportRules
     from securefed.data.names import require_site
-    from securefed.data.nifti.tree import import_nifti
     from securefed.data.picture_import import import_pictures
     from securefed.data.pseudonyms import key_beside, load_or_create_key
-    from securefed.data.sources import Source, labels_of, source_of
-    from securefed.data.table import read_labels
+    from securefed.data.sources import Source, source_of
 
     try:
         require_site(site)
@@ -82,10 +84,22 @@ def command(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
-    kind = source_of(source, labels=labels is not None)
+    if labels and label_attribute:
+        raise ConfigurationError(
+            "--labels and --label-attribute both say where labels are", hint="leave one out"
+        )
+    kind = source_of(source, labels=bool(labels or label_attribute))
     _require_of_use(context, kind.value)
     require_levels(levels)
-    rules = ImportRules(site, window, size, max_gap_days, allow_burned_in, allow_unregistered)
+    rules = ImportRules(
+        site=site,
+        window=window,
+        image_size=size,
+        max_gap_days=max_gap_days,
+        allow_burned_in=allow_burned_in,
+        allow_unregistered=allow_unregistered,
+        label_attribute=label_attribute or "",
+    )
     key_path = site_key or key_beside(out)
     if key_path.resolve().is_relative_to(out.resolve()):
         raise ConfigurationError(
@@ -93,36 +107,23 @@ def command(
             hint="keep it elsewhere: who has both can name every patient",
         )
     key_is_new = not key_path.exists()
+    # A service has no place that --out could lie in.
+    place, fetched = None if kind is Source.DICOMWEB else Path(source), fetched_beside(out)
     try:
         with (
-            new_dataset(out, force=force, source=source) as writer,
+            new_dataset(out, force=force, source=place) as writer,
             progress_bar(quiet=as_json) as bar,
         ):
-            show = shower(bar, "patients")
-            if kind is Source.PICTURES:
-                key = load_or_create_key(key_path)
-                folder = import_pictures(source, writer, key, size, site, levels, show)
+            key = load_or_create_key(key_path)
+            if place is not None and kind is Source.PICTURES:
+                show = shower(bar, "patients")
+                folder = import_pictures(place, writer, key, size, site, levels, show)
                 report = ImportReport(folder.problems)
-                report.notes = [Problem(source.name, warning) for warning in folder.notes]
+                report.notes = [Problem(place.name, warning) for warning in folder.notes]
             else:
-                table = labels_of(source, labels)
-                listed = read_labels(table)
-                key = load_or_create_key(key_path)
-
-                def step(what: str, done: int, total: int) -> None:
-                    begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
-                    bar.reach(begun + share * done / total, f"{what} {done}/{total}")
-
-                bar.say("listing files")
-                if kind is Source.DICOM:
-                    report = import_dicom(source, writer, listed.by_patient, key, rules, step)
-                else:
-                    report = import_nifti(source, writer, listed.by_patient, key, rules, show)
-                report.problems = listed.problems + report.problems
-                report.notes += [
-                    Problem(table.name, f"column {column!r} is not read")
-                    for column in listed.unread
-                ]
+                report = import_scans(kind, source, labels, fetched, writer, key, rules, bar)
+        if place is None:
+            discard(fetched, report)
     except BaseException:
         if key_is_new:  # it has named nobody yet
             key_path.unlink(missing_ok=True)
@@ -157,7 +158,7 @@ def _require_of_use(context: click.Context, kind: str) -> None:
     """Refuse options that say nothing of this import, which somebody believes in."""
     for name in {name: None for names in _ONLY_FOR.values() for name in names}:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in _ONLY_FOR[kind]:
+        if given and name not in _ONLY_FOR[kind.removesuffix("web")]:
             option = f"--{name.replace('_', '-')}"
             of = " and ".join(kind for kind, names in _ONLY_FOR.items() if name in names)
             why = "DICOM needs --labels" if kind == "pictures" else f"this is {kind}"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pydicom.datadict import tag_for_keyword
+
 from securefed.data.dicom.grey_values import WINDOWS
 from securefed.errors import ConfigurationError
 
@@ -17,6 +19,8 @@ class ImportRules:
         max_gap_days: CT and MRI further apart are not paired (both are kept).
         allow_burned_in: accept secondary captures and declared burned-in text.
         allow_unregistered: pair in scanner coordinates what could not be registered.
+        label_attribute: keyword of the DICOM element that holds a patient's label; "" where labels
+            are listed elsewhere.
     """
 
     site: str = "site-1"
@@ -25,6 +29,7 @@ class ImportRules:
     max_gap_days: int = 30
     allow_burned_in: bool = False
     allow_unregistered: bool = False
+    label_attribute: str = ""
 
     def __post_init__(self) -> None:
         if self.window not in WINDOWS:
@@ -35,6 +40,11 @@ class ImportRules:
             raise ConfigurationError(
                 f"image size must be 16 to 1024 pixels, got {self.image_size}",
                 hint="256 keeps what a head scan shows",
+            )
+        if self.label_attribute and tag_for_keyword(self.label_attribute) is None:
+            raise ConfigurationError(
+                f"DICOM has no attribute of the name {self.label_attribute!r}",
+                hint="its keyword, as in PatientComments (PS3.6)",
             )
         if self.max_gap_days < 0:
             raise ConfigurationError(

@@ -1,9 +1,9 @@
 """Patients in a label list and patients in a folder of scans: who is in one of them only."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from securefed.data.names import require_patient, shown, spelling
-from securefed.data.table import Problem
+from securefed.data.table import Problem, parse_label
 from securefed.errors import DataError
 from securefed.wording import counted, first_of
 
@@ -26,6 +26,21 @@ def label_fault(patient_id: str, labels: Mapping[str, int]) -> str | None:
     if written:
         why += f", which has {shown(written[0])} where the scan has {shown(patient_id)}"
     return why
+
+
+def agreed_label(words: Iterable[str]) -> int:
+    """The one label that all images of a patient give; images may say nothing.
+
+    Raises:
+        DataError: none gives one, they contradict each other, or a word is no label.
+    """
+    said = {word for word in words if word}
+    if not said:
+        raise DataError("no image of its patient has the attribute with the label")
+    labels = {parse_label(word) for word in said}
+    if len(labels) > 1:
+        raise DataError("the images of its patient contradict each other in their label; left out")
+    return labels.pop()
 
 
 def without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""What an import is given: a tree of DICOM files, a folder of NIfTI volumes, or pictures."""
+"""What an import is given: DICOM files or a service that has them, NIfTI volumes, or pictures."""
 
 from enum import Enum
 from pathlib import Path
@@ -14,19 +14,23 @@ class Source(Enum):
     """What decides which rules of reading hold, and which options say something."""
 
     DICOM = "DICOM"
+    DICOMWEB = "DICOMweb"
     NIFTI = "NIfTI"
     PICTURES = "pictures"
 
 
-def source_of(place: Path, *, labels: bool) -> Source:
-    """What lies at a place, by the content of its files.
+def source_of(source: str, *, labels: bool) -> Source:
+    """What lies at a place, by the content of its files; an address is that of a service.
 
     A label list tells scans from pictures, whose labels lie in their own tables. Of scans, one
     DICOM file makes the tree DICOM, whatever lies beside it.
 
     Args:
-        labels: whether a label list was named.
+        labels: whether a label list was named, or an attribute that holds labels.
     """
+    if "://" in source:
+        return Source.DICOMWEB
+    place = Path(source)
     decided = Source.DICOM if labels else Source.PICTURES
     if not place.is_dir():
         return decided
@@ -43,16 +47,22 @@ def source_of(place: Path, *, labels: bool) -> Source:
     return Source.NIFTI if found else decided
 
 
-def labels_of(place: Path, named: Path | None) -> Path:
-    """The label list of scans: the one that was named, or labels.csv in their folder.
+def labels_of(source: str, kind: Source, named: Path | None) -> Path:
+    """The label list of scans: the one that was named, or labels.csv in a folder of NIfTI.
 
     Raises:
         ConfigurationError: there is neither.
     """
-    inside = place / "labels.csv"
-    if named is None and not inside.is_file():
+    if named is not None:
+        return named
+    if kind is not Source.NIFTI:
         raise ConfigurationError(
-            f"{place}: holds NIfTI volumes, and no labels.csv",
+            f"{kind.value} needs labels", hint="--labels labels.csv, or --label-attribute NAME"
+        )
+    inside = Path(source) / "labels.csv"
+    if not inside.is_file():
+        raise ConfigurationError(
+            f"{source}: holds NIfTI volumes, and no labels.csv",
             hint=f"write one with patient_id,label, or name it by --labels; volumes are {LAYOUTS}",
         )
-    return named or inside
+    return inside

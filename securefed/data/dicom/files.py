@@ -40,11 +40,13 @@ def scan_tree(
     root: Path,
     *,
     allow_burned_in: bool = False,
+    label_attribute: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scan:
     """Read the headers of all DICOM files below a folder, in the order of their paths.
 
     Args:
+        label_attribute: as in `slices_of`.
         progress: called with (files read, files in all).
 
     Raises:
@@ -63,7 +65,7 @@ def scan_tree(
         try:
             header = _read_header(path)
             require_image(header, allow_burned_in=allow_burned_in)
-            scan.slices.extend(list(slices_of(path, header)))
+            scan.slices.extend(list(slices_of(path, header, label_attribute)))
         except UnwantedError as reason:
             scan.skipped.add(str(reason), place)
         except DataError as error:

@@ -63,6 +63,7 @@ class Slice:
     shape: tuple[int, int]
     traits: Traits
     moments: tuple[str, ...] = field(repr=False)  # when and how; tells images of one place apart
+    label: str = field(default="", repr=False)  # as the header writes it, where it is asked for
 
 
 def days_between(first: date | None, second: date | None) -> int | None:
@@ -70,20 +71,23 @@ def days_between(first: date | None, second: date | None) -> int | None:
     return abs((first - second).days) if first and second else None
 
 
-def slices_of(path: Path, header: Dataset) -> Iterator[Slice]:
+def slices_of(path: Path, header: Dataset, label_attribute: str = "") -> Iterator[Slice]:
     """The images of one file.
+
+    Args:
+        label_attribute: keyword of the element that holds the label, "" where none does.
 
     Raises:
         DataError: a header value that cannot be used.
     """
     try:
         for number, flat in frame_headers(header):
-            yield _slice(path, number, flat)
+            yield _slice(path, number, flat, label_attribute)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise DataError(f"has a header value that cannot be used ({error})") from None
 
 
-def _slice(path: Path, frame_number: int | None, header: Dataset) -> Slice:
+def _slice(path: Path, frame_number: int | None, header: Dataset, label_attribute: str) -> Slice:
     spacing = numbers(header, "PixelSpacing", 2)
     if spacing is not None and not (spacing > 0).all():
         raise DataError("has a PixelSpacing that is not positive")
@@ -106,6 +110,7 @@ def _slice(path: Path, frame_number: int | None, header: Dataset) -> Slice:
         aspect=1.0 if aspect is None else float(aspect[0] / aspect[1]),
         shape=(int(header.Rows), int(header.Columns)),
         traits=_traits(header),
+        label=str(header.get(label_attribute, "") or "").strip() if label_attribute else "",
         moments=tuple(
             str(header.get(keyword, "") or "")
             for keyword in (

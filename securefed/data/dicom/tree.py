@@ -24,7 +24,7 @@ from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import PICTURES, way_out
 from securefed.data.import_rules import ImportRules
-from securefed.data.labelled import identity_fault, label_fault, without_scans
+from securefed.data.labelled import agreed_label, identity_fault, label_fault, without_scans
 from securefed.data.patient_writing import require_contrast, write_patient
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.table import Problem
@@ -36,7 +36,7 @@ from securefed.wording import first_of
 def import_dicom(
     root: Path,
     writer: DatasetWriter,
-    labels: Mapping[str, int],
+    labels: Mapping[str, int] | None,
     key: SiteKey,
     rules: ImportRules,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -44,14 +44,18 @@ def import_dicom(
     """Import every patient below `root` that has a label.
 
     Args:
-        labels: label by original PatientID; stays at the site.
+        labels: label by original PatientID; stays at the site. None: the headers have it, in
+            `rules.label_attribute`.
         progress: called with ("files" or "patients", done, in all): first all files are read.
 
     Raises:
         DataError: no such folder, or not one patient could be imported.
     """
     scan = scan_tree(
-        root, allow_burned_in=rules.allow_burned_in, progress=partial(progress, "files")
+        root,
+        allow_burned_in=rules.allow_burned_in,
+        label_attribute=rules.label_attribute,
+        progress=partial(progress, "files"),
     )
     report = ImportReport(list(scan.problems), [], scan.skipped)
     slices, notes = without_shared_frames(scan.slices)
@@ -64,29 +68,40 @@ def import_dicom(
         person = key.person(people[patient_id])
         name = key.pseudonym(patient_id)
         patient = _Patient(name, person, by_patient[patient_id], root, rules, report)
-        why_not = _why_not(patient_id, by_patient, labels)
-        if why_not:
-            patient.refuse(why_not)
+        try:
+            label = _label_of(patient_id, by_patient, labels)
+        except DataError as error:
+            patient.refuse(str(error))
         else:
-            patient.write(labels[patient_id], writer)
+            patient.write(label, writer)
         progress("patients", done + 1, len(by_patient))
-    report.notes += _mixed_weightings(root, report) + without_scans(labels, by_patient)
+    report.notes += _mixed_weightings(root, report) + without_scans(labels or {}, by_patient)
     if not writer.patients:
         raise _nothing_imported(root, report)
     return report
 
 
-def _why_not(
-    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int]
-) -> str | None:
-    """Why a patient cannot be imported, before a pixel is read."""
+def _label_of(
+    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int] | None
+) -> int:
+    """A patient's label, before a pixel is read.
+
+    Raises:
+        DataError: why the patient cannot be imported.
+    """
     fault = identity_fault(patient_id, by_patient)
     if fault:
-        return fault
-    differing = contradiction([item.person for item in by_patient[patient_id]])
+        raise DataError(fault)
+    images = by_patient[patient_id]
+    differing = contradiction([item.person for item in images])
     if differing:
-        return f"its PatientID stands for different people, by {differing}; left out"
-    return label_fault(patient_id, labels)
+        raise DataError(f"its PatientID stands for different people, by {differing}; left out")
+    if labels is None:
+        return agreed_label(item.label for item in images)
+    fault = label_fault(patient_id, labels)
+    if fault:
+        raise DataError(fault)
+    return labels[patient_id]
 
 
 def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:

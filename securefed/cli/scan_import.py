@@ -1,0 +1,109 @@
+"""The part of `securefed data import` that reads scans: DICOM of a folder or a service, NIfTI."""
+
+import shutil
+from pathlib import Path
+
+from securefed.data.dicom.report import ImportReport
+from securefed.data.dicom.tree import import_dicom
+from securefed.data.export import DatasetWriter
+from securefed.data.import_rules import ImportRules
+from securefed.data.nifti.tree import import_nifti
+from securefed.data.pseudonyms import SiteKey
+from securefed.data.sources import Source, labels_of
+from securefed.data.table import Labels, Problem, read_labels
+from securefed.errors import ConfigurationError
+from securefed.progress import Bar
+
+_HEADERS = 0.2  # of the time of an import, roughly
+_FETCHING = 0.7  # of one from a service
+
+
+def import_scans(
+    kind: Source,
+    source: str,
+    labels: Path | None,
+    fetched: Path,
+    writer: DatasetWriter,
+    key: SiteKey,
+    rules: ImportRules,
+    bar: Bar,
+) -> ImportReport:
+    """Import DICOM or NIfTI, and tell what of the label list was not used.
+
+    Args:
+        fetched: folder for what a service gives, see `discard`.
+    """
+    table = None if rules.label_attribute else labels_of(source, kind, labels)
+    listed = read_labels(table) if table is not None else None
+    if kind is Source.NIFTI and listed is not None:
+        by_patient = listed.by_patient
+
+        def show(done: int, total: int) -> None:
+            bar.reach(done / total, f"patients {done}/{total}")
+
+        report = import_nifti(Path(source), writer, by_patient, key, rules, show)
+    else:
+        report = _import_dicom(kind, source, listed, fetched, writer, key, rules, bar)
+    if table is not None and listed is not None:
+        report.problems = listed.problems + report.problems
+        unread = [f"column {column!r} is not read" for column in listed.unread]
+        report.notes += [Problem(table.name, why) for why in unread]
+    return report
+
+
+def fetched_beside(out: Path) -> Path:
+    """Where the scans of a service lie until they are imported: they name patients."""
+    return out.with_name(f"{out.name}.fetched")
+
+
+def discard(fetched: Path, report: ImportReport) -> None:
+    """Take away what was fetched, unless there is something to fetch again."""
+    if not report.problems:
+        shutil.rmtree(fetched)
+        return
+    what = "the scans stay here, so that a second start (with --force) fetches only what is missing"
+    report.notes.append(Problem(str(fetched), f"{what}; they name patients, delete them when done"))
+
+
+def _import_dicom(
+    kind: Source,
+    source: str,
+    listed: Labels | None,
+    fetched: Path,
+    writer: DatasetWriter,
+    key: SiteKey,
+    rules: ImportRules,
+    bar: Bar,
+) -> ImportReport:
+    tree, faults, ready = Path(source), list[Problem](), 0.0
+    if kind is Source.DICOMWEB:
+        tree, faults, ready = *_fetched(source, listed, fetched, bar), _FETCHING
+
+    def step(what: str, done: int, total: int) -> None:
+        begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
+        bar.reach(ready + (1 - ready) * (begun + share * done / total), f"{what} {done}/{total}")
+
+    bar.say("listing files")
+    by_patient = None if listed is None else listed.by_patient
+    report = import_dicom(tree, writer, by_patient, key, rules, step)
+    report.problems = faults + report.problems
+    return report
+
+
+def _fetched(
+    source: str, listed: Labels | None, folder: Path, bar: Bar
+) -> tuple[Path, list[Problem]]:
+    try:
+        from securefed.data.dicomweb.fetching import fetch
+    except ImportError:
+        raise ConfigurationError(
+            "DICOMweb needs dicomweb-client, which is not installed",
+            hint="pip install 'securefed[dicom]'",
+        ) from None
+
+    def show(done: int, total: int) -> None:
+        bar.reach(_FETCHING * done / total, f"asking for patients {done}/{total}")
+
+    bar.say("asking the service")
+    archive = fetch(source, folder, None if listed is None else sorted(listed.by_patient), show)
+    return archive.scans, archive.problems

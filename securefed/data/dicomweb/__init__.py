@@ -1,0 +1,1 @@
+"""Scans of an archive that speaks DICOMweb, fetched for import."""
