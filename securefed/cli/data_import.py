@@ -1,8 +1,10 @@
 """`securefed data import`: a hospital's scans become a data set under pseudonyms."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,12 +15,23 @@ from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 from securefed.wording import counted
 
+if TYPE_CHECKING:
+    from securefed.data.dicom.report import ImportReport
+
 # Only light modules above: the imports that take time stand in the command.
 
 # Options that say nothing of what they are not listed with.
 _OF_SCANS = ("window", "allow_unregistered")
 _ONLY_FOR = {
-    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in", "label_attribute"),
+    "DICOM": (
+        *_OF_SCANS,
+        "max_gap_days",
+        "allow_burned_in",
+        "label_attribute",
+        "rules",
+        "dry_run",
+        "interactive",
+    ),
     "NIfTI": _OF_SCANS,
     "pictures": ("levels",),
 }
@@ -35,6 +48,9 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
 @click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
+@click.option("--rules", type=_EXISTING, help="YAML: which series of DICOM to use.")
+@click.option("--dry-run", is_flag=True, help="Show which series of DICOM; write nothing.")
+@click.option("--interactive", is_flag=True, help="Ask where a patient has several series.")
 @click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
 @click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
 @click.option("--allow-unregistered", is_flag=True, help="Pair what could not be registered.")
@@ -52,6 +68,9 @@ def command(
     window: str,
     levels: tuple[float, float] | None,
     size: int,
+    rules: Path | None,
+    dry_run: bool,
+    interactive: bool,
     max_gap_days: int,
     allow_burned_in: bool,
     allow_unregistered: bool,
@@ -71,11 +90,12 @@ def command(
     from securefed.cli.scan_import import discard, fetched_beside, import_scans
     from securefed.data.deep_grey import require_levels
     from securefed.data.dicom.report import ImportReport
+    from securefed.data.dicom.series_rules import SeriesRules, read_rules
     from securefed.data.export import new_dataset
     from securefed.data.import_rules import ImportRules
     from securefed.data.names import require_site
     from securefed.data.picture_import import import_pictures
-    from securefed.data.pseudonyms import key_beside, load_or_create_key
+    from securefed.data.pseudonyms import key_beside, load_or_create_key, passing_key
     from securefed.data.sources import Source, source_of
 
     try:
@@ -91,7 +111,7 @@ def command(
     kind = source_of(source, labels=bool(labels or label_attribute))
     _require_of_use(context, kind.value)
     require_levels(levels)
-    rules = ImportRules(
+    chosen = ImportRules(
         site=site,
         window=window,
         image_size=size,
@@ -99,6 +119,7 @@ def command(
         allow_burned_in=allow_burned_in,
         allow_unregistered=allow_unregistered,
         label_attribute=label_attribute or "",
+        series=read_rules(rules) if rules else SeriesRules(),
     )
     key_path = site_key or key_beside(out)
     if key_path.resolve().is_relative_to(out.resolve()):
@@ -111,47 +132,72 @@ def command(
     place, fetched = None if kind is Source.DICOMWEB else Path(source), fetched_beside(out)
     try:
         with (
-            new_dataset(out, force=force, source=place) as writer,
-            progress_bar(quiet=as_json) as bar,
+            nullcontext() if dry_run else new_dataset(out, force=force, source=place) as writer,
+            progress_bar(quiet=as_json or interactive) as bar,
         ):
-            key = load_or_create_key(key_path)
-            if place is not None and kind is Source.PICTURES:
+            key = passing_key(key_path) if dry_run else load_or_create_key(key_path)
+            if writer is not None and place is not None and kind is Source.PICTURES:
                 show = shower(bar, "patients")
                 folder = import_pictures(place, writer, key, size, site, levels, show)
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(place.name, warning) for warning in folder.notes]
             else:
-                report = import_scans(kind, source, labels, fetched, writer, key, rules, bar)
-        if place is None:
+                report = import_scans(
+                    kind,
+                    source,
+                    labels,
+                    fetched,
+                    writer,
+                    key,
+                    chosen,
+                    bar,
+                    interactive=interactive,
+                )
+        if place is None and not dry_run:
             discard(fetched, report)
     except BaseException:
-        if key_is_new:  # it has named nobody yet
+        if key_is_new and not dry_run:  # it has named nobody yet
             key_path.unlink(missing_ok=True)
         raise
-    facts = {
-        "manifest": str(out / "manifest.csv"),
-        "site_key": str(key_path),
-        "simulation": writer.simulation or None,
-        "patients": writer.patients,
-        "slices": writer.slices,
+    facts: dict[str, Any] = {
         "problems": list(map(str, report.problems)),
         "notes": list(map(str, report.notes)),
         "skipped": report.skipped.counts,
         "skipped_first": report.skipped.first,
         "series": [asdict(patient) for patient in report.series],
     }
+    if writer is None:
+        patients = sum(each.used for each in report.series)
+        facts |= {"dry_run": True, "patients": patients}
+        text = f"{counted(patients, 'patient')} would be imported; nothing was written"
+    else:
+        facts |= {
+            "manifest": str(out / "manifest.csv"),
+            "site_key": str(key_path),
+            "simulation": writer.simulation or None,
+            "patients": writer.patients,
+            "slices": writer.slices,
+        }
+        text = f"{counted(writer.patients, 'patient')}, {counted(writer.slices, 'slice')}"
     if not as_json:
-        chosen = [line for each in report.series if each.left for line in each.lines()]
-        listing("series, where there was a choice", chosen)
-        listing("problems", report.problems)
-        listing("notes", report.notes)
-        for line in report.skipped.lines():
-            click.echo(line)
-        click.echo(f"site key: {key_path} (keep it at the site)")
-    tell(
-        facts, as_json, f"{counted(writer.patients, 'patient')}, {counted(writer.slices, 'slice')}"
-    )
+        _show(report, all_series=dry_run)
+        if writer is not None:
+            click.echo(f"site key: {key_path} (keep it at the site)")
+    tell(facts, as_json, text)
     sys.exit(1 if report.problems else 0)
+
+
+def _show(report: "ImportReport", *, all_series: bool) -> None:
+    if all_series:
+        for line in (line for each in report.series for line in each.lines()):
+            click.echo(line)
+    else:
+        choices = [line for each in report.series if each.left for line in each.lines()]
+        listing("series, where there was a choice", choices)
+    listing("problems", report.problems)
+    listing("notes", report.notes)
+    for line in report.skipped.lines():
+        click.echo(line)
 
 
 def _require_of_use(context: click.Context, kind: str) -> None:

@@ -1,10 +1,13 @@
 """The part of `securefed data import` that reads scans: DICOM of a folder or a service, NIfTI."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
+from securefed.cli.data_output import shower
+from securefed.cli.series_choice import ask
 from securefed.data.dicom.report import ImportReport
-from securefed.data.dicom.tree import import_dicom
+from securefed.data.dicom.tree import import_dicom, keep
 from securefed.data.export import DatasetWriter
 from securefed.data.import_rules import ImportRules
 from securefed.data.nifti.tree import import_nifti
@@ -23,27 +26,40 @@ def import_scans(
     source: str,
     labels: Path | None,
     fetched: Path,
-    writer: DatasetWriter,
+    writer: DatasetWriter | None,
     key: SiteKey,
     rules: ImportRules,
     bar: Bar,
+    *,
+    interactive: bool,
 ) -> ImportReport:
     """Import DICOM or NIfTI, and tell what of the label list was not used.
 
     Args:
         fetched: folder for what a service gives, see `discard`.
+        writer: None to choose series only, of DICOM.
+        interactive: ask a person where a patient has several series.
     """
     table = None if rules.label_attribute else labels_of(source, kind, labels)
     listed = read_labels(table) if table is not None else None
-    if kind is Source.NIFTI and listed is not None:
-        by_patient = listed.by_patient
-
-        def show(done: int, total: int) -> None:
-            bar.reach(done / total, f"patients {done}/{total}")
-
+    by_patient = None if listed is None else listed.by_patient
+    if by_patient is not None and writer is not None and kind is Source.NIFTI:
+        show = shower(bar, "patients")
         report = import_nifti(Path(source), writer, by_patient, key, rules, show)
     else:
-        report = _import_dicom(kind, source, listed, fetched, writer, key, rules, bar)
+        tree, faults, ready = Path(source), list[Problem](), 0.0
+        if kind is Source.DICOMWEB:
+            tree, faults, ready = *_fetched(source, listed, fetched, bar), _FETCHING
+
+        def step(what: str, done: int, total: int) -> None:
+            begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
+            reached = ready + (1 - ready) * (begun + share * done / total)
+            bar.reach(reached, f"{what} {done}/{total}")
+
+        bar.say("listing files")
+        decide = partial(ask, tree) if interactive else keep
+        report = import_dicom(tree, writer, by_patient, key, rules, step, decide)
+        report.problems = faults + report.problems
     if table is not None and listed is not None:
         report.problems = listed.problems + report.problems
         unread = [f"column {column!r} is not read" for column in listed.unread]
@@ -63,31 +79,6 @@ def discard(fetched: Path, report: ImportReport) -> None:
         return
     what = "the scans stay here, so that a second start (with --force) fetches only what is missing"
     report.notes.append(Problem(str(fetched), f"{what}; they name patients, delete them when done"))
-
-
-def _import_dicom(
-    kind: Source,
-    source: str,
-    listed: Labels | None,
-    fetched: Path,
-    writer: DatasetWriter,
-    key: SiteKey,
-    rules: ImportRules,
-    bar: Bar,
-) -> ImportReport:
-    tree, faults, ready = Path(source), list[Problem](), 0.0
-    if kind is Source.DICOMWEB:
-        tree, faults, ready = *_fetched(source, listed, fetched, bar), _FETCHING
-
-    def step(what: str, done: int, total: int) -> None:
-        begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
-        bar.reach(ready + (1 - ready) * (begun + share * done / total), f"{what} {done}/{total}")
-
-    bar.say("listing files")
-    by_patient = None if listed is None else listed.by_patient
-    report = import_dicom(tree, writer, by_patient, key, rules, step)
-    report.problems = faults + report.problems
-    return report
 
 
 def _fetched(

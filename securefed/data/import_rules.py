@@ -1,10 +1,11 @@
 """The choices that an import of scans leaves to the operator, whatever format they are in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.datadict import tag_for_keyword
 
 from securefed.data.dicom.grey_values import WINDOWS
+from securefed.data.dicom.series_rules import SeriesRules
 from securefed.errors import ConfigurationError
 
 
@@ -21,6 +22,7 @@ class ImportRules:
         allow_unregistered: pair in scanner coordinates what could not be registered.
         label_attribute: keyword of the DICOM element that holds a patient's label; "" where labels
             are listed elsewhere.
+        series: which series of DICOM to use, before the general rules.
     """
 
     site: str = "site-1"
@@ -30,6 +32,7 @@ class ImportRules:
     allow_burned_in: bool = False
     allow_unregistered: bool = False
     label_attribute: str = ""
+    series: SeriesRules = field(default_factory=SeriesRules)
 
     def __post_init__(self) -> None:
         if self.window not in WINDOWS:

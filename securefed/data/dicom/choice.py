@@ -3,11 +3,12 @@
 Series that are no anatomy (localisers, phase images, maps, subtractions, projections) or
 show another part of the body are never chosen. Of the rest the CT and the MRI are chosen together:
 first what is most surely a plain image of the head, then the visit (fewest days between the two),
-then series by series in the order of `_RANKS`. The number of slices alone decides nothing.
+then series by series in the order of `_RANKS`. The number of slices alone decides nothing. Rules of
+the operator (series_rules) come before all of these, and a person may choose otherwise (by_hand).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from securefed.data.dicom.contrast import (
 from securefed.data.dicom.geometry import is_fine, plane_of
 from securefed.data.dicom.header import days_between
 from securefed.data.dicom.roles import ANATOMY, PERHAPS_LOCALISER
+from securefed.data.dicom.series_rules import SeriesRules
 from securefed.data.dicom.stacks import Stack
 
 COVERED_MM = 120.0  # covering more of the head than this is no merit
@@ -48,16 +50,29 @@ class Choice:
     ct: Stack | None
     mri: Stack | None
     left: list[tuple[Stack, str]] = field(default_factory=list)  # and why
+    able: tuple[Stack, ...] = ()  # what could be used, those chosen too
+    reasons: dict[str, str] = field(default_factory=dict)  # Modality -> why the one that is used
 
     def chosen(self) -> Iterator[Stack]:
         """What is used."""
         return (stack for stack in (self.ct, self.mri) if stack is not None)
 
 
-def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice:
-    """Choose the CT and the MRI of a patient; of equals the first by SeriesNumber, then by path."""
+def choose(
+    stacks: Sequence[Stack],
+    *,
+    window: str,
+    max_gap_days: int,
+    rules: SeriesRules | None = None,
+) -> Choice:
+    """Choose the CT and the MRI of a patient; of equals the first by SeriesNumber, then by path.
+
+    Args:
+        rules: of the operator, before all others.
+    """
+    rules = rules or SeriesRules()
     planes = _planes_of_series(stacks)
-    never = {id(stack): _why_never(stack, planes[_series(stack)]) for stack in stacks}
+    never = {id(stack): _why_never(stack, planes[_series(stack)], rules) for stack in stacks}
     left = [(stack, why) for stack in stacks if (why := never[id(stack)])]
     able = [stack for stack in stacks if not never[id(stack)]]
     able.sort(key=lambda stack: stack.traits.number or 0)
@@ -73,6 +88,7 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
         sure = [value for each in both for value, _ in each[:_SURE]]
         rest = [value for each in both for value, _ in each[_SURE:]]
         return (
+            float(sum(rules.place(stack) or 0 for stack in pair if stack is not None)),
             float(days is not None and days > max_gap_days),
             sum(sure),
             float(days is None),
@@ -82,11 +98,26 @@ def choose(stacks: Sequence[Stack], *, window: str, max_gap_days: int) -> Choice
 
     ct, mri = min(pairs, key=rank)
     left += [
-        (stack, _why_left(stack, ct if stack.first.modality == "CT" else mri, ct, mri, window))
+        (stack, _why_left(stack, ct, mri, window, rules))
         for stack in able
         if stack is not ct and stack is not mri
     ]
-    return Choice(ct, mri, left)
+    used = [stack for stack in (ct, mri) if stack is not None]
+    reasons = {stack.first.modality: _why_chosen(stack, able, rules) for stack in used}
+    return Choice(ct, mri, left, tuple(able), reasons)
+
+
+def by_hand(choice: Choice, modality: str, chosen: Stack | None) -> Choice:
+    """The same with the series of a modality that a person chose; None: none of them."""
+    left = [(stack, why) for stack, why in choice.left if stack is not chosen]
+    before = choice.ct if modality == "CT" else choice.mri
+    if before is not None and before is not chosen:
+        left.append((before, "another was chosen by hand" if chosen else "left by hand"))
+    reasons = {kind: why for kind, why in choice.reasons.items() if kind != modality}
+    if chosen is not None:
+        reasons[modality] = "chosen by hand"
+    ct, mri = (chosen, choice.mri) if modality == "CT" else (choice.ct, chosen)
+    return replace(choice, ct=ct, mri=mri, left=left, reasons=reasons)
 
 
 def _days_apart(ct: Stack | None, mri: Stack | None) -> int | None:
@@ -125,21 +156,34 @@ def _planes_of_series(stacks: Sequence[Stack]) -> dict[tuple[str, int | None], s
     return planes
 
 
-def _why_never(stack: Stack, planes: set[str]) -> str | None:
+def _why_chosen(stack: Stack, able: Sequence[Stack], rules: SeriesRules) -> str:
+    rivals = sum(other.first.modality == stack.first.modality for other in able)
+    place = rules.place(stack)
+    by = f"rule {place} of import.yaml" if place else ""
+    if rivals == 1:
+        return f"{by}, the only one" if by else "the only one"
+    return f"{by}, the best of {rivals}" if by else f"the best of {rivals}"
+
+
+def _why_never(stack: Stack, planes: set[str], rules: SeriesRules) -> str | None:
     if stack.traits.role not in _USABLE:
         return stack.traits.role
     if len(planes - {"", "oblique"}) > 1:
         return "localiser (a few images in several planes)"
     if is_elsewhere(stack.traits.part):
         return f"shows the {stack.traits.part}"
-    return None
+    return None if rules.place(stack) is not None else rules.why_left(stack)
 
 
 def _why_left(
-    stack: Stack, chosen: Stack | None, ct: Stack | None, mri: Stack | None, window: str
+    stack: Stack, ct: Stack | None, mri: Stack | None, window: str, rules: SeriesRules
 ) -> str:
+    chosen = ct if stack.first.modality == "CT" else mri
     if chosen is None:
         return ""
+    place, theirs_place = rules.place(chosen), rules.place(stack)
+    if place != theirs_place:
+        return f"taken by rule {theirs_place}, the chosen one by rule {place}"
     theirs, ours = ranks(stack, window), ranks(chosen, window)
     if all(a <= b for (a, _), (b, _) in zip(theirs[:_SURE], ours[:_SURE], strict=True)):
         pair = (stack, mri) if chosen is ct else (ct, stack)

@@ -63,6 +63,8 @@ class Slice:
     shape: tuple[int, int]
     traits: Traits
     moments: tuple[str, ...] = field(repr=False)  # when and how; tells images of one place apart
+    image_type: tuple[str, ...] = ()
+    thickness: float | None = None  # SliceThickness, mm
     label: str = field(default="", repr=False)  # as the header writes it, where it is asked for
 
 
@@ -110,6 +112,8 @@ def _slice(path: Path, frame_number: int | None, header: Dataset, label_attribut
         aspect=1.0 if aspect is None else float(aspect[0] / aspect[1]),
         shape=(int(header.Rows), int(header.Columns)),
         traits=_traits(header),
+        image_type=values_of(header, "ImageType"),
+        thickness=_thickness(header),
         label=str(header.get(label_attribute, "") or "").strip() if label_attribute else "",
         moments=tuple(
             str(header.get(keyword, "") or "")
@@ -170,6 +174,14 @@ def numbers(header: Dataset, keyword: str, count: int) -> NDArray[np.float64] | 
 def _whole(header: Dataset, keyword: str) -> int | None:
     value = header.get(keyword, None)
     return None if value is None or str(value) == "" else int(value)
+
+
+def _thickness(header: Dataset) -> float | None:
+    """As the header has it; only a rule of the operator looks at it, so a fault costs nothing."""
+    try:
+        return float(header.SliceThickness)
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def _date(header: Dataset) -> date | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from securefed.data.dicom.choice import Choice
 from securefed.data.dicom.geometry import plane_of
 from securefed.data.dicom.stacks import Stack
+from securefed.data.modalities import OF_DICOM
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
 from securefed.data.walk import place_of
@@ -16,12 +17,13 @@ from securefed.wording import counted
 
 @dataclass(frozen=True)
 class PatientSeries:
-    """Which series of a patient were used, and which were left and why."""
+    """Which series of a patient were used and why, and which were left and why."""
 
     patient: str
     ct: str | None
     mri: str | None
     left: list[str]
+    why: dict[str, str] = field(default_factory=dict)  # "ct" or "mri" -> why this one
 
     @classmethod
     def of(cls, patient: str, choice: Choice, root: Path) -> "PatientSeries":
@@ -34,12 +36,22 @@ class PatientSeries:
             f"{modality} {describe(stacks[0], root, stacks)}: {why}"
             for (modality, _, why), stacks in alike.items()
         ]
-        return cls(patient, ct, mri, left)
+        reasons = {OF_DICOM[modality]: reason for modality, reason in choice.reasons.items()}
+        return cls(patient, ct, mri, left, reasons)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to import."""
+        return bool(self.ct or self.mri)
 
     def lines(self) -> list[str]:
         """What was chosen and what was left, one line each."""
-        used = [("CT", self.ct), ("MRI", self.mri)]
-        lines = [f"{self.patient} {modality}: {name}" for modality, name in used if name]
+        used = [("CT", self.ct, self.why.get("ct")), ("MRI", self.mri, self.why.get("mri"))]
+        lines = [
+            f"{self.patient} {modality}: {name}" + (f": {why}" if why else "")
+            for modality, name, why in used
+            if name
+        ]
         return lines + [f"{self.patient} left: {name}" for name in self.left]
 
 

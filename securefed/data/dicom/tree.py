@@ -32,21 +32,31 @@ from securefed.data.walk import place_of
 from securefed.errors import DataError
 from securefed.wording import first_of
 
+Decide = Callable[[str, Choice], Choice]
+
+
+def keep(patient: str, choice: Choice) -> Choice:
+    """The choice of the rules, as it is."""
+    return choice
+
 
 def import_dicom(
     root: Path,
-    writer: DatasetWriter,
+    writer: DatasetWriter | None,
     labels: Mapping[str, int] | None,
     key: SiteKey,
     rules: ImportRules,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    decide: Decide = keep,
 ) -> ImportReport:
     """Import every patient below `root` that has a label.
 
     Args:
+        writer: None to choose series only; then no pixel is read, and none can turn out damaged.
         labels: label by original PatientID; stays at the site. None: the headers have it, in
             `rules.label_attribute`.
         progress: called with ("files" or "patients", done, in all): first all files are read.
+        decide: may choose otherwise; called with a patient's pseudonym and the rules' choice.
 
     Raises:
         DataError: no such folder, or not one patient could be imported.
@@ -67,7 +77,7 @@ def import_dicom(
     for done, patient_id in enumerate(sorted(by_patient)):
         person = key.person(people[patient_id])
         name = key.pseudonym(patient_id)
-        patient = _Patient(name, person, by_patient[patient_id], root, rules, report)
+        patient = _Patient(name, person, by_patient[patient_id], root, rules, report, decide)
         try:
             label = _label_of(patient_id, by_patient, labels)
         except DataError as error:
@@ -76,7 +86,7 @@ def import_dicom(
             patient.write(label, writer)
         progress("patients", done + 1, len(by_patient))
     report.notes += _mixed_weightings(root, report) + without_scans(labels or {}, by_patient)
-    if not writer.patients:
+    if not (writer.patients if writer else any(each.used for each in report.series)):
         raise _nothing_imported(root, report)
     return report
 
@@ -135,20 +145,21 @@ class _Patient:
     root: Path
     rules: ImportRules
     report: ImportReport
+    decide: Decide = field(repr=False)
 
     def refuse(self, reason: str) -> None:
         """Leave the patient out, with the first file for the operator to find."""
         self._problem(self.slices[0], reason)
 
-    def write(self, label: int, writer: DatasetWriter) -> None:
-        """Write the patient's slices, or say why not."""
+    def write(self, label: int, writer: DatasetWriter | None) -> None:
+        """Write the patient's slices, or say why not; without a writer only choose their series."""
         stacks, refused = stacks_of(self.slices)
         for item, reason in refused:
             self._problem(item, f"series refused: {reason}")
         self._skip_copies(stacks)
         repeated = repeated_instances(item for stack in stacks for item in stack.slices)
         self.report.notes += [Problem(self.name, note) for note in repeated]
-        choice, ct, mri = self._chosen(stacks)
+        choice, ct, mri = self._chosen(stacks) if writer else (self._choice(stacks), None, None)
         self.report.series.append(PatientSeries.of(self.name, choice, self.root))
         for stack in choice.chosen():
             where = f"{self.name} {stack.first.modality}"
@@ -156,11 +167,13 @@ class _Patient:
             self.report.notes += [Problem(where, doubt) for doubt in doubts]
         for stack, why in choice.left:
             self.report.skipped.add(f"series left: {why}", self.name, len(stack.slices))
-        if ct is None and mri is None:
+        if not list(choice.chosen()):
             self._problem(None, "has no usable series" + _left_words(choice))
             return
         if choice.mri is not None:
             self.report.weightings[choice.mri.traits.weighting or "not known"] += 1
+        if writer is None:
+            return
         self._note(ct, mri)
         write_patient(
             self.name,
@@ -173,17 +186,23 @@ class _Patient:
             person=self.person,
         )
 
+    def _choice(self, stacks: Sequence[Stack]) -> Choice:
+        rules = self.rules
+        found = choose(
+            stacks, window=rules.window, max_gap_days=rules.max_gap_days, rules=rules.series
+        )
+        return self.decide(self.name, found)
+
     def _chosen(self, stacks: Sequence[Stack]) -> tuple[Choice, Series | None, Series | None]:
         """The choice and its volumes; a series that cannot be read gives way to the next."""
         able = list(stacks)
         while True:
-            rules = self.rules
-            choice = choose(able, window=rules.window, max_gap_days=rules.max_gap_days)
+            choice = self._choice(able)
             built: dict[str, Series] = {}
             for stack in choice.chosen():
                 try:
                     series = build_series(stack)
-                    require_contrast(series, rules.window)
+                    require_contrast(series, self.rules.window)
                     built[stack.first.modality] = series
                 except DataError as error:
                     self._problem(stack.first, f"series refused: {error}")
