@@ -417,10 +417,11 @@ class Settings(Section):
                 "federation.shared: all needs model.train_encoders: true (frozen encoders do not "
                 "change, so there is nothing to share)"
             )
-        if self.model.initialisation == "random" and not self.model.train_encoders:
+        left_at_random = self.model.initialisation == "random" and not self.model.train_encoders
+        if left_at_random and self.model.encoder == "compact":
             raise ValueError(
                 "model.initialisation: random needs model.train_encoders: true (frozen random "
-                "encoders learn nothing)"
+                "encoders learn nothing, and there are public weights for compact)"
             )
         if self.privacy.placement == "distributed":
             contradiction = _contradiction_of_distributed_noise(self)

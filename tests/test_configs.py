@@ -34,7 +34,13 @@ def keys(values: dict[str, Any], prefix: str = "") -> set[str]:
 
 def test_the_expected_files_are_there() -> None:
     names = {path.name for path in FILES}
-    assert names == {*CONFIGURATIONS, "default.yaml", "report.yaml", "smoke.yaml"}
+    assert names == {
+        *CONFIGURATIONS,
+        "default.yaml",
+        "report.yaml",
+        "report-cpu.yaml",
+        "smoke.yaml",
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -88,6 +94,13 @@ def test_the_report_file_has_the_reports_settings() -> None:
         / settings.data.phantom.patients
     )
     assert 8 <= epochs <= 10
+
+
+def test_the_report_file_for_two_cores_differs_in_frozen_encoders_alone() -> None:
+    exact, fast = (load(CONFIGS / name, {}) for name in ("report.yaml", "report-cpu.yaml"))
+    assert fast != exact
+    model = fast.model.model_copy(update={"train_encoders": True})
+    assert fast.model_copy(update={"model": model}) == exact
 
 
 def test_the_report_file_accepts_secure_aggregation_of_two() -> None:

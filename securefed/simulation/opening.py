@@ -230,6 +230,11 @@ def _notes(job: JobDescription, data: FederatedData) -> list[str]:
         notes.append(
             "the shipped encoders have seen phantoms only; on real scans they may be of no use"
         )
+    if settings.model.initialisation == "random" and not settings.model.train_encoders:
+        notes.append(
+            "the encoders stay at random weights: fusion and classifier learn from features that "
+            "were made for nothing"
+        )
     if settings.privacy.dp and settings.privacy.seeded_noise:
         notes.append("seeded noise: who knows the seed can remove it")
     hidden = hiding_of(settings)

@@ -10,7 +10,7 @@ from securefed.hospital.tokens import kept_with
 from securefed.model import token_files
 from securefed.model.encoding import tokens_of
 from securefed.simulation import execution
-from tests.tiny import settings_with
+from tests.tiny import settings_with, start
 
 settings = settings_with(
     privacy={"dp": False},
@@ -81,3 +81,12 @@ def test_phantoms_have_theirs_in_the_users_cache(
 
 def test_patients_from_elsewhere_are_kept_nowhere() -> None:
     assert kept_with(settings(), "") is tokens_of
+
+
+def test_frozen_encoders_at_random_weights_are_told_of(tmp_path: Path) -> None:
+    model = {"encoder": "resnet18", "initialisation": "random", "image_size": 32}
+    told = [
+        note for note in start(settings(model=model), tmp_path / "run").notes if "random" in note
+    ]
+    assert len(told) == 1
+    assert "encoders stay at random weights" in told[0]
