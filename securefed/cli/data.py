@@ -106,6 +106,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
     """
     from securefed.data.identities import find_doubles
     from securefed.data.load import fingerprint, inspect_manifest
+    from securefed.data.outliers import outliers
     from securefed.data.pseudonyms import key_place, load_or_create_key
     from securefed.data.requirements import alike_sites, one_label
     from securefed.data.summary import summarise
@@ -126,6 +127,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
         doubts.append("no usable patient")
     problems = loaded.problems + [Problem(name, doubt) for doubt in doubts]
     near = [Problem(name, text) for text in doubles.similar]
+    notes = [*loaded.warnings, *loaded.named, *outliers(loaded.patients)]
     sites = summarise(loaded.patients)
     place = key_place(manifest)
     # Made by import or by the first run; a look at the data makes no secret.
@@ -137,7 +139,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
         "sites": sites,
         "problems": list(map(str, problems)),
         "near_duplicates": list(map(str, near)),
-        "warnings": [*loaded.warnings, *loaded.named],
+        "warnings": notes,
         "fingerprint": print_of_all,
     }
     if not as_json:
@@ -145,8 +147,8 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
             screen(stderr=False).print(Narrowing(_table(sites), EXPENDABLE))
         listing("problems", problems)
         listing("images that look the same", near)
-        for warning in (*loaded.warnings, *loaded.named):
-            click.echo(f"note: {warning}")
+        for note in notes:
+            click.echo(f"note: {note}")
         if print_of_all:
             click.echo(f"fingerprint under the site's key: {print_of_all}")
     tell(facts, as_json, "problems found" if problems else "all usable")
