@@ -21,6 +21,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import nn
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.data.phantom_settings import SHOWS
 from securefed.errors import ConfigurationError
 from securefed.files import write_atomically
 from securefed.model.auc import area_of_scores
@@ -28,7 +29,7 @@ from securefed.model.encoders import encode
 from securefed.model.network import ENCODER, FusionNetwork, encoder_of
 from securefed.model.pretraining import Readout, Schedule, pretrain
 
-SHIPPED = "compact.safetensors"
+SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
 # Hospitals of a run are sites 0 to 999 (federation.clients); these are nobody's.
 PUBLIC_SITES = range(1_000_000, 1_000_020)
 HELD_OUT_SITES = range(1_001_000, 1_001_004)
@@ -78,7 +79,7 @@ def make(
     progress: Callable[[str, float], None],
 ) -> dict[str, str]:
     """Train an encoder of each modality on public phantoms and write them; returns the metadata."""
-    spec = PhantomSpec(modalities, image_size, missing_query=0.0, missing_context=0.0)
+    spec = PhantomSpec(_shown(modalities), image_size, missing_query=0.0, missing_context=0.0)
     train = public_phantoms(spec, PUBLIC_SITES, max(1, patients // len(PUBLIC_SITES)), seed)
     held_out = public_phantoms(spec, HELD_OUT_SITES, max(1, patients // 20), seed)
     tensors: dict[str, torch.Tensor] = {}
@@ -93,8 +94,8 @@ def make(
         "patients": str(patients),
         "seed": str(seed),
     }
-    for modality, public in train.items():
-        name, test = encoder_of(modality), held_out[modality]
+    for modality in modalities:
+        name, public, test = encoder_of(modality), train[modality], held_out[modality]
         network, readout = pretrain(
             encoder,
             width,
@@ -110,6 +111,13 @@ def make(
             tensors[f"{name}.{key}"] = value.half()
     write_atomically(path, _with_sorted_metadata(tensors_to_bytes(tensors, metadata=about)))
     return about
+
+
+def _shown(modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """What phantoms show, so that there is more than one finding: slices without evidence too."""
+    if len({SHOWS.get(name) for name in modalities}) > 1:
+        return modalities
+    return (*modalities, "mri" if "ct" in modalities else "ct")
 
 
 def _with_sorted_metadata(file: bytes) -> bytes:
@@ -132,20 +140,49 @@ def _slice_auc(
     return area_of_scores(logits.numpy(), evidence)
 
 
-def shipped() -> Path:
-    """The weights that come with the package."""
-    return Path(str(resources.files("securefed.model") / "weights" / SHIPPED))
-
-
-def load(network: FusionNetwork, path: Path) -> str:
-    """Put public weights into a network's encoders; returns the file's SHA-256.
-
-    The encoders are convolutions, so weights made at one image size serve every other.
+def shipped(modality: str) -> Path:
+    """The weights of a modality that come with the package.
 
     Raises:
-        ConfigurationError: the file is for another encoder or width, or does not hold both
+        ConfigurationError: there are none.
+    """
+    name = SHIPPED.get(modality, f"compact-{modality}")
+    path = Path(str(resources.files("securefed.model") / "weights" / f"{name}.safetensors"))
+    if not path.is_file():
+        raise ConfigurationError(
+            f"there are no public weights of {modality}",
+            hint="use model.initialisation: random with model.train_encoders: true",
+        )
+    return path
+
+
+def load(network: FusionNetwork, *paths: Path) -> str:
+    """Put public weights into a network's encoders; returns the file's SHA-256.
+
+    The encoders are convolutions, so weights made at one image size serve every other. Encoders of
+    modalities that the network has not are left where they are. Of several files the digest is that
+    of their digests, one after another.
+
+    Raises:
+        ConfigurationError: a file is for another encoder or width, or they do not hold all
             encoders, whole, finite and nothing else; the network is then unchanged.
     """
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
+        tensors |= _read(network, path)
+    own = tuple(f"{encoder_of(modality)}." for modality in network.shape.modalities)
+    foreign = [name for name in tensors if name.startswith(ENCODER) and not name.startswith(own)]
+    for name in foreign:
+        del tensors[name]
+    _require_whole(network, tensors, ", ".join(path.name for path in paths))
+    network.load_state_dict(tensors, strict=False)
+    digests = [hashlib.sha256(path.read_bytes()) for path in paths]
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()
+
+
+def _read(network: FusionNetwork, path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt") as weights:
             about = weights.metadata() or {}
@@ -161,9 +198,7 @@ def load(network: FusionNetwork, path: Path) -> str:
                 hint="use that value, or model.initialisation: random with "
                 "model.train_encoders: true",
             )
-    _require_whole(network, tensors, path.name)
-    network.load_state_dict(tensors, strict=False)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return tensors
 
 
 def _require_whole(network: FusionNetwork, tensors: Mapping[str, torch.Tensor], file: str) -> None:

@@ -51,7 +51,9 @@ def _built(settings: Settings) -> tuple[FusionNetwork, str | None]:
         network = FusionNetwork(NetworkShape.of(model))
     if model.initialisation == "random":
         return network, None
-    return network, public_weights.load(network, public_weights.shipped())
+    return network, public_weights.load(
+        network, *dict.fromkeys(map(public_weights.shipped, model.modalities))
+    )
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def _public(
 def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
     network = FusionNetwork(NetworkShape())
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    path = public_weights.shipped()
+    path = public_weights.shipped("ct")
     assert public_weights.load(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
     stored = load_file(path)
     for name, value in network.state_dict().items():
@@ -56,7 +56,7 @@ def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
 
 
 def test_the_shipped_file_is_small_and_says_where_it_is_from():
-    path = public_weights.shipped()
+    path = public_weights.shipped("ct")
     assert path.stat().st_size < 300_000
     about = _metadata(path)
     assert (about["encoder"], about["width"], about["image_size"]) == ("compact", "8", "64")
@@ -89,7 +89,7 @@ def _largest_features(encoder: torch.nn.Module, images: NDArray[np.uint8]) -> ND
 @pytest.mark.parametrize("modality", ["ct", "mri"])
 def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
     network = FusionNetwork(NetworkShape())
-    public_weights.load(network, public_weights.shipped())
+    public_weights.load(network, public_weights.shipped("ct"))
     encoder = network.get_submodule(encoder_of(modality))
     # The feature to look at is chosen on some hospitals and judged on others.
     seen, fresh = _public(1_002_000, 2, 8, 71), _public(1_001_000, 4, 8, 72)
@@ -151,7 +151,7 @@ def test_weights_for_another_network_are_refused_by_key_and_change_nothing(
     network = make_network(**shape)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigurationError, match=says) as refused:
-        public_weights.load(network, public_weights.shipped())
+        public_weights.load(network, public_weights.shipped("ct"))
     assert refused.value.hint
     assert "model.initialisation: random" in refused.value.hint
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -159,7 +159,7 @@ def test_weights_for_another_network_are_refused_by_key_and_change_nothing(
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path: Path, make_network: MakeNetwork):
     damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(public_weights.shipped().read_bytes()[:-100])
+    damaged.write_bytes(public_weights.shipped("ct").read_bytes()[:-100])
     for path in (tmp_path / "none.safetensors", damaged, tmp_path):
         with pytest.raises(ConfigurationError, match=f"cannot read public weights {path.name}"):
             public_weights.load(make_network(), path)
@@ -173,7 +173,7 @@ def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tens
 def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
     damage: str, tmp_path: Path, make_network: MakeNetwork
 ):
-    tensors, key = load_file(public_weights.shipped()), "encoder_mri.layers.0.weight"
+    tensors, key = load_file(public_weights.shipped("ct")), "encoder_mri.layers.0.weight"
     changed = {
         "half": _without(tensors, key),
         "foreign": {**tensors, "classifier.output.bias": torch.ones(1)},
@@ -181,7 +181,7 @@ def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
         "not finite": {**tensors, key: torch.full_like(tensors[key], torch.nan)},
     }[damage]
     path = tmp_path / "changed.safetensors"
-    save_file(changed, path, metadata=_metadata(public_weights.shipped()))
+    save_file(changed, path, metadata=_metadata(public_weights.shipped("ct")))
     network = make_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigurationError, match=r"changed\.safetensors"):
