@@ -19,21 +19,28 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a tissue is to each way of looking at it: Hounsfield units, T1 and T2 signal."""
+    """What a tissue is to each way of looking at it.
+
+    Attributes:
+        hu: Hounsfield units.
+        t1, t2: MRI signal, CSF on T2 = 1.
+        uptake: of glucose, grey matter = 1.
+    """
 
     hu: float
     t1: float
     t2: float
+    uptake: float
 
 
 Values = Callable[[Tissue], float]  # what a modality shows of a tissue
 
-AIR = Tissue(-1000.0, 0.0, 0.0)
-SCALP = Tissue(-20.0, 0.75, 0.55)
-BONE = Tissue(900.0, 0.08, 0.05)
-CSF = Tissue(6.0, 0.12, 1.0)
-GREY = Tissue(37.0, 0.45, 0.60)
-WHITE = Tissue(29.0, 0.65, 0.42)
+AIR = Tissue(-1000.0, 0.0, 0.0, 0.0)
+SCALP = Tissue(-20.0, 0.75, 0.55, 0.15)
+BONE = Tissue(900.0, 0.08, 0.05, 0.1)
+CSF = Tissue(6.0, 0.12, 1.0, 0.05)
+GREY = Tissue(37.0, 0.45, 0.60, 1.0)
+WHITE = Tissue(29.0, 0.65, 0.42, 0.35)
 
 # Outer surface of each shell, as a share of the head; inside the last is the brain.
 SHELLS = ((1.0, SCALP), (0.94, BONE), (0.84, CSF), (0.80, GREY))

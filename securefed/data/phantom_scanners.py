@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 
 from securefed.data import phantom_anatomy as anatomy
 from securefed.data.phantom_anatomy import Field, Frame, Head, Place, Shape, Tissue, Values
@@ -18,8 +19,14 @@ from securefed.data.samples import Images
 
 WINDOW_WIDTH_HU = 80.0  # brain window: width 80, level 40, so 0..80 HU becomes 0..255
 BRIGHTEST_MRI = 1.15  # of a lesion: a little above CSF on T2
+HOTTEST = 1.6  # of a lesion: tumours outdo grey matter
+PET_BLUR = 0.035  # half widths: about 10 mm full width at half maximum
 # What a finding is if it is the only one: as a rule, and if it is calcified, or ringed.
-ALONE = {"core": ("haemorrhage", "calcification"), "water": ("infarct", "abscess")}
+ALONE = {
+    "core": ("haemorrhage", "calcification"),
+    "water": ("infarct", "abscess"),
+    "uptake": ("seizure focus", "inflammation"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,18 @@ def _draw_mri(body: Body) -> Field:
     return mri
 
 
+def _mass_of(finding: str, values: Values, brightest: float) -> Callable[[Body], Field]:
+    """What shows one finding as a mass, and nothing else that is not the head's."""
+
+    def draw(body: Body) -> Field:
+        image, place = anatomy.draw_head(body.head, values), body.case.places.get(finding)
+        if place:
+            body.mass(image, place, values, brightest)
+        return image
+
+    return draw
+
+
 def _acquire_ct(ct: Field, frame: Frame, site: SiteProfile, rng: np.random.Generator) -> Images:
     """Cupping, noise, the site's calibration error, then the brain window."""
     noise = rng.standard_normal(ct.shape, dtype=np.float32)
@@ -160,7 +179,28 @@ def _acquire_mri(mri: Field, frame: Frame, site: SiteProfile, rng: np.random.Gen
     return np.asarray(255 * scaled, dtype=np.uint8)
 
 
+def _acquire_counts(
+    blur: float,
+) -> Callable[[Field, Frame, SiteProfile, np.random.Generator], Images]:
+    """Of a tracer: noise grows with the root of the counts; then blur, and own percentiles.
+
+    Args:
+        blur: standard deviation in half widths.
+    """
+
+    def acquire(image: Field, frame: Frame, site: SiteProfile, rng: np.random.Generator) -> Images:
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        counts = image + np.float32(site.tracer_noise) * np.sqrt(image) * noise
+        sigma = blur * image.shape[1] / 2
+        image = ndimage.gaussian_filter(counts, (0, sigma, sigma))
+        low, high = np.percentile(image[:, ::2, ::2][frame.radius[:, ::2, ::2] < 1], (0.5, 99.5))
+        return np.asarray(255 * np.clip((image - low) / (high - low), 0, 1), dtype=np.uint8)
+
+    return acquire
+
+
 SCANNERS = {
     "ct": Scanner(_draw_ct, _acquire_ct),
     "mri": Scanner(_draw_mri, _acquire_mri),
+    "pet": Scanner(_mass_of("uptake", lambda t: t.uptake, HOTTEST), _acquire_counts(PET_BLUR)),
 }

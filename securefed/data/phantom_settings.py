@@ -16,7 +16,7 @@ SITE_STREAM, PATIENT_STREAM = 1, 2
 
 
 # What a modality shows of a patient: modality -> finding.
-SHOWS = {"ct": "core", "mri": "water"}
+SHOWS = {"ct": "core", "mri": "water", "pet": "uptake"}
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class SiteProfile:
     mri_noise: float
     mri_bias: float  # standard deviation of the log bias field
     t2_weight: float  # 1 is pure T2, 0 pure T1
+    tracer_noise: float  # of the counts of grey matter, relative
 
     @classmethod
     def draw(cls, spec: PhantomSpec, index: int, seed: int) -> "SiteProfile":
@@ -148,6 +149,7 @@ class SiteProfile:
             mri_noise=0.03 * float(np.exp(0.35 * shift * normal[5])),
             mri_bias=float(np.clip(0.2 * np.exp(0.35 * shift * normal[6]), 0.1, 0.4)),
             t2_weight=0.85 - 0.15 * shift * (1 + uniform[3]),
+            tracer_noise=0.12 * float(np.exp(0.35 * shift * normal[7])),
         )
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
+from securefed.data.phantom_scanners import ALONE, SCANNERS
+from securefed.data.phantom_settings import SHOWS
 from securefed.errors import ConfigurationError
 
 SMALL = PhantomSpec(image_size=24, missing_query=0.0, missing_context=0.0, site_shift=0.0)
@@ -220,3 +222,62 @@ def test_negative_counts_and_seeds_are_refused(count: int, seed: int) -> None:
     site = SiteProfile.draw(SMALL, 0, 0)
     with pytest.raises(ConfigurationError):
         generate(SMALL, site, count, seed)
+
+
+THREE = dataclasses.replace(SMALL, modalities=("ct", "mri", "pet"), image_size=16, slices=(1, 3))
+
+
+def test_of_three_findings_one_is_elsewhere_or_one_is_alone() -> None:
+    """Binomial intervals at z = 4: a false alarm in about 1 of 2,500 seeds for the six checks."""
+    patients = make(THREE, 1500)
+    label = np.array([p.patient.label for p in patients])
+    assert np.array_equal(label, [same_place(p) for p in patients])
+    shown = np.array([p.evidence.any(axis=1) for p in patients])  # (patients, 3)
+    for rule, ceiling in (
+        *((column, THREE.single_modality_ceiling) for column in shown.T),
+        (shown.all(axis=1), THREE.late_fusion_ceiling),
+    ):
+        margin = 4 * np.sqrt(ceiling * (1 - ceiling) / len(patients)) + 1e-9
+        assert abs(np.mean(rule == label) - ceiling) <= margin
+    apart = [p.centres for p in patients if p.kind == "dissociated"]
+    aside = [{name for name in ("mri", "pet") if each[name] != each["ct"]} for each in apart]
+    assert all(len(each) == 1 for each in aside), "the others stay together"
+    for name in ("mri", "pet"):
+        share = np.mean([each == {name} for each in aside])
+        assert abs(share - 0.5) < 4 * np.sqrt(0.25 / len(aside))
+
+
+def test_nobody_lacks_two_of_three_modalities() -> None:
+    spec = dataclasses.replace(THREE, missing_query=0.2, missing_context=0.3)
+    lacking = np.array([~p.patient.present.any(axis=1) for p in make(spec, 800)])
+    assert lacking.sum(axis=1).max() == 1
+    for share, rate in zip(lacking.mean(axis=0), (0.2, 0.3, 0.3), strict=True):
+        assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / 800)
+
+
+@pytest.mark.parametrize("modality", SHOWS)
+def test_every_modality_shows_its_finding_where_it_is(modality: str) -> None:
+    other = "mri" if SHOWS[modality] == "core" else "ct"
+    spec = PhantomSpec(
+        (modality, other), 64, prevalence=1.0, missing_query=0, misregistration=0, site_shift=0
+    )
+    bare = dataclasses.replace(spec, contrast=0.0)
+    for each, without in zip(make(spec, 20), make(bare, 20), strict=True):
+        index, row, column = each.centres[modality]
+        there = (index, *(slice(int(at) - 1, int(at) + 2) for at in (row, column)))
+        images, empty = each.patient.images[0], without.patient.images[0]
+        assert images[there].mean() > empty[there].mean() + 20
+        assert each.evidence_of(modality)[index]
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"), [(("ct", "x9"), "no phantoms of x9"), (("ct",), "one finding only")]
+)
+def test_what_phantoms_cannot_show_is_refused(modalities: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PhantomSpec(modalities)
+
+
+def test_every_modality_has_a_scanner() -> None:
+    assert SCANNERS.keys() == SHOWS.keys()
+    assert ALONE.keys() == set(SHOWS.values())

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom_settings import SHOWS
 from securefed.errors import ConfigurationError
 from securefed.model import public_weights
 from securefed.model.encoders import encode
@@ -34,9 +35,13 @@ def _metadata(path: Path) -> dict[str, str]:
 
 @cache
 def _public(
-    first_site: int, sites: int, patients: int, seed: int
+    first_site: int,
+    sites: int,
+    patients: int,
+    seed: int,
+    modalities: tuple[str, ...] = ("ct", "mri"),
 ) -> dict[str, public_weights.PublicSet]:
-    spec = PhantomSpec(missing_query=0.0, missing_context=0.0)
+    spec = PhantomSpec(modalities, missing_query=0.0, missing_context=0.0)
     indices = range(first_site, first_site + sites)
     return public_weights.public_phantoms(spec, indices, patients, seed)
 
@@ -86,13 +91,14 @@ def _largest_features(encoder: torch.nn.Module, images: NDArray[np.uint8]) -> ND
     return torch.cat([tokens.amax(1), -tokens.amin(1)], dim=1).numpy()
 
 
-@pytest.mark.parametrize("modality", ["ct", "mri"])
+@pytest.mark.parametrize("modality", SHOWS)
 def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
-    network = FusionNetwork(NetworkShape())
-    public_weights.load(network, public_weights.shipped("ct"))
+    network = FusionNetwork(NetworkShape(query=modality, context=()))
+    public_weights.load(network, public_weights.shipped(modality))
     encoder = network.get_submodule(encoder_of(modality))
     # The feature to look at is chosen on some hospitals and judged on others.
-    seen, fresh = _public(1_002_000, 2, 8, 71), _public(1_001_000, 4, 8, 72)
+    shown = ("ct", "mri") if modality in ("ct", "mri") else (modality, "ct")
+    seen, fresh = _public(1_002_000, 2, 8, 71, shown), _public(1_001_000, 4, 8, 72, shown)
     features, truth = (
         (_largest_features(encoder, each[modality].images), each[modality].evidence)
         for each in (seen, fresh)
@@ -187,3 +193,21 @@ def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
     with pytest.raises(ConfigurationError, match=r"changed\.safetensors"):
         public_weights.load(network, path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_files_of_several_modalities_are_laid_together_and_have_one_digest():
+    network = FusionNetwork(NetworkShape(query="pet", context=("ct",)))
+    pet, pair = public_weights.shipped("pet"), public_weights.shipped("ct")
+    digest = public_weights.load(network, pet, pair)
+    both = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (pet, pair))
+    assert digest == hashlib.sha256(both).hexdigest()
+    stored = load_file(pet) | load_file(pair)
+    for name, value in network.state_dict().items():
+        if name.startswith("encoder_"):
+            assert torch.equal(value, stored[name].float()), name
+
+
+def test_of_a_modality_without_weights_the_way_out_is_said():
+    with pytest.raises(ConfigurationError, match="no public weights of x9") as refused:
+        public_weights.shipped("x9")
+    assert "random" in str(refused.value.hint)
