@@ -12,8 +12,9 @@ it went, and `load` how many processes wanted a core.
 
 `--flower` names a Python that has `flwr[simulation]`, in an environment of its own. Its clients
 hold one array of as many parameters, add one to it and return it; there is no training, no privacy,
-no masking, no ledger, no record. The figure is wall time of a round for each client, over Ray, with
-the driver's and the workers' processor time beside it.
+no masking, no ledger, no record. It stands beside each case as `flower`: wall time of a round for
+each client, over Ray, of which only `wall_s` is the like; its processor time is of the whole run,
+without what Ray's own processes took. So there is no ratio.
 """
 
 import argparse
@@ -75,6 +76,7 @@ def measure(hospitals: int, patients: int, configuration: str) -> dict[str, Any]
 
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # tokens of these phantoms are not to stay
         summary = execution.execute(settings, Path(folder) / "run", on_open=mark, on_round=mark)
     assert summary.survivors_by_round == (hospitals,) * ROUNDS
     (wall, processor, training), after = marks[1], marks[2]
@@ -197,8 +199,6 @@ def main() -> None:
             size = ["--hospitals", str(hospitals), "--patients", str(chosen.patients)]
             case = apart(sys.executable, "--one", *size, "--configurations", configuration)
             if peer:
-                case["peers"] = {"flower (wall, no training)": peer["wall_ms"]}
-                case["times_better"] = {name: t / case["ours"] for name, t in case["peers"].items()}
                 case["flower"] = peer
             cases.append(case)
             if not chosen.json:

@@ -9,7 +9,6 @@ It writes to the console it is given (stderr, so that results can be piped), and
 the commands and `securefed.run` use it, nothing below them does.
 """
 
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -110,11 +109,10 @@ class Rounds:
         for note in self.notes:
             self._bar.note(note)
         self._planned = simulation.server.rounds
-        finished, hospitals = simulation.server.finished, simulation.hospitals
+        finished, hospitals = simulation.server.finished, len(simulation.job.hospitals)
         left = self._planned - finished
-        estimate = Estimate(simulation.settings, len(hospitals), left, self._tell)
-        for name, hospital in hospitals.items():
-            hospital.trainer.stepped = partial(estimate.stepped, name)
+        estimate = Estimate(simulation.settings, hospitals, left, self._tell)
+        simulation.group.tell_steps(estimate.stepped)
         self._estimate = estimate
         self._reach(finished)
 

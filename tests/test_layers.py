@@ -136,11 +136,23 @@ def test_only_a_simulation_and_an_engine_know_both_parties() -> None:
     }
 
 
-def test_only_its_engine_imports_flare() -> None:
-    assert list(crossing("securefed/engine/flare", "nvflare"))
-    assert not list(crossing("securefed", "nvflare", but_for="securefed/engine/flare/"))
-    assert not list(crossing("protocols", "nvflare"))
-    assert not list(crossing("attacks", "nvflare"))
+@pytest.mark.parametrize(("engine", "package"), [("flare", "nvflare"), ("ray", "ray")])
+def test_only_its_engine_imports_a_package_of_engines(engine: str, package: str) -> None:
+    assert list(crossing(f"securefed/engine/{engine}", package))
+    assert not list(crossing("securefed", package, but_for=f"securefed/engine/{engine}/"))
+    assert not list(crossing("protocols", package))
+    assert not list(crossing("attacks", package))
+
+
+def test_engines_know_nothing_of_each_other() -> None:
+    assert not list(crossing("securefed/engine/ray", "securefed.engine.flare"))
+    assert not list(crossing("securefed/engine/flare", "securefed.engine.ray"))
+
+
+@pytest.mark.parametrize("party", ["hospital", "server"])
+def test_a_simulation_on_workers_is_that_of_one_process(party: str) -> None:
+    """Ray's folder hands calls on: what a hospital or the server does is not there."""
+    assert not list(crossing("securefed/engine/ray", f"securefed.{party}"))
 
 
 def test_only_auditing_imports_attacks() -> None:

@@ -56,6 +56,14 @@ EXPENDABLE = ("spec.", "sens.", "acc.", "patients", "alone", "95% CI")  # column
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Run directory to continue.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train.")
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "ray"]),
+    default="process",
+    show_default=True,
+    help="Where hospitals work: in this process, or on Ray's workers.",
+)
+@click.option("--address", help="Of a running Ray cluster; without it, Ray is started here.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json with the run's notes.")
 def command(
     config: Path | None,
@@ -72,6 +80,8 @@ def command(
     out: Path | None,
     resume: Path | None,
     device: str | None,
+    engine: str,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Train one diagnostic model over several hospitals.
@@ -83,6 +93,11 @@ def command(
     if no_dp and dp_epsilon is not None:
         raise ConfigurationError(
             "--no-dp and --dp-epsilon contradict each other", hint="give one of them"
+        )
+    if address is not None and engine != "ray":
+        raise ConfigurationError(
+            "--address is of a Ray cluster, and hospitals are to work in this process",
+            hint="give --engine ray with it",
         )
     given = {
         "privacy.dp": False if no_dp else (True if dp_epsilon is not None else None),
@@ -104,25 +119,35 @@ def command(
         if overrides or config or out:
             raise ConfigurationError(
                 "--resume continues a run with its own settings",
-                hint="leave the other options out (only --json goes with it)",
+                hint="leave the other options out (only --engine, --address and --json go with it)",
             )
         begun = Run.open(resume)
         _announce(begun.settings, console)
         if begun.finished:
             console.print(f"finished already, nothing is changed: {resume}")
-        from securefed.simulation import execution
-
-        work: Callable[..., object] = partial(execution.resume, begun)
+        _, go_on = _engine(engine, address)
+        work: Callable[..., object] = partial(go_on, begun)
         _to_its_end(work, begun.settings, resume, console, as_json)
         return
     settings = load(config, overrides)
     _announce(settings, console)
     from securefed.record.directory import named_by_date
-    from securefed.simulation import execution
 
+    begin, _ = _engine(engine, address)
     place = named_by_date(settings.configuration) if out is None else nullcontext(out)
     with place as path:
-        _to_its_end(partial(execution.execute, settings, path), settings, path, console, as_json)
+        _to_its_end(partial(begin, settings, path), settings, path, console, as_json)
+
+
+def _engine(name: str, address: str | None) -> tuple[Callable[..., object], Callable[..., object]]:
+    """How a run is begun, and how one goes on."""
+    if name == "ray":
+        from securefed.engine.ray import runs
+
+        return partial(runs.execute, address=address), partial(runs.resume, address=address)
+    from securefed.simulation import execution
+
+    return execution.execute, execution.resume
 
 
 def _to_its_end(

@@ -16,6 +16,7 @@ without DP or on phantoms only (docs/decisions/0011); their ledgers are their ow
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -34,6 +35,7 @@ from securefed.model.strategies.strategy import State
 from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import Curve
+from securefed.simulation.hospitals import here
 from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 from securefed.training.device import choose_device
@@ -169,7 +171,7 @@ def _one_modality(
         RunDirectory.create(folder / f"{kept}-only"),
         lambda text: None,
         data=data,
-        view=lambda group: group.only(kept),
+        gather=partial(here, view=lambda group: group.only(kept)),
     )
     curve = [
         (record.round - 1, record.metrics.auc)

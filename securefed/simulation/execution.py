@@ -35,6 +35,7 @@ from securefed.record.summary import Summary
 from securefed.run_directory import Run
 from securefed.simulation import opening
 from securefed.simulation.baselines import train_baselines
+from securefed.simulation.hospitals import Gather, here
 from securefed.simulation.in_process import cores
 from securefed.simulation.progress_figure import draw_progress
 from securefed.simulation.results import write_results, write_summary
@@ -63,6 +64,7 @@ def execute(
     on_open: OnOpen = _ignore,
     on_round: OnRound = _ignore,
     stop_on_ctrl_c: bool = False,
+    gather: Gather = here,
 ) -> Summary:
     """Run a new federation to its end in the directory `path`.
 
@@ -73,6 +75,7 @@ def execute(
         on_round: given each training round's line of metrics.jsonl.
         stop_on_ctrl_c: during the rounds, Ctrl-C lets the current one end; a second one does not.
             Only in the main thread of a process, as signals are.
+        gather: opens the hospitals where they are to work.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained, and
@@ -84,11 +87,11 @@ def execute(
     """
     with (
         RunDirectory.new(path) as directory,
-        _log_file(path / LOG),
+        log_file(path / LOG),
         ExitStack() as locks,
     ):
         try:
-            simulation = opening.start(settings, directory, say, data=data)
+            simulation = opening.start(settings, directory, say, data=data, gather=gather)
             _lock_ledgers(simulation, locks)
         except KeyboardInterrupt:
             directory.clear()
@@ -110,6 +113,7 @@ def resume(
     on_open: OnOpen = _ignore,
     on_round: OnRound = _ignore,
     stop_on_ctrl_c: bool = False,
+    gather: Gather = here,
 ) -> Summary:
     """Continue a run after its last finished round; arguments as for `execute`.
 
@@ -123,9 +127,9 @@ def resume(
     if run.finished:
         run.require_learned()
         return run.summary
-    with only_writer(run.path), _log_file(run.path / LOG), ExitStack() as locks:
+    with only_writer(run.path), log_file(run.path / LOG), ExitStack() as locks:
         with _everything_kept(run.path):
-            simulation = opening.resume(run, say, data=data)
+            simulation = opening.resume(run, say, data=data, gather=gather)
             _lock_ledgers(simulation, locks)
         return _to_its_end(simulation, say, on_open, on_round, stop_on_ctrl_c)
 
@@ -135,7 +139,7 @@ def _to_its_end(
 ) -> Summary:
     with _everything_kept(simulation.directory.path):
         on_open(simulation)
-        with _threads_shared_by(min(len(simulation.hospitals), cores())):
+        with _threads_shared_by(min(len(simulation.job.hospitals), cores())):
             # Otherwise Ctrl-C stops wherever it finds the program, as before and after the rounds.
             with stop_requests() if stop_on_ctrl_c else nullcontext(_never) as asked:
                 _train(simulation, on_round, asked)
@@ -143,11 +147,10 @@ def _to_its_end(
 
 
 def _lock_ledgers(simulation: Simulation, locks: ExitStack) -> None:
-    _room_for_files(len(simulation.hospitals))
+    _room_for_files(len(simulation.ledgers))
     # Two runs over one ledger would each find the budget free, and one stop half-way for it.
-    for hospital in simulation.hospitals.values():
-        if hospital.ledger:
-            locks.enter_context(only_writer(hospital.ledger.path))
+    for ledger in simulation.ledgers.values():
+        locks.enter_context(only_writer(ledger.path))
 
 
 def _room_for_files(held: int) -> None:
@@ -228,7 +231,8 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path) -> Iterator[None]:
+    """Have what is logged here written there, and nowhere else."""
     # What a hospital's own log would hold (reasons of refusals); callers are told of rounds only.
     handler = _LogFile(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,25 +1,19 @@
-"""Opening a simulation: n hospitals and a server side by side, in one process.
+"""Opening a simulation: n hospitals and a server, of one owner.
 
-`start` begins the run that settings describe, `resume` continues the one on disk. Identity keys
-live in memory for the life of the process: in a simulation there is nobody else to recognise them
-tomorrow. A resumed run is a new job to the secure-sum protocol, with new keys.
+`start` begins the run that settings describe, `resume` continues the one on disk.
 """
 
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from protocols.identity import IdentityKey
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
-from securefed.hospital import check_point
-from securefed.hospital.opening import Hospital, View, declare, open_hospital, run_ledger
-from securefed.hospital.tokens import kept_with
+from securefed.hospital.opening import declare
 from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
 from securefed.record.provenance import about_run, require_same
@@ -28,7 +22,7 @@ from securefed.run_directory import Run
 from securefed.secure_sum import hiding_of
 from securefed.server.served import Served
 from securefed.simulation import lifetime
-from securefed.simulation.in_process import InProcessTransport
+from securefed.simulation.hospitals import Gather, Hospitals, here, open_ledgers
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from securefed.training.canaries import require_room
@@ -45,14 +39,14 @@ def start(
     say: Say,
     *,
     data: FederatedData | None = None,
-    view: View | None = None,
+    gather: Gather = here,
 ) -> Simulation:
     """Begin a run in `directory`.
 
     Args:
         say: told what is being prepared.
         data: patients that are already loaded.
-        view: what the hospitals see of their patients, for baselines.
+        gather: opens the hospitals where they are to work.
 
     Raises:
         ConfigurationError, DataError, PrivacyError: the run cannot start; nothing was trained.
@@ -72,14 +66,16 @@ def start(
     ledgers = _ledgers(settings, data, directory, job.run, begun=False)
     job = _with_declared(job, data, directory, ledgers)
     about_run(job, _about(data, settings), choose_device(settings.device)).write(directory.path)
-    simulation = _open(job, directory, data, say, view, started, ledgers)
+    simulation = _open(job, directory, data, say, gather, started, ledgers)
     # All rounds at once: what a ledger has found within its limits it does not compose again.
     simulation.fit_to_budget()
     simulation.served.announce()
     return simulation
 
 
-def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulation:
+def resume(
+    run: Run, say: Say, *, data: FederatedData | None = None, gather: Gather = here
+) -> Simulation:
     """Continue a run after its last finished round, unless its files contradict each other.
 
     Raises:
@@ -97,7 +93,7 @@ def resume(run: Run, say: Say, *, data: FederatedData | None = None) -> Simulati
     job = _describe(settings, data, run.about.run)
     job = _with_declared(job, data, directory, ledgers)
     require_same(run.about, about_run(job, _about(data, settings), choose_device(settings.device)))
-    simulation = _open(job, directory, data, say, None, started, ledgers)
+    simulation = _open(job, directory, data, say, gather, started, ledgers)
     simulation.restore()
     simulation.fit_to_budget()
     simulation.served.announce()
@@ -109,17 +105,10 @@ def _ledgers(
 ) -> dict[str, Ledger]:
     """Each hospital's ledger of the run, which pays in the data set's first; none without DP."""
     lasting = lifetime.open_ledger(settings, begun=begun)
-    held = {}
     if lasting:
         lifetime.enrol(lasting, settings, data, run)
-    for each in data.hospitals:
-        folder = directory.hospital(each.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        ledger = run_ledger(settings, folder, each.name)
-        if ledger and lasting:
-            ledger.reserve_first_in(lasting, lifetime.name_of(run, each.name))
-        if ledger:
-            held[each.name] = ledger
+    folders = {each.name: directory.hospital(each.name) for each in data.hospitals}
+    held = open_ledgers(settings, folders, run, lasting)
     if lasting:
         lifetime.require_all(lasting, run, held)
     return held
@@ -172,44 +161,28 @@ def _open(
     directory: RunDirectory,
     data: FederatedData,
     say: Say,
-    view: View | None,
+    gather: Gather,
     started: float,
     ledgers: Mapping[str, Ledger],
 ) -> Simulation:
-    settings, device = job.settings, choose_device(job.settings.device)
-    identities: dict[str, IdentityKey] = {}
-    if settings.secure_aggregation.enabled:
-        identities = {name: IdentityKey.generate() for name in job.hospitals}
-    job = job.with_keys({name: identity.public for name, identity in identities.items()})
-    encode = kept_with(settings, data.simulation)
-    hospitals = {}
-    for patients in data.hospitals:
-        name = patients.name
-        say(f"preparing {name}, {len(patients.train)} patients")
-        folder = directory.hospital(name)
-        own, ledger = identities.get(name), ledgers.get(name)
-        hospitals[name] = open_hospital(
-            job, folder, patients, own, device, view, ledger, encode=encode
-        )
-    for hospital in hospitals.values():
-        hospital.client.worked = partial(check_point.after_work, hospital)
-    handlers = {name: hospital.handle for name, hospital in hospitals.items()}
-    served = Served.open(job, directory.path, InProcessTransport(handlers))
+    job, group = gather(job, directory, data, say, ledgers)
+    served = Served.open(job, directory.path, group.transport)
     served.started = started
     return Simulation(
         directory=directory,
         served=served,
-        hospitals=hospitals,
+        group=group,
+        ledgers=ledgers,
         data=data,
-        device=device,
-        notes=[*data.warnings, *_notes(job, data), *_whole_batches(settings, hospitals)],
+        device=choose_device(job.settings.device),
+        notes=[*data.warnings, *_notes(job, data), *_whole_batches(job.settings, group)],
     )
 
 
-def _whole_batches(settings: Settings, hospitals: Mapping[str, Hospital]) -> list[str]:
+def _whole_batches(settings: Settings, group: Hospitals) -> list[str]:
     """Who declares a batch and no more; from what it declares, which is public."""
     batch = settings.training.batch_size
-    whole = [name for name, each in hospitals.items() if each.trainer.declared.records == batch]
+    whole = [name for name, each in group.declared().items() if each.records == batch]
     if not (settings.privacy.dp and whole):
         return []
     return [

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from securefed.hospital import results as hospital_results
 from securefed.privacy.accounting import largest
 from securefed.record import model_file, times
 from securefed.record.baselines import Baselines
@@ -23,7 +22,7 @@ def write_results(
         final: the evaluation after the last round.
     """
     folder = simulation.directory.path
-    guarantees = simulation.guarantees().values()
+    guarantees = simulation.group.guarantees().values()
     weakest = max(guarantees, key=lambda each: each.counted, default=None)
     made_up, canaries = simulation.data.simulation, simulation.settings.canaries.count
     if weakest:
@@ -32,8 +31,7 @@ def write_results(
     model_file.write(folder, network, simulation.settings, weakest, made_up, canaries)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
-    for name, hospital in simulation.hospitals.items():
-        hospital_results.write_results(hospital, baselines.local[name] if baselines else None)
+    simulation.group.write_results(baselines.local if baselines else {})
     if baselines:
         baselines.write(folder)
     return write_summary(simulation, final, baselines)
@@ -56,12 +54,12 @@ def write_summary(
 def _summary(
     simulation: Simulation, final: RoundRecord | None, baselines: Baselines | None
 ) -> Summary:
-    guarantees = simulation.guarantees()
+    guarantees = simulation.group.guarantees()
     epsilon = largest(guarantees.values())
     known = simulation.served.summary(final)
-    worked = [times.read(hospital.folder) for hospital in simulation.hospitals.values()]
+    worked = [times.read(simulation.directory.hospital(name)) for name in simulation.job.hospitals]
     return Summary(
-        patients=sum(each.trainer.declared.patients for each in simulation.hospitals.values()),
+        patients=sum(each.patients for each in simulation.group.declared().values()),
         simulation=simulation.data.simulation or None,
         canaries=simulation.settings.canaries.count or None,
         local_auc=baselines.mean_local if baselines else None,
@@ -69,6 +67,6 @@ def _summary(
         epsilon_by_client=None
         if epsilon is None
         else {name: each.counted for name, each in guarantees.items()},
-        evaluation_epsilon=largest(simulation.evaluations().values()),
+        evaluation_epsilon=largest(simulation.group.evaluations().values()),
         **{**known, "client_seconds_per_round": client_seconds(worked, known["rounds"])},
     )

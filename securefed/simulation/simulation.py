@@ -1,26 +1,25 @@
-"""A whole federation in one process: every hospital, the server, real messages between them.
+"""A whole federation of one owner: every hospital, the server, real messages between them.
 
 Each hospital keeps its files under hospitals/NAME, and the server, which sees bytes only, its own
 in the top of the directory: both with the code of machines of their own. `opening` builds a
 simulation, or continues one from its directory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from securefed.config import Settings
 from securefed.data.load import FederatedData
-from securefed.hospital import check_point
+from securefed.errors import RunError
 from securefed.hospital.opening import Hospital
-from securefed.privacy.accounting import Guarantee
-from securefed.record import times
+from securefed.privacy.ledger import Ledger
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import RoundLine
-from securefed.record.times import Times
 from securefed.server.rounds import RoundRecord, Server
 from securefed.server.served import Served
+from securefed.simulation.hospitals import Hospitals, HospitalsHere
 from securefed.wire.description import JobDescription
 
 
@@ -30,12 +29,15 @@ class Simulation:
 
     Attributes:
         served: the server's part, which lies in the top of the directory.
+        group: its hospitals, in this process or wherever an engine has them.
+        ledgers: of the hospitals in this run; none without DP.
         notes: what the user should be told about this run.
     """
 
     directory: RunDirectory
     served: Served
-    hospitals: dict[str, Hospital]
+    group: Hospitals
+    ledgers: Mapping[str, Ledger]
     data: FederatedData
     device: torch.device
     notes: list[str]
@@ -52,6 +54,17 @@ class Simulation:
     def server(self) -> Server:
         return self.served.server
 
+    @property
+    def hospitals(self) -> dict[str, Hospital]:
+        """Those of this process, whole.
+
+        Raises:
+            RunError: they are elsewhere.
+        """
+        if not isinstance(self.group, HospitalsHere):
+            raise RunError("the hospitals of this run are in other processes")
+        return self.group.hospitals
+
     def rounds(self) -> Iterator[tuple[RoundRecord, RoundLine]]:
         """Train the rounds that are left; yields each with its line for metrics.jsonl."""
         for record in self.server.train():
@@ -65,39 +78,19 @@ class Simulation:
         self._account(record)
         return record
 
-    def guarantees(self) -> dict[str, Guarantee]:
-        """What the run comes to in each hospital's ledger, by its accountant; empty without DP."""
-        return {
-            name: spent.guarantee()
-            for name, hospital in self.hospitals.items()
-            if (spent := hospital.spent)
-        }
-
-    def evaluations(self) -> dict[str, Guarantee]:
-        """What held-out patients have spent, by hospital; empty where their scores are exact."""
-        each = {
-            name: spent.evaluation()
-            for name, hospital in self.hospitals.items()
-            if (spent := hospital.spent)
-        }
-        return {name: guarantee for name, guarantee in each.items() if guarantee}
-
     def restore(self) -> None:
         """Continue from the directory's check point; without one, from the start.
 
         Raises:
             RunError: the check point is damaged.
         """
-        finished = self.served.restore()
-        for hospital in self.hospitals.values():
-            check_point.restore(hospital, finished)
-            hospital.client.begin_after(finished)
+        self.group.restore(self.served.restore())
 
     def fit_to_budget(self) -> None:
         """Plan fewer rounds where rounds lost in a crash have used up the budget of the last."""
         finished = self.server.finished
         left = self.server.rounds - finished
-        affordable = min(each.affordable(left) for each in self.hospitals.values())
+        affordable = self.group.affordable(left)
         if affordable < left:
             self.server.end_after(finished + affordable)
             self.notes.append(
@@ -108,14 +101,6 @@ class Simulation:
     def _account(self, record: RoundRecord) -> RoundLine:
         """Add a round's lines to metrics.jsonl, and each hospital's times to its own."""
         asked = list(self.served.transport.bytes_down)
-        line = self.served.account(record, self.guarantees())
-        for name in asked:
-            hospital = self.hospitals[name]
-            busy = hospital.client.busy_s
-            own = Times(
-                round=record.round,
-                train_s=busy.get("train", 0.0),
-                protocol_s=busy.get("protocol", 0.0),
-            )
-            times.append(hospital.folder, own)
+        line = self.served.account(record, self.group.guarantees())
+        self.group.note_times(record.round, asked)
         return line

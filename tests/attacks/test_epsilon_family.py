@@ -229,7 +229,7 @@ class Run:
                 views.append(RoundView(number, shared, updates, {}, mean, tuple(updates)))
         released = simulation.server.shared.astype(np.float32)
         self.exposure = Exposure("server", (), settings.configuration, tuple(views), released)
-        spent = simulation.guarantees()
+        spent = simulation.group.guarantees()
         hospitals = []
         for each in simulation.data.hospitals:
             event = simulation.hospitals[each.name].trainer.event

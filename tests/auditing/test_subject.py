@@ -78,7 +78,7 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
         assert event is not None
         assert hospital.sample_rate == event.sample_rate == 0.5
         assert hospital.noise_multiplier == event.noise_multiplier > 0
-        assert hospital.claimed_epsilon == finished.guarantees()[hospital.name].counted
+        assert hospital.claimed_epsilon == finished.group.guarantees()[hospital.name].counted
         assert 0 < hospital.claimed_epsilon <= 8
 
 

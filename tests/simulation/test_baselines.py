@@ -121,9 +121,9 @@ def test_private_baselines_spend_in_ledgers_of_their_own(
 ) -> None:
     run = start(PRIVATE, tmp_path / "run", patients)
     finish(run)
-    spent = run.guarantees()
+    spent = run.group.guarantees()
     found = baselines.train_baselines(run)
-    assert run.guarantees() == spent
+    assert run.group.guarantees() == spent
     assert min(each.counted for each in spent.values()) > 0
     ledgers = {path.relative_to(run.directory.path).parts[0] for path in _ledgers(run.directory)}
     assert ledgers == {"hospitals", "baselines"}

@@ -206,7 +206,7 @@ def test_resume_continues_bit_for_bit_where_the_noise_is_seeded(
     for _ in second.rounds():
         pass
     assert np.array_equal(whole.server.shared, second.server.shared)
-    assert whole.guarantees() == second.guarantees()
+    assert whole.group.guarantees() == second.group.guarantees()
 
 
 def test_evaluation_counts_are_exact_beside_the_noise(

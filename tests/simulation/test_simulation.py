@@ -126,7 +126,7 @@ def test_resume_continues_bit_for_bit(
         ours = parameters(whole.hospitals[name].trainer.network)
         theirs = parameters(second.hospitals[name].trainer.network)
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert whole.guarantees() == second.guarantees()
+    assert whole.group.guarantees() == second.group.guarantees()
 
 
 def test_resume_refuses_other_patients(tmp_path: Path, patients: FederatedData) -> None:
@@ -150,7 +150,9 @@ def test_rounds_lost_in_a_crash_stay_spent_and_shorten_the_run(
     assert second.server.rounds == 3
     assert any("crash" in note for note in second.notes)
     finish(second)
-    assert all(each.counted <= wanted.privacy.epsilon for each in second.guarantees().values())
+    assert all(
+        each.counted <= wanted.privacy.epsilon for each in second.group.guarantees().values()
+    )
     assert all(len(ledger.history()) >= 1 for ledger in ledgers(second))
 
 
