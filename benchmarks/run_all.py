@@ -27,6 +27,7 @@ WORSE = 1.15  # of a ratio: more than two runs on one machine differ
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "attacks": (),
+    "default_run": (),
     "dp_training": ("--repetitions", "3"),
     "noise": (),
     "secure_aggregation": ("--parameters", "1000000", "10000000"),

@@ -1,14 +1,18 @@
-"""The default run against the same federation with plain Opacus and no secure aggregation.
+"""What `securefed run` takes, by what it goes into, and its rounds against plain Opacus.
 
-    python benchmarks/run_default.py [--json] [--rounds 80]
+    python benchmarks/default_run.py [--json] [--rounds 80]
 
-Ours is `securefed run --dp-epsilon 8` as a user gets it: masked sums, ledgers on disk, check points
-and recorded messages every round. The peer holds the same patients, tokens, initial weights, noise
-multiplier and server step; each hospital trains with Opacus' PrivacyEngine (hooks), and plain
-vectors are averaged in memory. The fusion's scalar and placeholder parameters stay fixed in the
-peer, because Opacus' hooks have no rule for them. Times are wall seconds of the rounds, data
-preparation excluded for both; `share` splits ours by where the clients, the server and the disk
-spent it. Peak memory is the process's, after ours and before the peer.
+Each run of ours is the command a user types, in a process of its own (run_clocks.py): the default,
+`--dp-epsilon 8`, in a cache of its own; the same again, whose tokens are kept by then; and
+configs/smoke.yaml. The peer holds the same patients, tokens, initial weights, noise multiplier and
+server step; each hospital trains with Opacus' PrivacyEngine (hooks), and plain vectors are averaged
+in memory: no masks, ledgers, check points, recordings or scores. The fusion's scalar and
+placeholder parameters stay fixed in the peer, because Opacus' hooks have no rule for them.
+
+All times are processor seconds, on one thread of torch. `rounds` is what comes once the first
+patient is drawn, results included, and the only case that has a peer; `split_s` says what each
+whole run went into, `training_share` how much of it was training, `first_step_s` when the first
+step was done.
 """
 
 import argparse
@@ -16,13 +20,13 @@ import copy
 import json
 import os
 import platform
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import opacus
@@ -39,45 +43,19 @@ from securefed.record.directory import RunDirectory
 from securefed.simulation.opening import start
 from securefed.simulation.simulation import Simulation
 
-Result = TypeVar("Result")
+HERE = Path(__file__).resolve().parent
+PEER = "opacus, averaged in the clear"
 
 
-class Clock:
-    """Adds up the seconds of wrapped calls."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def wrap(self, work: Callable[..., Result]) -> Callable[..., Result]:
-        def timed(*arguments: Any, **options: Any) -> Result:
-            start = time.perf_counter()
-            try:
-                return work(*arguments, **options)
-            finally:
-                self.seconds += time.perf_counter() - start
-
-        return timed
-
-
-def run_ours(settings: Settings, folder: Path) -> tuple[Simulation, float, dict[str, float]]:
-    """Returns the finished simulation, wall seconds of its rounds, and busy seconds by kind."""
-    simulation = start(settings, RunDirectory.create(folder), lambda text: None)
-    torch.set_num_threads(max(1, torch.get_num_threads() // len(simulation.hospitals)))
-    disk = Clock()
-    simulation._check_point = disk.wrap(simulation._check_point)  # type: ignore[method-assign]
-    recording = simulation.transport._recording
-    if recording:
-        recording.add = disk.wrap(recording.add)  # type: ignore[method-assign]
-    began = time.perf_counter()
-    busy = {"training": 0.0, "protocol, clients": 0.0, "server": 0.0}
-    for record, _ in simulation.rounds():
-        busy["server"] += record.server_s
-        for hospital in simulation.hospitals.values():
-            client = hospital.client
-            busy["training"] += client.busy_s.get("train", 0.0)
-            busy["protocol, clients"] += client.busy_s.get("protocol", 0.0)
-    wall = time.perf_counter() - began
-    return simulation, wall, {**busy, "disk": disk.seconds}
+def clocked(folder: Path, name: str, *words: str) -> dict[str, Any]:
+    """What run_clocks.py reports of `securefed run` with these words."""
+    report = folder / f"{name}.json"
+    command = [sys.executable, HERE / "run_clocks.py", report, "run", "--out", folder / name]
+    one_thread = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), **one_thread}
+    subprocess.run([*command, *words], env=environment, capture_output=True, check=True)
+    told: dict[str, Any] = json.loads(report.read_text())
+    return told
 
 
 class PeerHospital:
@@ -137,18 +115,40 @@ class _Head(nn.Module):
         return logits
 
 
-def run_peer(simulation: Simulation) -> float:
-    """Wall seconds of the same rounds with plain Opacus and averages in the clear."""
+def run_peer(settings: Settings, folder: Path) -> float:
+    """Seconds of the same rounds with plain Opacus and averages in the clear."""
+    simulation = start(settings, RunDirectory.create(folder), lambda text: None)
     hospitals = [PeerHospital(simulation, name) for name in simulation.hospitals]
     weights = np.array([len(hospital.records) for hospital in hospitals], np.float64)
-    federation = simulation.settings.federation
     strategy, shared, state = simulation.job.strategy, simulation.job.shared, State()
-    began = time.perf_counter()
-    for _ in range(federation.rounds):
+    began = time.process_time()
+    for _ in range(settings.federation.rounds):
         updates = np.stack([hospital.step(shared) for hospital in hospitals])
         mean = weights @ updates / weights.sum()
         shared, state = strategy.step(shared, mean, state)
-    return time.perf_counter() - began
+    return time.process_time() - began
+
+
+def case(name: str, ours: float, peer: float | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "case": name,
+        "ours": ours,
+        "peers": {PEER: peer} if peer else {},
+        "floor": None,
+        "times_better": {PEER: peer / ours} if peer else {},
+        "of_floor": None,
+        **more,
+    }
+
+
+def whole(name: str, told: dict[str, Any]) -> dict[str, Any]:
+    return case(
+        name,
+        told["whole_s"],
+        first_step_s=told["first_step"],
+        training_share=told["split_s"]["training"] / told["whole_s"],
+        split_s=told["split_s"],
+    )
 
 
 def main() -> None:
@@ -157,47 +157,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=80)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Opacus warns about its own hooks and its own generator
+    torch.set_num_threads(1)
     settings = load(None, {"federation.rounds": arguments.rounds, "privacy.epsilon": 8.0})
-    begin, threads = time.perf_counter(), torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        simulation, ours, busy = run_ours(settings, Path(folder) / "run")
-        whole = time.perf_counter() - begin
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        final = simulation.evaluate()
-        torch.set_num_threads(threads)  # the peer's hospitals take turns, with all cores each
-        peer = run_peer(simulation)
-    total = sum(busy.values())
+    smoke = str(HERE.parent / "configs" / "smoke.yaml")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        words = ["--dp-epsilon", "8", "--rounds", str(arguments.rounds)]
+        first, again = (clocked(folder, each, *words) for each in ("first", "again"))
+        small, smaller = (clocked(folder, each, "--config", smoke) for each in ("small", "smaller"))
+        peer = run_peer(settings, folder / "peer")
+    rounds = f"{arguments.rounds} rounds, 4 hospitals, epsilon 8"
     report = {
-        "name": "run_default",
-        "unit": "s",
+        "name": "default_run",
+        "unit": "processor seconds",
         "better": "lower",
         "repetitions": 1,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"torch": torch.__version__, "opacus": opacus.__version__},
         "cases": [
-            {
-                "case": f"{arguments.rounds} rounds, 4 hospitals, epsilon 8",
-                "ours": ours,
-                "peers": {"opacus, averaged in the clear": peer},
-                "floor": None,
-                "times_better": {"opacus, averaged in the clear": peer / ours},
-                "of_floor": None,
-                "with_data_preparation_s": whole,
-                "peak_memory_mb": peak_mb,
-                "share": {kind: seconds / total for kind, seconds in busy.items()},
-                "auc": final.metrics.auc if final.metrics else None,
-            }
+            case(f"rounds: {rounds}", again["whole_s"] - again["begun"], peer),
+            whole(f"whole run: {rounds}", first),
+            whole(f"whole run, tokens kept: {rounds}", again),
+            whole("smoke run, 2 rounds", small),
+            whole("smoke run, 2 rounds, tokens kept", smaller),
         ],
     }
     if arguments.json:
         print(json.dumps(report))
         return
-    case = report["cases"][0]
-    print(f"ours    {ours:7.1f} s for {arguments.rounds} rounds, {whole:.1f} s with preparation")
-    print(f"opacus  {peer:7.1f} s, without secure aggregation, ledger, check points, evaluation")
-    print(f"peak memory {peak_mb:.0f} MB, AUC {case['auc']:.3f}")
-    for kind, share in case["share"].items():
-        print(f"  {kind:<18} {share:6.1%}")
+    for each in report["cases"]:
+        print(f"{each['ours']:7.1f} s  {each['case']}")
+        for kind, seconds in each.get("split_s", {}).items():
+            print(f"    {seconds:7.2f} s  {kind}")
+    print(f"{peer:7.1f} s  {PEER}, the rounds")
 
 
 if __name__ == "__main__":
