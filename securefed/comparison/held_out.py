@@ -12,7 +12,7 @@ import numpy as np
 from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import DataError, RunError
-from securefed.model.encoding import tokens_of
+from securefed.hospital.tokens import kept_with
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_scores, metrics, score
@@ -43,12 +43,13 @@ class HeldOut:
         device = choose_device(settings.device)
         self._network = initial_network(settings)[0].to(device)
         self._encoded = not settings.model.train_encoders
+        encode = kept_with(settings, data.simulation)
         self._groups: dict[str, PatientTensors] = {}
         for hospital in data.hospitals:
             if hospital.test:
                 group = stack(hospital.test, settings.training.max_slices).to(device)
                 self._groups[hospital.name] = (
-                    tokens_of(self._network, group) if self._encoded else group
+                    encode(self._network, group) if self._encoded else group
                 )
 
     def counts(self, run: Run) -> dict[str, Counts]:

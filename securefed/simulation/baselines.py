@@ -27,6 +27,7 @@ from torch import Tensor
 from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.hospital.opening import open_hospital
+from securefed.hospital.tokens import kept_with
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
@@ -80,7 +81,7 @@ def alone(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     started = time.perf_counter()
     counts, curves = {}, []
     for hospital in data.hospitals:
-        trainer, curve = _train_by_itself(settings, hospital, folder)
+        trainer, curve = _train_by_itself(settings, hospital, data.simulation, folder)
         counts[hospital.name] = trainer.evaluate()
         if hospital.test:
             curves.append(curve)
@@ -101,7 +102,7 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     # The limit is of secure aggregation, of which nothing happens here.
     limit = settings.secure_aggregation.model_copy(update={"max_patients": len(everybody.train)})
     together = settings.model_copy(update={"training": batch, "secure_aggregation": limit})
-    trainer, curve = _train_by_itself(together, everybody, folder)
+    trainer, curve = _train_by_itself(together, everybody, data.simulation, folder)
     counts = {
         hospital.name: count_scores(_logits(trainer, group), group.label)
         for hospital in data.hospitals
@@ -136,7 +137,7 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
 
 
 def _train_by_itself(
-    settings: Settings, hospital: HospitalData, folder: Path
+    settings: Settings, hospital: HospitalData, simulation: str, folder: Path
 ) -> tuple[LocalTrainer, Curve]:
     # Nobody to share noise or masks with: a job of one, with noise of its own.
     own_noise = settings.privacy.model_copy(update={"placement": "local"})
@@ -145,7 +146,8 @@ def _train_by_itself(
     job = JobDescription(alone, "alone", (hospital.name,))
     place = RunDirectory(folder).hospital(hospital.name)
     device, federation = choose_device(settings.device), settings.federation
-    trainer = open_hospital(job, place, hospital, None, device).trainer
+    encode = kept_with(settings, simulation)
+    trainer = open_hospital(job, place, hospital, None, device, encode=encode).trainer
     strategy, shared, state = job.strategy, job.shared, State()
     curve = []
     for number in range(1, federation.rounds + 1):

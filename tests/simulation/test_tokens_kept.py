@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from securefed.comparison.held_out import HeldOut
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.hospital.tokens import kept_with
 from securefed.model import token_files
 from securefed.model.encoding import tokens_of
+from securefed.run_directory import Run
 from securefed.simulation import execution
+from securefed.simulation.baselines import alone
+from securefed.simulation.patients import load_data
 from tests.tiny import settings_with, start
 
 settings = settings_with(
@@ -90,3 +94,15 @@ def test_frozen_encoders_at_random_weights_are_told_of(tmp_path: Path) -> None:
     ]
     assert len(told) == 1
     assert "encoders stay at random weights" in told[0]
+
+
+def test_hospitals_alone_and_a_comparison_take_up_what_the_run_kept(
+    scans: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    chosen = settings(data={"manifest": str(scans / "manifest.csv")})
+    execution.execute(chosen, tmp_path / "run")
+    computed.clear()
+    data = load_data(chosen)
+    alone(chosen, data, tmp_path / "alone")
+    HeldOut(chosen, data).counts(Run.open(tmp_path / "run"))
+    assert sum(computed) == 0
