@@ -83,7 +83,7 @@ def shorter(settings: Settings) -> str:
     elif training.local_steps > 1:
         half, share = f"training.local_steps: {training.local_steps // 2}", "half"
     elif rounds > 1:
-        half, share = f"--rounds {rounds // 2}", "half"
+        half, share = f"federation.rounds: {rounds // 2}", "half"
     else:
         return "a smaller training.batch_size would take less"
     return f"{half} would take about {share}"

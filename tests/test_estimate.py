@@ -56,7 +56,9 @@ def test_one_step_a_round_is_measured_by_the_first_round() -> None:
     assert told == []
     estimate.round(0.5)
     estimate.round(0.7)
-    assert told == ["time: about 40 seconds for 80 rounds; --rounds 40 would take about half"]
+    assert told == [
+        "time: about 40 seconds for 80 rounds; federation.rounds: 40 would take about half"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import msgspec
 import torch
 
 from securefed.errors import NothingLearned
+from securefed.estimate import Estimate
 from securefed.files import only_writer
 from securefed.record import anchors, memberships, metrics, model_file
 from securefed.record.memberships import Outcome
@@ -112,10 +113,14 @@ class _Job:
     def to_its_end(self, leave: Leave) -> Summary | None:
         served, server = self.served, self.served.server
         trains = server.finished < server.rounds
+        left = server.rounds - server.finished
+        estimate = Estimate(served.job.settings, len(served.job.hospitals), left, self.tell)
         for record in server.train():
-            served.account(record)
+            line = served.account(record)
             served.keep()
             self._tell_round(record)
+            if not record.aborted:
+                estimate.round(line.wall_s)
             # Nobody comes back into a running job, so that the next round would fail as this one.
             if server.finished < server.rounds and (record.aborted or leave()):
                 self.tell(f"ending the job after round {record.round}: hospitals are to rejoin")

@@ -45,6 +45,15 @@ def test_a_run_ends_with_a_model_at_the_server_and_at_every_site(four: Four) -> 
         assert site.ledger().runs()[0].rounds == ROUNDS
 
 
+def test_the_server_says_once_how_long_a_run_will_take(played: Four) -> None:
+    first, second, *rest = [
+        line for line in played.told["server"] if line.startswith(("round ", "time: "))
+    ]
+    assert first.startswith("round 1 of ")
+    assert second.startswith("time: about ")
+    assert all(line.startswith("round ") for line in rest)
+
+
 def test_the_model_is_bit_equal_to_that_of_a_run_in_one_process(four: Four, tmp_path: Path) -> None:
     four.play()
     job = four.agreement.job(1)
