@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,11 +39,11 @@ seeded = settings_with(
 )
 
 
-@pytest.mark.parametrize("missing", ["ray"])
+@pytest.mark.parametrize("there", [None, ModuleType("ray")], ids=["nothing", "a folder"])
 def test_without_the_extra_one_line_says_what_to_install(
-    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: ModuleType | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setitem(sys.modules, "ray", there)
     with pytest.raises(ConfigurationError, match="needs Ray") as refused:
         runs.execute(seeded(), tmp_path / "run")
     assert refused.value.hint == "pip install 'securefed[ray]'"

@@ -26,7 +26,8 @@ def joined(address: str | None) -> Iterator[int]:
     # What Ray will do by itself some day, and says in a warning until then.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
+        # By name: a folder called ray would be imported as a package without anything in it.
+        from ray import cluster_resources, init, shutdown
     except ImportError as error:
         raise ConfigurationError(
             f"--engine ray needs Ray ({error})", hint="pip install 'securefed[ray]'"
@@ -34,7 +35,7 @@ def joined(address: str | None) -> Iterator[int]:
     handlers = {each: signal.getsignal(each) for each in STOPPING}
     try:
         # Ray's log has what Ray does: no output of workers is carried here, no page is served.
-        ray.init(
+        init(
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
@@ -50,6 +51,6 @@ def joined(address: str | None) -> Iterator[int]:
         for each, handler in handlers.items():
             signal.signal(each, handler)
     try:
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield max(1, int(cluster_resources().get("CPU", 1)))
     finally:
-        ray.shutdown()
+        shutdown()
