@@ -23,24 +23,26 @@ class Tissue:
 
     Attributes:
         hu: Hounsfield units.
-        t1, t2: MRI signal, CSF on T2 = 1.
-        uptake: of glucose, grey matter = 1.
+        t1, t2, flair: MRI signal, CSF on T2 = 1; FLAIR is T2 without the signal of fluid.
+        uptake, flow: of glucose, and of blood, grey matter = 1.
     """
 
     hu: float
     t1: float
     t2: float
+    flair: float
     uptake: float
+    flow: float
 
 
 Values = Callable[[Tissue], float]  # what a modality shows of a tissue
 
-AIR = Tissue(-1000.0, 0.0, 0.0, 0.0)
-SCALP = Tissue(-20.0, 0.75, 0.55, 0.15)
-BONE = Tissue(900.0, 0.08, 0.05, 0.1)
-CSF = Tissue(6.0, 0.12, 1.0, 0.05)
-GREY = Tissue(37.0, 0.45, 0.60, 1.0)
-WHITE = Tissue(29.0, 0.65, 0.42, 0.35)
+AIR = Tissue(-1000.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+SCALP = Tissue(-20.0, 0.75, 0.55, 0.60, 0.15, 0.10)
+BONE = Tissue(900.0, 0.08, 0.05, 0.05, 0.1, 0.05)
+CSF = Tissue(6.0, 0.12, 1.0, 0.08, 0.05, 0.05)
+GREY = Tissue(37.0, 0.45, 0.60, 0.65, 1.0, 1.0)
+WHITE = Tissue(29.0, 0.65, 0.42, 0.50, 0.35, 0.30)
 
 # Outer surface of each shell, as a share of the head; inside the last is the brain.
 SHELLS = ((1.0, SCALP), (0.94, BONE), (0.84, CSF), (0.80, GREY))

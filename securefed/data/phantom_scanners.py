@@ -21,11 +21,14 @@ WINDOW_WIDTH_HU = 80.0  # brain window: width 80, level 40, so 0..80 HU becomes 
 BRIGHTEST_MRI = 1.15  # of a lesion: a little above CSF on T2
 HOTTEST = 1.6  # of a lesion: tumours outdo grey matter
 PET_BLUR = 0.035  # half widths: about 10 mm full width at half maximum
+SPECT_BLUR = 0.05  # 14 mm
 # What a finding is if it is the only one: as a rule, and if it is calcified, or ringed.
 ALONE = {
     "core": ("haemorrhage", "calcification"),
     "water": ("infarct", "abscess"),
     "uptake": ("seizure focus", "inflammation"),
+    "flow": ("seizure", "luxury perfusion"),
+    "leak": ("recent stroke", "demyelination"),
 }
 
 
@@ -203,4 +206,8 @@ SCANNERS = {
     "ct": Scanner(_draw_ct, _acquire_ct),
     "mri": Scanner(_draw_mri, _acquire_mri),
     "pet": Scanner(_mass_of("uptake", lambda t: t.uptake, HOTTEST), _acquire_counts(PET_BLUR)),
+    "spect": Scanner(_mass_of("flow", lambda t: t.flow, HOTTEST), _acquire_counts(SPECT_BLUR)),
+    "t1": Scanner(_mass_of("leak", lambda t: t.t1, BRIGHTEST_MRI), _acquire_mri),
+    "t2": Scanner(_mass_of("water", lambda t: t.t2, BRIGHTEST_MRI), _acquire_mri),
+    "flair": Scanner(_mass_of("water", lambda t: t.flair, BRIGHTEST_MRI), _acquire_mri),
 }

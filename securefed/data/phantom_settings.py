@@ -16,7 +16,15 @@ SITE_STREAM, PATIENT_STREAM = 1, 2
 
 
 # What a modality shows of a patient: modality -> finding.
-SHOWS = {"ct": "core", "mri": "water", "pet": "uptake"}
+SHOWS = {
+    "ct": "core",
+    "mri": "water",
+    "pet": "uptake",
+    "spect": "flow",
+    "t1": "leak",
+    "t2": "water",
+    "flair": "water",
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ settings = settings_with(
 KINDS = {
     "PET-MRI": ("pet", ["mri"]),
     "CT-MRI-PET": ("ct", ["mri", "pet"]),
+    "SPECT-MRI": ("spect", ["mri"]),
+    "MRI sequences": ("t1", ["t2", "flair"]),
 }
 
 
