@@ -27,6 +27,7 @@ WORSE = 1.15  # of a ratio: more than two runs on one machine differ
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "attacks": (),
+    "dicom_import": (),
     "default_run": (),
     "dp_training": ("--repetitions", "3"),
     "noise": (),

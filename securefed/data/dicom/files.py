@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.header import Slice, slices_of
-from securefed.data.dicom.objects import UnwantedError, require_image
+from securefed.data.dicom.alike import AlikeHeaders
+from securefed.data.dicom.header import Slice
+from securefed.data.dicom.objects import UnwantedError
 from securefed.data.dicom.pixels import read_dataset, unwarned
 from securefed.data.file_kinds import MAC_EXTRAS, kind_of, way_out
 from securefed.data.skipped import Skipped
@@ -58,14 +59,13 @@ def scan_tree(
         unpack = out if out and out.startswith("unpack") else None
         raise DataError(f"{root}: {what}", hint=unpack or "give the top of the DICOM tree")
     scan = Scan()
+    headers = AlikeHeaders(allow_burned_in=allow_burned_in, label_attribute=label_attribute)
     paths = list(files_below(root, scan.problems, scan.skipped))
     for done, path in enumerate(paths):
         progress(done, len(paths))
         place = place_of(path, root)
         try:
-            header = _read_header(path)
-            require_image(header, allow_burned_in=allow_burned_in)
-            scan.slices.extend(list(slices_of(path, header, label_attribute)))
+            scan.slices.extend(headers.images(path, _read_header(path)))
         except UnwantedError as reason:
             scan.skipped.add(str(reason), place)
         except DataError as error:

@@ -87,6 +87,8 @@ def ascending(values: Volume, grid: Grid) -> tuple[Volume, Grid]:
     if grid.axes is None or grid.positions is None:
         return values, grid
     order = np.argsort(grid.positions @ np.cross(*grid.axes), kind="stable")
+    if (np.diff(order) > 0).all():
+        return values, grid
     return values[order], Grid(grid.axes, grid.spacing, grid.positions[order], grid.aspect)
 
 

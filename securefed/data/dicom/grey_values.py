@@ -24,6 +24,7 @@ AIR_HU = -500.0  # a CT that nowhere goes below shows no air, or is not in Houns
 MOST_HU = 31_743.0  # of scales extended for metal: 32,767 - 1,024
 WINDOWS = {"brain": (80.0, 40.0), "subdural": (200.0, 75.0), "bone": (2500.0, 550.0)}
 _HOUNSFIELD = ("", "HU")
+_EXACT = 2.0**16  # with words of 16 bits float32 holds every sum
 
 
 @unwarned()
@@ -38,13 +39,13 @@ def grey_values(item: Slice) -> tuple[Plane, bool]:
         _require_hounsfield(header)
     values = _modality_values(stored, header)
     padding = _padding(stored, header)
-    if padding.any() and not padding.all():
+    if padding is not None and padding.any() and not padding.all():
         values[padding] = LOWEST_HU if item.modality == "CT" else values[~padding].min()
     if item.modality == "CT":
         highest = float(values.max())
         if highest > MOST_HU:
             raise DataError(f"holds {highest:.0f}, which no tissue or metal has: a lost sign?")
-        return np.clip(values, LOWEST_HU, HIGHEST_HU), False
+        return np.clip(values, LOWEST_HU, HIGHEST_HU, out=values), False
     return values, str(header.PhotometricInterpretation) == "MONOCHROME1"
 
 
@@ -102,14 +103,18 @@ def _modality_values(stored: Stored, header: Dataset) -> Plane:
         slope = intercept = float("nan")
     if not np.isfinite([slope, intercept]).all() or not slope:
         raise DataError("RescaleSlope or RescaleIntercept is unusable")
+    if stored.itemsize <= 2 and slope == 1 and intercept.is_integer() and abs(intercept) < _EXACT:
+        values = stored.astype(np.float32)  # the same numbers, with less memory on the way
+        values += np.float32(intercept)
+        return values
     return np.asarray(stored * slope + intercept, dtype=np.float32)
 
 
-def _padding(stored: Stored, header: Dataset) -> NDArray[np.bool_]:
+def _padding(stored: Stored, header: Dataset) -> NDArray[np.bool_] | None:
     """Where the scanner stored "outside the field of view" (PS3.3, C.7.5.1.1.2)."""
     value = header.get("PixelPaddingValue", None)
     if value is None:
-        return np.zeros(stored.shape, dtype=np.bool_)
+        return None
     limit = header.get("PixelPaddingRangeLimit", None)
     ends = [_as_stored(int(each), header) for each in (value, value if limit is None else limit)]
     return np.asarray((stored >= min(ends)) & (stored <= max(ends)), dtype=np.bool_)

@@ -4,10 +4,12 @@ Of the header only what `Slice` lists is kept, and nothing of it is written to a
 that is absent stays absent: a millimetre, an orientation or a date is never assumed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,16 @@ from securefed.data.dicom.roles import role_of
 from securefed.data.dicom.words import values_of
 from securefed.errors import DataError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _REFORMATS = {"REFORMATTED", "MPR", "CSA MPR", "RESAMPLED", "CURVED_MPR", "THICK_SLICE"}
+MOMENTS = (
+    *("StackID", "TemporalPositionIndex", "TemporalPositionIdentifier"),
+    *("SeriesTime", "AcquisitionNumber", "TriggerTime", "AcquisitionTime"),
+    *("ConvolutionKernel", "ImageType", "ReconstructionDiameter", "SliceThickness"),
+    *("SequenceName", "RepetitionTime", "FlipAngle", "ContentTime"),
+)
 _NO_DATES = {"19000101", "18000101", "19700101"}  # what tools write for "unknown"
 
 
@@ -73,7 +84,21 @@ def days_between(first: date | None, second: date | None) -> int | None:
     return abs((first - second).days) if first and second else None
 
 
-def slices_of(path: Path, header: Dataset, label_attribute: str = "") -> Iterator[Slice]:
+def one_line(read: Callable[P, T]) -> Callable[P, T]:
+    """What pydicom and we raise at odd header values, as DataError."""
+
+    @wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*arguments, **options)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            raise DataError(f"has a header value that cannot be used ({error})") from None
+
+    return reading
+
+
+@one_line
+def slices_of(path: Path, header: Dataset, label_attribute: str = "") -> list[Slice]:
     """The images of one file.
 
     Args:
@@ -82,11 +107,7 @@ def slices_of(path: Path, header: Dataset, label_attribute: str = "") -> Iterato
     Raises:
         DataError: a header value that cannot be used.
     """
-    try:
-        for number, flat in frame_headers(header):
-            yield _slice(path, number, flat, label_attribute)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise DataError(f"has a header value that cannot be used ({error})") from None
+    return [_slice(path, number, flat, label_attribute) for number, flat in frame_headers(header)]
 
 
 def _slice(path: Path, frame_number: int | None, header: Dataset, label_attribute: str) -> Slice:
@@ -103,7 +124,7 @@ def _slice(path: Path, frame_number: int | None, header: Dataset, label_attribut
         study=str(header.get("StudyInstanceUID", "") or ""),
         series=str(header.get("SeriesInstanceUID", "") or ""),
         instance=str(header.get("SOPInstanceUID", "") or ""),
-        number=_whole(header, "InstanceNumber"),
+        number=whole(header, "InstanceNumber"),
         study_date=_date(header),
         frame=str(header.get("FrameOfReferenceUID", "") or ""),
         position=numbers(header, "ImagePositionPatient", 3),
@@ -115,22 +136,14 @@ def _slice(path: Path, frame_number: int | None, header: Dataset, label_attribut
         image_type=values_of(header, "ImageType"),
         thickness=_thickness(header),
         label=str(header.get(label_attribute, "") or "").strip() if label_attribute else "",
-        moments=tuple(
-            str(header.get(keyword, "") or "")
-            for keyword in (
-                *("StackID", "TemporalPositionIndex", "TemporalPositionIdentifier"),
-                *("SeriesTime", "AcquisitionNumber", "TriggerTime", "AcquisitionTime"),
-                *("ConvolutionKernel", "ImageType", "ReconstructionDiameter", "SliceThickness"),
-                *("SequenceName", "RepetitionTime", "FlipAngle", "ContentTime"),
-            )
-        ),
+        moments=tuple(str(header.get(keyword, "") or "") for keyword in MOMENTS),
     )
 
 
 def _traits(header: Dataset) -> Traits:
     modality, types = modality_of(header), values_of(header, "ImageType")
     return Traits(
-        number=_whole(header, "SeriesNumber"),
+        number=whole(header, "SeriesNumber"),
         description=str(header.get("SeriesDescription", "") or "").strip(),
         role=role_of(header),
         part=part_of(header),
@@ -171,7 +184,8 @@ def numbers(header: Dataset, keyword: str, count: int) -> NDArray[np.float64] | 
     return found
 
 
-def _whole(header: Dataset, keyword: str) -> int | None:
+def whole(header: Dataset, keyword: str) -> int | None:
+    """A field of one whole number, None where it is absent."""
     value = header.get(keyword, None)
     return None if value is None or str(value) == "" else int(value)
 

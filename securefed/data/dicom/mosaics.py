@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from securefed.data.dicom.words import values_of
+from securefed.data.dicom.words import private_value, values_of
 
 _MOST_TILES = 400
 _PARALLEL = 0.99  # cosine between the maker's direction and the normal of the picture
@@ -59,8 +59,8 @@ class Mosaic:
 def tiles_of(header: Dataset) -> int:
     """NumberOfImagesInMosaic, which stays where ImageType has been changed; 1 for no mosaic."""
     try:
-        return int(header.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value)
-    except (KeyError, TypeError, ValueError):
+        return int(private_value(header, 0x0019, "SIEMENS MR HEADER", 0x0A))
+    except (TypeError, ValueError):
         pass
     tags = _maker_tags(header) if "MOSAIC" in values_of(header, "ImageType") else {}
     return int(next(iter(tags.get("NumberOfImagesInMosaic", ())), 1))
@@ -97,9 +97,8 @@ def _maker_tags(header: Dataset) -> dict[str, tuple[Any, ...]]:
     try:
         from nibabel.nicom import csareader
 
-        data = header.private_block(0x0029, "SIEMENS CSA HEADER")[0x10].value
         read: Any = csareader.read
-        tags = read(bytes(data))["tags"]
+        tags = read(bytes(private_value(header, 0x0029, "SIEMENS CSA HEADER", 0x10)))["tags"]
     except Exception:  # noqa: BLE001 - a damaged header makes its reader raise almost anything
         return {}
     return {name: tuple(tag["items"]) for name, tag in tags.items()}

@@ -19,6 +19,7 @@ from securefed.data.dicom.header import Slice
 from securefed.data.dicom.mosaics import mosaic_of
 from securefed.errors import DataError
 
+_WORDS = {"BitsAllocated": 16, "SamplesPerPixel": 1, "NumberOfFrames": 1}  # and values of these
 Stored = NDArray[np.int64]  # (rows, columns) of any whole type
 
 
@@ -71,8 +72,30 @@ def stored_pixels(item: Slice) -> tuple[Stored, Dataset]:
 
 def _stored(dataset: Dataset, number: int) -> Stored:
     mosaic = mosaic_of(dataset)
-    whole: Stored = pixel_array(dataset, index=number if mosaic is None else 0)
+    whole = _plain(dataset) if number == 0 or mosaic is not None else None
+    if whole is None:
+        whole = pixel_array(dataset, index=number if mosaic is None else 0)
     return whole if mosaic is None else mosaic.cut(whole, number)
+
+
+def _plain(dataset: Dataset) -> Stored | None:
+    """Pixels that are 16-bit words as they lie, as most are; None for all others.
+
+    What pydicom makes of them, in a fifth of the time that it takes to find out.
+    """
+    if dataset.file_meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        return None
+    if any(dataset.get(keyword, value) != value for keyword, value in _WORDS.items()):
+        return None
+    said = (dataset.get(word, None) for word in ("Rows", "Columns", "BitsStored"))
+    rows, columns, bits = (each if isinstance(each, int) else 0 for each in said)
+    signed = dataset.get("PixelRepresentation", None)
+    data = dataset.get_item("PixelData").value if "PixelData" in dataset else b""
+    if signed not in (0, 1) or not 1 <= bits <= 16 or len(data) != 2 * rows * columns or not data:
+        return None
+    pixels = np.frombuffer(data, "<i2" if signed else "<u2").reshape(rows, columns)
+    spare = 16 - bits  # of which nothing is known: shifted out, the sign with them
+    return pixels if not spare else (pixels << spare) >> spare
 
 
 def digest(item: Slice) -> bytes:

@@ -9,7 +9,7 @@ C.7.6.1.1.2, C.8.2.1.1.1 and C.8.13.3.1.1; the rest is from conformance statemen
 from pydicom.dataset import Dataset
 
 from securefed.data.dicom.mosaics import tiles_of
-from securefed.data.dicom.words import any_of, values_of, words_of
+from securefed.data.dicom.words import any_of, private_value, values_of, words_of
 
 ANATOMY = "anatomy"
 PERHAPS_LOCALISER = "perhaps a localiser"
@@ -104,6 +104,6 @@ def role_of(header: Dataset) -> str:
 
 def _ge_part(header: Dataset) -> str:
     try:
-        return _GE_PARTS.get(int(header.private_block(0x0043, "GEMS_PARM_01")[0x2F].value), "")
-    except (KeyError, TypeError, ValueError):
+        return _GE_PARTS.get(int(private_value(header, 0x0043, "GEMS_PARM_01", 0x2F)), "")
+    except (TypeError, ValueError):
         return ""

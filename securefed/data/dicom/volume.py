@@ -22,7 +22,6 @@ from securefed.data.dicom.geometry import (
 )
 from securefed.data.dicom.grey_values import (
     AIR_HU,
-    Plane,
     Volume,
     grey_values,
     scale_mri,
@@ -89,17 +88,16 @@ def build_series(stack: Stack) -> Series:
     Raises:
         DataError: no image can be read, or MONOCHROME1 and MONOCHROME2 are mixed.
     """
-    kept, planes, unreadable = _read(stack)
-    if len({inverted for _, inverted in planes}) > 1:
+    kept, values, inverted, unreadable = _read(stack)
+    if len(inverted) > 1:
         raise DataError("mixes MONOCHROME1 and MONOCHROME2")
-    values = np.stack([plane for plane, _ in planes])
     grid, notes = _grid(kept)
     turned = turned_upright(Series(stack.first.modality, values, grid, notes=tuple(notes)))
     return replace(
         turned,
         frame=stack.first.frame,
         study_date=stack.first.study_date,
-        inverted=planes[0][1],
+        inverted=inverted.pop(),
         notes=(*stack.notes, *turned.notes),
         unreadable=(*stack.unreadable, *unreadable),
     )
@@ -129,19 +127,22 @@ def to_eight_bits(series: Series, values: Volume, window: str) -> NDArray[np.uin
 
 def _read(
     stack: Stack,
-) -> tuple[list[Slice], list[tuple[Plane, bool]], list[tuple[Slice, str]]]:
+) -> tuple[list[Slice], Volume, set[bool], list[tuple[Slice, str]]]:
+    """The readable images, their values in one block, whether inverted, and the others."""
     kept: list[Slice] = []
-    planes: list[tuple[Plane, bool]] = []
+    values = np.empty((len(stack.slices), *stack.first.shape), dtype=np.float32)
+    inversions: set[bool] = set()
     unreadable: list[tuple[Slice, str]] = []
     for item in stack.slices:
         try:
-            planes.append(grey_values(item))
+            values[len(kept)], inverted = grey_values(item)
+            inversions.add(inverted)
             kept.append(item)
         except DataError as error:
             unreadable.append((item, str(error)))
     if not kept:
         raise DataError(unreadable[0][1])
-    return kept, planes, unreadable
+    return kept, values[: len(kept)], inversions, unreadable
 
 
 def _grid(slices: Sequence[Slice]) -> tuple[Grid, list[str]]:

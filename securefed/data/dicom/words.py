@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -22,6 +23,17 @@ def any_of(words: str) -> re.Pattern[str]:
 def words_of(header: Dataset, keyword: str) -> str:
     """A header value as plain words; "" where it is absent."""
     return plain_words(str(header.get(keyword, "") or ""))
+
+
+def private_value(header: Dataset, group: int, creator: str, element: int) -> Any:
+    """The value of a maker's own element; None where it is absent."""
+    # Looking for a block costs more than all else of a header, and most have none.
+    if not any(tag >> 16 == group for tag in header.keys()):  # noqa: SIM118 - tags, not elements
+        return None
+    try:
+        return header.private_block(group, creator)[element].value
+    except KeyError:
+        return None
 
 
 def values_of(header: Dataset, keyword: str) -> tuple[str, ...]:
