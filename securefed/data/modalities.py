@@ -10,7 +10,7 @@ NAMES = ("ct", "mri", "pet", "spect", "t1", "t2", "flair")
 ALSO = {"mr": "mri"}  # how else one is written
 DEFAULT = ("ct", "mri")
 WINDOWED = "ct"  # has units, and so a window; all others are scaled by their own percentiles
-OF_DICOM = {"CT": "ct", "MR": "mri"}  # Modality (0008,0060) -> name
+OF_DICOM = {"CT": "ct", "MR": "mri"}  # Modality (0008,0060), of those that imports read -> name
 _COLUMN = re.compile(r"([a-z][a-z0-9]{0,15})_(?:path|image|file)")
 
 

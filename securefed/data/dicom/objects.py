@@ -9,6 +9,7 @@ declare its burned-in text passes.
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from securefed.data.modalities import OF_DICOM
 from securefed.errors import DataError
 
 LARGEST_EDGE = 4096
@@ -47,7 +48,7 @@ def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
         raise DataError("is a secondary capture, which may show the patient's name")
     if str(header.get("BurnedInAnnotation", "") or "").upper() == "YES" and not allow_burned_in:
         raise DataError("declares burned-in annotation, which may show the patient's name")
-    if modality not in ("CT", "MR"):
+    if modality not in OF_DICOM:
         raise UnwantedError(f"modality {modality}")
     said = next((name for word, name in _BY_CLASS.items() if word in kind.name.split()), modality)
     if kind.type and said != modality:

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 
 from securefed.data.dicom.pixels import unwarned
 from securefed.data.dicomweb.address import require_address, session_for
+from securefed.data.modalities import OF_DICOM
 from securefed.data.names import shown
 from securefed.data.table import Problem
 from securefed.errors import DataError
@@ -122,7 +123,7 @@ def _fetch_study(archive: Archive, study: Dataset) -> None:
     patient, uid = str(study.get("PatientID", "") or "").strip(), _uid(study, "StudyInstanceUID")
     found = _asked(archive, "series", uid, get_remaining=True)
     for series in found:
-        if str(series.get("Modality", "")) in ("CT", "MR"):
+        if str(series.get("Modality", "")) in OF_DICOM:
             _fetch_series(archive, patient, uid, _uid(series, "SeriesInstanceUID"))
 
 
