@@ -17,6 +17,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Kind, module, functions or Class.method; a test holds that there are such.
+CLOCKS = (
+    ("phantoms", "securefed.data.phantom", ("generate",)),
+    ("encoding", "securefed.model.encoding", ("tokens_of",)),
+    ("encoding", "securefed.model.token_files", ("TokenFiles.tokens_of",)),
+    ("planning", "securefed.privacy.accounting", ("solve_noise_multiplier",)),
+    ("planning", "securefed.simulation.simulation", ("Simulation.fit_to_budget",)),
+    ("epsilon", "securefed.simulation.hospitals", ("HospitalsHere.guarantees",)),
+    (
+        "ledger",
+        "securefed.privacy.ledger",
+        ("Ledger.reserve", "Ledger.reserve_evaluation", "Ledger.statement"),
+    ),
+    ("training", "securefed.training.trainer", ("LocalTrainer.contribute",)),
+    ("scoring", "securefed.training.trainer", ("LocalTrainer.evaluate",)),
+    ("messages", "securefed.hospital.client", ("Client.handle",)),
+    ("disk", "securefed.hospital.check_point", ("after_work",)),
+    ("disk", "securefed.record.recording", ("Recording.add",)),
+    ("disk", "securefed.server.served", ("Served.keep", "Served.account")),
+    ("disk", "securefed.simulation.results", ("write_results",)),
+)
+
 
 class Clocks:
     """Processor seconds by kind, over all threads."""
@@ -83,22 +105,9 @@ def main() -> None:
     from securefed.cli.app import main as securefed
     from securefed.simulation import execution  # noqa: F401  # so that there is what to wrap
 
-    room = "securefed."
-    clocks.wrap_named("phantoms", room + "data.phantom", "generate")
-    clocks.wrap_named("encoding", room + "model.encoding", "tokens_of")
-    clocks.wrap_named("encoding", room + "model.token_files", "TokenFiles.tokens_of")
-    clocks.wrap_named("planning", room + "privacy.accounting", "solve_noise_multiplier")
-    clocks.wrap_named("planning", room + "simulation.simulation", "Simulation.fit_to_budget")
-    clocks.wrap_named("epsilon", room + "simulation.simulation", "Simulation.guarantees")
-    ledger = ("reserve", "reserve_evaluation", "statement")
-    clocks.wrap_named("ledger", room + "privacy.ledger", *(f"Ledger.{name}" for name in ledger))
-    clocks.wrap_named("scoring", room + "training.trainer", "LocalTrainer.evaluate")
-    clocks.wrap_named("messages", room + "hospital.client", "Client.handle")
-    clocks.wrap_named("disk", room + "hospital.check_point", "after_work")
-    clocks.wrap_named("disk", room + "record.recording", "Recording.add")
-    clocks.wrap_named("disk", room + "server.served", "Served.keep", "Served.account")
-    clocks.wrap_named("disk", room + "simulation.results", "write_results")
-    trainer: Any = sys.modules[room + "training.trainer"].__dict__["LocalTrainer"]
+    for kind, module, names in CLOCKS:
+        clocks.wrap_named(kind, module, *names)
+    trainer: Any = sys.modules["securefed.training.trainer"].__dict__["LocalTrainer"]
     marks: dict[str, float] = {}
     take_steps = trainer.take_steps
 
@@ -109,7 +118,6 @@ def main() -> None:
         return change
 
     trainer.take_steps = noting
-    trainer.contribute = clocks.wrap("training", trainer.contribute)
     sys.argv = ["securefed", *words]
     try:
         securefed()

@@ -1,7 +1,9 @@
 """What tests that train share. Torch is loaded only for those: the others stay light."""
 
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -13,6 +15,16 @@ from tests.tiny import settings_with
 if TYPE_CHECKING:
     from securefed.data.load import FederatedData
     from tests.engine.four_sites import Four
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A cache of the tests' own, where tokens of phantoms are kept: not the user's.
+
+    Here and not in a fixture, since tests of commands copy the environment when they are imported.
+    """
+    cache = tempfile.TemporaryDirectory(prefix="securefed-cache-")
+    os.environ["XDG_CACHE_HOME"] = cache.name
+    config.add_cleanup(cache.cleanup)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,14 +45,6 @@ def _ctrl_c_is_heard() -> None:
     """Also where a shell started the tests in the background, which leaves SIGINT ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _a_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokens of phantoms are kept for the tests' commands too, and not in the user's own cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

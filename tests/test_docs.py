@@ -4,6 +4,7 @@
 describes it.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,6 +92,12 @@ def test_a_benchmark_that_falls_behind_its_published_ratio_is_told(tmp_path: Pat
         ("mask, mask, floor: 0.5 then, 0.417 now", True),
         ("mask, mask, peer: 8 then, 7.2 now", False),
     ]
+
+
+def test_every_clock_of_the_default_run_is_on_a_function_of_the_product() -> None:
+    for _, module, names in script("run_clocks", ROOT / "benchmarks").CLOCKS:
+        for name in names:
+            assert callable(reduce(getattr, name.split("."), importlib.import_module(module)))
 
 
 WHO_SEES_WHAT = script("generate_who_sees_what")

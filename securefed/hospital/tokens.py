@@ -12,6 +12,7 @@ from securefed.model.encoding import Encode, tokens_of
 from securefed.model.token_files import TokenFiles
 
 PHANTOM = "phantom"
+MOST_OF_PHANTOMS = 2**30  # bytes: nobody misses them, and who runs them did not ask for them
 
 
 def kept_with(settings: Settings, simulation: str) -> Encode:
@@ -24,7 +25,7 @@ def kept_with(settings: Settings, simulation: str) -> Encode:
     if data.manifest is not None:
         return TokenFiles(tokens_beside(data.site_key or key_place(data.manifest))).tokens_of
     if simulation == PHANTOM:
-        return TokenFiles(_users_cache() / "phantom.tokens").tokens_of
+        return TokenFiles(_users_cache() / "phantom.tokens", MOST_OF_PHANTOMS).tokens_of
     return tokens_of  # patients from elsewhere, whose place nobody knows
 
 
