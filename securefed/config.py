@@ -79,7 +79,7 @@ class PhantomSettings(Section):
         0.3,
         ge=0,
         le=1,
-        description="rho: share of negatives with both findings at different places.",
+        description="rho: share of negatives with all findings, one of them at another place.",
     )
     single_evidence: float = Field(
         1.0, ge=0, le=1, description="kappa: share of the other negatives with one finding."
@@ -313,7 +313,8 @@ class EvaluationSettings(Section):
     """What is measured besides the global model."""
 
     baselines: bool = Field(
-        False, description="Also train each hospital alone, CT only and MRI only, and report them."
+        False,
+        description="Also train each hospital and each modality alone, and report them.",
     )
 
 

@@ -19,8 +19,6 @@ from securefed.data.table import Problem
 
 # Only light modules above: the imports that take time stand in the commands that need them.
 
-# Columns of a narrow screen, those that go first.
-EXPENDABLE = ("mri slices", "ct slices", "mri only", "ct only", "both", "slices", "patients")
 _EXISTING = click.Path(path_type=Path)
 
 
@@ -144,7 +142,8 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
     }
     if not as_json:
         if sites:
-            screen(stderr=False).print(Narrowing(_table(sites), EXPENDABLE))
+            table = _table(sites)
+            screen(stderr=False).print(Narrowing(table, _expendable(table)))
         listing("problems", problems)
         listing("images that look the same", near)
         for note in notes:
@@ -163,3 +162,10 @@ def _table(sites: Sequence[dict[str, Any]]) -> Table:
     for site in sites:
         table.add_row(*map(str, site.values()))
     return table
+
+
+def _expendable(table: Table) -> list[str]:
+    """Columns that a narrow screen leaves out, those that go first: what there is most of."""
+    headers = [str(column.header) for column in reversed(table.columns)]
+    of_one = [[each for each in headers if each.endswith(end)] for end in (" slices", " only")]
+    return [*of_one[0], *of_one[1], "some", "all", "both", "slices", "patients"]

@@ -324,3 +324,30 @@ def test_a_folder_is_never_imported_over_itself(tmp_path: Path) -> None:
     assert isinstance(result.exception, ConfigurationError)
     assert "mine holds what is imported" in str(result.exception)
     assert content(tmp_path / "mine") == before
+
+
+def test_three_modalities_are_counted_alone_together_and_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run(
+        *("phantom", "--out", tmp_path / "three", "--modalities", "ct,mri,pet"),
+        *("--hospitals", 1, "--patients", 40, "--size", 16),
+    )
+    assert made.exit_code == 0, made.output
+    (site,) = json.loads(run("check", tmp_path / "three", "--size", 16, "--json").stdout)["sites"]
+    assert site["all"] + site["some"] == site["patients"] == 40
+    assert 0 < site["some"] < 40, "some phantoms lack a modality, and none lacks two"
+    assert site["ct_only"] == site["mri_only"] == site["pet_only"] == 0
+    assert max(site[f"{name}_slices"] for name in ("ct", "mri", "pet")) <= site["slices"]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("check", tmp_path / "three", "--size", 16)
+    assert shown.exit_code == 0
+    assert "left out, too narrow: pet slices, mri slices, ct slices" in " ".join(
+        shown.output.split()
+    )
+
+
+def test_phantoms_of_an_unknown_modality_are_refused(tmp_path: Path) -> None:
+    refused = run("phantom", "--out", tmp_path / "odd", "--modalities", "ct,x9")
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "no phantoms of x9" in str(refused.exception)
