@@ -1,6 +1,7 @@
 """`securefed data show`: pictures of patients, to look at before anybody trains on them."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,9 @@ def command(
         for number, patient in enumerate(chosen, start=1):
             bar.reach(number / len(chosen), f"patient {number}/{len(chosen)}")
             picture = f"{number:04}.png"
-            contact_sheet(patient).save(out / picture, format="PNG")
+            drawn = BytesIO()
+            contact_sheet(patient).save(drawn, format="PNG")
+            create_private(out / picture, drawn.getvalue())
             shown.append(
                 Shown(
                     patient=patient.patient_id,

@@ -31,7 +31,7 @@ class ReleasedModel:
     Attributes:
         network: in evaluation mode, on the CPU.
         max_slices: of a patient, as in training: more are subsampled.
-        digest: SHA-256 of the file, hex.
+        digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
     """
@@ -89,13 +89,20 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     about = read_about(file)
     shape, max_slices = _described(about, file)
     network = FusionNetwork(shape)
-    tensors = {**read_tensors(file), **(read_tensors(Path(personal)) if personal else {})}
+    tensors = read_tensors(file)
     _require_fit(network, tensors, file)
+    digest = hashlib.sha256(file.read_bytes())
+    if personal:
+        own = Path(personal)
+        tensors |= read_tensors(own)
+        _require_fit(network, tensors, own)
+        # With another hospital's parameters it is another model.
+        digest.update(hashlib.sha256(own.read_bytes()).digest())
     network.load_state_dict(tensors)
     return ReleasedModel(
         network=network.eval().requires_grad_(False),
         max_slices=max_slices,
-        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+        digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
         cautions=tuple(_cautions(about)),
     )
@@ -121,7 +128,10 @@ def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Pa
         tensors[name].shape != value.shape or tensors[name].dtype != value.dtype
         for name, value in expected.items()
     ):
-        raise RunError(f"{file} does not hold the parameters of the network that it describes")
+        raise RunError(
+            f"{file} does not hold the parameters of the network that the model describes",
+            hint="take both files from one run, as it wrote them",
+        )
     if not all(bool(torch.isfinite(each).all()) for each in tensors.values()):
         raise RunError(f"{file} holds parameters that are not numbers")
 

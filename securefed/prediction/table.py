@@ -26,7 +26,7 @@ class Prediction:
         logit: whose sigmoid it is.
         slices: that were looked at.
         missing: modalities of the model that no slice of the patient has, joined by "+".
-        model: the first 16 hex digits of the SHA-256 of the model's file.
+        model: the first 16 hex digits of the model's digest, of its file and the personal one.
     """
 
     patient_id: str
@@ -62,18 +62,31 @@ def read(path: Path) -> list[Prediction]:
     """All whole lines of a file; one that a crash cut off is left out.
 
     Raises:
-        DataError: it is no table of predictions.
+        DataError: it is no table of predictions, nor the beginning of one.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise _no_table(path)
     text = read_bounded(path, LARGEST_TABLE).decode("utf-8", "replace")
     whole = text[: text.rfind("\n") + 1]
-    return list(_lines(path, list(csv.reader(io.StringIO(whole)))))
+    # `append` takes a line off that was cut off: it must be one of ours.
+    if not whole and not ",".join(COLUMNS).startswith(text):
+        raise _no_table(path)
+    try:
+        rows = list(csv.reader(io.StringIO(whole)))
+    except csv.Error:
+        raise _no_table(path) from None
+    return list(_lines(path, rows))
+
+
+def _no_table(path: Path) -> DataError:
+    return DataError(
+        f"{path} is no table of predictions", hint="give --out a file that does not exist"
+    )
 
 
 def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
     if rows and tuple(rows[0]) != COLUMNS:
-        raise DataError(
-            f"{path} is no table of predictions", hint="give --out a file that does not exist"
-        )
+        raise _no_table(path)
     for number, row in enumerate(rows[1:], start=2):
         try:
             patient_id, site, probability, logit, slices, missing, model = row

@@ -33,6 +33,7 @@ def test_a_picture_of_each_patient_and_one_page_of_all_for_their_owner_alone(
     shown = show(manifest, "--out", out, "--size", 32)
     assert shown.output.endswith(f"6 of 6 patients: {out / 'index.html'}\n")
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in out.iterdir()} == {0o600}
     pictures = sorted(out.glob("*.png"))
     assert len(pictures) == 6
     for path in pictures:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -73,6 +74,38 @@ def test_two_models_do_not_share_a_file(trained: Path, strangers: Path, tmp_path
     out.write_text("patient,what\n")
     with pytest.raises(DataError, match="no table of predictions"):
         securefed("predict", trained, strangers, "--out", out)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a key of a site", b"patient_id,site,prob\0", b"one\rtwo\nthree\n", b"patient,what\n"],
+)
+def test_a_file_that_is_no_table_is_refused_and_left(
+    content: bytes, trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine"
+    out.write_bytes(content)
+    with pytest.raises(DataError, match="no table of predictions"):
+        securefed("predict", trained, strangers, "--out", out)
+    assert out.read_bytes() == content
+
+
+def test_a_folder_or_a_pipe_is_refused_at_once(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(DataError, match="no table of predictions"):
+            securefed("predict", trained, strangers, "--out", out)
+
+
+def test_a_crash_within_the_first_line_is_gone_on_from(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.csv"
+    out.write_bytes(b"patient_id,si")
+    assert "40 of them now" in securefed("predict", trained, strangers, "--out", out).stdout
+    assert len(table.read(out)) == 40
 
 
 def test_an_evaluation_is_printed_and_written(

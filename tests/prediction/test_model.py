@@ -37,6 +37,21 @@ def test_the_same_from_python(trained: Path, strangers: Path) -> None:
     assert np.allclose([each.logit for each in found], model.logits(patients).numpy(), atol=1e-5)
 
 
+def test_with_parameters_of_another_hospital_it_is_another_model(
+    trained: Path, tmp_path: Path
+) -> None:
+    file, own = trained / "model.safetensors", tmp_path / "personal.safetensors"
+    name, value = next(iter(load_file(file).items()))
+    digests = {load_model(trained).digest}
+    for more in (0.0, 1.0):
+        save_file({name: value + more}, own)
+        digests.add(load_model(trained, own).digest)
+    assert len(digests) == 3
+    save_file({"unknown": value}, own)
+    with pytest.raises(RunError, match=r"personal\.safetensors does not hold the parameters"):
+        load_model(trained, own)
+
+
 def test_a_made_up_patient_or_a_known_seed_is_a_caution(trained: Path) -> None:
     assert load_model(trained).cautions == ("it was trained on made-up patients (phantom)",)
     assert load_model(trained / "model.safetensors").privacy.startswith("no differential privacy")
