@@ -46,6 +46,8 @@ def command(
     from securefed.data.load import inspect_manifest
     from securefed.reporting.contact_page import Shown, contact_page
 
+    if most < 1:
+        raise DataError(f"--most {most}: at least one patient is shown", hint="leave it out for 40")
     if out.exists():
         raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
     shown = []
@@ -98,5 +100,5 @@ def _chosen(
         )
     if wanted:
         return [by_id[each] for each in dict.fromkeys(wanted)]
-    count = min(len(patients), max(most, 1))
+    count = min(len(patients), most)
     return [patients[place * len(patients) // count] for place in range(count)]

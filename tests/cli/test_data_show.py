@@ -60,6 +60,8 @@ def test_what_it_refuses_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "look"
     with pytest.raises(DataError, match="no usable patient of that id"):
         show(manifest, "--out", out, "--patient", "nobody")
+    with pytest.raises(DataError, match="--most 0: at least one"):
+        show(manifest, "--out", out, "--most", 0)
     assert not out.exists()
     with pytest.raises(DataError, match="exists already"):
         show(manifest, "--out", tmp_path)

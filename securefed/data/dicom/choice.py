@@ -159,7 +159,7 @@ def _planes_of_series(stacks: Sequence[Stack]) -> dict[tuple[str, int | None], s
 def _why_chosen(stack: Stack, able: Sequence[Stack], rules: SeriesRules) -> str:
     rivals = sum(other.first.modality == stack.first.modality for other in able)
     place = rules.place(stack)
-    by = f"rule {place} of import.yaml" if place else ""
+    by = f"rule {place} of --rules" if place else ""
     if rivals == 1:
         return f"{by}, the only one" if by else "the only one"
     return f"{by}, the best of {rivals}" if by else f"the best of {rivals}"

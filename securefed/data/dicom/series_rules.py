@@ -113,7 +113,7 @@ def read_rules(path: Path) -> SeriesRules:
     Raises:
         ConfigurationError: it cannot be read, or says what no rule knows.
     """
-    values = settings_file.read(path, "rules of import", _EXAMPLE, "give an existing YAML file")
+    values = settings_file.read(path, "file of rules", _EXAMPLE, "give an existing YAML file")
     try:
         return SeriesRules.model_validate(values)
     except ValidationError as error:

@@ -95,11 +95,11 @@ def test_rules_do_not_let_in_what_is_never_used(tree: Path, write_series: WriteS
 def test_each_patient_s_choice_is_listed_with_its_reason(tmp_path: Path, tree: Path) -> None:
     rules = SeriesRules(mri=[SeriesRule(description=["T1"])])
     (listed,) = run(tree, tmp_path / "out", series=rules).series
-    assert listed.why == {"ct": "the only one", "mri": "rule 1 of import.yaml, the best of 3"}
+    assert listed.why == {"ct": "the only one", "mri": "rule 1 of --rules, the best of 3"}
     assert len(listed.left) == 3
     assert all(": " in each for each in listed.left)
     assert listed.lines()[1].startswith(f"{NAME} MRI: series 1 'T1 post' (")
-    assert listed.lines()[1].endswith("rule 1 of import.yaml, the best of 3")
+    assert listed.lines()[1].endswith("rule 1 of --rules, the best of 3")
 
 
 def test_by_hand_says_so_and_why_the_other_is_left(tree: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_dry_run_shows_every_choice_and_writes_nothing(tmp_path: Path, tree: P
     before = sorted(tmp_path.rglob("*"))
     shown = imported(tree, "--rules", tmp_path / "import.yaml", "--dry-run")
     assert shown.exit_code == 0, shown.output
-    assert "MRI: series 3 'FLAIR' (4 images, axial, FLAIR; in mr3): rule 1 of import.yaml" in (
+    assert "MRI: series 3 'FLAIR' (4 images, axial, FLAIR; in mr3): rule 1 of --rules" in (
         shown.output
     )
     assert "left: MR series 1 'T1 post'" in shown.output
