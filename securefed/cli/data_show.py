@@ -1,6 +1,9 @@
 """`securefed data show`: pictures of patients, to look at before anybody trains on them."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,26 +57,26 @@ def command(
     with progress_bar(quiet=as_json) as bar:
         loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"))
         chosen = _chosen(loaded.patients, wanted, most)
-        out.mkdir(mode=0o700, parents=True)
-        for number, patient in enumerate(chosen, start=1):
-            bar.reach(number / len(chosen), f"patient {number}/{len(chosen)}")
-            picture = f"{number:04}.png"
-            drawn = BytesIO()
-            contact_sheet(patient).save(drawn, format="PNG")
-            create_private(out / picture, drawn.getvalue())
-            shown.append(
-                Shown(
-                    patient=patient.patient_id,
-                    site=patient.site,
-                    label=patient.label,
-                    picture=picture,
-                    slices=patient.slices,
-                    acquired={name: int(there.sum()) for name, _, there in patient},
+        with _whole(out):
+            for number, patient in enumerate(chosen, start=1):
+                bar.reach(number / len(chosen), f"patient {number}/{len(chosen)}")
+                picture = f"{number:04}.png"
+                drawn = BytesIO()
+                contact_sheet(patient).save(drawn, format="PNG")
+                create_private(out / picture, drawn.getvalue())
+                shown.append(
+                    Shown(
+                        patient=patient.patient_id,
+                        site=patient.site,
+                        label=patient.label,
+                        picture=picture,
+                        slices=patient.slices,
+                        acquired={name: int(there.sum()) for name, _, there in patient},
+                    )
                 )
-            )
-    name = manifest.resolve().name
-    page = contact_page(name, shown, len(loaded.patients), loaded.unregistered, out)
-    create_private(out / PAGE, page.encode())
+            name = manifest.resolve().name
+            page = contact_page(name, shown, len(loaded.patients), loaded.unregistered, out)
+            create_private(out / PAGE, page.encode())
     if as_json:
         facts = {"page": str(out / PAGE), "patients": [msgspec.to_builtins(each) for each in shown]}
         click.echo(json.dumps(facts))
@@ -81,6 +84,17 @@ def command(
     if loaded.problems:
         click.echo(f"{counted(len(loaded.problems), 'problem')}: securefed data check {manifest}")
     click.echo(f"{len(shown)} of {counted(len(loaded.patients), 'patient')}: {out / PAGE}")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[None]:
+    """Make a folder for its owner alone, and take it away again if the work in it does not end."""
+    out.mkdir(mode=0o700, parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _chosen(

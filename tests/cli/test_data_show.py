@@ -3,15 +3,19 @@
 import json
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from securefed.cli.data import command
+from securefed.data.contact_sheet import contact_sheet
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
+from securefed.data.samples import Patient
 from securefed.errors import DataError
 
 
@@ -65,3 +69,22 @@ def test_what_it_refuses_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
     assert not out.exists()
     with pytest.raises(DataError, match="exists already"):
         show(manifest, "--out", tmp_path)
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_stopped_on_the_way_no_picture_stays(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    out, drawn = tmp_path / "look", []
+
+    def draw(patient: Patient) -> Image.Image:
+        if (out / "0001.png").exists():
+            drawn.append(patient.patient_id)
+            raise stop
+        return contact_sheet(patient)
+
+    monkeypatch.setattr("securefed.data.contact_sheet.contact_sheet", draw)
+    with suppress(OSError, KeyboardInterrupt, click.Abort):
+        show(manifest, "--out", out)
+    assert drawn
+    assert not out.exists()
