@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from securefed.cli.screen import screen
 from securefed.data.table import Problem
+from securefed.errors import ConfigurationError
 from securefed.progress import Bar
+from securefed.record.run_file import RunFile
 
 SHOWN = 20  # problems, notes or duplicates listed before "and n more"
 
@@ -40,3 +43,17 @@ def listing(title: str, entries: Sequence[Problem | str]) -> None:
         click.echo(f"  {entry}")
     if len(entries) > SHOWN:
         click.echo(f"  and {len(entries) - SHOWN} more (--json lists all)")
+
+
+def require_outside_runs(out: Path) -> None:
+    """Refuse to write what is about single patients into a run's folder, which is handed on.
+
+    Raises:
+        ConfigurationError: `out` lies in one.
+    """
+    for folder in out.resolve().parents:
+        if (folder / RunFile.NAME).exists():
+            raise ConfigurationError(
+                f"{out} lies in the run {folder}, which others may be given",
+                hint="give --out a place of your own: this is about single patients",
+            )

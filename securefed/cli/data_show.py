@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from securefed.cli.data_output import progress_bar, shower
+from securefed.cli.data_output import progress_bar, require_outside_runs, shower
 from securefed.errors import DataError
 from securefed.files import create_private
 from securefed.wording import counted
@@ -51,6 +51,7 @@ def command(
 
     if most < 1:
         raise DataError(f"--most {most}: at least one patient is shown", hint="leave it out for 40")
+    require_outside_runs(out)
     if out.exists():
         raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
     shown = []

@@ -1,5 +1,6 @@
 """`securefed evaluate`: how a released model does on patients whose labels are known."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def command(
     MODEL is a finished run's folder, or a model.safetensors; PATIENTS a manifest or a folder with
     labels. Give patients that took no part in training: nothing here can tell. Area under the ROC
     curve, by site and by what was acquired, operating points and calibration, with 95% intervals.
+    Exit code 1: some lines or images cannot be used, and the figures are of the others.
 
     \b
     securefed evaluate runs/2026-01-31-120000-dp-secure other-site/manifest.csv
@@ -72,7 +74,7 @@ def command(
         create_private(out, found.encode())
     if as_json:
         click.echo(found.encode().decode(), nl=False)
-        return
+        sys.exit(1 if problems else 0)
     console = screen(stderr=False)
     console.print(_groups(found))
     console.print(_points(found))
@@ -83,6 +85,7 @@ def command(
     listing("problems", problems)
     if opened.cautions:
         console.print(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
+    sys.exit(1 if problems else 0)
 
 
 def _groups(found: EvaluationFile) -> Table:

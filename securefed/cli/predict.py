@@ -1,12 +1,13 @@
 """`securefed predict`: what a released model says of patients."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from securefed.cli.data_output import listing, progress_bar
+from securefed.cli.data_output import listing, progress_bar, require_outside_runs
 from securefed.errors import DataError
 from securefed.files import only_writer
 from securefed.wording import counted, listed
@@ -27,22 +28,24 @@ def command(
 
     MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
     for `securefed run`; labels are not needed and not looked at. A patient may lack a modality. The
-    probability is the network's own: nobody has calibrated it, and it is no diagnosis.
+    probability is the network's own: nobody has calibrated it, and it is no diagnosis. Exit code 1:
+    some lines or images cannot be used, and the others are there.
 
     \b
     securefed predict runs/2026-01-31-120000-dp-secure mine/manifest.csv --out predictions.csv
     """
     from securefed.prediction import table
     from securefed.prediction.model import load_model
-    from securefed.prediction.predict import DIGITS, Predicting
+    from securefed.prediction.predict import Predicting
 
     opened = load_model(model, personal)
     predicting = Predicting(opened, patients, labelled=False)
+    if out:
+        require_outside_runs(out)
     kept = table.read(out) if out and out.exists() else []
-    others = {each.model for each in kept} - {opened.digest[:DIGITS]}
-    if others:
+    if {(each.model, each.data) for each in kept} - {predicting.digests}:
         raise DataError(
-            f"{out} has predictions of another model, {others.pop()}",
+            f"{out} has predictions of another model, or of other patients",
             hint="give --out another file, or remove this one",
         )
     found, problems = list(kept), list(predicting.problems)
@@ -64,7 +67,7 @@ def command(
             "predictions": [asdict(each) for each in found],
         }
         click.echo(json.dumps(facts))
-        return
+        sys.exit(1 if problems else 0)
     if not out:
         click.echo(f"{'patient':<32} {'site':<14} probability  missing")
         for each in found:
@@ -78,4 +81,6 @@ def command(
     if opened.cautions:
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
     where = f": {out}" if out else ""
-    click.echo(f"{counted(len(found), 'patient')}, {len(found) - len(kept)} of them now{where}")
+    now = len(found) - len(kept)
+    click.echo(f"{len(found)} of {counted(total, 'patient')}, {now} of them now{where}")
+    sys.exit(1 if problems else 0)

@@ -1,12 +1,14 @@
 """Patients and sites whose images are much brighter or darker than all others: to look at.
 
-The grey of a patient is the mean of its pixels that are not black, of one modality. A patient is
-named whose grey lies more than LIMIT robust standard deviations (1.4826 times the median absolute
-deviation; Leys et al. 2013, J. Exp. Soc. Psychol. 49:764) from the median of its site; a site,
-whose median lies so far from that of all patients elsewhere. A wrong window, an inverted scale or
-another organ shows so; what is odd in other ways does not.
+The grey of a patient is the mean of its pixels that are not black, of one modality, on a scale of
+factors (its logarithm). A patient is named whose grey lies more than LIMIT robust standard
+deviations (1.4826 times the median absolute deviation; Leys et al. 2013, J. Exp. Soc. Psychol.
+49:764) from the median of its site; a site, whose median lies so far from that of all patients
+elsewhere. A wrong window, an inverted scale or another organ shows so where the others are alike;
+what is odd in other ways does not.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,11 +17,11 @@ from numpy.typing import NDArray
 from securefed.data.samples import Patient
 from securefed.wording import counted, first_of
 
-LIMIT = 6.0
+LIMIT = 4.5
 FEWEST = 10  # patients, for a spread that says anything
-SMALLEST_SPREAD = 3.0  # grey values, of 255: below it scans differ by less than anybody sees
+SMALLEST_SPREAD = 0.03  # of a logarithm: a factor that nobody sees
 
-Greys = dict[str, float]  # patient -> mean grey
+Greys = dict[str, float]  # patient -> logarithm of the mean grey
 
 
 def outliers(patients: Sequence[Patient]) -> list[str]:
@@ -33,7 +35,7 @@ def _of_modality(patients: Sequence[Patient], name: str) -> Iterator[str]:
     for patient in patients:
         images = patient.images_of(name)[patient.present_of(name)]
         if images.any():
-            grey = float(images[images > 0].mean())
+            grey = math.log(images[images > 0].mean())
             by_site.setdefault(patient.site, {})[patient.patient_id] = grey
     for site, greys in sorted(by_site.items()):
         yield from _patients(name, site, greys)
@@ -63,8 +65,8 @@ def _site(name: str, site: str, greys: Greys, by_site: dict[str, Greys]) -> Iter
     middle, spread = _spread(elsewhere)
     if abs(here - middle) > LIMIT * spread:
         yield (
-            f"{name.upper()} of {site} has a median grey of {here:.0f}, elsewhere it is "
-            f"{middle:.0f}: was it windowed or scaled in another way?"
+            f"{name.upper()} of {site} has a median grey of {math.exp(here):.0f}, elsewhere it is "
+            f"{math.exp(middle):.0f}: was it windowed or scaled in another way?"
         )
 
 

@@ -1,5 +1,6 @@
 """What a model says of every patient of a manifest, batch by batch."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,15 +8,14 @@ from pathlib import Path
 import torch
 
 from securefed.data.folders import read as read_manifest
+from securefed.data.manifest import Manifest
 from securefed.data.samples import Patient
 from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.patients import batches
-from securefed.prediction.table import Prediction
+from securefed.prediction.table import DIGITS, Prediction
 from securefed.wording import first_of
-
-DIGITS = 16  # of a model's digest, in a line
 
 
 def predict(model: ReleasedModel, patients: str | Path) -> list[Prediction]:
@@ -58,6 +58,7 @@ class Predicting:
     Attributes:
         problems: lines of the manifest that cannot be used.
         notes: what the model's user should know of the manifest.
+        digests: of the model and of the data, as every line has them.
     """
 
     def __init__(self, model: ReleasedModel, path: Path, *, labelled: bool) -> None:
@@ -72,6 +73,7 @@ class Predicting:
         self._model, self._name = model, path.resolve().name
         self._manifest = read_manifest(path, model.modalities, labelled=labelled)
         self.problems, self.notes = self._manifest.problems, self._manifest.notes
+        self.digests = model.digest[:DIGITS], _digest(self._manifest)[:DIGITS]
 
     @property
     def patients(self) -> int:
@@ -100,7 +102,21 @@ class Predicting:
                 logit=round(float(logit), 6),
                 slices=min(patient.slices, self._model.max_slices),
                 missing="+".join(name for name, _, there in patient if not there.any()),
-                model=self._model.digest[:DIGITS],
+                model=self.digests[0],
+                data=self.digests[1],
             )
             for patient, logit, probability in zip(patients, logits, probabilities, strict=True)
         ]
+
+
+def _digest(manifest: Manifest) -> str:
+    """Of the rows, and of which files they name: an image that is replaced is another file.
+
+    Contents are not read for it; who wants to be taken in can be.
+    """
+    digest = hashlib.sha256(repr(manifest.modalities).encode())
+    for row in manifest.rows:
+        files = [(name, str(path), path.stat()) for name, path in sorted(row.images.items())]
+        told = [(name, path, about.st_size, about.st_mtime_ns) for name, path, about in files]
+        digest.update(repr((row.patient_id, row.site, row.slice, told)).encode())
+    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """predictions.csv: a line for each patient, appended as it is made, so that it can be gone on with.
 
-Every line names the model by its digest: lines of two models never stand in one file.
+Every line names the model and the patients' data by their digests: lines of two models, or of two
+data sets that have names in common, never stand in one file.
 """
 
 import csv
@@ -14,6 +15,7 @@ from securefed.errors import DataError
 from securefed.files import append_private, read_bounded
 
 LARGEST_TABLE = 2**30  # bytes
+DIGITS = 16  # of a digest, in a line
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Prediction:
         logit: whose sigmoid it is.
         slices: that were looked at.
         missing: modalities of the model that no slice of the patient has, joined by "+".
-        model: the first 16 hex digits of the model's digest, of its file and the personal one.
+        model: the first DIGITS hex digits of the model's digest, of its file and the personal one.
+        data: the same of what the manifest, or the folder, says and which files it names.
     """
 
     patient_id: str
@@ -36,6 +39,7 @@ class Prediction:
     slices: int
     missing: str
     model: str
+    data: str
 
 
 COLUMNS = tuple(each.name for each in fields(Prediction))
@@ -89,9 +93,16 @@ def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
         raise _no_table(path)
     for number, row in enumerate(rows[1:], start=2):
         try:
-            patient_id, site, probability, logit, slices, missing, model = row
+            patient_id, site, probability, logit, slices, missing, model, data = row
             yield Prediction(
-                patient_id, site, float(probability), float(logit), int(slices), missing, model
+                patient_id,
+                site,
+                float(probability),
+                float(logit),
+                int(slices),
+                missing,
+                model,
+                data,
             )
         except ValueError:
             raise DataError(

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from securefed.cli.app import cli
 from securefed.errors import DiskFull, Interrupted, SecureFedError
 from securefed.hospital import opening as hospital_opening
-from securefed.simulation import opening
+from securefed.simulation import hospitals
 from tests.tiny import changed, tiny
 
 TINY = tiny(
@@ -102,7 +102,7 @@ def test_what_stops_the_preparation_of_a_hospital_leaves_nothing_either(
         first_opened.append("")
         return open_hospital(*arguments, **options)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(opening, "open_hospital", opened)
+    monkeypatch.setattr(hospitals, "open_hospital", opened)
     with pytest.raises(error):
         run(tmp_path)
     require_nothing_left(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from securefed.cli.app import cli
-from securefed.errors import DataError
+from securefed.errors import ConfigurationError, DataError
 from securefed.prediction import table
 from securefed.record.evaluation import EvaluationFile
 from tests.prediction.conftest import strangers, trained
@@ -29,7 +29,7 @@ def test_every_patient_has_a_line_and_a_second_run_goes_on(
     out = tmp_path / "predictions.csv"
     done = securefed("predict", trained, strangers, "--out", out)
     assert done.exit_code == 0, done.output
-    assert "40 patients, 40 of them now" in done.stdout
+    assert "40 of 40 patients, 40 of them now" in done.stdout
     assert "NOT FOR USE ON PATIENTS: it was trained on made-up patients (phantom)" in done.stdout
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     whole = out.read_bytes()
@@ -43,7 +43,7 @@ def test_every_patient_has_a_line_and_a_second_run_goes_on(
     kept = table.read(out)
     assert 20 < len(kept) < 40
     again = securefed("predict", trained, strangers, "--out", out)
-    assert f"40 patients, {40 - len(kept)} of them now" in again.stdout
+    assert f"40 of 40 patients, {40 - len(kept)} of them now" in again.stdout
     assert out.read_bytes() == whole
 
 
@@ -59,6 +59,9 @@ def test_labels_are_neither_needed_nor_looked_at(
         writer.writerows({k: v for k, v in row.items() if k != "label"} for row in rows)
     with_labels = json.loads(securefed("predict", trained, strangers, "--json").stdout)
     without = json.loads(securefed("predict", trained, folder, "--json").stdout)
+    for told in (without, with_labels):
+        for each in told["predictions"]:
+            del each["data"]  # where the files are
     assert without["predictions"] == with_labels["predictions"]
     with pytest.raises(DataError, match="label"):
         securefed("evaluate", trained, folder)
@@ -69,7 +72,7 @@ def test_two_models_do_not_share_a_file(trained: Path, strangers: Path, tmp_path
     securefed("predict", trained, strangers, "--out", out)
     header, line, *_ = out.read_text().splitlines()
     out.write_text(f"{header}\n{line[:-16]}{'0' * 16}\n")
-    with pytest.raises(DataError, match="predictions of another model, 0000"):
+    with pytest.raises(DataError, match="predictions of another model, or of other patients"):
         securefed("predict", trained, strangers, "--out", out)
     out.write_text("patient,what\n")
     with pytest.raises(DataError, match="no table of predictions"):
@@ -121,3 +124,45 @@ def test_an_evaluation_is_printed_and_written(
     assert printed == json.loads((tmp_path / "evaluation.json").read_text())
     with pytest.raises(DataError, match="exists already"):
         securefed("evaluate", trained, strangers, "--out", tmp_path / "evaluation.json")
+
+
+def test_predictions_of_other_images_under_the_same_names_are_not_gone_on_with(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "patients")
+    out = tmp_path / "predictions.csv"
+    assert securefed("predict", trained, folder, "--out", out).exit_code == 0
+    whole = out.read_bytes()
+    picture = next(folder.rglob("*.png"))
+    picture.write_bytes(
+        next(each for each in folder.rglob("*.png") if each != picture).read_bytes()
+    )
+    with pytest.raises(DataError, match="or of other patients"):
+        securefed("predict", trained, folder, "--out", out)
+    assert out.read_bytes() == whole
+
+
+def test_patients_who_cannot_be_used_are_counted_and_make_the_exit_code_1(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "patients")
+    with strangers.open() as lines:
+        first = next(csv.DictReader(lines))["patient_id"]
+    for path in folder.rglob(f"*{first}*.png"):
+        path.write_bytes(b"not a picture")
+    done = securefed("predict", trained, folder)
+    assert done.exit_code == 1
+    assert "39 of 40 patients, 39 of them now" in done.stdout
+    assert securefed("predict", trained, folder, "--json").exit_code == 1
+    assert securefed("evaluate", trained, folder).exit_code == 1
+
+
+def test_what_is_about_single_patients_does_not_land_in_a_run(
+    trained: Path, strangers: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="lies in the run"):
+        securefed("predict", trained, strangers, "--out", trained / "predictions.csv")
+    with pytest.raises(ConfigurationError, match="lies in the run"):
+        securefed("data", "show", strangers, "--out", trained / "hospitals" / "look")
+    assert not (trained / "predictions.csv").exists()
+    assert not (trained / "hospitals" / "look").exists()

@@ -39,10 +39,15 @@ def test_hospitals_that_differ_as_scanners_do_are_not_named(patients: list[Patie
     assert outliers([]) == []
 
 
-def test_an_inverted_patient_is_named_within_its_site(patients: list[Patient]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [lambda grey: 255 - grey / 4, lambda grey: grey / 6], ids=["inverted", "darkened"]
+)
+def test_a_patient_who_is_inverted_or_darkened_is_named_within_its_site(
+    patients: list[Patient], wrong: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> None:
     odd = next(n for n, each in enumerate(patients) if each.present_of("mri").any() and n > 30)
     changed = list(patients)
-    changed[odd] = with_modality(patients[odd], "mri", lambda grey: 255 - grey / 4)
+    changed[odd] = with_modality(patients[odd], "mri", wrong)
     (line,) = outliers(changed)
     assert line.startswith(f"MRI of 1 patient of {patients[odd].site} is much brighter or darker")
     assert line.endswith(patients[odd].patient_id)

@@ -85,7 +85,10 @@ def find_volumes(root: Path, report: ImportReport) -> dict[str, Volumes]:
             report.problems.append(Problem(place, f"cannot be opened ({error.strerror})"))
             continue
         if kind != NIFTI:
-            if path != root / "labels.csv":
+            if _named(path.relative_to(root)):
+                # Its name is a patient's volume, which is not to vanish.
+                report.problems.append(Problem(place, f"is {kind or 'something else'}, not NIfTI"))
+            elif path != root / "labels.csv":
                 report.skipped.add(f"{kind or 'other'}, not NIfTI", place)
             continue
         named = _named(path.relative_to(root))

@@ -135,7 +135,10 @@ class Worker:
 
     def _part(self) -> HospitalsHere:
         if self._here is None:
-            raise RunError("a worker was asked before its hospitals were opened")
+            raise RunError(
+                "a worker was asked before its hospitals were opened",
+                hint="hospitals.log in the run's folder says why they were not",
+            )
         return self._here
 
 

@@ -71,6 +71,8 @@ def test_labels_may_lie_elsewhere_and_what_is_not_used_is_named(tmp_path: Path) 
     save(root / "mri" / "broken.nii.gz", numbered(3, 4, 5, 6))
     save(root / "masks" / "anna.nii.gz", head("CT"), HERE)
     (root / "notes.txt").write_text("x")
+    (root / "mri" / "gone.nii.gz").touch()
+    (root / "mri" / "words.nii").write_text("x")
     (tmp_path / "list.csv").write_text("patient_id,label\nanna,1\nbroken,0\ngone,1\n")
     facts = imported(root, tmp_path / "out", "--labels", tmp_path / "list.csv")
     assert facts["patients"] == 1
@@ -78,6 +80,8 @@ def test_labels_may_lie_elsewhere_and_what_is_not_used_is_named(tmp_path: Path) 
     told = "\n".join(facts["problems"])
     assert "ct/anna.nii.gz: is a second CT beside ct/anna.nii; left" in told
     assert "mri/broken.nii.gz: holds 6 volumes" in told
+    assert "mri/gone.nii.gz: is empty, not NIfTI" in told
+    assert "mri/words.nii: is something else, not NIfTI" in told
     assert "ct/nobody.nii.gz: its patient has no usable line in the label list" in told
     assert facts["skipped"] == {"NIfTI whose name says no modality": 1, "other, not NIfTI": 1}
     assert "label list: no scan here of 1 of 3 labelled patients: 'gone'" in facts["notes"]
