@@ -17,8 +17,10 @@ _Answers = SimpleQueue[tuple[str, bytes | None, float]]
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """The cores that this process may use, where the system says which; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class InProcessTransport:
