@@ -13,6 +13,7 @@ tokens can replace the images too.
 import hashlib
 import logging
 import os
+import stat
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class TokenFiles:
 
         A disk that cannot be used costs time, never the run.
         """
-        if not len(group):
+        if not len(group) or not self._ours():
             return tokens_of(network, group)
         name = _digest(network, group)
         path = self._folder / f"{name.hex()}{SUFFIX}"
@@ -68,6 +69,23 @@ class TokenFiles:
             text = "tokens are not kept: cannot write %s: %s"
             logging.getLogger(__name__).warning(text, path, error.strerror)
         return made
+
+    def _ours(self) -> bool:
+        """Whether the folder is its user's alone, or not made yet; a link or another's is not used.
+
+        Otherwise who put it there reads, or chooses, what patients are made into.
+        """
+        try:
+            about = self._folder.lstat()
+        except OSError:
+            return True
+        mine = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+        if mine and not about.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return True
+        logging.getLogger(__name__).warning(
+            "tokens are not kept: %s is not a folder of yours alone (mode 0700)", self._folder
+        )
+        return False
 
     def _keep(self, path: Path, name: bytes, content: bytes) -> None:
         size = DIGEST_BYTES + len(content)

@@ -164,6 +164,25 @@ def test_a_group_beyond_the_bound_is_not_kept(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("kind", ["link", "open to others", "another's"])
+def test_a_folder_that_is_not_its_user_s_alone_is_not_used(
+    kind: str, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "tokens", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if kind == "link":
+        folder.symlink_to(elsewhere)
+    else:
+        folder.mkdir()
+        folder.chmod(0o755 if kind == "open to others" else 0o700)
+    if kind == "another's":
+        monkeypatch.setattr("os.getuid", lambda: folder.stat().st_uid + 1)
+    for _ in range(2):
+        assert same(TokenFiles(folder).tokens_of(network(), group()), tokens_of(network(), group()))
+    assert computed == [3, 3]
+    assert not list(folder.iterdir())
+
+
 def test_a_folder_that_cannot_be_made_costs_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     files = TokenFiles(tmp_path / "file" / "data.tokens")
