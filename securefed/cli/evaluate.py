@@ -8,6 +8,7 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar
 from securefed.cli.screen import screen
 from securefed.errors import DataError
@@ -18,14 +19,10 @@ from securefed.wording import listed
 if TYPE_CHECKING:
     from securefed.prediction.table import Prediction
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("model", type=_PATH)
-@click.argument("patients", type=_PATH)
-@click.option("--out", type=_PATH, help="Write evaluation.json here too; a new file.")
-@click.option("--personal", type=_PATH, help="A hospital's personal.safetensors, laid over MODEL.")
+@of_patients
+@click.option("--out", type=PATH, help="Write evaluation.json here too; a new file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool

@@ -7,19 +7,16 @@ from pathlib import Path
 
 import click
 
+from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar, require_outside_runs
 from securefed.errors import DataError
 from securefed.files import only_writer
 from securefed.wording import counted, listed
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("model", type=_PATH)
-@click.argument("patients", type=_PATH)
-@click.option("--out", type=_PATH, help="CSV to write; one that is there is taken up again.")
-@click.option("--personal", type=_PATH, help="A hospital's personal.safetensors, laid over MODEL.")
+@of_patients
+@click.option("--out", type=PATH, help="CSV to write; one that is there is taken up again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def command(
     model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool

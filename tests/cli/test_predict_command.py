@@ -23,6 +23,11 @@ def securefed(*words: object) -> Result:
     return CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)
 
 
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open() as lines:
+        return list(csv.DictReader(lines))
+
+
 def test_every_patient_has_a_line_and_a_second_run_goes_on(
     trained: Path, strangers: Path, tmp_path: Path
 ) -> None:
@@ -33,8 +38,7 @@ def test_every_patient_has_a_line_and_a_second_run_goes_on(
     assert "NOT FOR USE ON PATIENTS: it was trained on made-up patients (phantom)" in done.stdout
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     whole = out.read_bytes()
-    with out.open() as lines:
-        rows = list(csv.DictReader(lines))
+    rows = rows_of(out)
     assert len({row["patient_id"] for row in rows}) == 40
     assert {row["missing"] for row in rows} >= {"", "mri"}
     assert all(0 < float(row["probability"]) < 1 for row in rows)
@@ -51,8 +55,7 @@ def test_labels_are_neither_needed_nor_looked_at(
     trained: Path, strangers: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(strangers.parent, tmp_path / "unlabelled")
-    with strangers.open() as lines:
-        rows = list(csv.DictReader(lines))
+    rows = rows_of(strangers)
     with (folder / "manifest.csv").open("w") as out:
         writer = csv.DictWriter(out, [name for name in rows[0] if name != "label"])
         writer.writeheader()
@@ -146,8 +149,7 @@ def test_patients_who_cannot_be_used_are_counted_and_make_the_exit_code_1(
     trained: Path, strangers: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(strangers.parent, tmp_path / "patients")
-    with strangers.open() as lines:
-        first = next(csv.DictReader(lines))["patient_id"]
+    first = rows_of(strangers)[0]["patient_id"]
     for path in folder.rglob(f"*{first}*.png"):
         path.write_bytes(b"not a picture")
     done = securefed("predict", trained, folder)

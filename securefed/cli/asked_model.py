@@ -1,0 +1,17 @@
+"""What the commands that ask a released model have in common: which model, about which patients."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+_PERSONAL = "A hospital's personal.safetensors, laid over MODEL."
+
+
+def of_patients(command: Callable[..., Any]) -> Callable[..., Any]:
+    """MODEL, PATIENTS and --personal."""
+    personal = click.option("--personal", type=PATH, help=_PERSONAL)
+    patients = click.argument("patients", type=PATH)
+    return click.argument("model", type=PATH)(patients(personal(command)))
