@@ -25,10 +25,11 @@ from securefed.data.modalities import OF_DICOM
 from securefed.data.names import shown
 from securefed.data.table import Problem
 from securefed.errors import DataError
-from securefed.files import write_atomically, writing_into
+from securefed.files import is_lock, write_atomically, writing_into
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _NO_NAME = re.compile(r"[*?\\,]")  # wildcards and separators of QIDO: they would ask for others too
+WHOLE = "whole"  # what marks series that are there
 _PAGE = 200  # studies
 _WAIT_S = 60.0
 _FAILED = (requests.RequestException, DataError, ValueError, OSError, AttributeError, KeyError)
@@ -58,7 +59,7 @@ class Archive:
 
     def mark(self, series: str) -> Path:
         """What says that a series was fetched whole."""
-        return self.folder / "whole" / _short(f"{self.address} {series}")
+        return self.folder / WHOLE / _short(f"{self.address} {series}")
 
 
 def fetch(
@@ -75,16 +76,18 @@ def fetch(
 
     Raises:
         ConfigurationError: an address or credentials that cannot be used.
-        DataError: the service cannot be reached, or refuses to answer at all.
+        DataError: the service cannot be reached, or refuses to answer at all; or the folder holds
+            something else, which would be imported, and removed at the end.
     """
     address = require_address(address)
     session = session_for(address)
     client = DICOMwebClient(address, session, timeout=_WAIT_S)
     client.set_http_retry_params(retry=False)  # the session tries again
     archive = Archive(address, folder, client)
+    _require_own(folder)
     folder.mkdir(mode=0o700, exist_ok=True)
     with session, writing_into(folder):
-        for made in (archive.scans, folder / "whole"):
+        for made in (folder / WHOLE, archive.scans):  # in this order, see `_require_own`
             made.mkdir(exist_ok=True)
         if patients is None:
             for study in _all_studies(archive):
@@ -95,6 +98,19 @@ def fetch(
             for study in _studies_of(archive, patient):
                 _fetch_study(archive, study)
     return archive
+
+
+def _require_own(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DataError(f"{folder} is no folder", hint="remove it, or choose another --out")
+    others = (
+        [each for each in folder.iterdir() if not is_lock(each.name)] if folder.exists() else []
+    )
+    if others and not (folder / WHOLE).is_dir():
+        raise DataError(
+            f"{folder} is where scans would be fetched to, and holds something else",
+            hint="move it away, or choose another --out",
+        )
 
 
 def _studies_of(archive: Archive, patient: str) -> Iterator[Dataset]:

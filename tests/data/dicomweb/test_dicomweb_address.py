@@ -200,3 +200,17 @@ def test_a_uid_that_is_none_never_becomes_a_path(
     with pytest.raises(DataError, match="names no SeriesInstanceUID"):
         asked_of(Liar(patients=["PAT-1"], series=uid), tmp_path, monkeypatch)
     assert files(tmp_path) == []
+
+
+def test_a_folder_that_holds_something_else_is_neither_fetched_into_nor_removed(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine.fetched"
+    (mine / "scans").mkdir(parents=True)
+    (mine / "scans" / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="holds something else"):
+        fetch(SERVICE, mine, ["p"])
+    (tmp_path / "link").symlink_to(mine)
+    with pytest.raises(DataError, match="no folder"):
+        fetch(SERVICE, tmp_path / "link", ["p"])
+    assert (mine / "scans" / "thesis.txt").read_text() == "years of work"
