@@ -150,9 +150,14 @@ class ModelSettings(Section):
         description="The modalities that the query attends to, one to five; what it finds in each "
         "is joined with its own features.",
     )
-    encoder: Literal["compact", "resnet18"] = Field(
-        "compact", description="Encoder of each modality."
-    )
+    encoder: Literal[
+        "compact",
+        "resnet18",
+        "mobilenet_v3_small",
+        "efficientnet_b0",
+        "squeezenet1_1",
+        "shufflenet_v2_x1_0",
+    ] = Field("compact", description="Encoder of each modality.")
     image_size: int = Field(
         64, ge=32, le=512, description="Slices are resized to this edge, pixels."
     )

@@ -1,21 +1,20 @@
 """Encoders: one slice of one modality to a map of features.
 
-`compact` is a small convolutional network for CPUs; `resnet18` (He et al. 2016) is torchvision's,
-with one input channel. Both normalise with GroupNorm (Wu & He 2018), never with batch statistics:
-those mix patients, and then no gradient belongs to one patient.
+`compact` is a small convolutional network for CPUs; the others are torchvision's, with one input
+channel (He et al. 2016; Howard et al. 2019; Tan & Le 2019; Iandola et al. 2016; Ma et al. 2018).
+None has batch statistics, dropout or random depth (`conversion` says why).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from securefed.model.conversion import convert, group_norm
+
 COMPACT_WIDTHS = (16, 32, 48)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with at most 8 groups (torchvision passes only the number of channels)."""
-    return nn.GroupNorm(min(8, channels), channels)
+BEHIND_THE_MAP = ("avgpool", "classifier", "fc")  # what torchvision's networks do with their map
 
 
 class CompactEncoder(nn.Module):
@@ -49,38 +48,38 @@ class CompactEncoder(nn.Module):
         return features
 
 
-class ResNet18Encoder(nn.Module):
-    """torchvision's ResNet-18 without its pooling and classifier, then a 1x1 bottleneck.
+class TorchvisionEncoder(nn.Module):
+    """A network of torchvision without its pooling and classifier, then a 1x1 bottleneck.
 
-    (n, 1, size, size) -> (n, width, size / 32, size / 32).
+    (n, 1, size, size) -> (n, width, side, side): about size / 32, or / 16 (squeezenet1_1).
+
+    Args:
+        name: as torchvision calls it.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, name: str, width: int) -> None:
         super().__init__()
-        from securefed.model.vision import models  # slow to import; only this encoder needs it
+        from securefed.model.vision import models  # slow to import; compact needs none of it
 
-        network = models.resnet18(weights=None, norm_layer=group_norm)
-        network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
-        stages = [network.conv1, network.bn1, nn.ReLU(), network.maxpool]
-        stages += [network.layer1, network.layer2, network.layer3, network.layer4]
-        self.layers = nn.Sequential(*stages, nn.Conv2d(512, width, 1))
-        _forbid_inplace(self)
+        network = models.get_model(name, weights=None)
+        convert(network)
+        layers = [m for n, m in network.named_children() if n not in BEHIND_THE_MAP]
+        with torch.no_grad():
+            channels = nn.Sequential(*layers)(torch.zeros(1, 1, 64, 64)).shape[1]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        features: Tensor = self.layers(image)  # (n, width, s/32, s/32)
+        features: Tensor = self.layers(image)  # (n, width, side, side)
         return features
-
-
-def _forbid_inplace(module: nn.Module) -> None:
-    # Per-patient gradients are taken with torch.func, which needs each activation kept.
-    for child in module.modules():
-        if isinstance(child, nn.ReLU):
-            child.inplace = False
 
 
 ENCODERS: dict[str, Callable[[int], nn.Module]] = {
     "compact": CompactEncoder,
-    "resnet18": ResNet18Encoder,
+    "resnet18": partial(TorchvisionEncoder, "resnet18"),
+    "mobilenet_v3_small": partial(TorchvisionEncoder, "mobilenet_v3_small"),
+    "efficientnet_b0": partial(TorchvisionEncoder, "efficientnet_b0"),
+    "squeezenet1_1": partial(TorchvisionEncoder, "squeezenet1_1"),
+    "shufflenet_v2_x1_0": partial(TorchvisionEncoder, "shufflenet_v2_x1_0"),
 }
 
 

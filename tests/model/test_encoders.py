@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from securefed.model.encoders import ENCODERS, CompactEncoder, encode, group_norm
+from securefed.model.conversion import group_norm
+from securefed.model.encoders import ENCODERS, CompactEncoder, encode
 
-STRIDE = {"compact": 8, "resnet18": 32}
+SIDE = {"compact": 8, "squeezenet1_1": 3}  # of 64 pixels; of all others 2
 
 
 @pytest.fixture(params=sorted(ENCODERS))
@@ -25,8 +26,8 @@ def _images(*shape: int) -> Tensor:
     return torch.rand(*shape, 32, 32, generator=torch.Generator().manual_seed(2))
 
 
-def test_a_map_has_the_stated_stride_and_one_channel_comes_in(name: str, encoder: nn.Module):
-    side = 64 // STRIDE[name]
+def test_a_map_has_the_stated_size_and_one_channel_comes_in(name: str, encoder: nn.Module):
+    side = SIDE.get(name, 2)
     assert encoder(torch.zeros(2, 1, 64, 64)).shape == (2, 4, side, side)
     first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
     assert first.in_channels == 1
@@ -37,11 +38,32 @@ def test_the_maps_of_an_odd_image_size_are_square(encoder: nn.Module):
     assert height == width > 1
 
 
-def test_no_layer_keeps_or_mixes_statistics_of_several_images(encoder: nn.Module):
-    norms = [m for m in encoder.modules() if "Norm" in type(m).__name__]
-    assert norms
+def test_no_layer_keeps_or_mixes_statistics_of_several_images(name: str, encoder: nn.Module):
+    norms = [m for m in encoder.modules() if "Norm" in type(m).__name__ and not list(m.children())]
+    assert bool(norms) == (name != "squeezenet1_1")  # which has none
     assert all(isinstance(m, nn.GroupNorm) for m in norms)
     assert not list(encoder.buffers())
+
+
+def test_no_layer_is_random_or_overwrites_its_input(encoder: nn.Module):
+    kinds = {type(module).__name__ for module in encoder.modules()}
+    assert not [kind for kind in kinds if "Drop" in kind or "Stochastic" in kind]
+    assert not [module for module in encoder.modules() if getattr(module, "inplace", False)]
+    images = _images(1, 1)
+    before = images.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.train()(images), encoder(images), rtol=0, atol=0)
+    assert torch.equal(images, before)
+
+
+def test_another_image_beside_it_does_not_change_the_map_of_an_image(encoder: nn.Module):
+    images = _images(3, 1)
+    others = images.clone()
+    others[1] = 1000 * torch.rand(1, 32, 32)
+    with torch.no_grad():
+        before, after = encoder.train()(images), encoder(others)
+    assert torch.equal(after[[0, 2]], before[[0, 2]])
+    assert not torch.equal(after[1], before[1])
 
 
 def test_an_image_is_encoded_alike_alone_and_in_a_batch_and_in_both_modes(encoder: nn.Module):
@@ -52,14 +74,16 @@ def test_an_image_is_encoded_alike_alone_and_in_a_batch_and_in_both_modes(encode
         torch.testing.assert_close(encoder.eval()(images), together)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (4, 4), (8, 8), (16, 8), (48, 8)])
-def test_group_norm_has_at_most_eight_groups(channels: int, groups: int):
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(1, 1), (4, 4), (8, 8), (16, 8), (48, 8), (58, 2), (116, 4)]
+)
+def test_group_norm_has_at_most_eight_groups_that_divide_the_channels(channels: int, groups: int):
     assert group_norm(channels).num_groups == groups
 
 
 def test_vmapped_gradients_are_those_of_each_image_by_plain_autograd(encoder: nn.Module):
-    images = _images(2, 1)
-    parameters = {n: p.detach() for n, p in encoder.named_parameters()}
+    images = _images(2, 1).double()  # in float32 a unit at its ReLU's kink may fall either way
+    parameters = {n: p.detach() for n, p in encoder.double().named_parameters()}
 
     def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
         out: Tensor = functional_call(encoder, parameters, (image[None],))
@@ -71,9 +95,9 @@ def test_vmapped_gradients_are_those_of_each_image_by_plain_autograd(encoder: nn
         encoder(images[row : row + 1]).square().mean().backward()
         for key, parameter in encoder.named_parameters():
             assert parameter.grad is not None, key
-            scale = float(parameter.grad.abs().max()) + 1e-6
+            scale = float(parameter.grad.abs().max())
             torch.testing.assert_close(
-                each[key][row], parameter.grad, atol=2e-4 * scale, rtol=1e-3, msg=key
+                each[key][row], parameter.grad, atol=1e-9 * scale, rtol=1e-6, msg=key
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from securefed.model.encoders import ENCODERS
 from securefed.model.network import Classifier, FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.training.private import refuse_batch_statistics
@@ -58,7 +59,7 @@ def _other_junk(group: PatientTensors, seed: int) -> PatientTensors:
     return replace(group, images=torch.where(group.present[..., None, None], group.images, noise))
 
 
-@pytest.mark.parametrize("encoder", ["compact", "resnet18"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_one_finite_logit_per_patient_from_images_or_from_their_tokens(
     encoder: str, make_network: MakeNetwork, phantoms: PatientTensors
 ):
@@ -93,8 +94,11 @@ def test_the_network_holds_no_statistics_of_patients(make_network: MakeNetwork):
     assert set(network.state_dict()) == {name for name, _ in network.named_parameters()}
 
 
-def test_patients_do_not_meet_in_a_batch(make_network: MakeNetwork, phantoms: PatientTensors):
-    network, group = make_network(), phantoms[:5]
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_patients_do_not_meet_in_a_batch(
+    encoder: str, make_network: MakeNetwork, phantoms: PatientTensors
+):
+    network, group = make_network(encoder=encoder), phantoms[:5]
     with torch.no_grad():
         together = _logits(network.train(), group)
         alone = torch.cat([_logits(network, group[row : row + 1]) for row in range(5)])

@@ -1,0 +1,49 @@
+"""Networks made for ImageNet, made fit for gradients of single patients.
+
+Batch statistics mix patients, and then no gradient belongs to one patient; random depth and dropout
+would make a frozen encoder another one at each use; in-place activations lose what torch.func needs
+kept. What remains of a normalisation is its affine part: weight and bias are kept as they were
+trained, the running statistics are dropped, and GroupNorm (Wu & He 2018) takes each image's own.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+GROUPS = 8
+_RANDOM = ("Dropout", "Dropout2d", "Dropout3d", "StochasticDepth")
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with as many groups as divide the channels, at most 8."""
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+
+
+def convert(network: nn.Module) -> None:
+    """Take out of a network, in place, what mixes images, is random, or overwrites its input.
+
+    Its first convolution takes one channel instead of three: the weights are summed, which is what
+    a grey picture in three equal channels would have gone through.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, _of_single_images(child))
+            elif type(child).__name__ in _RANDOM:
+                setattr(parent, name, nn.Identity())
+            elif hasattr(child, "inplace"):
+                child.inplace = False
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+    first.in_channels = 1
+    first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
+
+
+@torch.no_grad()
+def _of_single_images(norm: _BatchNorm) -> nn.GroupNorm:
+    made = group_norm(norm.num_features)
+    made.eps = norm.eps
+    made.weight.copy_(norm.weight)
+    made.bias.copy_(norm.bias)
+    return made
