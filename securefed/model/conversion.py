@@ -34,7 +34,7 @@ def convert(network: nn.Module) -> None:
             elif type(child).__name__ in _RANDOM:
                 setattr(parent, name, nn.Identity())
             elif hasattr(child, "inplace"):
-                child.inplace = False
+                setattr(child, "inplace", False)  # noqa: B010 - of whatever kind it is
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
     first.in_channels = 1
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))

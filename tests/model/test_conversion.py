@@ -19,8 +19,8 @@ def test_affine_parts_stay_and_running_statistics_go(name: str):
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-                for tensor in (module.weight, module.bias, module.running_mean):
-                    tensor.normal_()
+                module.weight.normal_()
+                module.bias.normal_()
     before = copy.deepcopy(network.state_dict())
     convert(network)
     after = network.state_dict()
