@@ -11,24 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.dicom.volume import Series
-from securefed.data.resampling import Points, pixels, sample
+from securefed.data.resampling import Rigid, pixels, sample
 
 LARGEST_ERROR_MM = 3.0  # less than a thick slice
 LEAST_SHARED_MM = 80.0  # of the head in both scans; in thinner slabs an error goes unnoticed
 HEAD_HU = -300.0  # and above: head, or couch
 PAIRED = ("same-frame", "registered")
-
-
-@dataclass(frozen=True)
-class Rigid:
-    """y = rotation x + shift."""
-
-    rotation: Points = field(default_factory=lambda: np.eye(3), repr=False)  # (3, 3)
-    shift: Points = field(default_factory=lambda: np.zeros(3), repr=False)  # (3,) mm
-
-    def apply(self, points: Points) -> Points:
-        """(..., 3) points to where they go."""
-        return np.asarray(points @ self.rotation.T + self.shift)
 
 
 @dataclass(frozen=True)

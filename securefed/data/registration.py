@@ -23,10 +23,9 @@ import SimpleITK as sitk  # noqa: N813 - the library's own idiom
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from securefed.data.alignment import Rigid
 from securefed.data.dicom.volume import Series
 from securefed.data.pieces import largest_piece
-from securefed.data.resampling import Points, positions, sample
+from securefed.data.resampling import Points, Rigid, positions, sample
 
 COARSE_MM, FINE_MM = 4.0, 2.0
 CT_LIMITS_HU = (-200.0, 400.0)

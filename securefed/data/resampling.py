@@ -6,6 +6,8 @@ view, and nothing where slices are missing: between two slices further apart tha
 times the usual distance, or than LARGEST_GAP_MM, a picture would be made up.
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -19,6 +21,18 @@ LARGEST_GAP_MM = 12.0  # thick slices are 5 to 8 mm apart, with their gaps; 10 m
 SINGLE_SLICE_MM = 2.5  # half the thickness assumed for a series of one slice
 _ROUNDING = 1e-3  # of a pixel or slice
 _ROUNDING_MM = 0.1  # of positions, which headers write in few digits
+
+
+@dataclass(frozen=True)
+class Rigid:
+    """y = rotation x + shift."""
+
+    rotation: Points = field(default_factory=lambda: np.eye(3), repr=False)  # (3, 3)
+    shift: Points = field(default_factory=lambda: np.zeros(3), repr=False)  # (3,) mm
+
+    def apply(self, points: Points) -> Points:
+        """(..., 3) points to where they go."""
+        return np.asarray(points @ self.rotation.T + self.shift)
 
 
 def positions(series: Series) -> Points:

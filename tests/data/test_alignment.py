@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from securefed.data import pairing
-from securefed.data.alignment import LARGEST_ERROR_MM, Alignment, Rigid, align, onto_ct
+from securefed.data.alignment import LARGEST_ERROR_MM, Alignment, align, onto_ct
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.grey_values import scale_mri
 from securefed.data.dicom.stacks import stacks_of
 from securefed.data.dicom.volume import Series, build_series
 from securefed.data.pairing import pair
-from securefed.data.resampling import gaps
+from securefed.data.resampling import Rigid, gaps
 from tests.data.heads import Place, scan
 
 WriteSeries = Callable[..., list[Path]]
