@@ -13,9 +13,24 @@ import torch
 from torch import Tensor
 
 
-class _Inner(torch.autograd.Function):
-    generate_vmap_rule = True
+class _OverPatients(torch.autograd.Function):
+    """What torch.func.vmap maps over is one more axis in front: a product has any number of them.
 
+    torch can find such a rule itself (`generate_vmap_rule`); that takes it three times as long as
+    the products of a small head.
+    """
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Any, *factors: Tensor) -> tuple[Tensor, int]:
+        each = zip(factors, in_dims, strict=True)
+        first = [
+            t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+            for t, dim in each
+        ]
+        return cast(Tensor, cls.apply(*first)), 0  # type: ignore[no-untyped-call]
+
+
+class _Inner(_OverPatients):
     @staticmethod
     def forward(a: Tensor, b: Tensor) -> Tensor:
         return a.contiguous().transpose(-1, -2) @ b.contiguous()
@@ -30,9 +45,7 @@ class _Inner(torch.autograd.Function):
         return mixed(b, grad), mixed(a, grad.transpose(-1, -2))
 
 
-class _Mixed(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Mixed(_OverPatients):
     @staticmethod
     def forward(v: Tensor, w: Tensor) -> Tensor:
         return v.contiguous() @ w.transpose(-1, -2)

@@ -55,12 +55,15 @@ class PatientGradients:
 
     def write(self, parameter: str, factors: Factors) -> None:
         """Add to a parameter's gradients."""
-        entries = self._like[parameter].numel()
         if parameter in self._parts:
             factors = Rows(self._parts[parameter].rows() + factors.rows())
-        elif self._patients == 1 or GHOST * factors.places**2 >= entries:
+        elif not self.keeps_factors(parameter, factors.places):
             factors = Rows(factors.rows())
         self._parts[parameter] = factors
+
+    def keeps_factors(self, parameter: str, places: int) -> bool:
+        entries = self._like[parameter].numel()
+        return self._patients > 1 and GHOST * places**2 < entries
 
     @cached_property
     def lengths(self) -> Tensor:

@@ -183,7 +183,7 @@ def test_the_way_follows_from_shapes() -> None:
         gradients = differentiate(model, lambda forward, p: forward(p["x"]).square().sum(), batch)
         return type(gradients._parts["weight"])
 
-    assert kind(2, 3) is Products  # 200 * 9 < 2,000
+    assert kind(2, 3) is Products  # 200 * 9 < 2,000; torch alone would hand over rows
     assert kind(2, 4) is Rows
     assert kind(1, 3) is Rows
 
