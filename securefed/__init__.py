@@ -1,4 +1,4 @@
-"""SecureFed: federated learning on paired CT and MRI scans, with its leaks measured.
+"""SecureFed: federated learning on scans of several modalities, with its leaks measured.
 
 From Python: `securefed.run`, `resume`, `load`, `open_run`, `audit`, `plan`, `settings`,
 `load_model`, `predict` (docs/python-api.md).

@@ -47,7 +47,7 @@ def read(
     example: str = "configs/default.yaml",
     missing: str = "give an existing YAML file, such as configs/default.yaml",
 ) -> dict[str, Any]:
-    """The keys and values of a YAML file; an empty file has none.
+    """The keys and values of a YAML file; one of comments alone has none.
 
     Args:
         what: the file is, in words.
@@ -55,11 +55,13 @@ def read(
         missing: what to do where it cannot be read.
 
     Raises:
-        ConfigurationError: the file cannot be read, is too large, is not YAML, names a key twice,
-            or holds something else than keys and values.
+        ConfigurationError: the file cannot be read, is too large, is empty, is not YAML, names a
+            key twice, or holds something else than keys and values.
     """
     hint = f"{example} shows how every key is written"
     content = read_bounded(path, LARGEST_FILE, error=ConfigurationError, hint=missing)
+    if not content.strip():  # what a full disk or a slip leaves; nobody meant all defaults by it
+        raise ConfigurationError(f"the {what} {path} is empty", hint=hint)
     try:
         # A loader that builds plain data only, like yaml.safe_load's.
         values = yaml.load(content.decode(), _Loader)  # noqa: S506

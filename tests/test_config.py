@@ -192,13 +192,22 @@ def test_the_command_line_lies_over_the_file_and_the_file_over_the_defaults(tmp_
     assert chosen.federation == Settings().federation
 
 
-def test_an_empty_file_changes_nothing(tmp_path: Path):
+def test_a_file_of_comments_changes_nothing(tmp_path: Path):
     path = tmp_path / "settings.yaml"
     path.write_text("# nothing yet\n")
     assert load(path, {}) == Settings()
 
 
 # ---- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", " \n\n"])
+def test_an_empty_file_is_not_taken_for_the_defaults(content: str, tmp_path: Path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"settings\.yaml is empty") as refused:
+        load(path, {})
+    assert "configs/default.yaml" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize("key", sorted(LEAVES))

@@ -84,8 +84,8 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
-    """Federated learning on paired CT and MRI scans, with differential privacy and
-    secure aggregation.
+    """Federated learning on scans of several modalities (CT and MRI, or others), with
+    differential privacy and secure aggregation.
 
     \b
     securefed run --dp-epsilon 8       train on built-in phantom patients

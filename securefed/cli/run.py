@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from securefed.cli.loading import loading
 from securefed.cli.screen import Narrowing, screen, show_next
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError, NothingLearned
@@ -114,7 +115,6 @@ def command(
     }
     overrides = {key: value for key, value in given.items() if value is not None}
     console = screen(quiet=as_json)
-    # Imported here: torch takes two seconds, and --help does not need it.
     if resume is not None:
         if overrides or config or out:
             raise ConfigurationError(
@@ -125,28 +125,33 @@ def command(
         _announce(begun.settings, console)
         if begun.finished:
             console.print(f"finished already, nothing is changed: {resume}")
-        _, go_on = _engine(engine, address)
+        _, go_on = _engine(engine, address, begun.settings)
         work: Callable[..., object] = partial(go_on, begun)
         _to_its_end(work, begun.settings, resume, console, as_json)
         return
     settings = load(config, overrides)
     _announce(settings, console)
+    begin, _ = _engine(engine, address, settings)
     from securefed.record.directory import named_by_date
 
-    begin, _ = _engine(engine, address)
     place = named_by_date(settings.configuration) if out is None else nullcontext(out)
     with place as path:
         _to_its_end(partial(begin, settings, path), settings, path, console, as_json)
 
 
-def _engine(name: str, address: str | None) -> tuple[Callable[..., object], Callable[..., object]]:
+def _engine(
+    name: str, address: str | None, settings: Settings
+) -> tuple[Callable[..., object], Callable[..., object]]:
     """How a run is begun, and how one goes on."""
-    if name == "ray":
-        from securefed.engine.ray import runs
+    with loading():  # only now: torch takes a second, and neither --help nor a mistake needs it
+        if settings.privacy.dp:
+            from securefed.privacy import composition  # noqa: F401  # all that Opacus brings
+        from securefed.simulation import execution
 
-        return partial(runs.execute, address=address), partial(runs.resume, address=address)
-    from securefed.simulation import execution
+        if name == "ray":
+            from securefed.engine.ray import runs
 
+            return partial(runs.execute, address=address), partial(runs.resume, address=address)
     return execution.execute, execution.resume
 
 

@@ -70,7 +70,7 @@ class Hospital:
     @property
     def reservations(self) -> int:
         """How many this run has in the ledger; 0 without one."""
-        return self.ledger.statement().attempts(self.run).total() if self.ledger else 0
+        return self.ledger.reservations(self.run) if self.ledger else 0
 
     @property
     def spent(self) -> Statement | None:

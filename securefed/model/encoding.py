@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
 
+from securefed.model.encoders import encode
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
@@ -17,14 +19,18 @@ Encode = Callable[[FusionNetwork, PatientTensors], PatientTensors]
 def tokens_of(network: FusionNetwork, group: PatientTensors) -> PatientTensors:
     """The same patients with tokens of the network's encoders in place of images.
 
-    Padding is not encoded: its tokens are zeros, and no attention falls on it.
+    Only slices that are there are encoded. The others' tokens are zeros, which no attention falls
+    on.
     """
     network.eval()
-    real = group.real  # (patients, slices)
-    images = group.images.transpose(1, 2)[real].transpose(0, 1)  # (modalities, n, size, size)
-    # An empty group has a token shape too.
-    parts = [network.encode(part.float() / 255) for part in torch.split(images, CHUNK, dim=1)]
-    tokens = torch.cat(parts, dim=1).transpose(0, 1)  # (n, modalities, places, width)
-    out = tokens.new_zeros((*real.shape, *tokens.shape[1:]))
-    out[real] = tokens
-    return replace(group, images=out.transpose(1, 2).contiguous())
+    pairs = zip(network.encoders, group.images.unbind(1), group.present.unbind(1), strict=True)
+    # (n, places, width); an empty group has a token shape too.
+    each = [_in_chunks(encoder, images[shown]) for encoder, images, shown in pairs]
+    out = each[0].new_zeros((*group.present.shape, *each[0].shape[1:]))
+    out.transpose(0, 1)[group.present.transpose(0, 1)] = torch.cat(each)
+    return replace(group, images=out)
+
+
+def _in_chunks(encoder: nn.Module, images: Tensor) -> Tensor:
+    """(n, size, size) uint8 -> (n, places, width)."""
+    return torch.cat([encode(encoder, part.float() / 255) for part in torch.split(images, CHUNK)])

@@ -28,7 +28,7 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import ENCODER, FusionNetwork
 from securefed.model.patients import PatientTensors
 
-FORMAT = b"securefed tokens 1"
+FORMAT = b"securefed tokens 2"
 SUFFIX = ".tokens"
 TOKENS = "tokens"  # the one tensor of a file
 MOST_BYTES = 4 * 2**30  # of a folder; the files that were used longest ago go first

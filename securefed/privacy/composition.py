@@ -84,8 +84,8 @@ def rdp_epsilon(
     """
     whole = tuple(order for order in orders if order == int(order))
     bound = _at_orders(composed, delta, whole) if whole else math.inf
-    between = tuple(order for order in orders if _least(order, delta) < bound)
-    between = tuple(order for order in between if order != int(order))
+    between = tuple(order for order in orders if order != int(order))
+    between = tuple(order for order in between if _least(order, delta) < bound)
     return min(bound, _at_orders(composed, delta, between)) if between else bound
 
 

@@ -292,6 +292,11 @@ class Ledger:
         with ledger_file.connection(self.path) as database:
             return ledger_rows.history(database)
 
+    def reservations(self, run: str) -> int:
+        """How many a run has in it."""
+        with ledger_file.connection(self.path) as database:
+            return ledger_rows.count_reservations(database, run)
+
     def spent(self, accountant: Accountant | None = None) -> float:
         """Epsilon of who trained in every run; by the ledger's own accountant unless told."""
         return epsilon(self.history(), self.delta, accountant or self.accountant)

@@ -108,6 +108,13 @@ def reservations(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
     return list(database.execute(query))
 
 
+def count_reservations(database: sqlite3.Connection, run: str) -> int:
+    """How many a run has."""
+    query = "SELECT COUNT(*) FROM reservation WHERE run = ?"
+    count: int = database.execute(query, (run,)).fetchone()[0]
+    return count
+
+
 def attempts(
     database: sqlite3.Connection, run: str, round_number: int
 ) -> list[tuple[str | None, Event]]:

@@ -193,6 +193,8 @@ def test_each_run_is_listed_with_its_repetitions(path: Path) -> None:
     for run, round_number in (("b", 0), ("b", 1), ("a", 1), ("b", 2), ("b", 1)):
         ledger.reserve(round_number, Event(2.0, 0.25, 3), run=run)
     listed = [(each.run, each.rounds, each.reservations, each.steps) for each in ledger.runs()]
+    assert [ledger.reservations(run) for run, *_ in listed] == [each[2] for each in listed]
+    assert ledger.reservations("no run") == 0
     assert listed == [("b", 2, 4, 12), ("a", 1, 1, 3)]  # round 0 is what was declared before
     assert all(each.first <= each.last for each in ledger.runs())
 
