@@ -58,6 +58,7 @@ class OneOf:
         return name
 
 
+VOLUME_ENCODERS = ("compact3d", "r3d_18")  # what they make of a slice, its neighbours tell too
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 
 
@@ -157,7 +158,13 @@ class ModelSettings(Section):
         "efficientnet_b0",
         "squeezenet1_1",
         "shufflenet_v2_x1_0",
-    ] = Field("compact", description="Encoder of each modality.")
+        "compact3d",
+        "r3d_18",
+    ] = Field(
+        "compact",
+        description="Encoder of each modality; compact3d and r3d_18 see volumes, all others each "
+        "slice alone.",
+    )
     image_size: int = Field(
         64, ge=32, le=512, description="Slices are resized to this edge, pixels."
     )
@@ -417,6 +424,11 @@ class Settings(Section):
             raise ValueError(
                 f"model.initialisation: there are no public weights for {self.model.encoder}; use "
                 "random with model.train_encoders: true"
+            )
+        if self.privacy.unit == "image" and self.model.encoder in VOLUME_ENCODERS:
+            raise ValueError(
+                f"privacy.unit: to {self.model.encoder} an image tells about its neighbours too, so "
+                "that it has a part in several records; use patient"
             )
         if federation.shared == "all" and not self.model.train_encoders:
             raise ValueError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import Modality, OneOf, Settings, load
+from securefed.config import VOLUME_ENCODERS, Modality, OneOf, Settings, load
 from securefed.errors import ConfigurationError
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
@@ -106,6 +106,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     values["model.train_encoders"] = True
     if values["model.encoder"] != "compact":
         values["model.initialisation"] = "random"
+    if values["model.encoder"] in VOLUME_ENCODERS:
+        values["privacy.unit"] = "patient"
     if values["federation.clients_per_round"]:
         # Of those in a round: with everybody masking with everybody a thousand are the most.
         asked = values["federation.clients_per_round"] = min(
@@ -302,6 +304,17 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
         ),
         ({"federation": {"clients": 1001}}, "secure_aggregation.graph"),
         ({"model": {"encoder": "resnet18"}}, "model.initialisation"),
+        (
+            {
+                "model": {
+                    "encoder": "compact3d",
+                    "initialisation": "random",
+                    "train_encoders": True,
+                },
+                "privacy": {"unit": "image"},
+            },
+            "privacy.unit",
+        ),
         ({"model": {"query": "mri"}}, "model.context"),
         ({"model": {"context": ["pet", "pet"]}}, "model.context"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),

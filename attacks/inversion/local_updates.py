@@ -106,7 +106,7 @@ def updates_of(
                 hint="(problems, patients, modalities, slices, size, size)",
             )
         # The network divides raw images by 255; ours are in [0, 1] already.
-        inputs = network.encode(images) if encoded else images * 255
+        inputs = network.encode(images, presence.present) if encoded else images * 255
         updates: Tensor = vmap(change)(inputs, presence.present, presence.label)
         return updates
 

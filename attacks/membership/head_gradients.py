@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.parallel import Step, side_by_side
+from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
@@ -120,11 +121,10 @@ def encoded_records(
     )
 
 
-@torch.no_grad()
 def _tokens(network: FusionNetwork, part: PatientTensors) -> Tensor:
     """Tokens of the real slices.  # (real slices, modalities, width, places)"""
-    images = part.images.transpose(1, 2)[part.real].transpose(0, 1)  # (modalities, n, size, size)
-    return network.encode(images.float() / 255).permute(1, 0, 3, 2).contiguous()
+    tokens = tokens_of(network, part).images.transpose(1, 2)[part.real]
+    return tokens.transpose(-1, -2).contiguous()
 
 
 def place_grid(places: int) -> Tensor:

@@ -7,12 +7,15 @@ trained, the running statistics are dropped, and GroupNorm (Wu & He 2018) takes 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 GROUPS = 8
+COMPACT_WIDTHS = (16, 32, 48)  # channels of the compact networks' blocks
+_BEHIND_THE_MAP = ("avgpool", "classifier", "fc")  # how torchvision's networks end
 _RANDOM = ("Dropout", "Dropout2d", "Dropout3d", "StochasticDepth")
 
 
@@ -21,16 +24,29 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
 
 
-def convert(network: nn.Module) -> None:
+def torchvision_map(name: str, norm: Callable[[int], nn.GroupNorm] = group_norm) -> nn.Sequential:
+    """A network as torchvision names it, at random weights: converted, up to its last map."""
+    from securefed.model.vision import models  # slow to import; compact encoders need none of it
+
+    network = models.get_model(name, weights=None)
+    convert(network, norm)
+    layers = [child for name, child in network.named_children() if name not in _BEHIND_THE_MAP]
+    return nn.Sequential(*layers)
+
+
+def convert(network: nn.Module, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:
     """Take out of a network, in place, what mixes images, is random, or overwrites its input.
 
     Its first convolution takes one channel instead of three: the weights are summed, which is what
     a grey picture in three equal channels would have gone through.
+
+    Args:
+        norm: of so many channels, in place of batch statistics.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
-                setattr(parent, name, _of_single_images(child))
+                setattr(parent, name, _of_single_images(child, norm))
             elif type(child).__name__ in _RANDOM:
                 setattr(parent, name, nn.Identity())
             elif hasattr(child, "inplace"):
@@ -41,9 +57,9 @@ def convert(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _of_single_images(norm: _BatchNorm) -> nn.GroupNorm:
-    made = group_norm(norm.num_features)
-    made.eps = norm.eps
-    made.weight.copy_(norm.weight)
-    made.bias.copy_(norm.bias)
+def _of_single_images(batch: _BatchNorm, norm: Callable[[int], nn.GroupNorm]) -> nn.GroupNorm:
+    made = norm(batch.num_features)
+    made.eps = batch.eps
+    made.weight.copy_(batch.weight)
+    made.bias.copy_(batch.bias)
     return made

@@ -1,7 +1,8 @@
-"""Encoders: one slice of one modality to a map of features.
+"""Encoders: what one modality shows of a patient, to a map of features for each slice.
 
-`compact` is a small convolutional network for CPUs; the others are torchvision's, with one input
+`compact` is a small convolutional network for CPUs; others are torchvision's, with one input
 channel (He et al. 2016; Howard et al. 2019; Tan & Le 2019; Iandola et al. 2016; Ma et al. 2018).
+Those see each slice alone. `compact3d` and `r3d_18` (Tran et al. 2018) see volumes (`volumes`).
 None has batch statistics, dropout or random depth (`conversion` says why).
 """
 
@@ -11,10 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from securefed.model.conversion import convert, group_norm
-
-COMPACT_WIDTHS = (16, 32, 48)
-BEHIND_THE_MAP = ("avgpool", "classifier", "fc")  # what torchvision's networks do with their map
+from securefed.model.conversion import COMPACT_WIDTHS, group_norm, torchvision_map
+from securefed.model.volumes import CompactVolumes, TorchvisionVolumes, VolumeEncoder
 
 
 class CompactEncoder(nn.Module):
@@ -59,14 +58,10 @@ class TorchvisionEncoder(nn.Module):
 
     def __init__(self, name: str, width: int) -> None:
         super().__init__()
-        from securefed.model.vision import models  # slow to import; compact needs none of it
-
-        network = models.get_model(name, weights=None)
-        convert(network)
-        layers = [m for n, m in network.named_children() if n not in BEHIND_THE_MAP]
+        layers = torchvision_map(name)
         with torch.no_grad():
-            channels = nn.Sequential(*layers)(torch.zeros(1, 1, 64, 64)).shape[1]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+            channels = layers(torch.zeros(1, 1, 64, 64)).shape[1]
+        self.layers = layers.append(nn.Conv2d(channels, width, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         features: Tensor = self.layers(image)  # (n, width, side, side)
@@ -80,20 +75,31 @@ ENCODERS: dict[str, Callable[[int], nn.Module]] = {
     "efficientnet_b0": partial(TorchvisionEncoder, "efficientnet_b0"),
     "squeezenet1_1": partial(TorchvisionEncoder, "squeezenet1_1"),
     "shufflenet_v2_x1_0": partial(TorchvisionEncoder, "shufflenet_v2_x1_0"),
+    "compact3d": CompactVolumes,
+    "r3d_18": partial(TorchvisionVolumes, "r3d_18"),
 }
 
 
-def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+def encode(encoder: nn.Module, images: Tensor, present: Tensor | None = None) -> Tensor:
     """Encode slices to tokens.
 
     Args:
         images: (..., slices, size, size), values in [0, 1].
+        present: (..., slices) bool, which of them there are; all if not said. Only encoders of
+            volumes look, and what they make of an absent slice has no meaning.
 
     Returns:
         (..., slices, places, width): one token per place of the feature map, row by row.
     """
-    lead = images.shape[:-2]
     # Centred input: the scanners' window maps grey matter near the middle of [0, 1].
-    features = encoder((images.flatten(0, -3).unsqueeze(1) - 0.5) * 4.0)
+    centred = (images - 0.5) * 4.0
+    if isinstance(encoder, VolumeEncoder):
+        if present is None:
+            present = torch.ones(images.shape[:-2], dtype=torch.bool, device=images.device)
+        volumes = centred.flatten(0, -4) if images.dim() > 3 else centred[None]
+        maps = encoder(volumes[:, None], present.reshape(volumes.shape[:2]))
+        features = maps.transpose(1, 2).flatten(0, 1)
+    else:
+        features = encoder(centred.flatten(0, -3).unsqueeze(1))
     tokens = features.flatten(2).transpose(1, 2)  # (n, places, width)
-    return torch.unflatten(tokens, 0, lead)
+    return torch.unflatten(tokens, 0, images.shape[:-2])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from securefed.model.encoders import ENCODERS, encode
 from securefed.model.fusion import CrossAttentionFusion
+from securefed.model.volumes import VolumeEncoder
 
 ENCODER = "encoder_"  # how names of encoders, and of their parameters, begin
 
@@ -88,9 +89,13 @@ class FusionNetwork(nn.Module):
         for name in shape.modalities:
             self.add_module(encoder_of(name), ENCODERS[shape.encoder](shape.width))
         with torch.no_grad():
-            probe = self.encoders[0](torch.zeros(1, 1, shape.image_size, shape.image_size))
+            probe = encode(self.encoders[0], torch.zeros(1, shape.image_size, shape.image_size))
         self.fusion = CrossAttentionFusion(
-            shape.query, shape.context, shape.width, shape.attention_width, probe.shape[-1]
+            shape.query,
+            shape.context,
+            shape.width,
+            shape.attention_width,
+            math.isqrt(probe.shape[-2]),
         )
         joined = shape.width + len(shape.context) * shape.attention_width
         self.classifier = Classifier(joined, shape.head_width)
@@ -100,11 +105,21 @@ class FusionNetwork(nn.Module):
         """One a modality, in their order."""
         return [self.get_submodule(encoder_of(name)) for name in self.shape.modalities]
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(..., modalities, slices, size, size) in [0, 1] -> (..., modalities, slices, places,
-        width)."""
-        pairs = zip(self.encoders, images.unbind(-4), strict=True)
-        return torch.stack([encode(encoder, each) for encoder, each in pairs], dim=-4)
+    @property
+    def of_volumes(self) -> bool:
+        """Whether what an encoder makes of a slice depends on its neighbours."""
+        return isinstance(self.encoders[0], VolumeEncoder)
+
+    def encode(self, images: Tensor, present: Tensor | None = None) -> Tensor:
+        """Tokens (..., modalities, slices, places, width).
+
+        Args:
+            images: (..., modalities, slices, size, size) in [0, 1].
+            present: (..., modalities, slices) bool, as `encoders.encode` has it.
+        """
+        there = [None] * images.shape[-4] if present is None else present.unbind(-2)
+        parts = zip(self.encoders, images.unbind(-4), there, strict=True)
+        return torch.stack([encode(*part) for part in parts], dim=-4)
 
     def forward(self, images: Tensor, present: Tensor, *, encoded: bool = False) -> Tensor:
         """Logits (...) of patients.
@@ -115,6 +130,6 @@ class FusionNetwork(nn.Module):
             present: (..., modalities, slices) bool; a slice without any is padding and has no say.
             encoded: inputs are tokens: frozen encoders need not run again at every step.
         """
-        tokens = images if encoded else self.encode(images.float() / 255)
+        tokens = images if encoded else self.encode(images.float() / 255, present)
         logits: Tensor = self.classifier(self.fusion(tokens, present), present.any(dim=-2))
         return logits

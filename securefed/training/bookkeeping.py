@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from securefed.training.factors import Factors, Pair, Products, Rows, Sliding, Windows
+from securefed.training.factors import Factors, Products, Rows, Sliding, Steps, Windows
 
 
 class Book(Protocol):
@@ -65,18 +65,19 @@ class _Linear(_Layer):
 @dataclass(frozen=True)
 class _Convolution(_Layer):
     sliding: Sliding
-    axes = 3  # of an item: (in, H, W)
+    axes: int  # of an item: (in, *places)
 
     def output(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
         way = self.sliding
-        return (F.conv2d(x, weight, bias, way.stride, way.padding, way.dilation, way.groups),)
+        convolve = F.conv2d if self.axes == 3 else F.conv3d
+        return (convolve(x, weight, bias, way.stride, way.padding, way.dilation, way.groups),)
 
     def gradient(
         self, patients: int, wanted: bool, grad: Tensor, x: Tensor, weight: Tensor
     ) -> Tensor | None:
         images, of_output = (t.view(patients, -1, *t.shape[1:]) for t in (x, grad))
         factors = Windows(images, of_output, weight, self.sliding)
-        self._write(factors, lambda: of_output.sum((1, 3, 4)))
+        self._write(factors, lambda: of_output.transpose(1, 2).flatten(2).sum(2))
         return self.sliding.of_input(grad, x, weight) if wanted else None
 
 
@@ -194,20 +195,23 @@ class BookKeeping(TorchFunctionMode):
             return None
         return self._apply(x, weight, bias, _Linear)
 
-    def conv2d(
+    def convolution(
         self,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        stride: int | Pair = 1,
-        padding: int | Pair | str = 0,
-        dilation: int | Pair = 1,
+        stride: int | Steps = 1,
+        padding: int | Steps | str = 0,
+        dilation: int | Steps = 1,
         groups: int = 1,
     ) -> Tensor | None:
         if isinstance(padding, str):
             return None
-        sliding = Sliding(_pair(stride), _pair(padding), _pair(dilation), groups)
-        return self._apply(x, weight, bias, _Convolution, sliding)
+        axes = weight.dim() - 2
+        sliding = Sliding(
+            _along(axes, stride), _along(axes, padding), _along(axes, dilation), groups
+        )
+        return self._apply(x, weight, bias, _Convolution, sliding, axes + 1)
 
     def group_norm(
         self,
@@ -232,12 +236,13 @@ class BookKeeping(TorchFunctionMode):
         return out
 
 
-def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value
+def _along(axes: int, value: int | Steps) -> Steps:
+    return (value,) * axes if isinstance(value, int) else value
 
 
 _CALLS: dict[Any, Callable[..., Tensor | None]] = {
     F.linear: BookKeeping.linear,
-    F.conv2d: BookKeeping.conv2d,
+    F.conv2d: BookKeeping.convolution,
+    F.conv3d: BookKeeping.convolution,
     F.group_norm: BookKeeping.group_norm,
 }

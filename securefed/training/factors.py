@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Pair = tuple[int, int]
+Steps = tuple[int, ...]  # along each axis of places
 
 
 class Factors(Protocol):
@@ -94,25 +94,39 @@ class Products:
 
 @dataclass(frozen=True)
 class Sliding:
-    """How a convolution slides, as torch.nn.functional.conv2d takes it."""
+    """How a convolution slides, as torch.nn.functional.conv2d and conv3d take it."""
 
-    stride: Pair
-    padding: Pair
-    dilation: Pair
+    stride: Steps
+    padding: Steps
+    dilation: Steps
     groups: int
 
     def of_input(self, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of the input x (N, in, H, W), by that of the output (N, out, h, w)."""
+        """Gradient of the input x (N, in, *places), by that of the output (N, out, *places)."""
         return self._backward(grad, x, weight, [True, False, False])[0]
 
     def of_weight(self, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Gradient of the weight, summed over all N; of the weight itself only the shape counts."""
         return self._backward(grad, x, weight, [False, True, False])[1]
 
+    def windows(self, x: Tensor, kernel: Steps) -> Tensor:
+        """What each place of the output is made of: (N, in, *places) -> (N, in * kernel, T)."""
+        *depth, rows, columns = zip(kernel, self.dilation, self.padding, self.stride, strict=True)
+        for size, dilation, padding, stride in depth:
+            # Windows along depth become channels, depths of the output images of their own.
+            x = F.pad(x, (0, 0, 0, 0, padding, padding))
+            last = x.shape[2] - dilation * (size - 1)
+            taps = [x[:, :, tap * dilation :][:, :, :last:stride] for tap in range(size)]
+            x = torch.cat(taps, dim=1)
+        images = x.movedim(1, -3)  # (N, depths, channels, rows, columns), or without depths
+        seen = F.unfold(images.flatten(0, -4), *zip(rows, columns, strict=True))
+        return torch.unflatten(seen, 0, images.shape[:-3]).movedim(-2, 1).flatten(2)
+
     def _backward(
         self, grad: Tensor, x: Tensor, weight: Tensor, mask: list[bool]
     ) -> tuple[Tensor, ...]:
-        settings = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
+        nowhere = (0,) * len(self.stride)
+        settings = (self.stride, self.padding, self.dilation, False, nowhere, self.groups)
         found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
             grad, x, weight, None, *settings, mask
         )
@@ -121,7 +135,7 @@ class Sliding:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A convolution's weight: input (n, slices, in, H, W) and grad (n, slices, out, h, w)."""
+    """A convolution's weight: input (n, items, in, *places) and grad (n, items, out, *places)."""
 
     input: Tensor = field(repr=False)
     grad: Tensor = field(repr=False)
@@ -134,8 +148,7 @@ class Windows:
 
     @property
     def places(self) -> int:
-        slices, _, height, width = self.grad.shape[1:]
-        return slices * height * width
+        return self.grad[0, :, 0].numel()
 
     def rows(self) -> Tensor:
         # Groups of a single channel are another algorithm in torch, slow for wide windows.
@@ -146,24 +159,25 @@ class Windows:
         # As groups of one convolution the patients stay apart, without a call for each.
         grad, images = (
             t.transpose(0, 1).flatten(1, 2).contiguous() for t in (self.grad, self.input)
-        )  # (slices, n * channels, height, width)
-        weights = self.weight.repeat(self.patients, 1, 1, 1)
+        )  # (items, n * channels, *places)
+        weights = self.weight.repeat(self.patients, *(1,) * (self.weight.dim() - 1))
         grouped = replace(self.sliding, groups=self.patients).of_weight(grad, images, weights)
         return grouped.view(self.patients, *self.weight.shape)
 
     def squares(self) -> Tensor:
-        sliding, images = self.sliding, self.input.flatten(0, 1)
-        if sliding.groups > 1:
+        if self.sliding.groups > 1:
             return Rows(self.rows()).squares()
-        windows = F.unfold(
-            images, self.weight.shape[2:], sliding.dilation, sliding.padding, sliding.stride
-        )  # (n * slices, in * kernel, h * w)
-        apart = windows.view(*self.input.shape[:2], *windows.shape[1:])
+        # (n * items, in * kernel, T)
+        windows = self.sliding.windows(self.input.flatten(0, 1), self.weight.shape[2:])
+        apart = windows.view(
+            *self.input.shape[:2], *windows.shape[1:]
+        )  # (n, items, in * kernel, T)
         return _squares(*(t.transpose(1, 2).flatten(2) for t in (apart, self.grad.flatten(3))))
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        weighted = self.grad * weights.to(self.grad.dtype)[:, None, None, None, None]
-        return self.sliding.of_weight(weighted.flatten(0, 1), self.input.flatten(0, 1), self.weight)
+        each = weights.to(self.grad.dtype).view(-1, *(1,) * (self.grad.dim() - 1))
+        weighted = (self.grad * each).flatten(0, 1)
+        return self.sliding.of_weight(weighted, self.input.flatten(0, 1), self.weight)
 
 
 def _squares(a: Tensor, b: Tensor) -> Tensor:

@@ -1,14 +1,19 @@
 """Encoders: shapes, no mixing of images, exact per-image gradients under torch.func."""
 
+import math
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from securefed.config import VOLUME_ENCODERS, ModelSettings
 from securefed.model.conversion import group_norm
 from securefed.model.encoders import ENCODERS, CompactEncoder, encode
+from securefed.model.volumes import VolumeEncoder
 
-SIDE = {"compact": 8, "squeezenet1_1": 3}  # of 64 pixels; of all others 2
+SIDE = {"compact": 8, "squeezenet1_1": 3, "compact3d": 8, "r3d_18": 4}  # of 64 pixels; else 2
 
 
 @pytest.fixture(params=sorted(ENCODERS))
@@ -26,16 +31,21 @@ def _images(*shape: int) -> Tensor:
     return torch.rand(*shape, 32, 32, generator=torch.Generator().manual_seed(2))
 
 
+def test_the_settings_know_every_encoder_and_which_see_volumes(name: str, encoder: nn.Module):
+    names = ModelSettings.model_fields["encoder"].annotation
+    assert list(ENCODERS) == list(get_args(names))
+    assert isinstance(encoder, VolumeEncoder) == (name in VOLUME_ENCODERS)
+
+
 def test_a_map_has_the_stated_size_and_one_channel_comes_in(name: str, encoder: nn.Module):
-    side = SIDE.get(name, 2)
-    assert encoder(torch.zeros(2, 1, 64, 64)).shape == (2, 4, side, side)
-    first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+    assert encode(encoder, torch.zeros(2, 3, 64, 64)).shape == (2, 3, SIDE.get(name, 2) ** 2, 4)
+    first = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
     assert first.in_channels == 1
 
 
 def test_the_maps_of_an_odd_image_size_are_square(encoder: nn.Module):
-    height, width = encoder(torch.zeros(1, 1, 50, 50)).shape[-2:]
-    assert height == width > 1
+    places = encode(encoder, torch.zeros(1, 50, 50)).shape[-2]
+    assert math.isqrt(places) ** 2 == places > 1
 
 
 def test_no_layer_keeps_or_mixes_statistics_of_several_images(name: str, encoder: nn.Module):
@@ -52,7 +62,8 @@ def test_no_layer_is_random_or_overwrites_its_input(encoder: nn.Module):
     images = _images(1, 1)
     before = images.clone()
     with torch.no_grad():
-        torch.testing.assert_close(encoder.train()(images), encoder(images), rtol=0, atol=0)
+        first = encode(encoder.train(), images)
+        assert torch.equal(encode(encoder, images), first)
     assert torch.equal(images, before)
 
 
@@ -61,7 +72,7 @@ def test_another_image_beside_it_does_not_change_the_map_of_an_image(encoder: nn
     others = images.clone()
     others[1] = 1000 * torch.rand(1, 32, 32)
     with torch.no_grad():
-        before, after = encoder.train()(images), encoder(others)
+        before, after = encode(encoder.train(), images), encode(encoder, others)
     assert torch.equal(after[[0, 2]], before[[0, 2]])
     assert not torch.equal(after[1], before[1])
 
@@ -69,9 +80,10 @@ def test_another_image_beside_it_does_not_change_the_map_of_an_image(encoder: nn
 def test_an_image_is_encoded_alike_alone_and_in_a_batch_and_in_both_modes(encoder: nn.Module):
     images = _images(3, 1)
     with torch.no_grad():
-        together = encoder(images)
-        torch.testing.assert_close(encoder(images[1:2]), together[1:2], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(encoder.eval()(images), together)
+        together = encode(encoder, images)
+        alone = encode(encoder, images[1:2])
+        torch.testing.assert_close(alone, together[1:2], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(encode(encoder.eval(), images), together)
 
 
 @pytest.mark.parametrize(
@@ -81,23 +93,34 @@ def test_group_norm_has_at_most_eight_groups_that_divide_the_channels(channels: 
     assert group_norm(channels).num_groups == groups
 
 
+class Encoding(nn.Module):
+    """`encode` as a module, whose parameters torch.func can replace."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return encode(self.encoder, images)
+
+
 def test_vmapped_gradients_are_those_of_each_image_by_plain_autograd(encoder: nn.Module):
     images = _images(2, 1).double()  # in float32 a unit at its ReLU's kink may fall either way
-    parameters = {n: p.detach() for n, p in encoder.double().named_parameters()}
+    parameters = {f"encoder.{n}": p.detach() for n, p in encoder.double().named_parameters()}
 
     def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-        out: Tensor = functional_call(encoder, parameters, (image[None],))
+        out: Tensor = functional_call(Encoding(encoder), parameters, (image,))
         return out.square().mean()
 
     each = vmap(grad(loss), in_dims=(None, 0))(parameters, images)
     for row in range(2):
         encoder.zero_grad()
-        encoder(images[row : row + 1]).square().mean().backward()
+        encode(encoder, images[row]).square().mean().backward()
         for key, parameter in encoder.named_parameters():
             assert parameter.grad is not None, key
             scale = float(parameter.grad.abs().max())
             torch.testing.assert_close(
-                each[key][row], parameter.grad, atol=1e-9 * scale, rtol=1e-6, msg=key
+                each[f"encoder.{key}"][row], parameter.grad, atol=1e-9 * scale, rtol=1e-6, msg=key
             )
 
 

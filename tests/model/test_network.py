@@ -66,7 +66,7 @@ def test_one_finite_logit_per_patient_from_images_or_from_their_tokens(
     network, group = make_network(encoder=encoder), phantoms[:2]
     with torch.no_grad():
         logits = _logits(network, group)
-        tokens = network.encode(group.images.float() / 255)
+        tokens = network.encode(group.images.float() / 255, group.present)
         again = network(tokens, group.present, encoded=True)
     assert logits.shape == (2,)
     assert logits.isfinite().all()
