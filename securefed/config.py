@@ -427,7 +427,7 @@ class Settings(Section):
             )
         if self.privacy.unit == "image" and self.model.encoder in VOLUME_ENCODERS:
             raise ValueError(
-                f"privacy.unit: to {self.model.encoder} an image tells about its neighbours too, so "
+                f"privacy.unit: to {self.model.encoder} an image tells about its neighbours, so "
                 "that it has a part in several records; use patient"
             )
         if federation.shared == "all" and not self.model.train_encoders:
