@@ -68,9 +68,7 @@ class Attendance:
 
     def place(self, name: str) -> int:
         """Where a client sits; UnknownSender if it is not in the cohort."""
-        if name not in self._rules.cohort:
-            raise UnknownSender(f"{name} is not in the cohort")
-        return self._rules.cohort.index(name)
+        return self._rules.place(name)
 
     def keep_out(self, reasons: Mapping[str, str], but: Container[str] = ()) -> None:
         """Go on without those that there is a reason to do without, but for some."""
@@ -81,7 +79,7 @@ class Attendance:
     def drop(self, name: str, why: str) -> None:
         """Go on without a client of the cohort."""
         self.dropped.setdefault(name, why)
-        self.present.discard(self._rules.cohort.index(name))
+        self.present.discard(self._rules.place(name))
 
     @contextmanager
     def dropping(self, name: str) -> Iterator[None]:

@@ -7,7 +7,9 @@ of what it was asked to compute on. The server runs the same checks as the clien
 early; the clients do not rely on it.
 """
 
-from protocols.encapsulation import check_public
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+
+from protocols.encapsulation import public_key
 from protocols.errors import (
     BadSignature,
     BadVector,
@@ -112,16 +114,24 @@ class OfferedKeys:
         keys = (advert.channel_key, advert.mask_key, advert.kem_key)
         if not all(map(is_canonical, keys[:2])):
             raise NonCanonicalKey(f"{name} offers a public key in a second spelling")
-        try:
-            check_public(advert.kem_key)
-        except NonCanonicalKey as error:
-            raise NonCanonicalKey(f"{name} offers {error}") from error
         if len(set(keys)) < len(keys) or self._seen.intersection(keys):
             raise DuplicateKey(
                 f"{name} offers a public key that was offered before",
                 hint="no two keys of a round are equal by accident: one of them is a copy",
             )
         self._seen.update(keys)
+
+
+def kem_key_of(name: str, advert: Advert) -> MLKEM768PublicKey:
+    """The key of ML-KEM-768 that a client offers.
+
+    Raises:
+        NonCanonicalKey: for bytes that are no such key.
+    """
+    try:
+        return public_key(advert.kem_key)
+    except NonCanonicalKey as error:
+        raise NonCanonicalKey(f"{name} offers {error}") from error
 
 
 def check_advert(roster: Roster, rules: RoundRules, advert: Advert) -> None:
@@ -149,19 +159,19 @@ def check_confirmation(
     roster: Roster,
     rules: RoundRules,
     binding: bytes,
-    advert: Advert,
+    channel_key: bytes,
     confirmation: Confirmation,
     survivors: bytes,
 ) -> None:
-    """Return only if the client that offered the keys of `advert` signed these survivors, this
-    binding and its channel key.
+    """Return only if the client that the confirmation names signed these survivors, this binding
+    and the channel key that it offered in this round.
 
     Raises:
         CohortEquivocation: if it signed something else: other survivors, another statement, or in
             another job.
     """
-    name = rules.cohort[advert.sender]
-    signed = survivors_transcript(binding, advert.channel_key, survivors)
+    name = rules.cohort[confirmation.sender]
+    signed = survivors_transcript(binding, channel_key, survivors)
     try:
         roster.verify(name, signed, confirmation.signature)
     except BadSignature as error:

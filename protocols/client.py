@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,7 +42,6 @@ from protocols.errors import (
     RulesMismatch,
     SecondUnmask,
     ThresholdTooLow,
-    UnknownSender,
     WrongRound,
     WrongStage,
 )
@@ -270,7 +270,7 @@ class SecureSumClient:
         for number in [n for n in self._rounds if n < self._newest]:
             del self._rounds[number]
         self._newest = rules.round_number
-        place = rules.cohort.index(self.name)
+        place = rules.place(self.name)
         state = Participation(
             rules=rules,
             place=place,
@@ -295,18 +295,13 @@ class SecureSumClient:
         if announced.round_number <= self._newest:
             raise Replay(f"round {announced.round_number} was announced after round {self._newest}")
         self._rules.check_gap(self._newest, announced.round_number)
-        names = self._roster.names
-        cohort = [names[place] for place in sorted(m.places(announced.cohort, len(names)))]
-        rules = self._rules.for_round(
-            self._roster, announced.round_number, cohort, announced.vector_length
-        )
-        if self.name not in rules.cohort:
-            raise UnknownSender(f"{self.name} is not in the cohort of round {rules.round_number}")
+        rules, expected = _round_of(announced, self._rules, self._roster)
+        rules.place(self.name)
         for what in ("share_threshold", "minimum_survivors"):
             theirs, ours = getattr(announced, what), getattr(rules, what)
             if theirs < ours:
                 raise ThresholdTooLow(f"the server announced {what} {theirs}, the rules say {ours}")
-        if announced != m.announcement(rules, names):
+        if announced != expected:
             raise RulesMismatch(
                 f"round {rules.round_number} was announced with other settings than agreed",
                 hint="compare server and sparse of all clients and the server",
@@ -315,7 +310,19 @@ class SecureSumClient:
 
     def _share(self, message: m.ShareRequest) -> m.Shares:
         with self._step(message.round_number, Stage.ADVERTISED, Stage.SHARED) as state:
-            for advert in message.adverts:
-                state.accept_advert(self._roster, advert)
+            state.accept_adverts(self._roster, message.adverts)
             boxes = state.split_secrets(self._entropy)
             return m.Shares(state.place, message.round_number, boxes)
+
+
+# Who asks in this process about one announcement, under the same rules and roster, gets the same:
+# the work grows with the cohort, and each of its clients does it twice.
+@lru_cache(maxsize=8)
+def _round_of(
+    announced: m.Announcement, rules: JobRules, roster: Roster
+) -> tuple[RoundRules, m.Announcement]:
+    """The rules of the round that is announced, and how it must be announced under them."""
+    names = roster.names
+    cohort = [names[place] for place in sorted(m.places(announced.cohort, len(names)))]
+    found = rules.for_round(roster, announced.round_number, cohort, announced.vector_length)
+    return found, m.announcement(found, names)

@@ -53,26 +53,18 @@ class Encapsulation:
     ciphertext: bytes = field(repr=False)
 
 
-def encapsulate(public: bytes) -> Encapsulation:
-    """A fresh secret for the owner of a public key.
+def public_key(public: bytes) -> MLKEM768PublicKey:
+    """The ML-KEM-768 public key that these bytes are the one encoding of.
 
     Raises:
-        NonCanonicalKey: for bytes that are no ML-KEM-768 key (FIPS 203, section 7.2).
+        NonCanonicalKey: for bytes that are no such key (FIPS 203, section 7.2).
     """
-    return Encapsulation(*_load(public).encapsulate())
-
-
-def check_public(public: bytes) -> None:
-    """Return only for an ML-KEM-768 public key in its one encoding.
-
-    Raises:
-        NonCanonicalKey: otherwise.
-    """
-    _load(public)
-
-
-def _load(public: bytes) -> MLKEM768PublicKey:
     try:
         return MLKEM768PublicKey.from_public_bytes(public)
     except ValueError as error:
         raise NonCanonicalKey("bytes that are no ML-KEM-768 public key") from error
+
+
+def encapsulate(to: MLKEM768PublicKey) -> Encapsulation:
+    """A fresh secret for the owner of a public key."""
+    return Encapsulation(*to.encapsulate())

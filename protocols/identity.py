@@ -141,6 +141,7 @@ class Roster:
     """Who may take part in a job: each client's name and Ed25519 public key (32 bytes).
 
     Attributes:
+        names: all of them, sorted.
         fingerprint: SHA-256 over all names and keys, in hexadecimal: the line that hospitals
             compare.
 
@@ -149,6 +150,7 @@ class Roster:
     """
 
     keys: Mapping[str, bytes]
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -173,16 +175,12 @@ class Roster:
             raise InvalidIdentity("two clients of the roster have the same public key")
         ordered = {name: bytes(self.keys[name]) for name in sorted(self.keys)}
         object.__setattr__(self, "keys", MappingProxyType(ordered))
+        object.__setattr__(self, "names", tuple(ordered))
         parts = [part for name, key in ordered.items() for part in (name.encode(), key)]
         object.__setattr__(self, "fingerprint", digest("roster", *parts).hex())
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
-        return tuple(self.keys)
 
     def verify(self, name: str, message: bytes, signature: bytes) -> None:
         """Return only if `name` signed `message`.

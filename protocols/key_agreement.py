@@ -23,7 +23,7 @@ _FIELD = 2**255 - 19
 class EphemeralKey:
     """An X25519 key pair for one round, made from 32 secret bytes."""
 
-    __slots__ = ("_private", "public", "secret")
+    __slots__ = ("_agreed", "_private", "public", "secret")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_BYTES:
@@ -31,6 +31,7 @@ class EphemeralKey:
         self.secret = secret
         self._private = X25519PrivateKey.from_private_bytes(secret)
         self.public: bytes = self._private.public_key().public_bytes_raw()
+        self._agreed: dict[bytes, bytes] = {}
 
     def __repr__(self) -> str:
         return f"EphemeralKey(public={self.public.hex()})"
@@ -38,16 +39,23 @@ class EphemeralKey:
     def exchange(self, peer: bytes) -> bytes:
         """The raw X25519 secret with a peer's public key; 32 bytes, not yet a key.
 
+        Worked out once for each peer and let go of with the private key that it follows from: the
+        boxes of either direction are sealed under keys made from one secret.
+
         Raises:
             MalformedMessage: unless the public key has 32 bytes.
             LowOrderPoint: if the result would be zero (RFC 7748, section 6.1).
         """
         if len(peer) != KEY_BYTES:
             raise MalformedMessage(f"an X25519 public key has 32 bytes, got {len(peer)}")
-        try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
-        except ValueError as error:
-            raise LowOrderPoint("an X25519 public key of low order was offered") from error
+        agreed = self._agreed.get(peer)
+        if agreed is None:
+            try:
+                agreed = self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+            except ValueError as error:
+                raise LowOrderPoint("an X25519 public key of low order was offered") from error
+            self._agreed[peer] = agreed
+        return agreed
 
 
 def is_canonical(public: bytes) -> bool:
@@ -110,8 +118,10 @@ def pair_seed(
 
 
 def exclusive_or(a: bytes, b: bytes) -> bytes:
-    """Bytewise, of equal lengths."""
-    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+    """Bytewise, of equal lengths; ValueError otherwise."""
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} bytes and {len(b)} have no exclusive or")
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(len(a), "big")
 
 
 def mask_key(pair: bytes, seed: bytes, rules: RoundRules, binding: bytes) -> bytes:

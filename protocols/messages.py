@@ -279,6 +279,7 @@ def bit_set(places: Iterable[int], size: int) -> bytes:
     return bytes(bits)
 
 
+@lru_cache(maxsize=16)  # a round's survivors are the same to everybody
 def places(bits: bytes, size: int) -> frozenset[int]:
     """The places in a bit set over `size`.
 

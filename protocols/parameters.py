@@ -11,6 +11,7 @@ disjoint groups from each answering; against a lying one that may control client
 tolerates fewer than 2t - n of them.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -264,6 +265,17 @@ class RoundRules:
     minimum_survivors: int
     consistency: bool
     digest: bytes = field(repr=False)
+
+    def place(self, name: str) -> int:
+        """Where a client sits.
+
+        Raises:
+            UnknownSender: if it is not in the cohort.
+        """
+        place = bisect_left(self.cohort, name)
+        if self.cohort[place : place + 1] != (name,):
+            raise UnknownSender(f"{name} is not in the cohort of round {self.round_number}")
+        return place
 
     def party(self, place: int) -> tuple[bytes, bytes]:
         """Who sits at a place, as parts of a transcript: the place and the name."""

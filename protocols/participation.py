@@ -6,15 +6,18 @@ it passed the check named after it. Each check raises a named error and changes 
 could be used later: `client` forgets the whole participation then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 from protocols import messages as m
 from protocols.attestations import (
     OfferedKeys,
     check_advert,
     check_confirmation,
+    kem_key_of,
     share_digest,
 )
 from protocols.encapsulation import encapsulate
@@ -60,8 +63,8 @@ class Participation:
     """One round as one client sees it; everything secret stays out of its repr.
 
     Attributes:
-        offered: every public key seen, this client's own first.
-        adverts: the neighbours that offered keys.
+        channel_keys: place -> X25519 key for boxes, of the neighbours that offered keys.
+        kem_keys: place -> their keys of ML-KEM-768, until the secrets are shared.
         pair_keys: X25519 key shared with each of them.
         own_seeds: place -> the seed sealed for it.
         their_seeds: place -> the seed that it sealed for this client.
@@ -78,8 +81,8 @@ class Participation:
     stage: Stage
     secrets: Secrets = field(repr=False)
     own: End = field(init=False)
-    offered: OfferedKeys = field(init=False, repr=False)
-    adverts: dict[int, m.Advert] = field(default_factory=dict, repr=False)
+    channel_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
+    kem_keys: dict[int, MLKEM768PublicKey] = field(default_factory=dict, repr=False)
     pair_keys: dict[int, bytes] = field(default_factory=dict, repr=False)
     own_seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
     their_seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -89,24 +92,25 @@ class Participation:
     survivors: bytes = b""
 
     def __post_init__(self) -> None:
-        channel, kem = self.secrets.channel.public, self.secrets.kem.public
-        self.own = End(self.place, channel, kem)
-        self.offered = OfferedKeys(channel, kem, self.secrets.mask.public)
+        self.own = End(self.place, self.secrets.channel.public, self.secrets.kem.public)
 
-    def accept_advert(self, roster: Roster, advert: m.Advert) -> None:
-        """Check a neighbour's keys and derive the key shared with it."""
-        with blaming(advert.sender):
-            self._accept_advert(roster, advert)
+    def accept_adverts(self, roster: Roster, adverts: Iterable[m.Advert]) -> None:
+        """Check the neighbours' keys and derive the key shared with each."""
+        offered = OfferedKeys(self.own.key, self.own.kem_key, self.secrets.mask.public)
+        for advert in adverts:
+            with blaming(advert.sender):
+                self._accept_advert(roster, advert, offered)
 
-    def _accept_advert(self, roster: Roster, advert: m.Advert) -> None:
+    def _accept_advert(self, roster: Roster, advert: m.Advert, offered: OfferedKeys) -> None:
         check_advert(roster, self.rules, advert)
         if advert.sender not in self.neighbours:
             raise UnknownSender(f"place {advert.sender} is not a neighbour in this round")
-        if advert.sender in self.adverts:
+        if advert.sender in self.channel_keys:
             raise DuplicateSender(f"place {advert.sender} advertised twice")
         name = self.rules.cohort[advert.sender]
-        self.offered.take(name, advert)
-        self.adverts[advert.sender] = advert
+        offered.take(name, advert)
+        self.kem_keys[advert.sender] = kem_key_of(name, advert)
+        self.channel_keys[advert.sender] = advert.channel_key
         # All keys are used now, so that a bad one is refused before anything is shared.
         self.pair_keys[advert.sender] = pair_key(
             self.secrets.mask, self.place, advert.mask_key, advert.sender, self.rules
@@ -118,7 +122,7 @@ class Participation:
         Raises:
             ThresholdMissed: if too few neighbours offered keys.
         """
-        holders = sorted({self.place, *self.adverts})
+        holders = sorted({self.place, *self.channel_keys})
         threshold = self.rules.share_threshold
         if len(holders) < threshold:
             raise ThresholdMissed(
@@ -138,12 +142,13 @@ class Participation:
                 self.own_seeds[place] = seed
                 boxes.append(self._seal(place, shares, seed))
         secrets.shared()
+        self.kem_keys.clear()
         return boxes
 
     def _seal(self, recipient: int, shares: tuple[bytes, bytes], seed: bytes) -> m.Box:
-        advert = self.adverts[recipient]
-        peer = End(recipient, advert.channel_key, advert.kem_key)
-        fresh = encapsulate(peer.kem_key)
+        kem_key = self.kem_keys[recipient]
+        peer = End(recipient, self.channel_keys[recipient], kem_key.public_bytes_raw())
+        fresh = encapsulate(kem_key)
         key = box_key(self.secrets.channel, fresh, self.own, peer, self.rules)
         sealed = seal(key, b"".join((*shares, seed)), self.rules.digest, self.place, recipient)
         digests = self._digests(self.place, recipient, shares)
@@ -167,7 +172,7 @@ class Participation:
         """
         held, seeds = {self.place: self.held[self.place]}, {}
         for box in boxes:
-            if box.place not in self.adverts:
+            if box.place not in self.channel_keys:
                 raise UnknownSender(
                     f"a sealed share from place {box.place}, which never advertised"
                 )
@@ -183,8 +188,8 @@ class Participation:
         self.held, self.their_seeds = held, seeds
 
     def _open(self, box: m.Box) -> tuple[tuple[bytes, bytes], bytes]:
-        advert, secrets = self.adverts[box.place], self.secrets
-        peer = End(box.place, advert.channel_key, advert.kem_key)
+        secrets = self.secrets
+        peer = End(box.place, self.channel_keys[box.place])
         key = box_key(
             secrets.channel, secrets.kem.open(box.encapsulation), peer, self.own, self.rules
         )
@@ -275,9 +280,9 @@ class Participation:
                 raise UnknownSender(f"a confirmation by place {confirmation.sender}")
             if confirmation.sender in signed_by:
                 raise DuplicateSender(f"two confirmations by place {confirmation.sender}")
-            advert = self.adverts[confirmation.sender]
+            key = self.channel_keys[confirmation.sender]
             check_confirmation(
-                roster, self.rules, self.binding, advert, confirmation, message.survivors
+                roster, self.rules, self.binding, key, confirmation, message.survivors
             )
             signed_by.add(confirmation.sender)
         signed_by.add(self.place)
@@ -294,5 +299,5 @@ class Participation:
         self_masks = [m.Share(place, seed) for place, (seed, _) in held if place in alive]
         mask_keys = [m.Share(place, key) for place, (_, key) in held if place in dropped]
         self.held.clear()
-        self.adverts.clear()
+        self.channel_keys.clear()
         return self_masks, mask_keys

@@ -25,11 +25,14 @@ _NONCE = bytes(12)
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a box: its place in the cohort, and its public keys of X25519 and ML-KEM-768."""
+    """One end of a box: its place in the cohort, and its public keys of X25519 and ML-KEM-768.
+
+    The latter is that of a recipient: a sender's own is no part of a box.
+    """
 
     place: int
     key: bytes
-    kem_key: bytes
+    kem_key: bytes = b""
 
 
 def box_key(

@@ -43,6 +43,7 @@ from protocols.attestations import (
     check_advert,
     check_confirmation,
     check_statement,
+    kem_key_of,
 )
 from protocols.complaints import Complaints
 from protocols.errors import (
@@ -142,6 +143,7 @@ class SecureSumServer:
                 probe.exchange(advert.mask_key)
                 # Of two that offer one key the later is dropped: to copy a key one must see it.
                 offered.take(name, advert)
+                kem_key_of(name, advert)
                 self._adverts[place] = advert
         self._attendance.close(self._adverts, Expecting.SHARES)
 
@@ -303,7 +305,7 @@ class SecureSumServer:
                     self._roster,
                     self.rules,
                     self._sum.binding,
-                    self._adverts[place],
+                    self._adverts[place].channel_key,
                     confirmation,
                     survivors,
                 )

@@ -45,13 +45,16 @@ def split(
         int.from_bytes(drawn[i : i + 48], "big") % PRIME for i in range(0, len(drawn), 48)
     ]
     coefficients.append(int.from_bytes(secret, "big"))
-    shares = []
-    for x in points:
-        value = 0
-        for coefficient in coefficients:
-            value = (value * x + coefficient) % PRIME
-        shares.append(value.to_bytes(SHARE_BYTES, "big"))
-    return shares
+    return [_value_at(x, coefficients).to_bytes(SHARE_BYTES, "big") for x in points]
+
+
+def _value_at(x: int, coefficients: Sequence[int]) -> int:
+    """The polynomial's value, by Horner's rule from the highest power on."""
+    value = 0
+    # Points are small: a value that grows by their few bits a step is cheaper than a remainder.
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value % PRIME
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ and signing concatenated fields without this is how one message is passed off as
 """
 
 import hashlib
-from collections.abc import Iterator
+from functools import lru_cache
 
 PROTOCOL = b"securefed secure sum v3"
 
@@ -27,10 +27,17 @@ def digest(label: str, *parts: bytes) -> bytes:
     return hashed.digest()
 
 
-def _framed(label: str, parts: tuple[bytes, ...]) -> Iterator[bytes]:
-    for part in (PROTOCOL, label.encode(), *parts):
-        yield len(part).to_bytes(8, "big")
-        yield part
+def _framed(label: str, parts: tuple[bytes, ...]) -> list[bytes]:
+    pieces = [_head(label)]
+    for part in parts:
+        pieces.append(len(part).to_bytes(8, "big"))
+        pieces.append(part)
+    return pieces
+
+
+@lru_cache(maxsize=64)  # labels are few, and written in the code
+def _head(label: str) -> bytes:
+    return b"".join(len(part).to_bytes(8, "big") + part for part in (PROTOCOL, label.encode()))
 
 
 def number(value: int) -> bytes:

@@ -100,6 +100,10 @@ def command(
             "--address is of a Ray cluster, and hospitals are to work in this process",
             hint="give --engine ray with it",
         )
+    if engine == "ray":  # before anything is announced
+        from securefed.engine.ray.cluster import require_ray
+
+        require_ray()
     given = {
         "privacy.dp": False if no_dp else (True if dp_epsilon is not None else None),
         "privacy.epsilon": dp_epsilon,

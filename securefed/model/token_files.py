@@ -47,6 +47,7 @@ class TokenFiles:
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
+        self._held_bytes: int | None = None  # by the folder, when it was last looked at and since
 
     def tokens_of(self, network: FusionNetwork, group: PatientTensors) -> PatientTensors:
         """As `encoding.tokens_of`, from the disk where it holds them.
@@ -101,13 +102,25 @@ class TokenFiles:
             draft.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
+        """Looks at the folder once, and when it is full: a thousand hospitals keep a file each.
+
+        What other processes put there meanwhile is noticed by then.
+        """
+        held = self._held_bytes
+        if held is None or held + size > self._most_bytes:
+            held = self._freed(max(size, self._most_bytes // 16))
+        self._held_bytes = held + size
+
+    def _freed(self, room: int) -> int:
+        """Bytes that the folder holds once there is room for so many more."""
         found = [(path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}")]
-        total = size + sum(each.st_size for each, _ in found)
+        held = sum(each.st_size for each, _ in found)
         for each, path in sorted(found, key=lambda one: one[0].st_mtime):
-            if total <= self._most_bytes:
+            if held + room <= self._most_bytes:
                 break
             path.unlink(missing_ok=True)
-            total -= each.st_size
+            held -= each.st_size
+        return held
 
 
 def _shape(network: FusionNetwork, group: PatientTensors) -> torch.Size:

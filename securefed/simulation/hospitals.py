@@ -25,6 +25,7 @@ from securefed.record.directory import RunDirectory
 from securefed.record.times import Times
 from securefed.simulation import lifetime
 from securefed.simulation.in_process import InProcessTransport
+from securefed.simulation.roster import in_one_process
 from securefed.training.device import choose_device
 from securefed.training.trainer import TrainingSet
 from securefed.wire.description import JobDescription
@@ -204,7 +205,8 @@ def here(
         view: what they see of their patients, for baselines.
     """
     identities = new_identities(job.settings, job.hospitals)
-    job = job.with_keys({name: identity.public for name, identity in identities.items()})
+    keys = {name: identity.public for name, identity in identities.items()}
+    job = in_one_process(job.with_keys(keys))
     made_up, own = data.simulation, data.hospitals
     opened = HospitalsHere.open(
         job, directory, own, identities, say, ledgers, simulation=made_up, view=view

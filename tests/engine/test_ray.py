@@ -50,6 +50,13 @@ def test_without_the_extra_one_line_says_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
+def test_without_the_extra_nothing_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = CliRunner().invoke(cli, ["run", "--engine", "ray"])
+    assert isinstance(done.exception, ConfigurationError)
+    assert done.output == ""
+
+
 def test_an_address_without_the_engine_is_refused() -> None:
     done = CliRunner().invoke(cli, ["run", "--address", "auto"])
     assert isinstance(done.exception, ConfigurationError)

@@ -15,12 +15,13 @@ from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 from protocols import messages as m
 from protocols import participation
 from protocols.attestations import statement
 from protocols.client import SecureSumClient
-from protocols.encapsulation import DecapsulationKey, Encapsulation, check_public, encapsulate
+from protocols.encapsulation import DecapsulationKey, Encapsulation, encapsulate, public_key
 from protocols.errors import ProtocolError
 from protocols.identity import IdentityKey, Roster
 from protocols.key_agreement import EphemeralKey
@@ -54,8 +55,8 @@ class Encapsulations:
         self._left = [Encapsulation(*map(bytes.fromhex, each)) for each in kept]
         self.used: list[Encapsulation] = []
 
-    def __call__(self, public: bytes) -> Encapsulation:
-        self.used.append(self._left.pop(0) if self._left else encapsulate(public))
+    def __call__(self, to: MLKEM768PublicKey) -> Encapsulation:
+        self.used.append(self._left.pop(0) if self._left else encapsulate(to))
         return self.used[-1]
 
     def write(self) -> None:
@@ -102,9 +103,9 @@ class Moments:
         rounds: dict[int, participation.Participation] = {}
         for number, state in self.victim._rounds.items():
             rounds[number] = copy.copy(state)
-            for field in ("adverts", "pair_keys", "own_seeds", "their_seeds", "held"):
+            keys = ("channel_keys", "kem_keys", "pair_keys", "own_seeds", "their_seeds")
+            for field in (*keys, "held"):
                 setattr(rounds[number], field, dict(getattr(state, field)))
-            rounds[number].offered = copy.deepcopy(state.offered)
             rounds[number].secrets = copy.copy(state.secrets)
         return self.victim._newest, rounds
 
@@ -157,7 +158,7 @@ def _key(data: bytes) -> None:
 
 
 def _encapsulation(data: bytes) -> None:
-    check_public(data)
+    public_key(data)
     DecapsulationKey(bytes(64)).open(data)
 
 

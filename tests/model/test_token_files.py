@@ -158,6 +158,23 @@ def test_a_folder_stays_within_its_bound_and_forgets_what_was_used_longest_ago(
     assert computed == [3]
 
 
+def test_a_folder_is_looked_through_once_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, freed = [], TokenFiles._freed
+
+    def counting(self: TokenFiles, room: int) -> int:
+        looked.append(room)
+        return freed(self, room)
+
+    monkeypatch.setattr(TokenFiles, "_freed", counting)
+    files = TokenFiles(tmp_path / "data.tokens")
+    for seed in range(3):
+        files.tokens_of(network(), group(seed))
+    assert len(looked) == 1
+    assert files._held_bytes == sum(one.stat().st_size for one in files._folder.iterdir())
+
+
 def test_a_group_beyond_the_bound_is_not_kept(tmp_path: Path) -> None:
     folder = tmp_path / "data.tokens"
     TokenFiles(folder, most_bytes=100).tokens_of(network(), group())

@@ -12,6 +12,7 @@ import pytest
 
 from protocols import messages as m
 from protocols.complaints import Complaints
+from protocols.encapsulation import public_key
 from protocols.errors import BadCiphertext, BadShare, ThresholdMissed
 from protocols.parameters import JobRules
 from protocols.server import SecureSumServer
@@ -106,6 +107,9 @@ def dealing(change: Callable[[bytes], bytes], job: Federation, only: int | None 
     def share(request: bytes) -> bytes:
         state = client._rounds[1]
         reply = msgspec.msgpack.decode(honest(request), type=m.Shares)
+        # An honest client lets go of them when it has shared.
+        adverts = msgspec.msgpack.decode(request, type=m.ShareRequest).adverts
+        state.kem_keys = {each.sender: public_key(each.kem_key) for each in adverts}
         boxes = []
         for box in reply.boxes:
             if only is not None and box.place != only:

@@ -15,6 +15,8 @@ from unittest.mock import patch
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+
 from protocols import participation
 from protocols.encapsulation import Encapsulation, encapsulate
 from protocols.parameters import JobRules
@@ -55,8 +57,8 @@ class Encapsulations:
         self._replay = again is not None
         self.used: list[list[str]] = []
 
-    def __call__(self, public: bytes) -> Encapsulation:
-        made = self._left.pop(0) if self._replay else encapsulate(public)
+    def __call__(self, to: MLKEM768PublicKey) -> Encapsulation:
+        made = self._left.pop(0) if self._replay else encapsulate(to)
         self.used.append([made.secret.hex(), made.ciphertext.hex()])
         return made
 

@@ -23,6 +23,7 @@ from securefed.record.inventory import LOG
 from securefed.simulation import lifetime
 from securefed.simulation.execution import log_file
 from securefed.simulation.hospitals import HospitalsHere, new_identities, open_ledgers
+from securefed.simulation.roster import in_one_process
 from securefed.wire.description import JobDescription
 
 
@@ -104,7 +105,8 @@ class Worker:
     ) -> Refusal | None:
         """Open hospitals of a job, whose ledgers are there."""
         try:
-            job, directory = public.description(), RunDirectory(self._folder)
+            job = in_one_process(public.description())
+            directory = RunDirectory(self._folder)
             folders = {each.name: directory.hospital(each.name) for each in patients}
             lasting = lifetime.open_ledger(job.settings, begun=True)
             ledgers = open_ledgers(job.settings, folders, job.run, lasting)

@@ -22,7 +22,7 @@ from protocols.attestations import (
     statement,
     survivors_transcript,
 )
-from protocols.encapsulation import encapsulate
+from protocols.encapsulation import encapsulate, public_key
 from protocols.errors import ProtocolError
 from protocols.parameters import JobRules
 from protocols.round_secrets import Secrets
@@ -214,7 +214,7 @@ class Coalition:
     def _made_up(self, corrupt: int, honest: int, own: Secrets) -> m.Box:
         share, digest = bytes(SHARE_BYTES), self.rules.digest
         to, sender = self._ends(honest, corrupt)
-        fresh = encapsulate(to.kem_key)
+        fresh = encapsulate(public_key(to.kem_key))
         key = vars(participation)["box_key"](own.channel, fresh, sender, to, self.rules)
         sealed = seal(key, share * 2 + bytes(m.SEED_BYTES), digest, corrupt, honest)
         digests = [
