@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from attacks.errors import InvalidScores
 from attacks.statistics.targets import Bools, membership_vector
+from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.strategies.strategy import Strategy
@@ -143,6 +144,8 @@ class Subject:
         seed: of the run, and of everything random in the audit.
         canaries: that the run held, or None.
         clients: makes clients of every kind, to be tried one after the other.
+        encode: a hospital's patients as tokens; all of them at once, as the run had them, may have
+            been kept.
     """
 
     configuration: str
@@ -154,3 +157,4 @@ class Subject:
     seed: int
     canaries: Canaries | None = field(default=None, repr=False)
     clients: Callable[[], Iterable[Client]] = field(default=tuple, repr=False)
+    encode: Encode = field(default=tokens_of, repr=False)

@@ -22,8 +22,8 @@ from attacks.membership.head_gradients import (
     Drawn,
     HeadShape,
     Records,
-    encoded_records,
     gradients,
+    records_of,
 )
 from attacks.parallel import Step, side_by_side
 from attacks.result import Progress
@@ -92,7 +92,8 @@ class KnownHospital:
         shared = [
             torch.full((p.numel(),), n in names) for n, p in zip(shape.places, flat, strict=True)
         ]
-        records = encoded_records(network, hospital.train, each_slice=training.unit == "image")
+        tokens = subject.encode(network, hospital.train)
+        records = records_of(tokens, each_slice=training.unit == "image")
         if (held := subject.canaries) and held.stress and held.hospital == hospital.name:
             records = records.with_tokens(held.stress)
         return cls(

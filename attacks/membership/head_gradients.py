@@ -19,14 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.parallel import Step, side_by_side
-from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 HEAD = ("fusion.", "classifier.")
 CHUNK = 1 << 19  # entries of the attention matrices and parameters held at once, 2 MB each
-ENCODE_CHUNK = 16  # patients encoded at a time
 
 
 @dataclass(frozen=True)
@@ -93,38 +90,23 @@ class Records:
         )
 
 
-def encoded_records(
-    network: FusionNetwork, patients: PatientTensors, *, each_slice: bool
-) -> Records:
-    """Encode patients once; a record is a patient or, with `each_slice`, one of its slices."""
-    network.eval()
-    starts = range(0, len(patients), ENCODE_CHUNK)
-
-    def part(start: int, told: Step) -> Tensor:
-        told()
-        return _tokens(network, patients[start : start + ENCODE_CHUNK])
-
-    tokens = torch.cat(side_by_side(part, starts, steps=1, progress=lambda _: None))
-    real = patients.real
+def records_of(tokens: PatientTensors, *, each_slice: bool) -> Records:
+    """Encoded patients as records: a record is a patient or, with `each_slice`, one slice."""
+    real = tokens.real
     counts = real.sum(1)
-    label = patients.label
+    label = tokens.label
     if each_slice:
         label = label.repeat_interleave(counts)
         counts = torch.ones_like(label, dtype=torch.long)
+    slices = tokens.images.transpose(1, 2)[real]  # (real slices, modalities, places, width)
     return Records(
-        modalities=patients.modalities,
-        tokens=tokens,
-        present=patients.present.transpose(1, 2)[real],
+        modalities=tokens.modalities,
+        tokens=slices.transpose(2, 3).contiguous(),
+        present=tokens.present.transpose(1, 2)[real],
         first=F.pad(counts.cumsum(0), (1, 0)),
         label=label,
-        coordinates=place_grid(tokens.shape[-1]),
+        coordinates=place_grid(slices.shape[2]),
     )
-
-
-def _tokens(network: FusionNetwork, part: PatientTensors) -> Tensor:
-    """Tokens of the real slices.  # (real slices, modalities, width, places)"""
-    tokens = tokens_of(network, part).images.transpose(1, 2)[part.real]
-    return tokens.transpose(-1, -2).contiguous()
 
 
 def place_grid(places: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from attacks.errors import TooFewTargets
 from attacks.membership.federation_replay import Pool, ReplayPlan, replay
-from attacks.membership.head_gradients import Drawn, HeadShape, encoded_records, losses
+from attacks.membership.head_gradients import Drawn, HeadShape, losses, records_of
 from attacks.parallel import Step, side_by_side
 from attacks.result import Effort, Progress
 from attacks.statistics.targets import Bools, Floats
@@ -154,9 +154,9 @@ def pool_of(network: FusionNetwork, subject: Subject) -> Pool:
             hint="hold patients out: data.test_fraction",
         )
     groups = [g for h in subject.hospitals for g in (h.train, h.held_out)]
-    everybody = concatenate(groups)
+    everybody = concatenate([subject.encode(network, group) for group in groups])
     each_slice = subject.training.unit == "image"
-    records = encoded_records(network, everybody, each_slice=each_slice)
+    records = records_of(everybody, each_slice=each_slice)
     counts = everybody.real.sum(1)
     if not each_slice:
         counts = torch.ones_like(counts)

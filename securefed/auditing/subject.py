@@ -15,6 +15,8 @@ from securefed.config import Settings
 from securefed.data.load import HospitalData
 from securefed.errors import RunError
 from securefed.hospital.patients import load_patients
+from securefed.hospital.tokens import kept_with
+from securefed.model.encoding import Encode, tokens_of
 from securefed.model.sharing import shared_names
 from securefed.model.strategies import build_strategy
 from securefed.privacy.accounting import sample_rate
@@ -44,6 +46,9 @@ def subject_of(run: Run) -> Subject:
     settings = run.settings
     network, _ = initial_network(settings)
     noise = _shared_noise(run)
+    encode: Encode = tokens_of
+    if not settings.model.train_encoders:  # or the next run has no use for them
+        encode = kept_with(settings, run.about.data.simulation or "")
     return Subject(
         configuration=settings.configuration,
         network=network,
@@ -54,6 +59,7 @@ def subject_of(run: Run) -> Subject:
         seed=settings.seed,
         canaries=canaries_of(run),
         clients=partial(clients, settings.seed),
+        encode=encode,
     )
 
 

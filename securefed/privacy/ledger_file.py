@@ -116,7 +116,7 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         # mode=rw: a file that has vanished is an error, not a new and empty ledger.
         database = sqlite3.connect(
-            f"file:{quote(str(path.resolve()))}?mode=rw",
+            f"file:{quote(str(path.absolute()))}?mode=rw",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

@@ -141,10 +141,13 @@ def largest(
 ) -> float:
     """The largest epsilon of several histories, or `floor` where all are below.
 
-    Histories are ordered by their RDP bound, which takes no time; PRV, which takes seconds, works
-    out those that may be the largest. Where these are many the next RDP bound stands for all that
-    are left: the result is an upper bound in any case.
+    Histories are ordered by their RDP bound, and PRV works out those that may be the largest. Where
+    these are many the next RDP bound stands for all that are left: the result is an upper bound in
+    any case.
     """
+    histories = list(histories)
+    if len(histories) == 1:  # nothing to order
+        return max(floor, epsilon(histories[0], delta, accountant))
     bounds = sorted(
         ((epsilon(each, delta, "rdp"), each) for each in histories), key=lambda one: -one[0]
     )

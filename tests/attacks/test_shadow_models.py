@@ -12,8 +12,8 @@ from attacks.membership.federation_replay import ReplayPlan, replay
 from attacks.membership.head_gradients import (
     Drawn,
     HeadShape,
-    encoded_records,
     gradients,
+    records_of,
     summed_gradients,
 )
 from attacks.membership.shadow_models import (
@@ -146,7 +146,7 @@ class _Silence:
 @pytest.mark.parametrize("clip_norm", [0.05, 0.5, 1e6])
 def test_clipped_sum_is_that_of_dp_sgd(clip_norm: float) -> None:
     network, group = some_network(), some_patients(9, 1)
-    records = encoded_records(network, group, each_slice=False)
+    records = records_of(tokens_of(network, group), each_slice=False)
     shape = HeadShape.of(network)
     head = replay_plan(subject_of(PLAIN)).initial[None]
     drawn = Drawn(torch.zeros(9, dtype=torch.long), torch.arange(9))
@@ -158,7 +158,7 @@ def test_clipped_sum_is_that_of_dp_sgd(clip_norm: float) -> None:
 
 def test_many_models_at_once_equal_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     network, group = some_network(), some_patients(9, 1)
-    records = encoded_records(network, group, each_slice=False)
+    records = records_of(tokens_of(network, group), each_slice=False)
     shape = HeadShape.of(network)
     draw = torch.Generator().manual_seed(0)
     heads = torch.randn(3, shape.size, generator=draw)
@@ -177,7 +177,7 @@ def test_many_models_at_once_equal_one_after_another(monkeypatch: pytest.MonkeyP
 
 def test_slices_as_records_are_those_of_the_product() -> None:
     network, group = some_network(), some_patients(5, 2)
-    records = encoded_records(network, group, each_slice=True)
+    records = records_of(tokens_of(network, group), each_slice=True)
     alone = one_slice_records(group)
     assert torch.equal(records.label, alone.label)
     drawn = Drawn(torch.zeros(len(alone), dtype=torch.long), torch.arange(len(alone)))

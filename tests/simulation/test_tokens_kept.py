@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from attacks.membership.shadow_models import pool_of
+from securefed.auditing.subject import subject_of
 from securefed.comparison.held_out import HeldOut
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
@@ -43,6 +45,18 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(token_files, "tokens_of", counting)
     return numbers
+
+
+def test_an_audit_of_a_run_encodes_no_hospital_again(
+    scans: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    chosen = settings(data={"manifest": str(scans / "manifest.csv")})
+    execution.execute(chosen, tmp_path / "run")
+    computed.clear()
+    subject = subject_of(Run.open(tmp_path / "run"))
+    pool = pool_of(subject.network, subject)
+    assert len(pool) == 40
+    assert sum(computed) == 0
 
 
 def test_the_next_run_on_a_data_set_encodes_nobody_and_comes_to_the_same_bits(

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from attacks.membership.head_gradients import Drawn, HeadShape, encoded_records, gradients
+from attacks.membership.head_gradients import Drawn, HeadShape, gradients, records_of
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors, concatenate
@@ -38,7 +38,7 @@ def test_their_gradients_are_far_longer_than_patients() -> None:
     shape = HeadShape.of(own)
     parameters = dict(own.named_parameters())
     head = torch.cat([parameters[name].detach().reshape(-1) for name in shape.places])[None]
-    records = encoded_records(own, patients(3, 2), each_slice=False)
+    records = records_of(tokens_of(own, patients(3, 2)), each_slice=False)
     records = records.with_tokens(stress_records(SEED, COUNT, own))
     every = torch.arange(len(records))
     rows = gradients(shape, head, records, Drawn(torch.zeros_like(every), every))
