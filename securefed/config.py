@@ -58,6 +58,7 @@ class OneOf:
         return name
 
 
+SHIPPED_FOR = ("compact", "compact3d")  # encoders that the shipped weights are of, or fit
 VOLUME_ENCODERS = ("compact3d", "r3d_18")  # what they make of a slice, its neighbours tell too
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 
@@ -84,6 +85,13 @@ class PhantomSettings(Section):
     )
     single_evidence: float = Field(
         1.0, ge=0, le=1, description="kappa: share of the other negatives with one finding."
+    )
+    scattered: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of negatives with all findings at one place, but at another in each "
+        "slice: only encoders of volumes can tell them. rho and kappa are of the others.",
     )
     missing_query: float = Field(
         0.05, ge=0, le=0.9, description="Share of patients without the query's modality."
@@ -420,7 +428,7 @@ class Settings(Section):
                 "evaluation.baselines: baselines release more about the patients than epsilon pays "
                 "for; with real scans use them without DP (--no-dp) only"
             )
-        if self.model.initialisation == "public" and self.model.encoder != "compact":
+        if self.model.initialisation == "public" and self.model.encoder not in SHIPPED_FOR:
             raise ValueError(
                 f"model.initialisation: there are no public weights for {self.model.encoder}; use "
                 "random with model.train_encoders: true"
@@ -434,6 +442,12 @@ class Settings(Section):
             raise ValueError(
                 "federation.shared: all needs model.train_encoders: true (frozen encoders do not "
                 "change, so there is nothing to share)"
+            )
+        frozen = self.model.initialisation == "public" and not self.model.train_encoders
+        if frozen and self.model.encoder in VOLUME_ENCODERS:
+            raise ValueError(
+                f"model.train_encoders: the public weights are of slices, and {self.model.encoder} "
+                "learns from there what their neighbours tell; set it to true"
             )
         left_at_random = self.model.initialisation == "random" and not self.model.train_encoders
         if left_at_random and self.model.encoder == "compact":

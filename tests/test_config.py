@@ -315,6 +315,7 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
             },
             "privacy.unit",
         ),
+        ({"model": {"encoder": "compact3d"}}, "model.train_encoders"),
         ({"model": {"query": "mri"}}, "model.context"),
         ({"model": {"context": ["pet", "pet"]}}, "model.context"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),

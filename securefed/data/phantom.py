@@ -38,6 +38,7 @@ __all__ = ["PhantomPatient", "PhantomSpec", "SiteProfile", "generate"]
 EXTENT = 0.6  # the stack of slices, in half head heights
 NEAREST_LESION, FURTHEST_LESION = 0.34, 0.54  # distance from the midline, head coordinates
 HIGHEST_LESION = 0.40
+SCATTER = float(np.pi * (3 - np.sqrt(5)))  # radians from slice to slice: no two spots are near
 _DRAWS = 18  # uniform draws per patient, always all taken: settings must not shift the stream
 
 
@@ -123,11 +124,13 @@ def _make_patient(spec: PhantomSpec, site: SiteProfile, seed: int, index: int) -
 def _draw_case(spec: PhantomSpec, site: SiteProfile, z: Field, draws: list[float]) -> Case:
     """Draw label, findings, places and appearance from 13 uniform numbers."""
     label, findings = int(draws[0] < site.prevalence), spec.findings
-    dissociated = draws[1] < spec.rho
-    share = (draws[1] - spec.rho) / (1 - spec.rho) if spec.rho < 1 else 1.0
+    scattered = draws[1] < spec.scattered and not label
+    rest = (draws[1] - spec.scattered) / (1 - spec.scattered) if spec.scattered < 1 else 1.0
+    dissociated = 0 <= rest < spec.rho
+    share = (rest - spec.rho) / (1 - spec.rho) if spec.rho < 1 else 1.0
     count = len(findings)
     # Of a dissociated patient one finding lies elsewhere, each but the first by the same chance.
-    aside = 1 + int(draws[1] / spec.rho * (count - 1)) if dissociated and not label else None
+    aside = 1 + int(rest / spec.rho * (count - 1)) if dissociated and not label else None
     smallest, largest = spec.lesion_radius
     shape = Shape(
         radius=smallest + (largest - smallest) * draws[2],
@@ -138,7 +141,8 @@ def _draw_case(spec: PhantomSpec, site: SiteProfile, z: Field, draws: list[float
     height = float(candidates[int(draws[5] * len(candidates))])
     spread = FURTHEST_LESION - NEAREST_LESION
     angle = 2 * np.pi * draws[6]
-    place = Place(NEAREST_LESION + spread * draws[7], angle, height)
+    turn_by_slice = SCATTER if scattered else 0.0
+    place = Place(NEAREST_LESION + spread * draws[7], angle, height, turn_by_slice)
     # The other place has the same law: an independent distance, a turned uniform angle. Height and
     # shape stay the same, so that slices and sizes cannot tell dissociated from tumour.
     turn = np.pi * (2 / 3 + 2 / 3 * draws[8])
@@ -146,7 +150,7 @@ def _draw_case(spec: PhantomSpec, site: SiteProfile, z: Field, draws: list[float
     places: dict[str, Place | None] = {}
     for i, finding in enumerate(findings):
         alone = i * spec.kappa / count <= share < (i + 1) * spec.kappa / count
-        there = label or dissociated or alone
+        there = label or scattered or dissociated or alone
         places[finding] = (other if i == aside else place) if there else None
     return Case(
         label=label,

@@ -8,7 +8,7 @@ Tissue values follow the table in docs/phantom.md. Nothing here knows labels or 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -74,11 +74,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Place:
-    """Centre of a lesion: polar head coordinates in plane, and the height."""
+    """Centre of a lesion: polar head coordinates in plane, and the height.
+
+    With a turn its section lies elsewhere in each slice, around the midline: many spots.
+    """
 
     distance: float
-    angle: float  # radians
+    angle: float  # radians, in the slice at z
     z: float
+    turn: float = 0.0  # radians from slice to slice
 
 
 @dataclass(frozen=True)
@@ -207,22 +211,24 @@ def lesion_window(frame: Frame, place: Place, shape: Shape) -> Window:
     The place is always at or near a slice, so at least one slice is cut.
     """
     size = frame.x.shape[0]
-    _, row, column = centre_pixel(frame, place)
+    middle, row, column = centre_pixel(frame, place)
     reach = int(np.ceil(shape.radius * (1 + shape.wobble) * size / 2)) + 3
-    rows = slice(max(int(row) - reach, 0), int(row) + reach + 1)
-    columns = slice(max(int(column) - reach, 0), int(column) + reach + 1)
+    rows = columns = slice(0, size)
+    if not place.turn:
+        rows = slice(max(int(row) - reach, 0), int(row) + reach + 1)
+        columns = slice(max(int(column) - reach, 0), int(column) + reach + 1)
     radii = slice_radii(frame.z, place, shape)
     touched = np.flatnonzero(radii > 0)
     slices = slice(int(touched[0]), int(touched[-1]) + 1)
     x, y = frame.x[rows, columns], frame.y[rows, columns]
-    centre_x, centre_y = _centre(place)
-    lobes = np.cos(3 * np.arctan2(y - centre_y, x - centre_x) + shape.phase)
-    outline = _distance(x, y, place) / (1 + shape.wobble * lobes)
+    turns = range(slices.start - middle, slices.stop - middle) if place.turn else range(1)
+    spots = (replace(place, angle=place.angle + place.turn * number) for number in turns)
+    outline = np.stack([_outline(x, y, spot, shape) for spot in spots])
     in_slice = np.maximum(radii[slices], np.float32(1e-3))[:, None, None]
     where = (slices, rows, columns)
     return Window(
         where,
-        radius=np.asarray(outline[None] / in_slice, dtype=np.float32),
+        radius=np.asarray(outline / in_slice, dtype=np.float32),
         border=np.asarray(in_slice * (size / 2), dtype=np.float32),
         brain=(frame.radius[where] < BRAIN_RADIUS).astype(np.float32),
     )
@@ -253,6 +259,13 @@ def draw_mass(
     shell = np.clip(1.5 - np.abs(window.radius - 0.75) * 6, 0, 1)
     target = np.clip(white + fill + (rim - fill) * shell, 0, brightest)
     part += window.share(1) * (target - part)
+
+
+def _outline(x: Field, y: Field, place: Place, shape: Shape) -> NDArray[np.float64]:
+    """Distance from a place over the lesion's own radius in that direction, times its radius."""
+    centre_x, centre_y = _centre(place)
+    lobes = np.cos(3 * np.arctan2(y - centre_y, x - centre_x) + shape.phase)
+    return np.asarray(_distance(x, y, place) / (1 + shape.wobble * lobes))
 
 
 def _centre(place: Place) -> tuple[float, float]:

@@ -54,7 +54,8 @@ class Case:
         there = [finding for finding, place in self.places.items() if place]
         if len(there) == len(self.places):
             if not self.label:
-                return "dissociated"
+                turns = {place.turn for place in self.places.values() if place}
+                return "dissociated" if turns == {0.0} else "scattered"
             return "calcified tumour" if self.calcified and "core" in there else "glioma"
         if not there:
             return "clean"

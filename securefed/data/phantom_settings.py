@@ -38,6 +38,8 @@ class PhantomSpec:
         contrast: factor on every lesion's change against white matter; 1 is the physical table.
         rho: share of negatives with all findings, one of them at another place, 0..1.
         kappa: share of the other negatives that have one finding, 0..1.
+        scattered: share of negatives with all findings at one place, but at another in each slice;
+            rho and kappa are of the others, 0..1.
         prevalence: probability of a tumour, before the site moves it.
         lesion_radius: smallest and largest radius in half image widths.
         misregistration: standard deviation of the offset of each further modality from the first,
@@ -56,6 +58,7 @@ class PhantomSpec:
     contrast: float = 4.0
     rho: float = 0.3
     kappa: float = 1.0
+    scattered: float = 0.0
     prevalence: float = 0.5
     lesion_radius: tuple[float, float] = (0.13, 0.22)
     misregistration: float = 0.7
@@ -65,7 +68,7 @@ class PhantomSpec:
 
     def __post_init__(self) -> None:
         self._require_modalities()
-        for name in ("rho", "kappa", "prevalence", "site_shift"):
+        for name in ("rho", "kappa", "scattered", "prevalence", "site_shift"):
             require(name, getattr(self, name), 0.0, 1.0)
         for name in ("missing_query", "missing_context"):
             require(name, getattr(self, name), 0.0, 1.0)
@@ -100,13 +103,19 @@ class PhantomSpec:
 
     @property
     def single_modality_ceiling(self) -> float:
-        """Best noise-free accuracy from one finding alone, at even prevalence."""
-        return 1 - (self.rho + (1 - self.rho) * self.kappa / len(self.findings)) / 2
+        """Best noise-free accuracy from one finding in slices alone, at even prevalence."""
+        alike = self.rho + (1 - self.rho) * self.kappa / len(self.findings)
+        return 1 - (self.scattered + (1 - self.scattered) * alike) / 2
 
     @property
     def late_fusion_ceiling(self) -> float:
-        """Best noise-free accuracy from "all present", places ignored, at even prevalence."""
-        return 1 - self.rho / 2
+        """The same from "all present", places ignored."""
+        return 1 - (self.scattered + (1 - self.scattered) * self.rho) / 2
+
+    @property
+    def slices_alone_ceiling(self) -> float:
+        """The same from all findings and their places in each slice, whatever its neighbours."""
+        return 1 - self.scattered / 2
 
 
 def require(name: str, value: float, low: float, high: float) -> None:

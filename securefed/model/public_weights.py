@@ -28,8 +28,10 @@ from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
 from securefed.model.network import ENCODER, FusionNetwork, encoder_of
 from securefed.model.pretraining import Readout, Schedule, pretrain
+from securefed.model.volumes import inflated
 
 SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
+OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
 # Hospitals of a run are sites 0 to 999 (federation.clients); these are nobody's.
 PUBLIC_SITES = range(1_000_000, 1_000_020)
 HELD_OUT_SITES = range(1_001_000, 1_001_004)
@@ -159,8 +161,9 @@ def shipped(modality: str) -> Path:
 def load(network: FusionNetwork, *paths: Path) -> str:
     """Put public weights into a network's encoders; returns the file's SHA-256.
 
-    The encoders are convolutions, so weights made at one image size serve every other. Encoders of
-    modalities that the network has not are left where they are. Of several files the digest is that
+    The encoders are convolutions, so weights made at one image size serve every other, and those of
+    compact an encoder of volumes. Encoders of modalities that the network has not are left where
+    they are. Of several files the digest is that
     of their digests, one after another.
 
     Raises:
@@ -190,6 +193,11 @@ def _read(network: FusionNetwork, path: Path) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError) as error:
         raise ConfigurationError(f"cannot read public weights {path.name}: {error}") from None
     shape = network.shape
+    flat = OF_SLICES.get(shape.encoder)
+    if flat and about.get("encoder") == flat:
+        own = network.state_dict()
+        tensors = {key: inflated(value, own.get(key, value)) for key, value in tensors.items()}
+        about["encoder"] = shape.encoder
     wanted = {"encoder": shape.encoder, "width": str(shape.width)}
     for key, value in wanted.items():
         if about.get(key) != value:

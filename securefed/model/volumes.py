@@ -105,3 +105,19 @@ class TorchvisionVolumes(VolumeEncoder):
         with torch.no_grad():
             channels = layers(torch.zeros(1, 1, 1, 64, 64)).shape[1]
         self.layers = layers.append(nn.Conv3d(channels, width, 1))
+
+
+def inflated(weight: Tensor, like: Tensor) -> Tensor:
+    """A convolution's weight over slices alone as one over volumes; any other as it is.
+
+    It stands in the middle of the depth, the rest is zeros: what it makes of a slice is the same,
+    and neighbours are learned (after Carreira & Zisserman 2017, section 2.4, who repeat it).
+
+    Args:
+        like: of the shape that is wanted.
+    """
+    if like.dim() != weight.dim() + 1 or weight.dim() != 4:
+        return weight
+    made = weight.new_zeros((*weight.shape[:2], like.shape[2], *weight.shape[2:]))
+    made[:, :, like.shape[2] // 2] = weight
+    return made

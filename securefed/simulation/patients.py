@@ -82,6 +82,7 @@ def phantom_spec(settings: Settings) -> PhantomSpec:
         image_size=settings.model.image_size,
         contrast=phantom.contrast,
         rho=phantom.dissociated,
+        scattered=phantom.scattered,
         kappa=phantom.single_evidence,
         missing_query=phantom.missing_query,
         missing_context=phantom.missing_context,

@@ -122,6 +122,37 @@ def test_the_ct_of_a_mimic_is_the_ct_of_a_tumour_to_the_byte() -> None:
             assert np.array_equal(tumour.patient.images_of("mri"), one.patient.images_of("mri"))
 
 
+def test_a_scattered_patient_has_a_tumours_spots_each_in_its_slice_elsewhere() -> None:
+    tumours = make(dataclasses.replace(SMALL, prevalence=1.0), 60)
+    scattered = make(dataclasses.replace(SMALL, prevalence=0.0, scattered=1.0), 60)
+    for tumour, spots in zip(tumours, scattered, strict=True):
+        assert (spots.kind, spots.patient.label) == ("scattered", 0)
+        assert not spots.tumour.any()
+        assert np.array_equal(spots.evidence, tumour.evidence)
+        ct, of_tumour = (each.patient.images_of("ct") for each in (spots, tumour))
+        middle, row, column = spots.centres["ct"]
+        assert np.array_equal(ct[middle], of_tumour[middle])
+        for number in np.flatnonzero(tumour.evidence[0]):
+            here = slice(int(row) - 1, int(row) + 2), slice(int(column) - 1, int(column) + 2)
+            alike = np.array_equal(ct[number][here], of_tumour[number][here])
+            assert alike == (number == middle)
+
+
+def test_with_scattered_patients_slices_alone_have_a_ceiling_too() -> None:
+    spec = dataclasses.replace(SMALL, scattered=0.4, image_size=16, slices=(1, 3))
+    patients = make(spec, 1500)
+    label = np.array([p.patient.label for p in patients])
+    ct, mri = np.array([p.evidence.any(axis=1) for p in patients]).T
+    joint = np.array([same_place(p) for p in patients])
+    for rule, ceiling in (
+        (ct, spec.single_modality_ceiling),
+        (ct & mri, spec.late_fusion_ceiling),
+        (joint, spec.slices_alone_ceiling),
+    ):
+        margin = 4 * np.sqrt(ceiling * (1 - ceiling) / len(patients))
+        assert abs(np.mean(rule == label) - ceiling) <= margin
+
+
 def test_the_mri_place_has_the_same_law_in_tumours_and_dissociated() -> None:
     """Two-sample Kolmogorov-Smirnov, two checks at p > 1e-3: a false alarm in 1 of 500 seeds."""
     tumours = make(dataclasses.replace(SMALL, prevalence=1.0, slices=(1, 1)), 600)
