@@ -61,6 +61,7 @@ class OneOf:
 SHIPPED_FOR = ("compact", "compact3d")  # encoders that the shipped weights are of, or fit
 VOLUME_ENCODERS = ("compact3d", "r3d_18")  # what they make of a slice, its neighbours tell too
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+Scanners = Annotated[tuple[Modality, ...], Field(strict=False)]  # what a hospital acquires
 
 
 class Section(BaseModel):
@@ -104,6 +105,12 @@ class PhantomSettings(Section):
     )
     site_shift: float = Field(
         0.5, ge=0, le=1, description="How much scanners and case mix differ between hospitals."
+    )
+    scanners: tuple[Scanners, ...] = Field(
+        (),
+        strict=False,
+        description="What each hospital can acquire, from the first on and over again: "
+        "[[ct], [mri], [ct, mri]]; empty: every modality.",
     )
 
 
@@ -208,6 +215,13 @@ class TrainingSettings(Section):
     )
     max_slices: int = Field(
         12, ge=1, le=512, description="Slices per patient and step; more are subsampled."
+    )
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Chance of a patient of several modalities to be shown to a step with one of "
+        "them only, so that the model learns to do with what a hospital has.",
     )
 
 

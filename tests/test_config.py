@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import VOLUME_ENCODERS, Modality, OneOf, Settings, load
+from securefed.config import VOLUME_ENCODERS, Modality, OneOf, Scanners, Settings, load
 from securefed.errors import ConfigurationError
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
@@ -75,6 +75,8 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
     if kind == tuple[Modality, ...]:
         names = st.lists(st.sampled_from(["mri", "pet", "t1", "t2", "flair"]), min_size=1)
         return names.map(lambda each: tuple(dict.fromkeys(each)))
+    if kind == tuple[Scanners, ...]:
+        return st.lists(st.sampled_from([("ct",), ("mri", "ct")])).map(tuple)
     low, high = _ends(limits)
     if kind is int:
         return st.integers(int(low) + ("gt" in limits), int(high) - ("lt" in limits))

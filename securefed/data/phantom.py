@@ -108,7 +108,9 @@ def _make_patient(spec: PhantomSpec, site: SiteProfile, seed: int, index: int) -
     for number in range(len(spec.modalities) - 1):
         above = draws[3] - spec.missing_query - number * spec.missing_context
         has.append(not 0 <= above < spec.missing_context)
-    present = np.repeat(np.array(has)[:, None], slices, axis=1)
+    acquired = np.isin(spec.modalities, site.scanners)
+    shown = acquired & has if (acquired & has).any() else acquired  # nobody is without any scan
+    present = np.repeat(shown[:, None], slices, axis=1)
     images[~present] = 0
     patient = Patient(
         patient_id=f"phantom-{seed}-{site.index + 1}-{index:05d}",

@@ -47,6 +47,8 @@ class PhantomSpec:
         missing_query, missing_context: probability that a patient lacks the whole first modality,
             and each of the others; nobody lacks two.
         site_shift: how far hospitals differ, 0 (not at all) to 1.
+        scanners: the modalities that each hospital acquires, from the first on and over again;
+            empty for all of them everywhere. Who lacks the only one that is left has it.
 
     Raises:
         ConfigurationError: a value outside its range, named with the value.
@@ -65,6 +67,7 @@ class PhantomSpec:
     missing_query: float = 0.05
     missing_context: float = 0.05
     site_shift: float = 0.5
+    scanners: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         self._require_modalities()
@@ -74,6 +77,13 @@ class PhantomSpec:
             require(name, getattr(self, name), 0.0, 1.0)
         missing = self.missing_query + (len(self.modalities) - 1) * self.missing_context
         require("missing_query + missing_context of each", missing, 0.0, 1.0)
+        for number, scanners in enumerate(self.scanners, 1):
+            if not scanners or not set(scanners) <= set(self.modalities):
+                raise ConfigurationError(
+                    f"phantom scanners of hospital {number} are "
+                    f"{listed(scanners) if scanners else 'none'}, of {listed(self.modalities)}",
+                    hint="give each hospital one or more of these, or leave scanners empty",
+                )
         require("image_size", self.image_size, 16, 512)
         require("contrast", self.contrast, 0.0, 100.0)
         require("misregistration", self.misregistration, 0.0, 8.0)
@@ -100,6 +110,10 @@ class PhantomSpec:
     def findings(self) -> tuple[str, ...]:
         """What the modalities show together, in their order."""
         return tuple(dict.fromkeys(SHOWS[name] for name in self.modalities))
+
+    def scanners_of(self, hospital: int) -> tuple[str, ...]:
+        """What a hospital acquires, counted from 0."""
+        return self.scanners[hospital % len(self.scanners)] if self.scanners else self.modalities
 
     @property
     def single_modality_ceiling(self) -> float:
@@ -144,6 +158,7 @@ class SiteProfile:
     mri_bias: float  # standard deviation of the log bias field
     t2_weight: float  # 1 is pure T2, 0 pure T1
     tracer_noise: float  # of the counts of grey matter, relative
+    scanners: tuple[str, ...]  # modalities that it acquires
 
     @classmethod
     def draw(cls, spec: PhantomSpec, index: int, seed: int) -> "SiteProfile":
@@ -167,6 +182,7 @@ class SiteProfile:
             mri_bias=float(np.clip(0.2 * np.exp(0.35 * shift * normal[6]), 0.1, 0.4)),
             t2_weight=0.85 - 0.15 * shift * (1 + uniform[3]),
             tracer_noise=0.12 * float(np.exp(0.35 * shift * normal[7])),
+            scanners=spec.scanners_of(index),
         )
 
 

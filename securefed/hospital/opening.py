@@ -277,6 +277,7 @@ def _plan(job: JobDescription, declared: TrainingSet) -> LocalPlan:
         seed=settings.seed,
         mechanism=build_mechanism(job, declared.records),
         declared=declared,
+        modality_dropout=training.modality_dropout,
     )
 
 

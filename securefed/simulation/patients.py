@@ -87,4 +87,5 @@ def phantom_spec(settings: Settings) -> PhantomSpec:
         missing_query=phantom.missing_query,
         missing_context=phantom.missing_context,
         site_shift=phantom.site_shift,
+        scanners=phantom.scanners,
     )

@@ -1,6 +1,7 @@
 """From patients to tensors of patients, and to the parts and records that a step takes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from securefed.data.samples import Patient
 from securefed.model.patients import PatientTensors
+from securefed.privacy.noise import RandomSource
 
 
 def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
@@ -64,3 +66,19 @@ def parts_alike(group: PatientTensors, slices: int) -> Iterator[PatientTensors]:
 def one_slice_records(group: PatientTensors) -> PatientTensors:
     """Every slice as a record of its own, with its patient's label (the weaker unit `image`)."""
     return group.one_slice(*torch.nonzero(group.real, as_tuple=True))
+
+
+def drop_modalities(group: PatientTensors, share: float, source: RandomSource) -> PatientTensors:
+    """The same patients, some with one modality only (ModDrop, Neverova et al. 2016, section 4).
+
+    What a patient loses depends on that patient and on its own random numbers, so that clipping
+    bounds what it contributes as before. Patients of one modality keep it.
+
+    Args:
+        share: chance of a patient of several modalities to keep one of them, each alike.
+    """
+    loses, which = torch.from_numpy(source.uniform(2 * len(group))).view(2, -1)
+    has = group.present.any(dim=-1).cpu()  # (patients, modalities)
+    chosen = (which * has.sum(dim=1)).long()  # of those that it has
+    stays = has & (has.cumsum(dim=1) - 1 == chosen[:, None]) | (loses >= share)[:, None]
+    return replace(group, present=group.present & stays[:, :, None].to(group.present.device))

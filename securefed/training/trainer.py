@@ -27,7 +27,7 @@ from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
 from securefed.training.canaries import CanaryRecords, CanarySecret
 from securefed.training.mechanism import Gradients, Mechanism, Values
-from securefed.training.patients import one_slice_records
+from securefed.training.patients import drop_modalities, one_slice_records
 from securefed.training.private import (
     poisson_sample,
     refuse_batch_statistics,
@@ -66,6 +66,7 @@ class LocalPlan:
         batch_size: expected records per step (Poisson sampling).
         proximal: mu of the strategy's proximal term, 0 for none.
         unit: "patient", or "image" for one record per slice.
+        modality_dropout: chance of a drawn record to be shown with one of its modalities only.
         seed: of the sampling without DP, and of seeded noise.
         mechanism: what it makes of its patients' gradients.
         declared: size of the training set; None takes it as it is.
@@ -82,6 +83,7 @@ class LocalPlan:
     seed: int
     mechanism: Mechanism
     declared: TrainingSet | None = None
+    modality_dropout: float = 0.0
 
 
 class LocalTrainer:
@@ -201,9 +203,12 @@ class LocalTrainer:
         patients = len(self._pool)
         canaries = len(self._canaries) if self._canaries is not None else 0
         rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
+        drawn = self._pool[rows[rows < patients]]
+        if self._plan.modality_dropout:
+            drawn = drop_modalities(drawn, self._plan.modality_dropout, source)
         sample = Step(
             network=self.network,
-            patients=self._pool[rows[rows < patients]],
+            patients=drawn,
             canaries=self._canaries,
             drawn_canaries=rows[rows >= patients] - patients,
             shared=self._shared,

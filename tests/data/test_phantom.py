@@ -198,6 +198,37 @@ def test_missing_modalities_come_at_their_rates_and_never_together() -> None:
     assert any(not p.present_of("ct").any() for p in patients)
 
 
+def test_a_hospital_has_what_its_scanners_acquire_and_nobody_is_without_a_scan() -> None:
+    spec = dataclasses.replace(
+        SMALL,
+        image_size=16,
+        slices=(1, 1),
+        missing_query=0.4,
+        missing_context=0.4,
+        scanners=(("ct",), ("mri",), ("mri", "ct")),
+    )
+    all_of_them = dataclasses.replace(spec, scanners=())
+    for hospital, scanners in enumerate([{"ct"}, {"mri"}, {"ct", "mri"}, {"ct"}]):
+        site = SiteProfile.draw(spec, hospital, 0)
+        plain = generate(all_of_them, SiteProfile.draw(all_of_them, hospital, 0), 30, 0)
+        for made, without in zip(generate(spec, site, 30, 0), plain, strict=True):
+            has = {name for name, _, present in made.patient if present.any()}
+            had = {name for name, _, present in without.patient if present.any()}
+            assert has == (had & scanners or scanners)
+            # The head behind it is the same: who acquires what does not shift the draws.
+            assert made.patient.label == without.patient.label
+            for name in has & had:
+                assert (made.patient.images_of(name) == without.patient.images_of(name)).all()
+
+
+@pytest.mark.parametrize("scanners", [(("ct",), ()), (("ct", "pet"),)])
+def test_scanners_of_nothing_and_of_what_the_model_does_not_take_are_refused(
+    scanners: tuple[tuple[str, ...], ...],
+) -> None:
+    with pytest.raises(ConfigurationError, match="phantom scanners of hospital"):
+        dataclasses.replace(SMALL, scanners=scanners)
+
+
 def test_sites_are_alike_without_shift_and_differ_with_it() -> None:
     def scanner(site: SiteProfile) -> tuple[object, ...]:
         return dataclasses.astuple(site)[2:]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from securefed.data.samples import Patient
 from securefed.model.patients import PatientTensors
-from securefed.training.patients import one_slice_records, parts_alike, stack
+from securefed.privacy.noise import SeededSource
+from securefed.training.patients import drop_modalities, one_slice_records, parts_alike, stack
 
 Presence = list[tuple[bool, bool]]  # (CT there, MRI there) of each slice
 BOTH, CT_ONLY, MRI_ONLY = (True, True), (True, False), (False, True)
@@ -159,3 +160,36 @@ def test_parts_have_every_patient_once_whole_and_little_padding(counts: list[int
             seen.append(label)
         assert slices == max(1, *(counts[label] for label in part.label.long().tolist()), 1)
     assert sorted(seen) == list(range(len(counts)))
+
+
+@given(
+    groups=st.lists(_presences, min_size=1, max_size=6),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 50),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_patient_that_loses_modalities_keeps_one_that_it_has_in_all_its_slices(
+    groups: list[Presence], share: float, seed: int
+) -> None:
+    group = stack([_patient(presence, mark=i) for i, presence in enumerate(groups)], 9)
+    fewer = drop_modalities(group, share, SeededSource(seed))
+    assert torch.equal(fewer.images, group.images)
+    assert torch.equal(fewer.label, group.label)
+    for before, after in zip(group.present, fewer.present, strict=True):
+        had, has = before.any(-1), after.any(-1)
+        if torch.equal(after, before):
+            assert share < 1 or had.sum() == 1
+        else:
+            assert share > 0
+            assert has.sum() == 1
+            assert had.sum() == 2
+            assert torch.equal(after[has], before[has])
+
+
+def test_each_modality_is_lost_as_often_and_never_both() -> None:
+    """Binomial at z = 4, with one seed."""
+    group = stack([_patient([BOTH]) for _ in range(1000)], 9)
+    lost = ~drop_modalities(group, 0.4, SeededSource(3)).present[:, :, 0]
+    for count in lost.sum(dim=0).tolist():
+        assert abs(count - 200) < 4 * (1000 * 0.2 * 0.8) ** 0.5
+    assert not lost.all(dim=1).any()

@@ -192,6 +192,21 @@ def test_the_proximal_pull_is_mu_times_the_distance_after_clipping_and_noise(
     _assert_equal(pulled.personal(), without.personal())
 
 
+def test_modality_dropout_shows_records_with_one_modality_and_leaves_the_patients_whole(
+    make_trainer: MakeTrainer, phantoms: PatientTensors
+):
+    settings: dict[str, Any] = {"mechanism": PRIVATE, "batch_size": 64}
+    whole = make_trainer(**settings)
+    dropping, again = (make_trainer(**settings, modality_dropout=0.999999) for _ in range(2))
+    drawn = dropping.draw(1, 0)[0].patients
+    assert len(drawn) == len(whole.draw(1, 0)[0].patients) > 1  # who is drawn is no matter of it
+    assert (drawn.present.any(dim=-1).sum(dim=1) == 1).all()
+    assert (phantoms.present.any(dim=-1).sum(dim=1) == 2).any()
+    update = dropping.contribute(1)
+    assert update.tobytes() == again.contribute(1).tobytes()
+    assert update.tobytes() != whole.contribute(1).tobytes()
+
+
 # ---- repeatable ------------------------------------------------------------------------------
 
 
