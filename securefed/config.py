@@ -183,6 +183,11 @@ class ModelSettings(Section):
     image_size: int = Field(
         64, ge=32, le=512, description="Slices are resized to this edge, pixels."
     )
+    harmonise: bool = Field(
+        False,
+        description="Bring each scan but CT to a public standard scale of grey values, by its own "
+        "deciles; no statistic of other patients.",
+    )
     width: int = Field(8, ge=4, le=512, description="Features per place of an encoder's map.")
     attention_width: int = Field(8, ge=2, le=512, description="Width of query, key and value.")
     head_width: int = Field(8, ge=2, le=512, description="Hidden units of the classifier.")

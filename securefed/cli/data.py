@@ -75,7 +75,8 @@ def phantom(
 
     chosen = {"contrast": contrast, "rho": rho, "kappa": kappa}
     given = {name: value for name, value in chosen.items() if value is not None}
-    spec = PhantomSpec(tuple(modalities.split(",")), size, **given)  # type: ignore[arg-type]  # floats, all three
+    names = [name.strip() for name in modalities.split(",")]
+    spec = PhantomSpec(tuple(names), size, **given)  # type: ignore[arg-type]  # floats, all three
     total = hospitals * patients
     with progress_bar(quiet=as_json) as bar:
         made = 0

@@ -16,6 +16,7 @@ import numpy as np
 
 from securefed.data import partition
 from securefed.data.folders import read
+from securefed.data.harmonisation import harmonised
 from securefed.data.manifest import SIMULATIONS
 from securefed.data.names import require_site
 from securefed.data.odd_pictures import odd_pictures
@@ -173,6 +174,7 @@ def phantom_hospitals(
     patients_per_hospital: int,
     test_patients_per_hospital: int,
     seed: int,
+    harmonise: bool = False,
 ) -> FederatedData:
     """Make hospitals with `patients_per_hospital` to train on, and more of them to test on.
 
@@ -201,7 +203,7 @@ def phantom_hospitals(
                 site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
             )
         )
-    return _federated(data, _made_up("phantom"), PHANTOM_KEY, "phantom")
+    return _federated(data, _made_up("phantom"), PHANTOM_KEY, "phantom", harmonise)
 
 
 def manifest_hospitals(
@@ -213,6 +215,7 @@ def manifest_hospitals(
     seed: int,
     by: str = "site",
     alpha: float = 1.0,
+    harmonise: bool = False,
 ) -> FederatedData:
     """Give loaded patients to hospitals and divide each hospital's into train and test.
 
@@ -221,6 +224,7 @@ def manifest_hospitals(
         by: "site" (the manifest's own, `hospitals` is then ignored), "iid" or "dirichlet".
         alpha: label skew of "dirichlet"; small is strong.
         test_share: chance of a patient to be held out, 0..1.
+        harmonise: bring grey values to the standard scale (securefed/data/harmonisation.py).
 
     Raises:
         ConfigurationError: unknown `by`, or a value out of range.
@@ -244,7 +248,7 @@ def manifest_hospitals(
             "a hospital: use fewer hospitals, a smaller data.test_fraction, or another seed",
         )
     data = [HospitalData(name, sides.train, sides.test) for name, sides in groups.items()]
-    return _federated(data, warnings, key, loaded.simulation)
+    return _federated(data, warnings, key, loaded.simulation, harmonise)
 
 
 def _sites_ignored(patients: Sequence[Patient], by: str) -> list[str]:
@@ -267,12 +271,22 @@ def fingerprint(patients: Iterable[Patient], key: SiteKey) -> str:
 
 
 def _federated(
-    hospitals: list[HospitalData], warnings: list[str], key: SiteKey, simulation: str
+    hospitals: list[HospitalData],
+    warnings: list[str],
+    key: SiteKey,
+    simulation: str,
+    harmonise: bool,
 ) -> FederatedData:
     sides = [side for hospital in hospitals for side in (hospital.train, hospital.test)]
     partition.require_disjoint(sides)
     everyone = (patient for side in sides for patient in side)
-    return FederatedData(hospitals, fingerprint(everyone, key), warnings, key, simulation)
+    read = fingerprint(everyone, key)  # of what was read, whatever is made of it
+    if harmonise:
+        hospitals = [
+            HospitalData(each.name, harmonised(each.train), harmonised(each.test))
+            for each in hospitals
+        ]
+    return FederatedData(hospitals, read, warnings, key, simulation)
 
 
 def _digest(patient: Patient) -> bytes:

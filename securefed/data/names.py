@@ -29,6 +29,7 @@ _NOBODY = frozenset((
 # fmt: on
 # With the sign that spreadsheets and pandas write; "12e7" may be a part of a hash.
 _SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?[eE][+-]\d{2,3}")
+_FORMULA = re.compile(r"[=@]|[+-](?![\d.,]+$)")
 _WHOLE = re.compile(r"(\d+)[.,]0*")
 _LETTERS = str.maketrans("авсенкмортху", "abcehkmoptxy")  # Cyrillic that looks Latin
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
@@ -43,7 +44,7 @@ def require_patient(name: str, among: Collection[str] = ()) -> str:
         among: other identifiers of its table, which tell a number from a placeholder.
 
     Raises:
-        DataError: empty, a placeholder, too long, or of characters that no name has.
+        DataError: empty, a placeholder, a formula, too long, or of characters that no name has.
     """
     _require_text("patient_id", name, LONGEST_NAME)
     if stands_for_nobody(name, among):
@@ -52,6 +53,11 @@ def require_patient(name: str, among: Collection[str] = ()) -> str:
         raise DataError(
             f"patient_id {name!r} is a number that a spreadsheet has shortened; several patients "
             "may share it"
+        )
+    if _FORMULA.match(name):
+        raise DataError(
+            f"patient_id {name!r} is a formula where a spreadsheet opens a table with it",
+            hint="give the patient an identifier that begins with a letter or a digit",
         )
     return name
 

@@ -74,6 +74,7 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
             test_share=data.test_fraction,
             seed=settings.seed,
             by="iid",
+            harmonise=settings.model.harmonise,
         )
         require_both_labels(divided.hospitals)
     said = tell(own.loaded, own.doubles, divided.hospitals)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from securefed.config import ModelSettings
+from securefed.data.harmonisation import harmonised
 from securefed.data.samples import Patient
 from securefed.errors import RunError
 from securefed.model.encoding import tokens_of
@@ -31,6 +32,7 @@ class ReleasedModel:
     Attributes:
         network: in evaluation mode, on the CPU.
         max_slices: of a patient, as in training: more are subsampled.
+        harmonise: whether scans come to a standard scale first, as in training.
         digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
@@ -38,6 +40,7 @@ class ReleasedModel:
 
     network: FusionNetwork = field(repr=False)
     max_slices: int
+    harmonise: bool
     digest: str
     privacy: str
     cautions: tuple[str, ...]
@@ -61,7 +64,8 @@ class ReleasedModel:
         Raises:
             RunError: a logit is not a number: the file holds no trained model.
         """
-        tokens = tokens_of(self.network, stack(patients, self.max_slices))
+        seen = harmonised(patients) if self.harmonise else patients
+        tokens = tokens_of(self.network, stack(seen, self.max_slices))
         logits = score(self.network, tokens, encoded=True)
         if not bool(logits.isfinite().all()):
             raise RunError("the model's answer is not a number; it cannot be used")
@@ -87,7 +91,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     if file.stat().st_size > LARGEST_FILE:
         raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
     about = read_about(file)
-    shape, max_slices = _described(about, file)
+    shape, max_slices, harmonise = _described(about, file)
     network = FusionNetwork(shape)
     tensors = read_tensors(file)
     _require_fit(network, tensors, file)
@@ -102,13 +106,14 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     return ReleasedModel(
         network=network.eval().requires_grad_(False),
         max_slices=max_slices,
+        harmonise=harmonise,
         digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
         cautions=tuple(_cautions(about)),
     )
 
 
-def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int]:
+def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int, bool]:
     try:
         settings = ModelSettings.model_validate_json(str(about["shape"]))
         max_slices = int(about["max_slices"])
@@ -119,7 +124,7 @@ def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int]
         ) from None
     if not 1 <= max_slices <= 512:
         raise RunError(f"{file} takes {max_slices} slices of a patient; it is damaged")
-    return NetworkShape.of(settings), max_slices
+    return NetworkShape.of(settings), max_slices, settings.harmonise
 
 
 def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:

@@ -28,6 +28,7 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             data.phantom.patients,
             data.phantom.test_patients,
             settings.seed,
+            settings.model.harmonise,
         )
     with own_patients(
         data.manifest,
@@ -47,6 +48,7 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             seed=settings.seed,
             by=data.partition,
             alpha=data.dirichlet_alpha,
+            harmonise=settings.model.harmonise,
         )
         if len(divided.hospitals) != federation.clients:
             sites = len(divided.hospitals)

@@ -330,7 +330,7 @@ def test_three_modalities_are_counted_alone_together_and_in_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run(
-        *("phantom", "--out", tmp_path / "three", "--modalities", "ct,mri,pet"),
+        *("phantom", "--out", tmp_path / "three", "--modalities", "ct, mri,pet "),
         *("--hospitals", 1, "--patients", 40, "--size", 16),
     )
     assert made.exit_code == 0, made.output

@@ -53,6 +53,15 @@ def test_names_of_patients_pass_as_they_are(name: str) -> None:
     assert require_patient(name) == name
 
 
+@pytest.mark.parametrize(
+    "name", ['=HYPERLINK("http://a.b")', "@SUM(1)", "+cmd|' /C calc'!A0", "-2+3", "=1", "-x"]
+)
+def test_what_a_spreadsheet_would_evaluate_is_refused(name: str) -> None:
+    """Tables of predictions and problems are opened in one."""
+    with pytest.raises(DataError, match="is a formula"):
+        require_patient(name)
+
+
 def test_zero_and_nines_count_where_people_are_counted_from_there() -> None:
     for name, among in (("0", {"1"}), ("000", {"001"}), ("99", {"98", "100"})):
         assert require_patient(name, among) == name

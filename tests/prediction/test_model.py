@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import securefed
+from securefed.data.harmonisation import harmonised
 from securefed.data.load import load_manifest
 from securefed.errors import RunError
 from securefed.prediction.model import load_model
@@ -50,6 +51,18 @@ def test_with_parameters_of_another_hospital_it_is_another_model(
     save_file({"unknown": value}, own)
     with pytest.raises(RunError, match=r"personal\.safetensors does not hold the parameters"):
         load_model(trained, own)
+
+
+def test_a_model_of_harmonised_scans_harmonises_what_it_is_given(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    shape = json.loads(read_about(trained / "model.safetensors")["shape"])
+    about = {"shape": json.dumps({**shape, "harmonise": True})}
+    model = load_model(changed(trained, tmp_path / "model.safetensors", about))
+    patients = load_manifest(strangers, 32, model.modalities).patients
+    plain = load_model(trained)
+    assert torch.equal(model.logits(patients), plain.logits(harmonised(patients)))
+    assert not torch.equal(model.logits(patients), plain.logits(patients))
 
 
 def test_a_made_up_patient_or_a_known_seed_is_a_caution(trained: Path) -> None:
