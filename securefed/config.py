@@ -58,6 +58,17 @@ class OneOf:
         return name
 
 
+File = Annotated[Path, Field(strict=False)]
+Encoder = Literal[
+    "compact",
+    "resnet18",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "squeezenet1_1",
+    "shufflenet_v2_x1_0",
+    "compact3d",
+    "r3d_18",
+]
 SHIPPED_FOR = ("compact", "compact3d")  # encoders that the shipped weights are of, or fit
 VOLUME_ENCODERS = ("compact3d", "r3d_18")  # what they make of a slice, its neighbours tell too
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
@@ -166,16 +177,7 @@ class ModelSettings(Section):
         description="The modalities that the query attends to, one to five; what it finds in each "
         "is joined with its own features.",
     )
-    encoder: Literal[
-        "compact",
-        "resnet18",
-        "mobilenet_v3_small",
-        "efficientnet_b0",
-        "squeezenet1_1",
-        "shufflenet_v2_x1_0",
-        "compact3d",
-        "r3d_18",
-    ] = Field(
+    encoder: Encoder = Field(
         "compact",
         description="Encoder of each modality; compact3d and r3d_18 see volumes, all others each "
         "slice alone.",
@@ -193,7 +195,15 @@ class ModelSettings(Section):
     head_width: int = Field(8, ge=2, le=512, description="Hidden units of the classifier.")
     initialisation: Literal["public", "random"] = Field(
         "public",
-        description="Encoders start from the shipped single-modality weights, or at random.",
+        description="Encoders start from public single-modality weights, or at random.",
+    )
+    weights: tuple[File, ...] = Field(
+        (),
+        max_length=6,
+        strict=False,
+        description="Files of those weights (safetensors), from securefed pretrain or "
+        "convert-weights; none: the shipped ones. None of the patients may have been used for "
+        "them.",
     )
     train_encoders: bool = Field(
         False, description="Train the encoders too, not only fusion and classifier."
@@ -447,10 +457,15 @@ class Settings(Section):
                 "evaluation.baselines: baselines release more about the patients than epsilon pays "
                 "for; with real scans use them without DP (--no-dp) only"
             )
-        if self.model.initialisation == "public" and self.model.encoder not in SHIPPED_FOR:
+        if self.model.weights and self.model.initialisation == "random":
             raise ValueError(
-                f"model.initialisation: there are no public weights for {self.model.encoder}; use "
-                "random with model.train_encoders: true"
+                "model.initialisation: random, and model.weights names files; leave one out"
+            )
+        shipped = self.model.initialisation == "public" and not self.model.weights
+        if shipped and self.model.encoder not in SHIPPED_FOR:
+            raise ValueError(
+                f"model.initialisation: no public weights for {self.model.encoder} are shipped; "
+                "name files of them (model.weights), or use random with model.train_encoders: true"
             )
         if self.privacy.unit == "image" and self.model.encoder in VOLUME_ENCODERS:
             raise ValueError(
@@ -462,8 +477,7 @@ class Settings(Section):
                 "federation.shared: all needs model.train_encoders: true (frozen encoders do not "
                 "change, so there is nothing to share)"
             )
-        frozen = self.model.initialisation == "public" and not self.model.train_encoders
-        if frozen and self.model.encoder in VOLUME_ENCODERS:
+        if shipped and not self.model.train_encoders and self.model.encoder in VOLUME_ENCODERS:
             raise ValueError(
                 f"model.train_encoders: the public weights are of slices, and {self.model.encoder} "
                 "learns from there what their neighbours tell; set it to true"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import VOLUME_ENCODERS, Modality, OneOf, Scanners, Settings, load
+from securefed.config import VOLUME_ENCODERS, File, Modality, OneOf, Scanners, Settings, load
 from securefed.errors import ConfigurationError
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
@@ -72,6 +72,8 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
         return st.sampled_from([Path("scans.csv"), Path("/data/a b/scänner.csv")])
     if kind is str:
         return st.sampled_from(["ct", "x9", "a" * 16])
+    if kind == tuple[File, ...]:
+        return st.lists(_strategy(Path, {}), max_size=3).map(tuple)
     if kind == tuple[Modality, ...]:
         names = st.lists(st.sampled_from(["mri", "pet", "t1", "t2", "flair"]), min_size=1)
         return names.map(lambda each: tuple(dict.fromkeys(each)))
@@ -108,6 +110,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     values["model.train_encoders"] = True
     if values["model.encoder"] != "compact":
         values["model.initialisation"] = "random"
+    if values["model.initialisation"] == "random":
+        values["model.weights"] = ()
     if values["model.encoder"] in VOLUME_ENCODERS:
         values["privacy.unit"] = "patient"
     if values["federation.clients_per_round"]:
@@ -318,6 +322,16 @@ def test_no_value_is_bent_into_another_type(values: dict[Any, Any], key: str, tm
             "privacy.unit",
         ),
         ({"model": {"encoder": "compact3d"}}, "model.train_encoders"),
+        (
+            {
+                "model": {
+                    "initialisation": "random",
+                    "train_encoders": True,
+                    "weights": ["a.safetensors"],
+                }
+            },
+            "model.initialisation",
+        ),
         ({"model": {"query": "mri"}}, "model.context"),
         ({"model": {"context": ["pet", "pet"]}}, "model.context"),
         ({"model": {"initialisation": "random"}}, "model.initialisation"),

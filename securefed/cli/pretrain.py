@@ -1,12 +1,24 @@
-"""`securefed pretrain`: make the public encoder weights again."""
+"""`securefed pretrain`: make public encoder weights, from phantoms or from public pictures."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from securefed.cli.screen import screen
+from securefed.config import VOLUME_ENCODERS, Encoder
 from securefed.errors import ConfigurationError
 from securefed.progress import Bar
+
+OF_SLICES = [name for name in get_args(Encoder) if name not in VOLUME_ENCODERS]
+
+
+def require_folder(out: Path) -> None:
+    """ConfigurationError unless there is a folder for a file."""
+    if not out.parent.is_dir():
+        raise ConfigurationError(
+            f"there is no folder {out.parent}", hint="make it, or change --out"
+        )
 
 
 @click.command()
@@ -16,19 +28,39 @@ from securefed.progress import Bar
     required=True,
     help="File to write (.safetensors).",
 )
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Public pictures of one modality, in folders of classes; without, phantoms.",
+)
+@click.option("--without", help="Of --images: the class that shows no finding.")
+@click.option("--origin", help="Of --images: where they are from, in words; run.json has it.")
+@click.option("--licence", help="Of --images: under which licence; run.json has it too.")
+@click.option(
+    "--encoder",
+    type=click.Choice(OF_SLICES),
+    default="compact",
+    show_default=True,
+    help="Which (model.encoder).",
+)
 @click.option("--width", default=8, show_default=True, help="Features per place (model.width).")
 @click.option(
     "--modalities",
     default="ct,mri",
     show_default=True,
-    help="Of the phantoms, an encoder for each.",
+    help="An encoder for each; of --images a single one.",
 )
 @click.option("--image-size", default=64, show_default=True, help="Slice edge in pixels.")
-@click.option("--patients", default=2000, show_default=True, help="Public phantom patients.")
+@click.option("--patients", default=2000, show_default=True, help="Phantom patients.")
 @click.option("--epochs", default=4, show_default=True, help="Passes over their slices.")
 @click.option("--seed", default=2026, show_default=True, help="Of phantoms, weights and batches.")
 def command(
     out: Path,
+    images: Path | None,
+    without: str | None,
+    origin: str | None,
+    licence: str | None,
+    encoder: str,
     width: int,
     modalities: str,
     image_size: int,
@@ -36,31 +68,49 @@ def command(
     epochs: int,
     seed: int,
 ) -> None:
-    """Train the compact encoders on public single-modality phantoms.
+    """Train encoders on public data of single modalities: phantoms, or --images.
 
     The weights that come with SecureFed were made by this command. No pair of scans is used: the CT
     encoder learns "is there a dense core", the MRI encoder "is there a mass", each from its own
-    modality. Takes about a minute for each on two cores.
+    modality. Takes about a minute for each on two cores. Of --images/CLASS/*.png an encoder learns
+    to tell the other classes from --without. Pictures must not be of any run's patients.
     """
-    if not out.parent.is_dir():
+    require_folder(out)
+    names = tuple(modalities.split(","))
+    of_pictures = (without, origin, licence)
+    if images is None and any(of_pictures):
         raise ConfigurationError(
-            f"there is no folder {out.parent}", hint="make it, or change --out"
+            "--without, --origin and --licence are of --images", hint="give --images too"
         )
+    if images is not None and (len(names) != 1 or not all(of_pictures)):
+        raise ConfigurationError(
+            "--images are of one modality, and their origin and licence have to be known",
+            hint="give --modalities NAME, --without CLASS, --origin TEXT and --licence TEXT",
+        )
+    from securefed.model import public_images, public_weights
     from securefed.model.pretraining import Schedule
-    from securefed.model.public_weights import make
 
     with Bar(screen()) as bar:
-        about = make(
-            out,
-            modalities=tuple(modalities.split(",")),
-            encoder="compact",
-            width=width,
-            image_size=image_size,
-            patients=patients,
-            schedule=Schedule(epochs=epochs),
-            seed=seed,
-            progress=lambda name, share: bar.reach(share, name),
-        )
+        settings: dict[str, Any] = {
+            "encoder": encoder,
+            "width": width,
+            "image_size": image_size,
+            "schedule": Schedule(epochs=epochs),
+            "seed": seed,
+            "progress": lambda name, share: bar.reach(share, name),
+        }
+        if images is None:
+            about = public_weights.make(out, modalities=names, patients=patients, **settings)
+        else:
+            about = public_images.make(
+                out,
+                images,
+                modality=names[0],
+                without=str(without),
+                source=str(origin),
+                licence=str(licence),
+                **settings,
+            )
     for key in sorted(key for key in about if key.endswith("auc")):
         click.echo(f"{key}: {about[key]}")
     click.echo(f"wrote {out} ({out.stat().st_size / 1000:.0f} kB)")

@@ -48,6 +48,12 @@ EXPENDABLE = ("spec.", "sens.", "acc.", "patients", "alone", "95% CI")  # column
 @click.option("--no-dp", is_flag=True, help="Train without differential privacy.")
 @click.option("--secure/--no-secure", default=None, help="Secure aggregation on or off.")
 @click.option("--data", type=click.Path(path_type=Path), help="Manifest or folder of real scans.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File of public weights that encoders start from; several: once for each.",
+)
 @click.option("--clients", type=int, help="Number of hospitals.")
 @click.option("--rounds", type=int, help="Rounds of training.")
 @click.option("--seed", type=int, help="Seed of data, initial weights and cohorts.")
@@ -72,6 +78,7 @@ def command(
     no_dp: bool,
     secure: bool | None,
     data: Path | None,
+    weights: tuple[Path, ...],
     clients: int | None,
     rounds: int | None,
     seed: int | None,
@@ -110,6 +117,8 @@ def command(
         "privacy.seeded_noise": seeded_noise or None,
         "secure_aggregation.enabled": secure,
         "data.manifest": data,
+        "model.weights": weights or None,
+        "model.initialisation": "public" if weights else None,
         "federation.clients": clients,
         "federation.rounds": rounds,
         "evaluation.baselines": baselines or None,

@@ -43,6 +43,7 @@ from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError
 from securefed.files import writing_into
 from securefed.model.sharing import flatten, shared_names
+from securefed.model.weight_files import digest
 from securefed.record.audit import AuditFile
 from securefed.record.comparison import Audited, CompareFile, Cost, Same
 from securefed.run_directory import Run
@@ -258,14 +259,14 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _same(plan: Plan, seed: int, data: FederatedData) -> Same:
-    network, weights_sha256 = initial_network(plan.settings(plan.cases[0], seed))
+    network, origins = initial_network(plan.settings(plan.cases[0], seed))
     names = shared_names(network, plan.base.federation.shared)
     start = flatten(dict(network.named_parameters()), names)
     return Same(
         seed=seed,
         data_sha256=data.fingerprint,
         splits_sha256=splits_fingerprint(data),
-        public_weights_sha256=weights_sha256,
+        public_weights_sha256=digest(origins) if origins else None,
         initial_shared_sha256=hashlib.sha256(start.tobytes()).hexdigest(),
         may_differ=MAY_DIFFER,
     )

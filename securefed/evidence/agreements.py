@@ -7,6 +7,8 @@ its own part of the run was opened with, agreement.json, as in one process.
 import hashlib
 from collections.abc import Iterator
 
+import msgspec
+
 from securefed.record.agreement import Agreement, differing_setting
 from securefed.record.declared import Declared
 from securefed.record.mismatch import Mismatch
@@ -85,6 +87,11 @@ def of_run_file(run: Run) -> Iterator[Mismatch]:
         ("model.initialisation", about.model.initialisation, settings.model.initialisation),
         ("model.shared_parameters", about.model.shared_parameters, job.parameters),
         ("model.public_weights_sha256", about.model.public_weights_sha256, job.weights_sha256),
+        (
+            "model.weights",
+            [msgspec.structs.asdict(each) for each in about.model.weights],
+            [vars(each) for each in job.weights],
+        ),
     ):
         if told != follows:
             yield Mismatch(RunFile.NAME, f"{name} is {told}, its settings give {follows}")

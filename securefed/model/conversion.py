@@ -7,11 +7,13 @@ trained, the running statistics are dropped, and GroupNorm (Wu & He 2018) takes 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from securefed.errors import ConfigurationError
 
 GROUPS = 8
 COMPACT_WIDTHS = (16, 32, 48)  # channels of the compact networks' blocks
@@ -24,14 +26,52 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
 
 
-def torchvision_map(name: str, norm: Callable[[int], nn.GroupNorm] = group_norm) -> nn.Sequential:
-    """A network as torchvision names it, at random weights: converted, up to its last map."""
+def torchvision_map(
+    name: str,
+    norm: Callable[[int], nn.GroupNorm] = group_norm,
+    state: Mapping[str, Tensor] | None = None,
+) -> nn.Sequential:
+    """A network as torchvision names it: converted, up to its last map.
+
+    Args:
+        norm: see `convert`.
+        state: of the whole network before it is converted; at random if there is none. What comes
+            after the last map is not looked at.
+
+    Raises:
+        ConfigurationError: the state is not of this network.
+    """
     from securefed.model.vision import models  # slow to import; compact encoders need none of it
 
     network = models.get_model(name, weights=None)
+    if state is not None:
+        _load(network, name, state)
     convert(network, norm)
     layers = [child for name, child in network.named_children() if name not in _BEHIND_THE_MAP]
     return nn.Sequential(*layers)
+
+
+def _load(network: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+    own = network.state_dict()
+    for key, value in own.items():
+        if key.split(".")[0] in _BEHIND_THE_MAP or key.endswith("num_batches_tracked"):
+            continue
+        fault = _fault(state.get(key), value)
+        if fault:
+            raise ConfigurationError(
+                f"these are no weights of torchvision's {name}: {key} {fault}",
+                hint="name the network that they are of, as torchvision has it",
+            )
+        own[key] = state[key]
+    network.load_state_dict(own)
+
+
+def _fault(given: Tensor | None, wanted: Tensor) -> str | None:
+    if given is None:
+        return "is not there"
+    if given.shape != wanted.shape:
+        return f"has shape {tuple(given.shape)}"
+    return None if bool(given.isfinite().all()) else "holds non-finite values"
 
 
 def convert(network: nn.Module, norm: Callable[[int], nn.GroupNorm] = group_norm) -> None:

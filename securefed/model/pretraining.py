@@ -14,7 +14,7 @@ gradients that are clipped to one norm then waste none of it on offsets.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ def pretrain(
     readout = Readout(width)
     parameters = [*network.parameters(), *readout.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
+    schedule = replace(schedule, batch_size=min(schedule.batch_size, len(images)))
     steps = schedule.epochs * (len(images) // schedule.batch_size)
     decay = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate * 2, steps)
     for step, (batch, label) in enumerate(_batches(images, evidence, seed, schedule)):

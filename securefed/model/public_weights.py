@@ -1,37 +1,28 @@
-"""The shipped public weights of the compact encoders: where they are, how they were made.
+"""Public weights from phantoms, as those that ship with SecureFed were made.
 
 `securefed pretrain` makes the file again. It is safetensors, half precision (about 200 kB), with
 its provenance as metadata: generator settings, seed, slices, slice AUC on held-out public phantoms.
-run.json records the SHA-256 of the file that a run started from.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as tensors_to_bytes
 from torch import nn
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.phantom_settings import SHOWS
-from securefed.errors import ConfigurationError
-from securefed.files import write_atomically
+from securefed.model import weight_files
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
-from securefed.model.network import ENCODER, FusionNetwork, encoder_of
+from securefed.model.network import encoder_of
 from securefed.model.pretraining import Readout, Schedule, pretrain
-from securefed.model.volumes import inflated
 
-SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
-OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
 # Hospitals of a run are sites 0 to 999 (federation.clients); these are nobody's.
 PUBLIC_SITES = range(1_000_000, 1_000_020)
 HELD_OUT_SITES = range(1_001_000, 1_001_004)
@@ -86,7 +77,7 @@ def make(
     held_out = public_phantoms(spec, HELD_OUT_SITES, max(1, patients // 20), seed)
     tensors: dict[str, torch.Tensor] = {}
     about = {
-        "format": "1",
+        "format": weight_files.FORMAT,
         "encoder": encoder,
         "width": str(width),
         "image_size": str(image_size),
@@ -107,11 +98,11 @@ def make(
             schedule,
             partial(progress, name),
         )
-        auc = _slice_auc(network, readout, test.images, test.evidence)
+        auc = slice_auc(network, readout, test.images, test.evidence)
         about[f"{name}_held_out_slice_auc"] = f"{auc:.4f}"
         for key, value in network.state_dict().items():
             tensors[f"{name}.{key}"] = value.half()
-    write_atomically(path, _with_sorted_metadata(tensors_to_bytes(tensors, metadata=about)))
+    weight_files.write(path, tensors, about)
     return about
 
 
@@ -122,109 +113,11 @@ def _shown(modalities: tuple[str, ...]) -> tuple[str, ...]:
     return (*modalities, "mri" if "ct" in modalities else "ct")
 
 
-def _with_sorted_metadata(file: bytes) -> bytes:
-    # safetensors keeps metadata in a hash map with a random order; run.json records the file's
-    # digest, so whoever makes the same weights again shall get the same bytes.
-    end = 8 + int.from_bytes(file[:8], "little")
-    header = json.loads(file[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format keeps the tensors aligned
-    return len(text).to_bytes(8, "little") + text + file[end:]
-
-
 @torch.no_grad()
-def _slice_auc(
+def slice_auc(
     network: nn.Module, readout: Readout, images: NDArray[np.uint8], evidence: NDArray[np.bool_]
 ) -> float:
+    """How well the readout's logits tell slices with evidence from those without."""
     parts = torch.split(torch.from_numpy(images), 256)
     logits = torch.cat([readout(encode(network, part.float() / 255)) for part in parts])
     return area_of_scores(logits.numpy(), evidence)
-
-
-def shipped(modality: str) -> Path:
-    """The weights of a modality that come with the package.
-
-    Raises:
-        ConfigurationError: there are none.
-    """
-    name = SHIPPED.get(modality, f"compact-{modality}")
-    path = Path(str(resources.files("securefed.model") / "weights" / f"{name}.safetensors"))
-    if not path.is_file():
-        raise ConfigurationError(
-            f"there are no public weights of {modality}",
-            hint="use model.initialisation: random with model.train_encoders: true",
-        )
-    return path
-
-
-def load(network: FusionNetwork, *paths: Path) -> str:
-    """Put public weights into a network's encoders; returns the file's SHA-256.
-
-    The encoders are convolutions, so weights made at one image size serve every other, and those of
-    compact an encoder of volumes. Encoders of modalities that the network has not are left where
-    they are. Of several files the digest is that
-    of their digests, one after another.
-
-    Raises:
-        ConfigurationError: a file is for another encoder or width, or they do not hold all
-            encoders, whole, finite and nothing else; the network is then unchanged.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    for path in paths:
-        tensors |= _read(network, path)
-    own = tuple(f"{encoder_of(modality)}." for modality in network.shape.modalities)
-    foreign = [name for name in tensors if name.startswith(ENCODER) and not name.startswith(own)]
-    for name in foreign:
-        del tensors[name]
-    _require_whole(network, tensors, ", ".join(path.name for path in paths))
-    network.load_state_dict(tensors, strict=False)
-    digests = [hashlib.sha256(path.read_bytes()) for path in paths]
-    if len(digests) == 1:
-        return digests[0].hexdigest()
-    return hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()
-
-
-def _read(network: FusionNetwork, path: Path) -> dict[str, torch.Tensor]:
-    try:
-        with safe_open(path, framework="pt") as weights:
-            about = weights.metadata() or {}
-            tensors = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ConfigurationError(f"cannot read public weights {path.name}: {error}") from None
-    shape = network.shape
-    flat = OF_SLICES.get(shape.encoder)
-    if flat and about.get("encoder") == flat:
-        own = network.state_dict()
-        tensors = {key: inflated(value, own.get(key, value)) for key, value in tensors.items()}
-        about["encoder"] = shape.encoder
-    wanted = {"encoder": shape.encoder, "width": str(shape.width)}
-    for key, value in wanted.items():
-        if about.get(key) != value:
-            raise ConfigurationError(
-                f"the public weights are for model.{key} {about.get(key)}, not {value}",
-                hint="use that value, or model.initialisation: random with "
-                "model.train_encoders: true",
-            )
-    return tensors
-
-
-def _require_whole(network: FusionNetwork, tensors: Mapping[str, torch.Tensor], file: str) -> None:
-    wanted = {
-        name: value.shape
-        for name, value in network.state_dict().items()
-        if name.startswith(ENCODER)
-    }
-    for name in sorted(wanted.keys() ^ tensors.keys()):
-        what = "lacks" if name in wanted else "holds, beside the encoders,"
-        raise ConfigurationError(f"the public weights in {file} are not usable: it {what} {name}")
-    for name, value in tensors.items():
-        if value.shape != wanted[name]:
-            raise ConfigurationError(
-                f"the public weights in {file} are not usable: {name} has shape "
-                f"{tuple(value.shape)}, the network's has {tuple(wanted[name])}"
-            )
-        if not bool(value.isfinite().all()):
-            raise ConfigurationError(
-                f"the public weights in {file} are not usable: {name} holds non-finite values"
-            )

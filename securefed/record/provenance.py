@@ -7,7 +7,7 @@ import torch
 
 from securefed import __version__
 from securefed.errors import RunError
-from securefed.record.run_file import Data, Environment, Model, Party, Randomness, RunFile
+from securefed.record.run_file import Data, Environment, Model, Party, Randomness, RunFile, Weights
 from securefed.wire.description import JobDescription
 
 PACKAGES = ("torch", "opacus", "numpy", "cryptography", "safetensors", "msgspec")
@@ -35,6 +35,7 @@ def about_run(
         model=Model(
             initialisation=settings.model.initialisation,
             public_weights_sha256=job.weights_sha256,
+            weights=tuple(Weights(**vars(each)) for each in job.weights),
             shared_parameters=job.parameters,
         ),
         randomness=Randomness(

@@ -41,16 +41,26 @@ def unit_in_words(unit: str, simulation: str | None) -> str:
     return "made-up patient" if simulation and unit == "patient" else unit
 
 
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that encoders start from, and what it says of itself ("" where nothing)."""
+
+    sha256: str
+    source: str
+    licence: str
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What training starts from.
 
     Attributes:
         public_weights_sha256: of the public weights the encoders start from, None if random.
+        weights: the files of those.
         shared_parameters: how many parameters travel.
     """
 
     initialisation: str
     public_weights_sha256: str | None
+    weights: tuple[Weights, ...] = ()
     shared_parameters: int
 
 

@@ -199,7 +199,8 @@ def _notes(job: JobDescription, data: FederatedData) -> list[str]:
         for each in data.hospitals
         if not each.test
     ]
-    if settings.data.manifest is not None and settings.model.initialisation == "public":
+    shipped = settings.model.initialisation == "public" and not settings.model.weights
+    if settings.data.manifest is not None and shipped:
         notes.append(
             "the shipped encoders have seen phantoms only; on real scans they may be of no use"
         )

@@ -113,7 +113,8 @@ class FederationAgreement:
             raise ConfigurationError(
                 f"the public weights here are {job.weights_sha256}, agreed are "
                 f"{self.weights_sha256}",
-                hint="install the version of securefed that the agreement was made with",
+                hint="put the agreed files where model.weights names them; where it names none, "
+                "install the version of securefed that the agreement was made with",
             )
         return job.with_keys(self.roster.keys, f"{self.run}.{membership}")
 

@@ -19,11 +19,12 @@ from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
-from securefed.model import public_weights
+from securefed.model import weight_files
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
+from securefed.model.weight_files import Origin
 from securefed.privacy.accounting import Guarantee, sample_rate, solve_noise_multiplier
 from securefed.privacy.counts import CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
@@ -34,26 +35,29 @@ from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
 
 
-def initial_network(settings: Settings) -> tuple[FusionNetwork, str | None]:
-    """The network every hospital starts from, and the SHA-256 of its public weights, if any.
+def initial_network(settings: Settings) -> tuple[FusionNetwork, tuple[Origin, ...]]:
+    """The network every hospital starts from, and the files of its encoders' weights, if any.
 
     The caller's own copy. Torch's generator is left as it was.
     """
-    network, weights_sha256 = _built(settings)
-    return copy.deepcopy(network), weights_sha256
+    written = [path.stat().st_mtime_ns for path in settings.model.weights if path.is_file()]
+    network, origins = _built(settings, tuple(written))
+    return copy.deepcopy(network), origins
 
 
 @lru_cache(maxsize=4)
-def _built(settings: Settings) -> tuple[FusionNetwork, str | None]:
+def _built(
+    settings: Settings, written: tuple[int, ...]
+) -> tuple[FusionNetwork, tuple[Origin, ...]]:
+    """Built again after its files were written again."""
     model = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = FusionNetwork(NetworkShape.of(model))
     if model.initialisation == "random":
-        return network, None
-    return network, public_weights.load(
-        network, *dict.fromkeys(map(public_weights.shipped, model.modalities))
-    )
+        return network, ()
+    files = model.weights or dict.fromkeys(map(weight_files.shipped, model.modalities))
+    return network, weight_files.load(network, *files)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class JobDescription:
     rules: JobRules | None = None
 
     @cached_property
-    def _start(self) -> tuple[FusionNetwork, str | None]:
+    def _start(self) -> tuple[FusionNetwork, tuple[Origin, ...]]:
         return initial_network(self.settings)
 
     @property
@@ -86,9 +90,14 @@ class JobDescription:
         return self._start[0]
 
     @property
-    def weights_sha256(self) -> str | None:
-        """Of the public weights that the encoders start from; None if they are random."""
+    def weights(self) -> tuple[Origin, ...]:
+        """The files of public weights that the encoders start from; none if they are random."""
         return self._start[1]
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of those files together; None if there are none."""
+        return weight_files.digest(self.weights) if self.weights else None
 
     @cached_property
     def shared_names(self) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from securefed.config import VOLUME_ENCODERS, ModelSettings
+from securefed.config import VOLUME_ENCODERS, Encoder
 from securefed.model.conversion import group_norm
 from securefed.model.encoders import ENCODERS, CompactEncoder, encode
 from securefed.model.volumes import VolumeEncoder
@@ -32,8 +32,7 @@ def _images(*shape: int) -> Tensor:
 
 
 def test_the_settings_know_every_encoder_and_which_see_volumes(name: str, encoder: nn.Module):
-    names = ModelSettings.model_fields["encoder"].annotation
-    assert list(ENCODERS) == list(get_args(names))
+    assert list(ENCODERS) == list(get_args(Encoder))
     assert isinstance(encoder, VolumeEncoder) == (name in VOLUME_ENCODERS)
 
 

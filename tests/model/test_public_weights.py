@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_settings import SHOWS
 from securefed.errors import ConfigurationError
-from securefed.model import public_weights
+from securefed.model import public_weights, weight_files
 from securefed.model.encoders import encode
 from securefed.model.network import FusionNetwork, NetworkShape, encoder_of
 from securefed.model.pretraining import Schedule
@@ -49,8 +49,10 @@ def _public(
 def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
     network = FusionNetwork(NetworkShape())
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    path = public_weights.shipped("ct")
-    assert public_weights.load(network, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    path = weight_files.shipped("ct")
+    (origin,) = weight_files.load(network, path)
+    assert origin.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "no pairs" in origin.source
     stored = load_file(path)
     for name, value in network.state_dict().items():
         if name.startswith(ENCODER_PARTS):
@@ -61,7 +63,7 @@ def test_the_shipped_file_loads_into_the_encoders_alone_and_names_its_digest():
 
 
 def test_the_shipped_file_is_small_and_says_where_it_is_from():
-    path = public_weights.shipped("ct")
+    path = weight_files.shipped("ct")
     assert path.stat().st_size < 300_000
     about = _metadata(path)
     assert (about["encoder"], about["width"], about["image_size"]) == ("compact", "8", "64")
@@ -94,7 +96,7 @@ def _largest_features(encoder: torch.nn.Module, images: NDArray[np.uint8]) -> ND
 @pytest.mark.parametrize("modality", SHOWS)
 def test_shipped_features_find_the_evidence_on_fresh_hospitals(modality: str):
     network = FusionNetwork(NetworkShape(query=modality, context=()))
-    public_weights.load(network, public_weights.shipped(modality))
+    weight_files.load(network, weight_files.shipped(modality))
     encoder = network.get_submodule(encoder_of(modality))
     # The feature to look at is chosen on some hospitals and judged on others.
     shown = ("ct", "mri") if modality in ("ct", "mri") else (modality, "ct")
@@ -141,7 +143,7 @@ def test_making_weights_again_gives_the_same_file_and_it_fits_such_a_network(
     assert json.loads(about["phantom"])["image_size"] == 32
     assert json.loads(about["schedule"]) == asdict(Schedule(epochs=1, batch_size=32))
     network = make_network(width=4)
-    public_weights.load(network, first)
+    weight_files.load(network, first)
     stored = load_file(first)["encoder_mri.layers.0.weight"]
     assert stored.dtype == torch.float16
     assert torch.equal(network.state_dict()["encoder_mri.layers.0.weight"], stored.float())
@@ -157,7 +159,7 @@ def test_weights_for_another_network_are_refused_by_key_and_change_nothing(
     network = make_network(**shape)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigurationError, match=says) as refused:
-        public_weights.load(network, public_weights.shipped("ct"))
+        weight_files.load(network, weight_files.shipped("ct"))
     assert refused.value.hint
     assert "model.initialisation: random" in refused.value.hint
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -165,10 +167,10 @@ def test_weights_for_another_network_are_refused_by_key_and_change_nothing(
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path: Path, make_network: MakeNetwork):
     damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(public_weights.shipped("ct").read_bytes()[:-100])
+    damaged.write_bytes(weight_files.shipped("ct").read_bytes()[:-100])
     for path in (tmp_path / "none.safetensors", damaged, tmp_path):
         with pytest.raises(ConfigurationError, match=f"cannot read public weights {path.name}"):
-            public_weights.load(make_network(), path)
+            weight_files.load(make_network(), path)
 
 
 def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
@@ -179,7 +181,7 @@ def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tens
 def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
     damage: str, tmp_path: Path, make_network: MakeNetwork
 ):
-    tensors, key = load_file(public_weights.shipped("ct")), "encoder_mri.layers.0.weight"
+    tensors, key = load_file(weight_files.shipped("ct")), "encoder_mri.layers.0.weight"
     changed = {
         "half": _without(tensors, key),
         "foreign": {**tensors, "classifier.output.bias": torch.ones(1)},
@@ -187,18 +189,18 @@ def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
         "not finite": {**tensors, key: torch.full_like(tensors[key], torch.nan)},
     }[damage]
     path = tmp_path / "changed.safetensors"
-    save_file(changed, path, metadata=_metadata(public_weights.shipped("ct")))
+    save_file(changed, path, metadata=_metadata(weight_files.shipped("ct")))
     network = make_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ConfigurationError, match=r"changed\.safetensors"):
-        public_weights.load(network, path)
+        weight_files.load(network, path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_files_of_several_modalities_are_laid_together_and_have_one_digest():
     network = FusionNetwork(NetworkShape(query="pet", context=("ct",)))
-    pet, pair = public_weights.shipped("pet"), public_weights.shipped("ct")
-    digest = public_weights.load(network, pet, pair)
+    pet, pair = weight_files.shipped("pet"), weight_files.shipped("ct")
+    digest = weight_files.digest(weight_files.load(network, pet, pair))
     both = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (pet, pair))
     assert digest == hashlib.sha256(both).hexdigest()
     stored = load_file(pet) | load_file(pair)
@@ -209,5 +211,5 @@ def test_files_of_several_modalities_are_laid_together_and_have_one_digest():
 
 def test_of_a_modality_without_weights_the_way_out_is_said():
     with pytest.raises(ConfigurationError, match="no public weights of x9") as refused:
-        public_weights.shipped("x9")
+        weight_files.shipped("x9")
     assert "random" in str(refused.value.hint)

@@ -1,0 +1,165 @@
+"""Files of encoders' weights: those that ship with SecureFed, and any that a run is given.
+
+A file is safetensors. Tensors are named as in the network (encoder_NAME.layers...), or without a
+modality (encoder.layers...), which is for every modality that has no weights of its own: those end
+before the encoder's 1x1 bottleneck, which then starts at random, as the run's seed has it. Metadata
+says what they are (encoder, width) and where they are from (source, licence).
+
+Whoever names a file declares its weights to be public: encoders that do not train are not noised,
+so no patient of the run may have been used to make them. Nothing here can see whether one was.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from securefed.errors import ConfigurationError
+from securefed.files import write_atomically
+from securefed.model.network import ENCODER, FusionNetwork, encoder_of
+from securefed.model.volumes import inflated
+
+FORMAT = "1"
+SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
+OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
+ANY = "any"  # width of weights that end before the bottleneck
+OF_ALL = "encoder."  # how the names of weights for every modality begin
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file that encoders start from.
+
+    Attributes:
+        sha256: of the file, hex.
+        source, licence: in words, as the file says; "" where it does not.
+    """
+
+    sha256: str
+    source: str
+    licence: str
+
+
+def digest(origins: Sequence[Origin]) -> str:
+    """Of all files together: of one its own SHA-256, of several that of theirs, one by one."""
+    if len(origins) == 1:
+        return origins[0].sha256
+    return hashlib.sha256(b"".join(bytes.fromhex(each.sha256) for each in origins)).hexdigest()
+
+
+def shipped(modality: str) -> Path:
+    """The weights of a modality that come with the package.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    name = SHIPPED.get(modality, f"compact-{modality}")
+    path = Path(str(resources.files("securefed.model") / "weights" / f"{name}.safetensors"))
+    if not path.is_file():
+        raise ConfigurationError(
+            f"there are no public weights of {modality}",
+            hint="name a file of them (model.weights), or use model.initialisation: random with "
+            "model.train_encoders: true",
+        )
+    return path
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write weights with their metadata; the same are the same bytes, since a run records them."""
+    file = tensors_to_bytes(dict(tensors), metadata=dict(about))
+    # safetensors keeps metadata in a hash map with a random order.
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format keeps the tensors aligned
+    write_atomically(path, len(text).to_bytes(8, "little") + text + file[end:])
+
+
+def load(network: FusionNetwork, *paths: Path) -> tuple[Origin, ...]:
+    """Put weights into a network's encoders; returns where they are from, file by file.
+
+    The encoders are convolutions, so weights made at one image size serve every other, and those of
+    compact an encoder of volumes. Weights of modalities that the network has not are left where
+    they are.
+
+    Raises:
+        ConfigurationError: a file is for another encoder or width, or they do not hold all
+            encoders, whole, finite and nothing else; the network is then unchanged.
+    """
+    tensors: dict[str, Tensor] = {}
+    origins = []
+    for path in paths:
+        more, origin = _read(network, path)
+        tensors |= more
+        origins.append(origin)
+    prefixes = [f"{encoder_of(modality)}." for modality in network.shape.modalities]
+    for_all = {n.removeprefix(OF_ALL): tensors.pop(n) for n in [*tensors] if n.startswith(OF_ALL)}
+    if for_all:
+        alone = [own for own in prefixes if not any(name.startswith(own) for name in tensors)]
+        for own in alone:
+            tensors |= _bottleneck(network, own) | {own + n: t for n, t in for_all.items()}
+    foreign = [n for n in tensors if n.startswith(ENCODER) and not n.startswith(tuple(prefixes))]
+    for name in foreign:
+        del tensors[name]
+    _require_whole(network, tensors, ", ".join(path.name for path in paths))
+    network.load_state_dict(tensors, strict=False)
+    return tuple(origins)
+
+
+def _bottleneck(network: FusionNetwork, encoder: str) -> dict[str, Tensor]:
+    """The last layer of one of its encoders."""
+    own = {name: t for name, t in network.state_dict().items() if name.startswith(encoder)}
+    last = [*own][-1].rsplit(".", 1)[0]
+    return {name: t for name, t in own.items() if name.startswith(last)}
+
+
+def _read(network: FusionNetwork, path: Path) -> tuple[dict[str, Tensor], Origin]:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            about = weights.metadata() or {}
+            tensors = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(f"cannot read public weights {path.name}: {error}") from None
+    shape, own = network.shape, network.state_dict()
+    flat = OF_SLICES.get(shape.encoder)
+    if flat and about.get("encoder") == flat:
+        tensors = {key: inflated(value, own.get(key, value)) for key, value in tensors.items()}
+        about["encoder"] = shape.encoder
+    wanted = {"encoder": shape.encoder, "width": str(shape.width)}
+    for key, value in wanted.items():
+        if about.get(key) not in (value, ANY):
+            raise ConfigurationError(
+                f"the public weights are for model.{key} {about.get(key)}, not {value}",
+                hint="use that value, or model.initialisation: random with "
+                "model.train_encoders: true",
+            )
+    return tensors, Origin(sha256, about.get("source", ""), about.get("licence", ""))
+
+
+def _require_whole(network: FusionNetwork, tensors: Mapping[str, Tensor], file: str) -> None:
+    wanted = {
+        name: value.shape
+        for name, value in network.state_dict().items()
+        if name.startswith(ENCODER)
+    }
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        what = "lacks" if name in wanted else "holds, beside the encoders,"
+        raise ConfigurationError(f"the public weights in {file} are not usable: it {what} {name}")
+    for name, value in tensors.items():
+        if value.shape != wanted[name]:
+            raise ConfigurationError(
+                f"the public weights in {file} are not usable: {name} has shape "
+                f"{tuple(value.shape)}, the network's has {tuple(wanted[name])}"
+            )
+        if not bool(value.isfinite().all()):
+            raise ConfigurationError(
+                f"the public weights in {file} are not usable: {name} holds non-finite values"
+            )
