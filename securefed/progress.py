@@ -9,6 +9,8 @@ It writes to the console it is given (stderr, so that results can be piped), and
 the commands and `securefed.run` use it, nothing below them does.
 """
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,19 +25,32 @@ if TYPE_CHECKING:
     from securefed.simulation.simulation import Simulation
 
 
+SILENCE_S = 30.0  # without a terminal: then a line says what is being done
+
+
 class Bar:
     """A bar over a piece of work.
 
     Args:
         kept: leave the bar standing when the work has ended, as notebooks do.
         staged: where there is no terminal for a bar, print a line whenever something else is being
-            done; for work of few stages and many minutes.
+            done; for work of few stages and many minutes. Otherwise such a line comes after a long
+            silence only.
     """
 
-    def __init__(self, console: Console, *, kept: bool = False, staged: bool = False) -> None:
-        self._console = console
-        self._staged = staged and not (kept or console.is_terminal)
+    def __init__(
+        self,
+        console: Console,
+        *,
+        kept: bool = False,
+        staged: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock = console, clock
+        self._hidden = not (kept or console.is_terminal)
+        self._staged = staged and self._hidden
         self._stage = ""
+        self._spoke = clock()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -44,7 +59,7 @@ class Bar:
             console=console,
             transient=not kept,
             # In a file or a pipe a bar that goes again would leave empty lines.
-            disable=not (kept or console.is_terminal),
+            disable=self._hidden,
             # Parts of a piece of work differ by minutes: the speed is that of everything so far.
             speed_estimate_period=1e9,
         )
@@ -65,24 +80,32 @@ class Bar:
     def say(self, text: str) -> None:
         """What is being done now."""
         self._progress.update(self._task, description=text)
+        if self._silent:
+            self.line(text)
 
     def reach(self, share: float, text: str | None = None) -> None:
         """The finished share of everything, 0 to 1."""
         self._progress.update(self._task, total=1.0, completed=share)
         if text is None:
             return
-        self.say(text)
-        if self._staged and text != self._stage:
+        if self._staged and (text != self._stage or self._silent):
             self._stage = text
             self.line(f"{share:4.0%} {text}")
+        self.say(text)
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self._console.print(Text(text))
+        self._spoke = self._clock()
 
     def note(self, text: str) -> None:
         """For the user to know."""
         self._console.print(Text("note: ", style="yellow") + Text(text), highlight=False)
+        self._spoke = self._clock()
+
+    @property
+    def _silent(self) -> bool:
+        return self._hidden and self._clock() - self._spoke >= SILENCE_S
 
 
 class Rounds:

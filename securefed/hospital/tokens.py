@@ -15,18 +15,21 @@ PHANTOM = "phantom"
 MOST_OF_PHANTOMS = 2**30  # bytes: nobody misses them, and who runs them did not ask for them
 
 
-def kept_with(settings: Settings, simulation: str) -> Encode:
+def kept_with(settings: Settings, simulation: str, encode: Encode = tokens_of) -> Encode:
     """How to encode the patients of a run, which are looked for on disk first.
 
     Args:
         simulation: what the patients are, if not people with scans of their own.
+        encode: makes what is not there.
     """
     data = settings.data
     if data.manifest is not None:
-        return TokenFiles(tokens_beside(data.site_key or key_place(data.manifest))).tokens_of
+        place = tokens_beside(data.site_key or key_place(data.manifest))
+        return TokenFiles(place, encode=encode).tokens_of
     if simulation == PHANTOM:
-        return TokenFiles(_users_cache() / "phantom.tokens", MOST_OF_PHANTOMS).tokens_of
-    return tokens_of  # patients from elsewhere, whose place nobody knows
+        place = _users_cache() / "phantom.tokens"
+        return TokenFiles(place, MOST_OF_PHANTOMS, encode).tokens_of
+    return encode  # patients from elsewhere, whose place nobody knows
 
 
 def _users_cache() -> Path:

@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 
 from securefed.errors import SecureFedError
 from securefed.files import create_private, read_bounded
-from securefed.model.encoding import tokens_of
+from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import ENCODER, FusionNetwork
 from securefed.model.patients import PatientTensors
 
@@ -42,11 +42,15 @@ class TokenFiles:
     Args:
         folder: the data set's own, made when there is something to keep.
         most_bytes: what it may hold; a larger group is not kept.
+        encode: makes what is not there.
     """
 
-    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, folder: Path, most_bytes: int = MOST_BYTES, encode: Encode = tokens_of
+    ) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
+        self._encode = encode
         self._held_bytes: int | None = None  # by the folder, when it was last looked at and since
 
     def tokens_of(self, network: FusionNetwork, group: PatientTensors) -> PatientTensors:
@@ -55,7 +59,7 @@ class TokenFiles:
         A disk that cannot be used costs time, never the run.
         """
         if not len(group) or not self._ours():
-            return tokens_of(network, group)
+            return self._encode(network, group)
         name = _digest(network, group)
         path = self._folder / f"{name.hex()}{SUFFIX}"
         kept = _read(path, name, _shape(network, group))
@@ -63,7 +67,7 @@ class TokenFiles:
             with suppress(OSError):
                 os.utime(path)
             return replace(group, images=kept.to(group.images.device))
-        made = tokens_of(network, group)
+        made = self._encode(network, group)
         try:
             self._keep(path, name, save({TOKENS: made.images.cpu().contiguous()}))
         except OSError as error:

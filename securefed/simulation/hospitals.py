@@ -18,6 +18,7 @@ from securefed.hospital import check_point
 from securefed.hospital import results as hospital_results
 from securefed.hospital.opening import Hospital, View, open_hospital, run_ledger
 from securefed.hospital.tokens import kept_with
+from securefed.model.encoding import tokens_of
 from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
 from securefed.record import times
@@ -133,9 +134,10 @@ class HospitalsHere:
             workers: how many work at a time.
         """
         device, hospitals = choose_device(job.settings.device), {}
-        encode = kept_with(job.settings, simulation)
         for each in patients:
             say(f"preparing {each.name}, {len(each.train)} patients")
+            told = partial(_told_of_encoding, say, each.name)
+            encode = kept_with(job.settings, simulation, partial(tokens_of, told=told))
             own, ledger = identities.get(each.name), ledgers.get(each.name)
             folder = directory.hospital(each.name)
             hospital = open_hospital(job, folder, each, own, device, view, ledger, encode=encode)
@@ -188,6 +190,10 @@ class HospitalsHere:
     def write_results(self, local_auc: Mapping[str, float | None]) -> None:
         for name, hospital in self.hospitals.items():
             hospital_results.write_results(hospital, local_auc.get(name))
+
+
+def _told_of_encoding(say: Say, name: str, done: int, total: int) -> None:
+    say(f"preparing {name}, {done:,} of {total:,} slices encoded")
 
 
 def here(

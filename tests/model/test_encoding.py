@@ -55,3 +55,15 @@ def test_only_slices_that_are_there_are_encoded(
 
 def test_nobody_has_tokens_of_the_same_shape(network: FusionNetwork, group: PatientTensors) -> None:
     assert tokens_of(network, group[:0]).images.shape == (0, 2, 3, 16, 8)
+
+
+def test_it_is_told_how_far_it_is(
+    network: FusionNetwork, group: PatientTensors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "CHUNK", 2)
+    told: list[tuple[int, int]] = []
+    tokens_of(network, group, lambda done, total: told.append((done, total)))
+    shown = int(group.present.sum())
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (shown, shown)
+    assert len(told) > 3

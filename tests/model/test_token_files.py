@@ -2,14 +2,15 @@
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from securefed.model import token_files
-from securefed.model.encoding import tokens_of
+from securefed.model import encoding
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.token_files import TokenFiles
@@ -44,17 +45,28 @@ def same(one: PatientTensors, other: PatientTensors) -> bool:
     )
 
 
+encoded_slices = encoding._slices
+
+
+@torch.no_grad()
+def plain_tokens(network: FusionNetwork, group: PatientTensors) -> PatientTensors:
+    """Without files, and counted by nobody."""
+    return replace(group, images=encoded_slices(network.eval(), group, lambda slices: None))
+
+
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many patients were encoded each time; the nobody that tells shapes does not count."""
     numbers: list[int] = []
 
-    def counting(network: FusionNetwork, group: PatientTensors) -> PatientTensors:
+    def counting(
+        network: FusionNetwork, group: PatientTensors, count: Callable[[int], None]
+    ) -> Tensor:
         if len(group):
             numbers.append(len(group))
-        return tokens_of(network, group)
+        return encoded_slices(network, group, count)
 
-    monkeypatch.setattr(token_files, "tokens_of", counting)
+    monkeypatch.setattr(encoding, "_slices", counting)
     return numbers
 
 
@@ -65,7 +77,7 @@ def only_file(folder: Path) -> Path:
 
 def test_what_is_read_is_bit_by_bit_what_was_computed(tmp_path: Path, computed: list[int]) -> None:
     folder = tmp_path / "data.tokens"
-    plain = tokens_of(network(), group())
+    plain = plain_tokens(network(), group())
     for _ in range(2):
         assert same(TokenFiles(folder).tokens_of(network(), group()), plain)
     assert computed == [3]
@@ -82,7 +94,7 @@ def test_labels_are_not_in_a_file_and_not_in_its_name(tmp_path: Path, computed: 
     files = TokenFiles(tmp_path)
     files.tokens_of(network(), group())
     other = replace(group(), label=torch.zeros(3))
-    assert same(files.tokens_of(network(), other), tokens_of(network(), other))
+    assert same(files.tokens_of(network(), other), plain_tokens(network(), other))
     assert computed == [3]
 
 
@@ -96,7 +108,7 @@ def test_another_group_or_other_weights_are_encoded_anew(
     if change == "masks":
         patients = replace(patients, present=~patients.present)
     weights = network(seed=1) if change == "weights" else network()
-    assert same(files.tokens_of(weights, patients), tokens_of(weights, patients))
+    assert same(files.tokens_of(weights, patients), plain_tokens(weights, patients))
     assert len(computed) == 2
 
 
@@ -195,7 +207,9 @@ def test_a_folder_that_is_not_its_user_s_alone_is_not_used(
     if kind == "another's":
         monkeypatch.setattr("os.getuid", lambda: folder.stat().st_uid + 1)
     for _ in range(2):
-        assert same(TokenFiles(folder).tokens_of(network(), group()), tokens_of(network(), group()))
+        assert same(
+            TokenFiles(folder).tokens_of(network(), group()), plain_tokens(network(), group())
+        )
     assert computed == [3, 3]
     assert not list(folder.iterdir())
 
@@ -203,7 +217,7 @@ def test_a_folder_that_is_not_its_user_s_alone_is_not_used(
 def test_a_folder_that_cannot_be_made_costs_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     files = TokenFiles(tmp_path / "file" / "data.tokens")
-    assert same(files.tokens_of(network(), group()), tokens_of(network(), group()))
+    assert same(files.tokens_of(network(), group()), plain_tokens(network(), group()))
 
 
 def test_nobody_leaves_no_file(tmp_path: Path) -> None:
