@@ -162,6 +162,17 @@ class DataSettings(Section):
     phantom: PhantomSettings = PhantomSettings()
 
 
+class TaskSettings(Section):
+    """What is asked of the scans."""
+
+    example: Literal["patient", "study", "slice"] = Field(
+        "patient",
+        description="What a label is of: the patient as a whole, each study (the manifest's column "
+        "study), or each slice. A patient's examples train as one record: the mean of their "
+        "losses, clipped once.",
+    )
+
+
 class ModelSettings(Section):
     """The network."""
 
@@ -229,14 +240,14 @@ class TrainingSettings(Section):
         "sum is divided by, and the least that a hospital declares.",
     )
     max_slices: int = Field(
-        12, ge=1, le=512, description="Slices per patient and step; more are subsampled."
+        12, ge=1, le=512, description="Slices per example (task.example); more are subsampled."
     )
     modality_dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Chance of a patient of several modalities to be shown to a step with one of "
-        "them only, so that the model learns to do with what a hospital has.",
+        description="Chance of an example (task.example) of several modalities to be shown to a "
+        "step with one of them only, so that the model learns to do with what a hospital has.",
     )
 
 
@@ -382,6 +393,7 @@ class Settings(Section):
     """All settings of a run."""
 
     data: DataSettings = DataSettings()
+    task: TaskSettings = TaskSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     privacy: PrivacySettings = PrivacySettings()
@@ -401,6 +413,11 @@ class Settings(Section):
         if self.privacy.dp:
             return "dp+secure" if self.secure_aggregation.enabled else "dp"
         return "secure" if self.secure_aggregation.enabled else "plain"
+
+    @property
+    def auditable(self) -> bool:
+        """Whether attacks know such patients: they model one label each."""
+        return self.task.example == "patient"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

@@ -37,6 +37,7 @@ def test_the_expected_files_are_there() -> None:
     assert names == {
         *CONFIGURATIONS,
         "default.yaml",
+        "lgg.yaml",
         "report.yaml",
         "report-cpu.yaml",
         "smoke.yaml",

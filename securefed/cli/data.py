@@ -7,13 +7,13 @@ manifest; `import` prints paths of files it could not use, which in a hospital m
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.table import Table
 
 from securefed.cli import data_import, data_show
-from securefed.cli.data_output import listing, progress_bar, shower, tell
+from securefed.cli.data_output import listing, of_example, progress_bar, shower, tell
 from securefed.cli.screen import Narrowing, screen
 from securefed.data.table import Problem
 
@@ -94,8 +94,11 @@ def phantom(
 @command.command()
 @click.argument("manifest", type=_EXISTING)
 @click.option("--size", default=64, show_default=True, help="Image edge to load at, in pixels.")
+@of_example
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def check(manifest: Path, size: int, as_json: bool) -> None:
+def check(
+    manifest: Path, size: int, example: Literal["patient", "study", "slice"], as_json: bool
+) -> None:
     """Read a manifest (or a folder) as a run would, and say what is wrong with it.
 
     Prints what the data set is, its patients, slices, modalities and labels by site, every bad line
@@ -111,7 +114,7 @@ def check(manifest: Path, size: int, as_json: bool) -> None:
     from securefed.data.summary import summarise
 
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"))
+        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
         bar.say("looking for one person under two ids")
         doubles = find_doubles(loaded.patients, loaded.persons)
     doubts = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from securefed.cli.data_output import listing, progress_bar, shower, tell
+from securefed.cli.data_output import listing, of_example, progress_bar, shower, tell
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -17,6 +17,7 @@ from securefed.wording import counted
 
 if TYPE_CHECKING:
     from securefed.data.dicom.report import ImportReport
+    from securefed.data.samples import ExampleKind
 
 # Only light modules above: the imports that take time stand in the command.
 
@@ -33,7 +34,7 @@ _ONLY_FOR = {
         "interactive",
     ),
     "NIfTI": _OF_SCANS,
-    "pictures": ("levels",),
+    "pictures": ("levels", "example"),
 }
 _EXISTING = click.Path(path_type=Path)
 
@@ -48,6 +49,7 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
 @click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
+@of_example
 @click.option("--rules", type=_EXISTING, help="YAML: which series of DICOM to use.")
 @click.option("--dry-run", is_flag=True, help="Show which series of DICOM; write nothing.")
 @click.option("--interactive", is_flag=True, help="Ask where a patient has several series.")
@@ -68,6 +70,7 @@ def command(
     window: str,
     levels: tuple[float, float] | None,
     size: int,
+    example: "ExampleKind",
     rules: Path | None,
     dry_run: bool,
     interactive: bool,
@@ -138,7 +141,9 @@ def command(
             key = passing_key(key_path) if dry_run else load_or_create_key(key_path)
             if writer is not None and place is not None and kind is Source.PICTURES:
                 show = shower(bar, "patients")
-                folder = import_pictures(place, writer, key, size, site, levels, show)
+                folder = import_pictures(
+                    place, writer, key, size, site, levels, show, example=example
+                )
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(place.name, warning) for warning in folder.notes]
             else:

@@ -13,6 +13,14 @@ from securefed.errors import ConfigurationError
 from securefed.progress import Bar
 from securefed.record.run_file import RunFile
 
+#: What a label of the manifest is of, as task.example of a run says it.
+of_example = click.option(
+    "--example",
+    type=click.Choice(["patient", "study", "slice"]),
+    default="patient",
+    show_default=True,
+    help="What a label of the manifest is of (task.example).",
+)
 SHOWN = 20  # problems, notes or duplicates listed before "and n more"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from securefed.cli.data_output import progress_bar, require_outside_runs, shower
+from securefed.cli.data_output import of_example, progress_bar, require_outside_runs, shower
 from securefed.errors import DataError
 from securefed.files import create_private
 from securefed.wording import counted
@@ -19,7 +19,7 @@ from securefed.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from securefed.data.samples import Patient
+    from securefed.data.samples import ExampleKind, Patient
 
 PAGE = "index.html"
 _PATH = click.Path(path_type=Path)
@@ -31,9 +31,16 @@ _PATH = click.Path(path_type=Path)
 @click.option("--patient", "wanted", multiple=True, help="This patient; can be given again.")
 @click.option("--most", default=40, show_default=True, help="Patients shown, spread over all.")
 @click.option("--size", default=192, show_default=True, help="Edge of each picture, in pixels.")
+@of_example
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def command(
-    manifest: Path, out: Path, wanted: tuple[str, ...], most: int, size: int, as_json: bool
+    manifest: Path,
+    out: Path,
+    wanted: tuple[str, ...],
+    most: int,
+    size: int,
+    example: "ExampleKind",
+    as_json: bool,
 ) -> None:
     """Draw a contact sheet of each patient: a PNG, and one page with all of them.
 
@@ -56,7 +63,7 @@ def command(
         raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
     shown = []
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"))
+        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
         chosen = _chosen(loaded.patients, wanted, most)
         with _whole(out):
             for number, patient in enumerate(chosen, start=1):

@@ -51,10 +51,10 @@ def command(
     with progress_bar(quiet=as_json) as bar:
         for answered in predicting.answers():
             predictions += answered.predictions
-            labels += [patient.label for patient in answered.patients]
+            labels += answered.labels
             problems += answered.problems
-            done, total = len(predictions), predicting.patients
-            bar.reach(min(done / total, 1.0), f"patient {done}/{total}")
+            done, total = len(predictions), predicting.examples
+            bar.reach(min(done / total, 1.0), f"{predicting.unit} {done}/{total}")
     labelled = evaluate.Labelled.of(predictions, labels, opened.modalities)
     bins = evaluate.reliability(labelled)
     found = EvaluationFile(

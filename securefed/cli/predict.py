@@ -21,7 +21,7 @@ from securefed.wording import counted, listed
 def command(
     model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool
 ) -> None:
-    """Say for each patient how probable a tumour is, by the model of a run.
+    """Say for each patient, study or slice how probable a tumour is, by the model of a run.
 
     MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
     for `securefed run`; labels are not needed and not looked at. A patient may lack a modality. The
@@ -46,15 +46,18 @@ def command(
             hint="give --out another file, or remove this one",
         )
     found, problems = list(kept), list(predicting.problems)
-    total = predicting.patients
+    total, unit = predicting.examples, predicting.unit
+    several, noun = unit != "patient", "patient" if unit == "patient" else "example"
     with progress_bar(quiet=as_json) as bar:
-        for answered in predicting.answers(frozenset(each.patient_id for each in kept)):
+        for answered in predicting.answers(
+            frozenset((each.patient_id, each.example) for each in kept)
+        ):
             found += answered.predictions
             problems += answered.problems
             if out:
                 with only_writer(out):
                     table.append(out, answered.predictions)
-            bar.reach(min(len(found) / total, 1.0), f"patient {len(found)}/{total}")
+            bar.reach(min(len(found) / total, 1.0), f"{unit} {len(found)}/{total}")
     if as_json:
         facts = {
             "model": opened.digest,
@@ -66,11 +69,14 @@ def command(
         click.echo(json.dumps(facts))
         sys.exit(1 if problems else 0)
     if not out:
-        click.echo(f"{'patient':<32} {'site':<14} probability  missing")
+        click.echo(
+            f"{'patient':<32} {'site':<14} " + f"{unit:<10} " * several + "probability  missing"
+        )
         for each in found:
             click.echo(
-                f"{each.patient_id:<32.32} {each.site:<14.14} {each.probability:11.3f}  "
-                f"{each.missing or '-'}"
+                f"{each.patient_id:<32.32} {each.site:<14.14} "
+                + f"{each.example:<10.10} " * several
+                + f"{each.probability:11.3f}  {each.missing or '-'}"
             )
     listing("problems", problems)
     for note in predicting.notes:
@@ -79,5 +85,5 @@ def command(
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
     where = f": {out}" if out else ""
     now = len(found) - len(kept)
-    click.echo(f"{len(found)} of {counted(total, 'patient')}, {now} of them now{where}")
+    click.echo(f"{len(found)} of {counted(total, noun)}, {now} of them now{where}")
     sys.exit(1 if problems else 0)

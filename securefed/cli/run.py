@@ -234,10 +234,9 @@ def _show(done: Run, console: Console) -> None:
     if done.held_out is None:
         console.print("the final model was not scored: see metrics.jsonl", style="yellow")
     console.print(f"results: {done.path} (summary.json, model.safetensors, progress.svg)")
-    if done.settings.exposures.record:
-        show_next(console, "audit", done.path)
-    else:  # an audit reads what was recorded
-        show_next(console, "report", done.path)
+    # An audit reads what was recorded, of patients that it knows.
+    audits = done.settings.exposures.record and done.settings.auditable
+    show_next(console, "audit" if audits else "report", done.path)
 
 
 def _lasting(done: Run) -> list[str]:

@@ -64,15 +64,15 @@ def _redrawn(counts: Counts, rng: np.random.Generator, count: int) -> NDArray[np
     """(count, 2, BINS): as many patients of each label as there were."""
     redraws = np.zeros((count, 2, BINS), np.int64)
     for label, bins in enumerate(counts.reshape(2, BINS)):
-        if patients := int(bins.sum()):
+        if patients := round(bins.sum()):
             # Over the occupied bins only: a hospital has far fewer patients than bins.
             occupied = np.flatnonzero(bins)
-            share = bins[occupied] / patients
+            share = bins[occupied] / bins.sum()
             redraws[:, label, occupied] = rng.multinomial(patients, share, size=count)
     return redraws
 
 
-def _figures(groups: Sequence[NDArray[np.int64]]) -> dict[str, Floats]:
+def _figures(groups: Sequence[Counts]) -> dict[str, Floats]:
     # Each group is (draws, 2, BINS).
     total = np.sum(groups, axis=0)
     half = BINS // 2

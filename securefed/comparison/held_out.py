@@ -15,7 +15,7 @@ from securefed.errors import DataError, RunError
 from securefed.hospital.tokens import kept_with
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
-from securefed.model.scores import Counts, count_scores, metrics, score
+from securefed.model.scores import Counts, count_group, metrics, score
 from securefed.record import model_file
 from securefed.record.directory import read_tensors
 from securefed.run_directory import Run
@@ -73,7 +73,7 @@ class HeldOut:
 
     def _score(self, network: FusionNetwork, group: PatientTensors) -> Counts:
         network.eval()
-        return count_scores(score(network, group, encoded=self._encoded), group.label)
+        return count_group(score(network, group, encoded=self._encoded), group)
 
 
 def _network(initial: FusionNetwork, run: Run, name: str) -> FusionNetwork:

@@ -27,7 +27,7 @@ from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
 from securefed.evidence import checks as evidence
 from securefed.files import LOCK, write_atomically
-from securefed.model.scores import COUNTS
+from securefed.model.scores import COUNTS, Counts, whole
 from securefed.record import model_file
 from securefed.record.comparison import CompareFile, TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
@@ -195,7 +195,7 @@ def _stored(baseline: Baseline) -> TrainedBaseline:
     counts = {}
     for name, histogram in baseline.counts.items():
         occupied = np.flatnonzero(histogram)
-        counts[name] = tuple((int(place), int(histogram[place])) for place in occupied)
+        counts[name] = tuple((int(place), whole(float(histogram[place]))) for place in occupied)
     return TrainedBaseline(
         name=baseline.name, counts=counts, curve=baseline.curve, wall_s=baseline.wall_s
     )
@@ -215,9 +215,9 @@ def _read_baselines(path: Path, settings: dict[str, Any], data: FederatedData) -
 
 
 def _baseline(stored: TrainedBaseline) -> Baseline:
-    counts = {}
+    counts: dict[str, Counts] = {}
     for name, pairs in stored.counts.items():
-        counts[name] = np.zeros(COUNTS, np.int64)
+        counts[name] = np.zeros(COUNTS)
         for place, patients in pairs:
             counts[name][place] = patients
     return Baseline(stored.name, counts, stored.curve, stored.wall_s)

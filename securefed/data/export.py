@@ -50,6 +50,7 @@ class DatasetWriter:
         registration: str = "",
         error_mm: float | None = None,
         person: str = "",
+        examples: Sequence[tuple[str, int]] = (),
     ) -> None:
         """Write a patient's slices, in order, by modality; slices without any are left out.
 
@@ -57,6 +58,7 @@ class DatasetWriter:
             registration: how modalities were brought together, "" where nothing was done.
             error_mm: of the registration, where there was one.
             person: a keyed pseudonym of who is behind the id; "" where nobody knows.
+            examples: study and label of each slice, where not all are the patient's.
         """
         self.patients += 1
         for number, images in enumerate(slices):
@@ -67,6 +69,9 @@ class DatasetWriter:
             row |= {"slice": str(number), "pair_id": name, "registration": registration}
             row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             row |= {"simulation": self.simulation, "person": person}
+            if examples:
+                study, label = examples[number]
+                row |= {"label": str(label)} | ({"study": study} if study else {})
             for modality, image in images.items():
                 row[column(modality)] = f"{modality}/{name}.png"
                 (self.folder / modality).mkdir(exist_ok=True)
@@ -85,7 +90,9 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the manifest over everything added."""
-        columns = (*FIRST_COLUMNS, *map(column, self.modalities), *LAST_COLUMNS)
+        of_study = ("study",) if any(row.get("study") for row in self._rows) else ()
+        images = map(column, self.modalities)
+        columns = (*FIRST_COLUMNS, *of_study, *images, *LAST_COLUMNS)
         self.write_table("manifest.csv", columns, self._rows)
 
 

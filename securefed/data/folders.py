@@ -21,6 +21,7 @@ from securefed.data.file_kinds import PICTURES, kind_of, way_out
 from securefed.data.manifest import DEFAULT_SITE, Manifest, Row, read_manifest
 from securefed.data.modalities import DEFAULT, named
 from securefed.data.names import shown, spelling
+from securefed.data.samples import ExampleKind
 from securefed.data.table import UNLABELLED, Labels, Problem, read_labels
 from securefed.errors import DataError
 from securefed.wording import counted, first_of, listed
@@ -81,19 +82,32 @@ def read_folder(
     )
 
 
-def read(path: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True) -> Manifest:
+def read(
+    path: Path,
+    modalities: Sequence[str] | None = None,
+    *,
+    labelled: bool = True,
+    example: ExampleKind = "patient",
+) -> Manifest:
     """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
 
     Args:
-        modalities, labelled: as for `read_manifest`.
+        modalities, labelled, example: as for `read_manifest`.
 
     Raises:
-        DataError: nothing there, not a manifest, or an unknown layout.
+        DataError: nothing there, not a manifest, an unknown layout, or one whose labels are of
+            patients where others are asked for.
     """
     if path.is_dir() and not (path / "manifest.csv").exists():
+        if example != "patient":
+            raise DataError(
+                f"{path}: folders without a manifest.csv have a label for each patient, not for "
+                f"each {example}",
+                hint=f"write a manifest with the label of each {example}; see docs/data.md",
+            )
         return read_folder(path, modalities, labelled=labelled)
     file = path / "manifest.csv" if path.is_dir() else path
-    return read_manifest(file, modalities, labelled=labelled)
+    return read_manifest(file, modalities, labelled=labelled, example=example)
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:

@@ -21,10 +21,10 @@ from securefed.data.manifest import SIMULATIONS
 from securefed.data.names import require_site
 from securefed.data.odd_pictures import odd_pictures
 from securefed.data.patient_images import read_patients
-from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
 from securefed.data.registrations import registrations, unregistered_pairs
-from securefed.data.samples import Patient
+from securefed.data.samples import Example, ExampleKind, Patient
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
 from securefed.wording import counted, first_of, listed
@@ -96,13 +96,19 @@ class FederatedData:
     named: tuple[str, ...] = field(default=(), repr=False)
 
 
-def load_manifest(path: Path, image_size: int, modalities: Sequence[str] | None = None) -> Loaded:
+def load_manifest(
+    path: Path,
+    image_size: int,
+    modalities: Sequence[str] | None = None,
+    *,
+    example: ExampleKind = "patient",
+) -> Loaded:
     """As `inspect_manifest`, for use.
 
     Raises:
         DataError: also if there is no usable patient.
     """
-    loaded = inspect_manifest(path, image_size, modalities)
+    loaded = inspect_manifest(path, image_size, modalities, example=example)
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
@@ -118,6 +124,8 @@ def inspect_manifest(
     image_size: int,
     modalities: Sequence[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    example: ExampleKind = "patient",
 ) -> Loaded:
     """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
 
@@ -127,6 +135,7 @@ def inspect_manifest(
     Args:
         modalities: which are read, in this order; None for all that there are.
         progress: called with (rows read, rows in all).
+        example: what a label is of.
 
     Raises:
         DataError: nothing there, not a manifest, or an unknown layout.
@@ -135,7 +144,7 @@ def inspect_manifest(
         raise ConfigurationError(
             f"image_size must be 8 to 1024 pixels, got {image_size}", hint="64 is a common start"
         )
-    manifest = read(path, modalities)
+    manifest = read(path, modalities, example=example)
     warnings = [*_made_up(manifest.simulation), *manifest.notes]
     patients, unreadable = read_patients(manifest, image_size, path.resolve().name, progress)
     problems = [*manifest.problems, *unreadable]
@@ -175,11 +184,17 @@ def phantom_hospitals(
     test_patients_per_hospital: int,
     seed: int,
     harmonise: bool = False,
+    *,
+    example: ExampleKind = "patient",
 ) -> FederatedData:
     """Make hospitals with `patients_per_hospital` to train on, and more of them to test on.
 
     A phantom is its hospital and its number, so where it goes follows from these and from public
     settings; there is nothing to hash.
+
+    Args:
+        example: what a label is of; a slice has that of the lesion it shows, and a phantom has one
+            study.
 
     Raises:
         ConfigurationError: fewer than one hospital or patient, or a setting out of range.
@@ -197,13 +212,21 @@ def phantom_hospitals(
     for index in range(hospitals):
         site = SiteProfile.draw(spec, index, seed)
         count = patients_per_hospital + test_patients_per_hospital
-        patients = [each.patient for each in generate(spec, site, count, seed)]
+        patients = [_labelled(each, example) for each in generate(spec, site, count, seed)]
         data.append(
             HospitalData(
                 site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
             )
         )
     return _federated(data, _made_up("phantom"), PHANTOM_KEY, "phantom", harmonise)
+
+
+def _labelled(made: PhantomPatient, example: ExampleKind) -> Patient:
+    if example != "slice":
+        return made.patient
+    return made.patient.with_examples(
+        [Example(str(k), int(shown), (k,)) for k, shown in enumerate(made.tumour)]
+    )
 
 
 def manifest_hospitals(
@@ -296,6 +319,7 @@ def _digest(patient: Patient) -> bytes:
         patient.site.encode(),
         bytes([patient.label]),
         np.array(patient.images.shape[1:], dtype="<u4").tobytes(),
+        *(repr(part).encode() for part in patient.parts),
         *_scans(patient),
     ):
         # The length before each part keeps two different patients from one byte string.

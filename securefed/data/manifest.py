@@ -5,6 +5,7 @@ Columns (any order, any case; others are named and not read):
   label       1/0, tumour/healthy, yes/no        also: tumour, tumor, target
   NAME_path   image of the modality NAME, empty if there is none: ct_path, mri_path, pet_path, ...
               One column for each.               also: NAME_image, NAME_file; ct, mri, mr, pet, ...
+  study       optional, which visit it is of     also: study_id, example_id, visit
   slice       optional number, orders slices     also: slice_index, slice_number
   site        optional hospital                  also: hospital, centre, center
   pair_id     optional, for messages only        also: pair
@@ -13,10 +14,11 @@ Columns (any order, any case; others are named and not read):
   registration, registration_mm   optional, how import brought the modalities together
 Paths are relative to the manifest's folder and must stay inside it. A bad line is named with its
 number and reason, and the others go on; a patient whose label or site contradicts itself is left
-out whole, because a wrong guess would put a person on two sides of a split. Header values are read
-as data, never evaluated. Identifiers that stand for nobody, and site names that cannot be folders,
-cost their lines (securefed/data/names.py). Real names in patient_id are not detected: pseudonymise
-before.
+out whole, because a wrong guess would put a person on two sides of a split. A label is that of an
+example (securefed/data/samples.py): of the patient, a study or a slice, as the reader asks; within
+one it must not contradict itself. Header values are read as data, never evaluated. Identifiers that
+stand for nobody, and site names that cannot be folders, cost their lines (securefed/data/names.py).
+Real names in patient_id are not detected: pseudonymise before.
 """
 
 import math
@@ -28,6 +30,7 @@ from pathlib import Path
 from securefed.data.modalities import DEFAULT, column
 from securefed.data.names import require_patient, require_site, shown
 from securefed.data.paths import Paths
+from securefed.data.samples import ExampleKind
 from securefed.data.table import UNLABELLED, Problem, Table, parse_label, read_table
 from securefed.errors import DataError
 from securefed.wording import listed
@@ -58,6 +61,8 @@ class Row:
 
     Attributes:
         images: modality -> file, at least one.
+        study: which of the patient's, "" where the manifest does not say.
+        example: the name of what its label is of, within the patient; "" for the patient itself.
     """
 
     line: int
@@ -66,6 +71,8 @@ class Row:
     site: str
     images: Mapping[str, Path]
     slice: float | None = None
+    study: str = ""
+    example: str = ""
     person: str = field(default="", repr=False)
     simulation: str = ""
     registration: str = ""
@@ -95,18 +102,24 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True
+    path: Path,
+    modalities: Sequence[str] | None = None,
+    *,
+    labelled: bool = True,
+    example: ExampleKind = "patient",
 ) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
 
     Args:
         modalities: whose columns are read, in this order; None for all that it has.
         labelled: whether labels are read; without, every label is UNLABELLED.
+        example: what a label is of.
 
     Raises:
         DataError: the file cannot be read as a manifest at all, or has none of these columns.
     """
-    table = read_table(path, REQUIRED if labelled else REQUIRED[:1])
+    of_example = (("study",),) if example == "study" else ()
+    table = read_table(path, (*(REQUIRED if labelled else REQUIRED[:1]), *of_example))
     wanted = tuple(table.modalities if modalities is None else modalities)
     if not set(wanted) & set(table.modalities):
         columns = " or ".join(map(column, wanted or DEFAULT))
@@ -115,7 +128,7 @@ def read_manifest(
             f"{path.name}: has no column {columns}" + (named if table.unread else ""),
             hint="images of the modality NAME stand in the column NAME_path; see docs/data.md",
         )
-    reader = _Reader(path, table, wanted, labelled)
+    reader = _Reader(path, table, wanted, labelled, example)
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -142,9 +155,15 @@ def _unread(columns: tuple[str, ...]) -> list[str]:
 
 class _Reader:
     def __init__(
-        self, path: Path, table: Table, modalities: tuple[str, ...], labelled: bool
+        self,
+        path: Path,
+        table: Table,
+        modalities: tuple[str, ...],
+        labelled: bool,
+        example: ExampleKind,
     ) -> None:
         self.labelled = labelled
+        self.example = example
         self.folder = path.parent.resolve()
         self.paths = Paths(self.folder)
         self.table = table
@@ -180,6 +199,9 @@ class _Reader:
         images = {name: path for name, path in found.items() if path}
         if not images:
             raise DataError(f"no image is given ({', '.join(map(column, self.modalities))})")
+        study, number = cells.get("study", ""), _slice(cells.get("slice", ""))
+        if self.example == "study" and not study:
+            raise DataError("study is empty, and the label is of a study")
         return Row(
             line=line,
             patient_id=patient_id,
@@ -187,7 +209,9 @@ class _Reader:
             # Beside named sites an empty cell would make a hospital of whoever has none.
             site=require_site(cells["site"]) if self.has_sites else DEFAULT_SITE,
             images=images,
-            slice=_slice(cells.get("slice", "")),
+            slice=number,
+            study=study,
+            example=_example(self.example, line, study, number),
             person=cells.get("person", ""),
             simulation=_simulation(cells.get("simulation", "")),
             registration=cells.get("registration", ""),
@@ -217,6 +241,16 @@ class _Reader:
         return path
 
 
+def _example(kind: ExampleKind, line: int, study: str, number: float | None) -> str:
+    """What the label of a line is of: lines of a patient that give the same are one example."""
+    if kind == "patient":
+        return ""
+    if kind == "study":
+        return study
+    of_study = f"{study}/" if study else ""
+    return of_study + (f"line {line}" if number is None else f"{number:g}")
+
+
 def _simulation(text: str) -> str:
     if text and text not in SIMULATIONS:
         raise DataError(f"simulation {text!r} is none of {', '.join(SIMULATIONS)}")
@@ -240,11 +274,11 @@ def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Proble
     unique: list[Row] = []
     problems: list[Problem] = []
     images: dict[Path, Row] = {}
-    slices: dict[tuple[str, float], int] = {}
+    slices: dict[tuple[str, str, float], int] = {}
     for row in rows:
         paths = list(row.images.values())
         first = next((images[path] for path in paths if path in images), None)
-        number = None if row.slice is None else (row.patient_id, row.slice)
+        number = None if row.slice is None else (row.patient_id, row.study, row.slice)
         if first is not None:
             whose = "this" if first.patient_id == row.patient_id else "another"
             reason = f"repeats an image of {whose} patient, first on line {first.line}"
@@ -265,12 +299,15 @@ def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Proble
 
 def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
     """Leave out whole patients who contradict themselves; one problem per deviating line."""
-    rows_by_patient: dict[str, Row] = {}
+    of_patient: dict[str, Row] = {}
+    of_example: dict[tuple[str, str], Row] = {}
     bad: set[str] = set()
     problems: list[Problem] = []
     for row in rows:
-        first = rows_by_patient.setdefault(row.patient_id, row)
+        labelled = of_example.setdefault((row.patient_id, row.example), row)
+        other = of_patient.setdefault(row.patient_id, row)
         for what in ("label", "site", "person", "simulation"):
+            first = labelled if what == "label" else other
             old, new = getattr(first, what), getattr(row, what)
             if old != new:
                 bad.add(row.patient_id)

@@ -16,6 +16,7 @@ from securefed.data.requirements import (
     require_one_name_per_site,
     require_usable,
 )
+from securefed.data.samples import ExampleKind
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def own_patients(
     modalities: Sequence[str],
     *,
     max_unusable: float,
+    example: ExampleKind = "patient",
     distinct_sites: bool,
     distinct_persons: bool,
     key_file: Path | None,
@@ -49,6 +51,7 @@ def own_patients(
     Args:
         modalities: which are read; the first is the query's.
         max_unusable: largest share of rows that may be unusable, 0..1.
+        example: what a label is of.
         distinct_sites: refuse names of sites that look like one.
         distinct_persons: refuse persons with two identifiers.
         key_file: of the site's secret; None takes that beside the data.
@@ -57,7 +60,7 @@ def own_patients(
     Raises:
         DataError: they cannot be trained on as they are (securefed/data/requirements.py).
     """
-    loaded = load_manifest(manifest, image_size, modalities)
+    loaded = load_manifest(manifest, image_size, modalities, example=example)
     require_usable(loaded, max_unusable)
     if distinct_sites:
         require_one_name_per_site(loaded)

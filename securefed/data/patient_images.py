@@ -1,7 +1,7 @@
 """From a manifest's rows to patients: images are opened, put in order and stacked.
 
 A row whose image cannot be read costs that row. A modality that a slice does not have is a block of
-zeros with its mask False.
+zeros with its mask False. A label is of an example, which may be some of a patient's slices.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 from securefed.data.images import read_image
 from securefed.data.manifest import Manifest, Row
-from securefed.data.samples import Images, Patient
+from securefed.data.samples import Example, Images, Patient
 from securefed.data.table import Problem
 from securefed.errors import DataError
 
@@ -40,19 +40,20 @@ def read_patients(
         slices = []
         for row in _in_order(group):
             try:
-                slices.append(_read_row(row, size))
+                slices.append((row, _read_row(row, size)))
             except DataError as error:
                 problems.append(Problem(name, str(error), row.line))
         if slices:
-            patients.append(_stack(group[0], slices, manifest.modalities, size))
+            patients.append(_stack(slices, manifest.modalities, size))
     return patients, problems
 
 
 def _in_order(rows: list[Row]) -> list[Row]:
-    numbers = [row.slice for row in rows if row.slice is not None]
-    if len(numbers) < len(rows):
-        return rows
-    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
+    """By number, study by study, in the order in which studies come."""
+    studies = {study: place for place, study in enumerate(dict.fromkeys(row.study for row in rows))}
+    if any(row.slice is None for row in rows):
+        return sorted(rows, key=lambda row: studies[row.study])
+    return sorted(rows, key=lambda row: (studies[row.study], row.slice or 0.0))
 
 
 _Slice = dict[str, Images]  # modality -> (size, size)
@@ -62,11 +63,20 @@ def _read_row(row: Row, size: int) -> _Slice:
     return {name: read_image(path, size) for name, path in row.images.items()}
 
 
-def _stack(row: Row, slices: list[_Slice], modalities: tuple[str, ...], size: int) -> Patient:
+def _stack(slices: list[tuple[Row, _Slice]], modalities: tuple[str, ...], size: int) -> Patient:
     images = np.zeros((len(modalities), len(slices), size, size), dtype=np.uint8)
     present = np.zeros((len(modalities), len(slices)), dtype=np.bool_)
-    for index, shown in enumerate(slices):
+    parts: dict[str, list[int]] = {}
+    for index, (row, shown) in enumerate(slices):
+        parts.setdefault(row.example, []).append(index)
         for name, image in shown.items():
             images[modalities.index(name), index] = image
             present[modalities.index(name), index] = True
-    return Patient(row.patient_id, row.site, row.label, modalities, images, present)
+    first = slices[0][0]
+    patient = Patient(first.patient_id, first.site, first.label, modalities, images, present)
+    if list(parts) == [""]:
+        return patient
+    label = {row.example: row.label for row, _ in slices}
+    return patient.with_examples(
+        [Example(name, label[name], tuple(places)) for name, places in parts.items()]
+    )

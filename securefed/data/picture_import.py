@@ -17,6 +17,7 @@ from securefed.data.modalities import WINDOWED
 from securefed.data.names import shown
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.registrations import number
+from securefed.data.samples import ExampleKind
 from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.wording import first_of
@@ -30,22 +31,25 @@ def import_pictures(
     site: str,
     levels: Levels | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    example: ExampleKind = "patient",
 ) -> Manifest:
     """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
 
     Args:
         levels: values shown black and white in CT pictures of more than 8 bits.
         progress: called with (patients done, patients in all).
+        example: what a label is of.
     """
-    folder = read(root)
+    folder = read(root, example=example)
     writer.simulation, writer.modalities = folder.simulation, folder.modalities
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
-    for row in sorted(folder.rows, key=lambda row: row.slice or 0):
+    for row in sorted(folder.rows, key=lambda row: (row.study, row.slice or 0)):
         by_patient.setdefault(row.patient_id, []).append(row)
     for done, (patient_id, rows) in enumerate(by_patient.items()):
         progress(done, len(by_patient))
-        slices, faults = _read(rows, size, levels)
+        read_rows, slices, faults = _read(rows, size, levels)
         problems += [Problem(shown(patient_id), fault) for fault in faults]
         first = rows[0]
         its_own = folder.simulation or first.site != DEFAULT_SITE
@@ -58,6 +62,7 @@ def import_pictures(
                 registration=first.registration,
                 error_mm=number(first.registration_mm),
                 person=first.person,
+                examples=[(row.study, row.label) for row in read_rows],
             )
     if not writer.patients:
         why = first_of(problems) if problems else "there is none"
@@ -69,13 +74,14 @@ def import_pictures(
 
 def _read(
     rows: Sequence[Row], size: int, levels: Levels | None
-) -> tuple[list[dict[str, Image]], list[str]]:
-    """The slices of one patient by modality, and what could not be used."""
+) -> tuple[list[Row], list[dict[str, Image]], list[str]]:
+    """Of one patient: the rows that can be used, their slices by modality, and what cannot."""
     scaled: dict[str, Iterator[Image | DataError]] = {}
     for name in {name for row in rows for name in row.images} - {WINDOWED}:
         # One scale for all pictures of a modality: they are one volume.
         volume = [row.images[name] for row in rows if name in row.images]
         scaled[name] = iter(read_mri(volume, size))
+    read_rows: list[Row] = []
     slices: list[dict[str, Image]] = []
     faults: list[str] = []
     for row in rows:
@@ -88,6 +94,7 @@ def _read(
                     raise image
                 images[name] = image
             slices.append(images)
+            read_rows.append(row)
         except DataError as error:
             faults.append(str(error))
-    return slices, faults
+    return read_rows, slices, faults

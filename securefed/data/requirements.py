@@ -94,7 +94,7 @@ def require_both_labels(hospitals: Iterable[HospitalData]) -> None:
 
 def one_label(patients: Sequence[Patient]) -> list[str]:
     """A line if all patients have one label."""
-    labels = {patient.label for patient in patients}
+    labels = {example.label for patient in patients for example in patient.examples}
     if len(labels) != 1:
         return []
     who = "the one patient has" if len(patients) == 1 else f"all {len(patients)} patients have"
@@ -126,10 +126,11 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
             f"{_pairs(doubles)}, {across} with one id trained on and one held out: "
             f"{first_of(doubles.pairs)}; {LOOK}"
         )
-    if len({patient.label for hospital in hospitals for patient in hospital.test}) < 2:
+    held_out = [patient for hospital in hospitals for patient in hospital.test]
+    if not held_out or one_label(held_out):
         warnings.append("held-out patients are not of both labels: there is no AUC")
     for hospital in hospitals:
-        if len({patient.label for patient in hospital.train}) == 1:
+        if one_label(hospital.train):
             named.append(f"{hospital.name} trains on patients of one label only")
     if doubles.twice:
         warnings.append("some CT and MRI are one image: nothing can be learned from such a pair")

@@ -26,6 +26,7 @@ def _count(name: str, patients: Sequence[Patient]) -> Counts:
         "patients": len(patients),
         "tumour": sum(p.label for p in patients),
         "no_tumour": sum(1 - p.label for p in patients),
+        **_examples(patients),
         **_acquired(patients),
         "slices": sum(p.slices for p in patients),
         **{
@@ -33,6 +34,15 @@ def _count(name: str, patients: Sequence[Patient]) -> Counts:
             for name in patients[0].modalities
         },
     }
+
+
+def _examples(patients: Sequence[Patient]) -> Counts:
+    """Where studies or slices have labels: how many, and of a tumour. A patient of whom one shows a
+    tumour is counted as one."""
+    if not any(patient.parts for patient in patients):
+        return {}
+    labels = [part.label for patient in patients for part in patient.examples]
+    return {"examples": len(labels), "tumour_examples": sum(labels)}
 
 
 def _acquired(patients: Sequence[Patient]) -> Counts:

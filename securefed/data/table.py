@@ -24,6 +24,7 @@ from securefed.wording import first_of
 ALIASES = {
     "patient_id": ("patient_id", "patientid", "patient", "case_id", "subject_id"),
     "label": ("label", "tumour", "tumor", "target"),
+    "study": ("study", "study_id", "example_id", "visit"),
     "slice": ("slice", "slice_index", "slice_number"),
     "site": ("site", "hospital", "centre", "center"),
     "pair_id": ("pair_id", "pair"),

@@ -23,7 +23,7 @@ from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
 from securefed.hospital.questions import Questions
-from securefed.model.scores import Counts
+from securefed.model.scores import Counts, Steps
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
 from securefed.training.trainer import TrainingSet
@@ -75,7 +75,7 @@ class Work(Protocol):
 class Scoring(Protocol):
     """How counts leave with noise."""
 
-    def answer(self, question: str, exact: Callable[[], Counts], /) -> Counts:
+    def answer(self, question: str, exact: Callable[[], Counts], /) -> Steps:
         """Noised counts."""
         ...
 
@@ -221,10 +221,10 @@ class Client:
         values = self.trainer.contribute(number)
         return Contribution(values, self.trainer.declared.patients, self.trainer.expected_batch)
 
-    def _score(self, request: Request, shared: Vector) -> Counts:
+    def _score(self, request: Request, shared: Vector) -> Steps:
         self.trainer.receive(shared)
         if self._scoring is None:
-            return self.trainer.evaluate()
+            return self.trainer.layout.scores.steps(self.trainer.evaluate())
         return self._scoring.answer(question_of(request), self.trainer.evaluate)
 
     def _mask(self, request: Request, words: Words, secure: SecureSumClient) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from securefed.errors import AskedBefore, RunError
-from securefed.model.scores import Counts
+from securefed.model.scores import Counts, Steps
 from securefed.privacy.counts import STEPS, CountNoise
 from securefed.privacy.ledger import replay_key
 from securefed.privacy.noise import CryptographicSource, SeededSource
@@ -50,7 +50,7 @@ class OneAnswer:
         self._name, self._run, self._words = name, run, words
         self._most, self._seed = most, seed
 
-    def answer(self, question: str, exact: Callable[[], Counts]) -> Counts:
+    def answer(self, question: str, exact: Callable[[], Counts]) -> Steps:
         """Noised counts in steps, (words,).
 
         Args:
@@ -64,7 +64,7 @@ class OneAnswer:
         """
         if (self._folder / self._kind.NAME).exists():
             return self._before(question)
-        steps = exact()
+        steps = exact().astype(np.int64, copy=False)
         if steps.max() > self._most * STEPS:
             raise RunError(
                 f"more than {self._most} patients in one count; nothing was sent",
@@ -82,7 +82,7 @@ class OneAnswer:
         )
         return noised
 
-    def _before(self, question: str) -> Counts:
+    def _before(self, question: str) -> Steps:
         given, place = self._kind.read(self._folder), self._folder / self._kind.NAME
         if given.run != self._run or len(given.steps) != self._words:
             raise RunError(
@@ -96,7 +96,7 @@ class OneAnswer:
             )
         return np.array(given.steps, np.int64)
 
-    def _replay_key(self, question: str, steps: Counts) -> str | None:
+    def _replay_key(self, question: str, steps: Steps) -> str | None:
         if self._seed is None:
             return None
         return replay_key(f"{self._kind.ABOUT}\0{self._seed}\0{question}".encode(), steps.tobytes())

@@ -120,8 +120,8 @@ def open_hospital(
     name, settings = patients.name, job.settings
     agreed = _agreed(job, folder, name)
     train, test = _tensors(patients, settings, device, view)
-    records = len(one_slice_records(train)) if settings.privacy.unit == "image" else len(train)
-    exact = TrainingSet(len(train), records)
+    records = one_slice_records(train) if settings.privacy.unit == "image" else train
+    exact = TrainingSet(train.patients, records.patients)
     declared, ledger = declare(settings, job.run, folder, name, exact, ledger)
     plan = _plan(job, declared)
     network = _own_network(job, device)
@@ -131,7 +131,7 @@ def open_hospital(
         run=job.run,
         hospital=name,
         settings=settings.model_dump(mode="json"),
-        records=records,
+        records=exact.records,
         declared_patients=declared.patients,
         declared_records=declared.records,
         parameters=job.parameters,

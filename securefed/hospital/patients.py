@@ -62,6 +62,7 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
         settings.model.image_size,
         settings.model.modalities,
         max_unusable=data.max_unusable,
+        example=settings.task.example,
         distinct_sites=False,
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,
         key_file=data.site_key,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from securefed.hospital.one_answer import OneAnswer
 from securefed.model.noised_scores import NOISED_COUNTS, coarse
-from securefed.model.scores import Counts
+from securefed.model.scores import Counts, Steps
 from securefed.privacy.counts import STEPS, CountNoise
 from securefed.privacy.ledger import Ledger
 from securefed.record.noised_scores import NoisedAnswer
@@ -53,7 +53,7 @@ class NoisedScoring:
             seed=seed,
         )
 
-    def answer(self, question: str, score: Callable[[], Counts]) -> Counts:
+    def answer(self, question: str, score: Callable[[], Counts]) -> Steps:
         """Noised counts in steps, (NOISED_COUNTS,).
 
         Args:

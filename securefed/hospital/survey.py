@@ -18,7 +18,7 @@ from securefed.errors import PrivacyError, RunError, Unplanned
 from securefed.hospital.client import Client
 from securefed.hospital.one_answer import OneAnswer
 from securefed.hospital.questions import Questions
-from securefed.model.scores import Counts
+from securefed.model.scores import Steps
 from securefed.model.sharing import Vector
 from securefed.model.survey import Form
 from securefed.privacy.ledger import Ledger
@@ -34,7 +34,7 @@ ROUND = 0  # in the ledger: a survey has one release
 LIES = "the server does not keep to the agreement: ask its people"
 
 
-def counted(form: Form, patients: list[Patient]) -> Counts:
+def counted(form: Form, patients: list[Patient]) -> Steps:
     """The vector of these patients, (words,) ring steps, before noise."""
     total = np.zeros(form.words, np.int64)
     for each in patients:
@@ -124,7 +124,7 @@ class _Counting:
     def contribute(self, round_number: int) -> Vector:
         raise Unplanned("a survey trains nobody", hint=LIES)
 
-    def evaluate(self) -> Counts:
+    def evaluate(self) -> Steps:
         return counted(self._form, self._patients)
 
 

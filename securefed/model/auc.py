@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Amounts = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+Amounts = npt.NDArray[np.float64 | np.int64]
 
 
 def area(negatives: Amounts, positives: Amounts) -> Floats:
@@ -35,8 +35,19 @@ def area_of_corners(corners: Sequence[tuple[float, float]]) -> float:
     return float(np.trapezoid(true, false))
 
 
-def area_of_scores(scores: npt.NDArray[np.generic], positive: npt.NDArray[np.bool_]) -> float:
-    """The area of raw scores, (n,) each; NaN where a label is missing."""
+def area_of_scores(
+    scores: npt.NDArray[np.generic],
+    positive: npt.NDArray[np.bool_],
+    weight: Floats | None = None,
+) -> float:
+    """The area of raw scores, (n,) each; NaN where a label is missing.
+
+    Args:
+        weight: of each; None for one each.
+    """
     levels, place = np.unique(scores, return_inverse=True)
-    histograms = [np.bincount(place[each], minlength=levels.size) for each in (~positive, positive)]
+    histograms = [
+        np.bincount(place[each], None if weight is None else weight[each], minlength=levels.size)
+        for each in (~positive, positive)
+    ]
     return float(area(*histograms))

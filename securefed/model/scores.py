@@ -2,6 +2,15 @@
 
 A hospital turns its held-out patients into a histogram: label by logit bin. Histograms of several
 hospitals add up, so they can travel inside the masked sum and the server learns totals only.
+
+A patient counts one. Where labels are of studies or slices it is shared out over its examples, in
+steps of 1 / STEPS, so that sums are exact and nobody moves the histogram by more than one. So all
+figures are of examples, each patient with the same say; intervals are of so many patients as there
+are, as if each answered once. That is clustered, and wider than need be: a patient's examples of a
+label are taken for one, and that scores which are high for all of a patient's examples help one
+label and hurt the other is left out (Obuchowski 1997, Biometrics 53:567, has all three terms; the
+middle one needs more of each patient than a histogram of totals can hold).
+
 AUC, its interval and the confusion matrix all follow from the summed histogram. Two scores in
 one bin count as a tie, which moves the AUC by less than the histogram's bin width can hide; the
 threshold 0 (probability one half) is a bin edge, so the confusion matrix is exact.
@@ -20,6 +29,7 @@ from securefed.errors import RunError
 from securefed.model.auc import area
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
+from securefed.privacy.counts import STEPS
 
 BINS = 512
 LARGEST_LOGIT = 8.0  # beyond it a probability is within 0.0004 of 0 or 1
@@ -27,7 +37,9 @@ COUNTS = 2 * BINS
 Z_95 = 1.959963984540054
 EDGE = 1e-12  # at areas of 0 and 1 the equation has a second root, the area itself
 
-Counts = NDArray[np.int64]
+# Patients, whole ones where each has one example.
+Counts = NDArray[np.float64 | np.int64]
+Steps = NDArray[np.int64]  # the same as it travels, in parts of a patient
 
 
 @dataclass(frozen=True)
@@ -53,26 +65,37 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Held-out patients by truth and by the answer at probability 0.5; a tumour is positive."""
+    """Held-out patients by truth and by the answer at probability 0.5; a tumour is positive.
 
-    true_positive: int
-    false_negative: int
-    false_positive: int
-    true_negative: int
+    Whole numbers but where patients are shared out over their examples.
+    """
+
+    true_positive: float
+    false_negative: float
+    false_positive: float
+    true_negative: float
 
 
 @torch.no_grad()
 def score(
     network: FusionNetwork, group: PatientTensors, *, encoded: bool, chunk: int = 32
 ) -> Tensor:
-    """Logits (patients,); `encoded` says whether the group holds tokens or images."""
+    """Logits (examples,); `encoded` says whether the group holds tokens or images."""
     parts = [group[start : start + chunk] for start in range(0, len(group), chunk)]
     logits = [network(part.images, part.present, encoded=encoded) for part in parts]
     return torch.cat(logits) if logits else torch.zeros(0)
 
 
-def count_scores(logits: Tensor, labels: Tensor) -> Counts:
+def count_group(logits: Tensor, group: PatientTensors) -> Counts:
+    """(2 * BINS,) counts of a group's (examples,) logits; each patient adds one."""
+    return count_scores(logits, group.label, group.shares(STEPS))
+
+
+def count_scores(logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Counts:
     """(n,) logits and (n,) labels -> (2 * BINS,) counts: label 0's bins, then label 1's.
+
+    Args:
+        shares: (n,) what each adds, in steps of 1 / STEPS; None for one each.
 
     Raises:
         RunError: a logit is not a number.
@@ -86,14 +109,16 @@ def count_scores(logits: Tensor, labels: Tensor) -> Counts:
     bins = (logits.double().cpu() * (BINS / (2 * LARGEST_LOGIT))).floor() + BINS // 2
     bins = bins.clamp(0, BINS - 1).long()
     flat = bins + BINS * labels.long().cpu()
-    counts: Counts = torch.bincount(flat, minlength=COUNTS).numpy()
+    steps = torch.full_like(flat, STEPS) if shares is None else shares.cpu()
+    # A power of two divides exactly, and sums of floats this small are exact.
+    counts: Counts = torch.bincount(flat, steps.double(), minlength=COUNTS).numpy() / STEPS
     return counts
 
 
 def metrics(counts: Counts) -> Metrics:
     """Metrics of a (possibly summed) histogram, shape (2 * BINS,)."""
     negatives, positives = counts.reshape(2, BINS)
-    n_negative, n_positive = int(negatives.sum()), int(positives.sum())
+    n_negative, n_positive = float(negatives.sum()), float(positives.sum())
     both = n_negative > 0 and n_positive > 0
     auc = float(area(negatives, positives)) if both else None
     return of_confusion(
@@ -115,7 +140,7 @@ def of_confusion(
     right = confusion.true_positive + confusion.true_negative
     wrong = confusion.false_positive + confusion.false_negative
     return Metrics(
-        patients=right + wrong,
+        patients=round(right + wrong),
         auc=auc,
         auc_ci95=interval,
         accuracy=_ratio(right, right + wrong),
@@ -135,10 +160,10 @@ def confusion(counts: Counts) -> Confusion:
     negatives, positives = counts.reshape(2, BINS)
     half = BINS // 2
     return Confusion(
-        true_positive=int(positives[half:].sum()),
-        false_negative=int(positives[:half].sum()),
-        false_positive=int(negatives[half:].sum()),
-        true_negative=int(negatives[:half].sum()),
+        true_positive=whole(float(positives[half:].sum())),
+        false_negative=whole(float(positives[:half].sum())),
+        false_positive=whole(float(negatives[half:].sum())),
+        true_negative=whole(float(negatives[:half].sum())),
     )
 
 
@@ -155,7 +180,12 @@ def roc(counts: Counts) -> NDArray[np.float64] | None:
     return np.concatenate([[[0.0, 0.0]], above.T])
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def whole(patients: float) -> int | float:
+    """The same number, as an integer where it is one: so it is written and shown."""
+    return int(patients) if patients.is_integer() else patients
+
+
+def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
@@ -184,7 +214,7 @@ def auc_interval(
     )
 
 
-def _loss(negatives: NDArray[np.int64], positives: NDArray[np.int64]) -> float:
+def _loss(negatives: Counts, positives: Counts) -> float:
     logit = (np.arange(BINS) + 0.5) / BINS * 2 * LARGEST_LOGIT - LARGEST_LOGIT
     nats = negatives * np.logaddexp(0, logit) + positives * np.logaddexp(0, -logit)
     return float(nats.sum() / (negatives.sum() + positives.sum()))

@@ -1,8 +1,9 @@
 """Figures of a model on labelled patients, from its predictions.
 
-Thresholds other than one half are chosen on the patients that they are then measured on, which is
-told beside them. Groups with few patients of a label are withheld: an interval of them says
-nothing, and a cell of one is one person.
+Where labels are of studies or slices each patient has the same say, shared out over its examples,
+and intervals are of patients (securefed/model/scores.py). Thresholds other than one half are chosen
+on the patients that they are then measured on, which is told beside them. Groups with few patients
+of a label are withheld: an interval of them says nothing, and a cell of one is one person.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from securefed.errors import DataError
 from securefed.model.auc import area_of_scores
-from securefed.model.scores import auc_interval
+from securefed.model.rates import wilson
+from securefed.model.scores import auc_interval, whole
 from securefed.prediction.table import Prediction
 from securefed.record.evaluation import Bin, Group, OperatingPoint, Rate
 
 FEWEST = 5  # patients of each label in a group that is shown
 BINS = 10  # of the reliability diagram, of as many patients each as possible
+ROUNDING = 1e-9  # patients
 WANTED = 0.9  # specificity, and sensitivity, of the chosen operating points
 
 Floats = NDArray[np.float64]
@@ -31,14 +33,18 @@ class Labelled:
     """Predictions beside the truth, in one order.
 
     Attributes:
-        logit, probability: (patients,).
-        positive: (patients,).
-        site, acquired: of each patient; modalities joined by "+".
+        logit, probability: (examples,).
+        positive: (examples,).
+        patient: (examples,) whose each is, numbers.
+        weight: (examples,) parts of a patient, the same for each of its examples.
+        site, acquired: of each example; modalities joined by "+".
     """
 
     logit: Floats
     probability: Floats
     positive: Bools
+    patient: NDArray[np.int64]
+    weight: Floats
     site: tuple[str, ...]
     acquired: tuple[str, ...]
 
@@ -50,14 +56,17 @@ class Labelled:
         positive = np.array(labels, np.bool_)
         if positive.all() or not positive.any():
             raise DataError(
-                f"{len(positive)} patients, {int(positive.sum())} of them positive: an evaluation "
-                "needs both labels",
+                f"{len(positive)} predictions, {int(positive.sum())} of them of positives: an "
+                "evaluation needs both labels",
                 hint="securefed predict needs no labels",
             )
+        patient = np.unique([each.patient_id for each in predictions], return_inverse=True)[1]
         return cls(
             logit=np.array([each.logit for each in predictions]),
             probability=np.array([each.probability for each in predictions]),
             positive=positive,
+            patient=patient,
+            weight=1 / np.bincount(patient)[patient],
             site=tuple(each.site for each in predictions),
             acquired=tuple(
                 "+".join(name for name in modalities if name not in each.missing.split("+"))
@@ -76,13 +85,19 @@ def groups(of: Labelled) -> Iterator[Group]:
 
 
 def _group(of: Labelled, column: str, value: str, chosen: Bools) -> Group:
-    positive = of.positive[chosen]
-    positives, negatives = int(positive.sum()), int((~positive).sum())
+    ill, healthy = of.positive & chosen, ~of.positive & chosen
+    positives, negatives = _patients(of, ill), _patients(of, healthy)
     if column != "all" and min(positives, negatives) < FEWEST:
         return Group(column, value, None, None, None, None, withheld=True)
-    auc = area_of_scores(of.logit[chosen], positive)
-    interval = auc_interval(auc, negatives, positives)
-    return Group(column, value, len(positive), positives, auc, interval, withheld=False)
+    auc = area_of_scores(of.logit[chosen], of.positive[chosen], of.weight[chosen])
+    interval = auc_interval(auc, of.weight[healthy].sum(), of.weight[ill].sum())
+    patients = _patients(of, chosen)
+    return Group(column, value, patients, positives, auc, interval, withheld=False)
+
+
+def _patients(of: Labelled, chosen: Bools) -> int:
+    """Who has one of these examples."""
+    return len(np.unique(of.patient[chosen]))
 
 
 def operating_points(of: Labelled) -> Iterator[OperatingPoint]:
@@ -96,11 +111,11 @@ def _reaching(of: Labelled, *, specificity: bool) -> float:
     """The threshold that reaches it and costs the other rate least."""
     levels = np.append(np.unique(of.probability), np.inf)  # the last calls nobody positive
     called = of.probability >= levels[:, None]  # (levels, patients)
-    if specificity:
-        enough = (~called[:, ~of.positive]).mean(axis=1) >= WANTED
-        return float(levels[enough].min())
-    enough = called[:, of.positive].mean(axis=1) >= WANTED
-    return float(levels[enough].max())
+    chosen = ~of.positive if specificity else of.positive
+    right = (called[:, chosen] ^ specificity) @ of.weight[chosen]
+    # Sums of parts of patients are rounded: a rate that is just reached counts.
+    reached = levels[right >= WANTED * of.weight[chosen].sum() - ROUNDING]
+    return float(reached.min() if specificity else reached.max())
 
 
 def _at(of: Labelled, rule: str, threshold: float) -> OperatingPoint:
@@ -108,15 +123,15 @@ def _at(of: Labelled, rule: str, threshold: float) -> OperatingPoint:
     return OperatingPoint(
         rule=rule,
         threshold=min(threshold, 1.0),
-        sensitivity=_rate(called[of.positive]),
-        specificity=_rate(~called[~of.positive]),
+        sensitivity=_rate(called, of.weight * of.positive),
+        specificity=_rate(~called, of.weight * ~of.positive),
     )
 
 
-def _rate(right: Bools) -> Rate:
-    test = binomtest(int(right.sum()), len(right))
-    low, high = test.proportion_ci(0.95, method="wilson")
-    return Rate(float(right.mean()), (float(low), float(high)))
+def _rate(right: Bools, weight: Floats) -> Rate:
+    patients = float(weight.sum())
+    rate = float((right * weight).sum()) / patients
+    return Rate(rate, wilson(rate, patients))
 
 
 def reliability(of: Labelled) -> list[Bin]:
@@ -124,7 +139,11 @@ def reliability(of: Labelled) -> list[Bin]:
     order = np.argsort(of.probability, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     return [
-        Bin(len(part), float(of.probability[part].mean()), float(of.positive[part].mean()))
+        Bin(
+            whole(round(float(of.weight[part].sum()), 6)),
+            float(np.average(of.probability[part], weights=of.weight[part])),
+            float(np.average(of.positive[part], weights=of.weight[part])),
+        )
         for part in parts
     ]
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from securefed.config import ModelSettings
+from securefed.config import ModelSettings, TaskSettings
 from securefed.data.harmonisation import harmonised
-from securefed.data.samples import Patient
+from securefed.data.samples import ExampleKind, Patient
 from securefed.errors import RunError
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
@@ -31,7 +31,8 @@ class ReleasedModel:
 
     Attributes:
         network: in evaluation mode, on the CPU.
-        max_slices: of a patient, as in training: more are subsampled.
+        max_slices: of an example, as in training: more are subsampled.
+        example: what it answers for: a patient, a study or a slice.
         harmonise: whether scans come to a standard scale first, as in training.
         digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
@@ -40,6 +41,7 @@ class ReleasedModel:
 
     network: FusionNetwork = field(repr=False)
     max_slices: int
+    example: ExampleKind
     harmonise: bool
     digest: str
     privacy: str
@@ -56,7 +58,7 @@ class ReleasedModel:
         return self.network.shape.image_size
 
     def logits(self, patients: Sequence[Patient]) -> Tensor:
-        """(patients,) logits; the sigmoid of one is the predicted probability.
+        """(examples,) logits, of each patient's in turn; the sigmoid is the predicted probability.
 
         Args:
             patients: with the modalities and the size of the model.
@@ -91,8 +93,8 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     if file.stat().st_size > LARGEST_FILE:
         raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
     about = read_about(file)
-    shape, max_slices, harmonise = _described(about, file)
-    network = FusionNetwork(shape)
+    settings, task, max_slices = _described(about, file)
+    network = FusionNetwork(NetworkShape.of(settings))
     tensors = read_tensors(file)
     _require_fit(network, tensors, file)
     digest = hashlib.sha256(file.read_bytes())
@@ -106,16 +108,19 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     return ReleasedModel(
         network=network.eval().requires_grad_(False),
         max_slices=max_slices,
-        harmonise=harmonise,
+        example=task.example,
+        harmonise=settings.harmonise,
         digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
         cautions=tuple(_cautions(about)),
     )
 
 
-def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int, bool]:
+def _described(about: Mapping[str, Any], file: Path) -> tuple[ModelSettings, TaskSettings, int]:
     try:
         settings = ModelSettings.model_validate_json(str(about["shape"]))
+        # Files from before there was a choice are of patients.
+        task = TaskSettings.model_validate_json(str(about.get("task", "{}")))
         max_slices = int(about["max_slices"])
     except (KeyError, ValueError, ValidationError):
         raise RunError(
@@ -123,8 +128,8 @@ def _described(about: Mapping[str, Any], file: Path) -> tuple[NetworkShape, int,
             hint="a model file of this version of securefed does; train it again",
         ) from None
     if not 1 <= max_slices <= 512:
-        raise RunError(f"{file} takes {max_slices} slices of a patient; it is damaged")
-    return NetworkShape.of(settings), max_slices, settings.harmonise
+        raise RunError(f"{file} takes {max_slices} slices of an example; it is damaged")
+    return settings, task, max_slices
 
 
 def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:

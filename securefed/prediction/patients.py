@@ -12,20 +12,23 @@ BATCH = 32  # patients
 
 
 def batches(
-    manifest: Manifest, size: int, name: str, done: frozenset[str] = frozenset()
+    manifest: Manifest, size: int, name: str, done: frozenset[tuple[str, str]] = frozenset()
 ) -> Iterator[tuple[list[Patient], list[Problem]]]:
     """The patients of each batch, in the order of the manifest, and the rows that cannot be read.
 
     Args:
         size: edge of the images, pixels.
         name: of the manifest, for problems.
-        done: patients that are left out.
+        done: patients and their examples; who has no other is left out.
     """
     by_patient: dict[str, list[Row]] = {}
     for row in manifest.rows:
-        if row.patient_id not in done:
-            by_patient.setdefault(row.patient_id, []).append(row)
-    groups = list(by_patient.values())
+        by_patient.setdefault(row.patient_id, []).append(row)
+    groups = [
+        rows
+        for patient_id, rows in by_patient.items()
+        if not done.issuperset((patient_id, row.example) for row in rows)
+    ]
     for start in range(0, len(groups), BATCH):
         rows = [row for group in groups[start : start + BATCH] for row in group]
         yield read_patients(replace(manifest, rows=rows), size, name)

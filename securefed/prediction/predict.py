@@ -1,4 +1,4 @@
-"""What a model says of every patient of a manifest, batch by batch."""
+"""What a model says of every patient of a manifest, or of its examples, batch by batch."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,8 @@ from securefed.wording import first_of
 
 
 def predict(model: ReleasedModel, patients: str | Path) -> list[Prediction]:
-    """What a model says of every patient of a manifest or a folder; labels are not looked at.
+    """What a model says of every patient of a manifest or a folder, or of each of its examples;
+    labels are not looked at.
 
     Raises:
         DataError: nothing there, not a manifest, none of the model's modalities, or a line or an
@@ -43,11 +44,11 @@ class Answered:
     """What came of a batch.
 
     Attributes:
-        patients: those of `predictions`, in the same order.
+        labels: of `predictions`, in the same order.
         problems: rows whose images cannot be read.
     """
 
-    patients: Sequence[Patient] = field(repr=False)
+    labels: Sequence[int] = field(repr=False)
     predictions: Sequence[Prediction]
     problems: Sequence[Problem]
 
@@ -71,41 +72,63 @@ class Predicting:
             DataError: nothing there, not a manifest, or it has no modality of the model.
         """
         self._model, self._name = model, path.resolve().name
-        self._manifest = read_manifest(path, model.modalities, labelled=labelled)
+        self._manifest = read_manifest(
+            path, model.modalities, labelled=labelled, example=model.example
+        )
         self.problems, self.notes = self._manifest.problems, self._manifest.notes
         self.digests = model.digest[:DIGITS], _digest(self._manifest)[:DIGITS]
 
     @property
-    def patients(self) -> int:
+    def examples(self) -> int:
         """How many the manifest has."""
-        return len({row.patient_id for row in self._manifest.rows})
+        return len({(row.patient_id, row.example) for row in self._manifest.rows})
 
-    def answers(self, done: frozenset[str] = frozenset()) -> Iterator[Answered]:
-        """Every batch in turn, those patients left out that are `done`.
+    @property
+    def unit(self) -> str:
+        """What a line is of, in a word."""
+        return self._model.example
+
+    def answers(self, done: frozenset[tuple[str, str]] = frozenset()) -> Iterator[Answered]:
+        """Every batch in turn, those left out that are `done`: patients and their examples.
 
         Raises:
             RunError: the model gives no number.
         """
         for patients, problems in batches(self._manifest, self._model.image_size, self._name, done):
-            yield Answered(patients, self._predictions(patients), problems)
+            pairs = [
+                (made, example.label)
+                for made, example in zip(
+                    self._predictions(patients),
+                    (example for patient in patients for example in patient.examples),
+                    strict=True,
+                )
+                if (made.patient_id, made.example) not in done
+            ]
+            yield Answered([label for _, label in pairs], [made for made, _ in pairs], problems)
 
     def _predictions(self, patients: Sequence[Patient]) -> list[Prediction]:
         if not patients:
             return []
         logits = self._model.logits(patients)
+        examples = [(patient, each) for patient in patients for each in patient.examples]
         probabilities = torch.sigmoid(logits.double())
         return [
             Prediction(
                 patient_id=patient.patient_id,
                 site=patient.site,
+                example=example.name,
                 probability=round(float(probability), 6),
                 logit=round(float(logit), 6),
-                slices=min(patient.slices, self._model.max_slices),
-                missing="+".join(name for name, _, there in patient if not there.any()),
+                slices=min(len(example.slices), self._model.max_slices),
+                missing="+".join(
+                    name for name, _, there in patient if not there[list(example.slices)].any()
+                ),
                 model=self.digests[0],
                 data=self.digests[1],
             )
-            for patient, logit, probability in zip(patients, logits, probabilities, strict=True)
+            for (patient, example), logit, probability in zip(
+                examples, logits, probabilities, strict=True
+            )
         ]
 
 

@@ -20,20 +20,22 @@ DIGITS = 16  # of a digest, in a line
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one patient.
+    """What a model says of one example: a patient, a study or a slice, as it was trained.
 
     Attributes:
         patient_id, site: as in the manifest.
+        example: which of the patient's, by study and number of the slice; "" for the patient.
         probability: of a tumour, 0 to 1, as the network gives it; not calibrated.
         logit: whose sigmoid it is.
         slices: that were looked at.
-        missing: modalities of the model that no slice of the patient has, joined by "+".
+        missing: modalities of the model that no slice of the example has, joined by "+".
         model: the first DIGITS hex digits of the model's digest, of its file and the personal one.
         data: the same of what the manifest, or the folder, says and which files it names.
     """
 
     patient_id: str
     site: str
+    example: str
     probability: float
     logit: float
     slices: int
@@ -93,10 +95,11 @@ def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
         raise _no_table(path)
     for number, row in enumerate(rows[1:], start=2):
         try:
-            patient_id, site, probability, logit, slices, missing, model, data = row
+            patient_id, site, example, probability, logit, slices, missing, model, data = row
             yield Prediction(
                 patient_id,
                 site,
+                example,
                 float(probability),
                 float(logit),
                 int(slices),

@@ -199,7 +199,7 @@ class TrainedBaseline(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    counts: dict[str, tuple[tuple[int, int], ...]]
+    counts: dict[str, tuple[tuple[int, int | float], ...]]
     curve: Curve
     wall_s: float
 

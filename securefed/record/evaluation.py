@@ -21,7 +21,8 @@ class Group(msgspec.Struct, frozen=True):
 
     Attributes:
         column: "all", "site", or "modalities" (which of the model's they have).
-        patients, positives: how many; of a group that is withheld, null.
+        patients, positives: how many, and how many of them have a positive example; of a group that
+            is withheld, null.
         auc, auc_ci95: area under the ROC curve (Newcombe's interval); null without both labels.
         withheld: too few patients of a label to say anything, or to say it of nobody in particular.
     """
@@ -52,11 +53,12 @@ class Bin(msgspec.Struct, frozen=True):
     """Patients of about the same probability, of a reliability diagram.
 
     Attributes:
+        patients: parts of them, where labels are of studies or slices.
         predicted: their mean probability.
         observed: the share of positives among them.
     """
 
-    patients: int
+    patients: int | float
     predicted: float
     observed: float
 

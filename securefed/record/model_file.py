@@ -34,6 +34,7 @@ def write(
     about = {
         "schema": str(SCHEMA),
         "shape": settings.model.model_dump_json(),
+        "task": settings.task.model_dump_json(),
         "max_slices": str(settings.training.max_slices),
         "noise": guarantee.noise if guarantee else "none",
         "privacy": str(guarantee) if guarantee else "no differential privacy: no epsilon",

@@ -139,12 +139,15 @@ class HospitalSummary(JsonFile, Scores, frozen=True, kw_only=True):
 
 
 class Confusion(msgspec.Struct, frozen=True, kw_only=True):
-    """Held-out patients by truth and by the answer at probability one half."""
+    """Held-out patients by truth and by the answer at probability one half.
 
-    true_positive: int
-    false_negative: int
-    false_positive: int
-    true_negative: int
+    Whole ones, but where labels are of studies or slices: there a patient is shared out over them.
+    """
+
+    true_positive: int | float
+    false_negative: int | float
+    false_positive: int | float
+    true_negative: int | float
 
 
 class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ in their counts does; a test holds their coverage.
 
 import math
 from collections.abc import Iterator
-from statistics import NormalDist
 
+from securefed.model.rates import Z_95, wilson
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
 from securefed.reporting.facts import Utility
 from securefed.reporting.withheld import Withheld
@@ -21,7 +21,6 @@ TOO_WIDE = 0.3  # an interval that holds both a poor and a good model
 NO_MORE_THAN_CHANCE = 0.1  # sensitivity less false alarms: the answer hardly follows the truth
 ONE_ANSWER = 0.9  # of one kind of patients; with the above, nearly everybody gets the same answer
 CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
-Z_95 = NormalDist().inv_cdf(0.975)
 Interval = tuple[float, float]
 
 
@@ -84,7 +83,7 @@ def rate_intervals(confusion: Confusion, noise: float | None) -> dict[str, Inter
     }
 
 
-def rate_interval(right: int, wrong: int, deviation: float = 0.0) -> Interval | None:
+def rate_interval(right: float, wrong: float, deviation: float = 0.0) -> Interval | None:
     """95% interval of right / (right + wrong), Wilson's; None of nobody.
 
     Args:
@@ -93,9 +92,8 @@ def rate_interval(right: int, wrong: int, deviation: float = 0.0) -> Interval | 
     patients = right + wrong
     if not patients:
         return None
-    rate, z = right / patients, Z_95**2 / patients
-    middle, half = rate + z / 2, math.sqrt(z * rate * (1 - rate) + z * z / 4)
-    low, high = (middle - half) / (1 + z), (middle + half) / (1 + z)
+    rate = right / patients
+    low, high = wilson(rate, patients)
     # What noise in the counts does to the rate, to first order, beside what chance does (Newcombe's
     # square-and-add: each side by itself).
     noised = Z_95 * deviation * math.hypot(right, wrong) / patients**2
@@ -162,7 +160,7 @@ def unsure_hospitals(hospitals: tuple[HospitalSummary, ...]) -> list[str]:
     return [one.name for one in hospitals if one.auc is not None and too_wide(one.auc_ci95)]
 
 
-def _ill(confusion: Confusion) -> int:
+def _ill(confusion: Confusion) -> float:
     return confusion.true_positive + confusion.false_negative
 
 
@@ -170,4 +168,4 @@ def _patients(confusion: Confusion | None) -> int:
     if confusion is None:
         return 0
     one = confusion
-    return one.true_positive + one.false_negative + one.false_positive + one.true_negative
+    return round(one.true_positive + one.false_negative + one.false_positive + one.true_negative)

@@ -19,7 +19,7 @@ def write_held_out(folder: Path, scores: Counts | NoisedScores) -> None:
     else:
         cells, curve, noise = confusion(scores), roc(scores), None
     HeldOut(
-        patients=sum(asdict(cells).values()),
+        patients=round(sum(asdict(cells).values())),
         noise=noise,
         confusion=Confusion(**asdict(cells)),
         roc=None if curve is None else tuple((float(x), float(y)) for x, y in curve),

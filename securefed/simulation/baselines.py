@@ -31,7 +31,7 @@ from securefed.hospital.tokens import kept_with
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
-from securefed.model.scores import Counts, count_scores, metrics, score
+from securefed.model.scores import Counts, count_group, metrics, score
 from securefed.model.strategies.strategy import State
 from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
@@ -104,7 +104,7 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     together = settings.model_copy(update={"training": batch, "secure_aggregation": limit})
     trainer, curve = _train_by_itself(together, everybody, data.simulation, folder)
     counts = {
-        hospital.name: count_scores(_logits(trainer, group), group.label)
+        hospital.name: count_group(_logits(trainer, group), group)
         for hospital in data.hospitals
         if (group := _held_out(settings, hospital, choose_device(settings.device))) is not None
     }
@@ -119,7 +119,7 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
     }
     federations = {kept: simulation for kept, (_, simulation) in alone.items()}
     fused = {
-        hospital.name: count_scores(
+        hospital.name: count_group(
             _mean_logits(
                 {
                     kept: federation.hospitals[hospital.name].trainer
@@ -127,7 +127,7 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
                 },
                 group,
             ),
-            group.label,
+            group,
         )
         for hospital in data.hospitals
         if (group := _held_out(settings, hospital, choose_device(settings.device))) is not None
@@ -197,14 +197,14 @@ def _held_out(
 
 
 def _logits(trainer: LocalTrainer, group: PatientTensors) -> Tensor:
-    """(patients,) logits of images under the trainer's current parameters."""
+    """(examples,) logits of images under the trainer's current parameters."""
     network: FusionNetwork = trainer.network
     network.eval()
     return score(network, tokens_of(network, group), encoded=True)
 
 
 def _mean_logits(trainers: Mapping[str, LocalTrainer], group: PatientTensors) -> Tensor:
-    """(patients,) mean logit of the models of one modality each, where the patient has that one."""
+    """(examples,) mean logit of the models of one modality each, where it has that one."""
     total, weight = torch.zeros(len(group)), torch.zeros(len(group))
     for kept, trainer in trainers.items():
         rows = group.present[:, group.modalities.index(kept)].any(dim=1)

@@ -29,12 +29,14 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             data.phantom.test_patients,
             settings.seed,
             settings.model.harmonise,
+            example=settings.task.example,
         )
     with own_patients(
         data.manifest,
         settings.model.image_size,
         settings.model.modalities,
         max_unusable=data.max_unusable,
+        example=settings.task.example,
         distinct_sites=data.partition == "site",
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,
         key_file=data.site_key,

@@ -10,15 +10,15 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from securefed.model import task
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import Rows
 from securefed.training.canaries import CanaryRecords
 from securefed.training.factors import flat
-from securefed.training.patients import parts_alike
+from securefed.training.patients import by_patient, parts_alike
 from securefed.training.per_patient import Forward, patient_gradients, trained_parameters
 from securefed.training.private import private_gradients
 
@@ -54,7 +54,7 @@ class Step:
         self.network.zero_grad()
         for part in self._parts:
             logits = self.network(part.images, part.present, encoded=self.encoded)
-            loss = F.binary_cross_entropy_with_logits(logits, part.label, reduction="sum")
+            loss = task.loss(logits, part.label, part.weight)
             (loss / self.expected).backward()  # type: ignore[no-untyped-call]
         gradients = {
             name: torch.zeros_like(p) if p.grad is None else p.grad
@@ -71,7 +71,7 @@ class Step:
         return private_gradients(
             self.network,
             self._loss_of_patient,
-            map(_tensors, self._parts),
+            map(by_patient, self._parts),
             clip_norm=clip_norm,
             noise_multiplier=noise_multiplier,
             expected_batch_size=self.expected,
@@ -83,7 +83,7 @@ class Step:
         """Each record's exact gradient in chunks (n, P), in the order of the shared vector."""
         for part in self._parts:
             yield self._vectors(
-                patient_gradients(self.network, self._loss_of_patient, _tensors(part))
+                patient_gradients(self.network, self._loss_of_patient, by_patient(part))
             )
         if self._canary_gradients:
             yield self._vectors(self._canary_gradients)
@@ -107,9 +107,5 @@ class Step:
         return self.canaries.gradients(self.drawn_canaries, trained_parameters(self.network))
 
     def _loss_of_patient(self, forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
-        logit = forward(patient["images"], patient["present"], encoded=self.encoded)
-        return F.binary_cross_entropy_with_logits(logit, patient["label"])
-
-
-def _tensors(group: PatientTensors) -> dict[str, Tensor]:
-    return {"images": group.images, "present": group.present, "label": group.label}
+        logits = forward(patient["images"], patient["present"], encoded=self.encoded)
+        return task.loss(logits, patient["label"], patient["weight"])

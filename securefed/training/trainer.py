@@ -20,7 +20,7 @@ from securefed.errors import ConfigurationError, RunError
 from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import FusionNetwork, encoder_of
 from securefed.model.patients import PatientTensors, concatenate
-from securefed.model.scores import Counts, count_scores, score
+from securefed.model.scores import Counts, count_group, score
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.accounting import sample_rate
 from securefed.privacy.ledger import Ledger, replay_key
@@ -65,8 +65,8 @@ class LocalPlan:
         local_steps: steps per round.
         batch_size: expected records per step (Poisson sampling).
         proximal: mu of the strategy's proximal term, 0 for none.
-        unit: "patient", or "image" for one record per slice.
-        modality_dropout: chance of a drawn record to be shown with one of its modalities only.
+        unit: "patient", with all its examples one record; or "image" for one per slice.
+        modality_dropout: chance of a drawn example to be shown with one of its modalities only.
         seed: of the sampling without DP, and of seeded noise.
         mechanism: what it makes of its patients' gradients.
         declared: size of the training set; None takes it as it is.
@@ -120,7 +120,7 @@ class LocalTrainer:
         refuse_batch_statistics(network)
         self.name = name
         self.stepped: Callable[[], object] = lambda: None
-        self.patients = len(train)
+        self.patients = train.patients
         self.network = network
         self._plan = plan
         self._mechanism = plan.mechanism
@@ -137,7 +137,7 @@ class LocalTrainer:
             train, test = encode(network, train), encode(network, test)
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
-        self.declared = plan.declared or TrainingSet(len(train), len(self._records))
+        self.declared = plan.declared or TrainingSet(train.patients, self._records.patients)
         self._rate = sample_rate(plan.batch_size, self.declared.records)
         #: What a round costs, None where nothing is promised.
         self.event = plan.mechanism.event(self._rate, plan.local_steps)
@@ -166,7 +166,7 @@ class LocalTrainer:
         """Histogram of held-out scores under the current parameters."""
         self.network.eval()
         logits = score(self.network, self._test, encoded=self._encoded)
-        return count_scores(logits, self._test.label)
+        return count_group(logits, self._test)
 
     def contribute(self, round_number: int) -> Values:
         """Train for a round; what the mechanism makes of it, for its layout.
@@ -200,10 +200,10 @@ class LocalTrainer:
     def draw(self, round_number: int, step: int) -> tuple[Step, KeystreamSource]:
         """A Poisson sample of all records, canaries last: one draw, one rate."""
         source = self._source(round_number, step)
-        patients = len(self._pool)
+        patients = self._pool.patients
         canaries = len(self._canaries) if self._canaries is not None else 0
         rows = torch.as_tensor(poisson_sample(patients + canaries, self._rate, source))
-        drawn = self._pool[rows[rows < patients]]
+        drawn = self._pool.of_patients(rows[rows < patients])
         if self._plan.modality_dropout:
             drawn = drop_modalities(drawn, self._plan.modality_dropout, source)
         sample = Step(
@@ -297,6 +297,6 @@ def _bytes(tensor: Tensor) -> bytes:
 def _fingerprint(group: PatientTensors) -> bytes:
     digest = hashlib.sha256()
     digest.update("\0".join(group.modalities).encode())
-    for each in (group.images, group.present, group.label):
+    for each in (group.images, group.present, group.label, group.patient):
         digest.update(_bytes(each))
     return digest.digest()

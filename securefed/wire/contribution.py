@@ -20,7 +20,7 @@ from protocols.errors import WouldOverflow
 from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from securefed.errors import ConfigurationError, RunError
 from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
-from securefed.model.scores import COUNTS, Counts, Metrics, metrics
+from securefed.model.scores import COUNTS, Counts, Metrics, Steps, metrics
 from securefed.model.sharing import Vector
 from securefed.privacy.counts import STEPS, CountNoise
 
@@ -76,12 +76,14 @@ class ScoreLayout:
         max_patients: largest number of patients one hospital may have.
         noise: that each hospital adds to its own; None where histograms are exact.
         noised: words of one with noise: of scores, or of a survey (model.survey).
+        parts: of a patient, that exact counts are in: 1 where each has one example.
     """
 
     clients: int
     max_patients: int
     noise: CountNoise | None = None
     noised: int = NOISED_COUNTS
+    parts: int = 1
 
     def __post_init__(self) -> None:
         self._code()
@@ -98,8 +100,12 @@ class ScoreLayout:
         """Length of the encoded vector."""
         return self.noised if self.noise else COUNTS
 
-    def encode(self, counts: Counts) -> Words:
-        """One hospital's histogram, (words,) counts, or noised ones in steps.
+    def steps(self, counts: Counts) -> Steps:
+        """An exact histogram of patients, (COUNTS,), as it is encoded."""
+        return np.rint(self.parts * counts).astype(np.int64)
+
+    def encode(self, counts: Steps) -> Words:
+        """One hospital's histogram, (words,) counts in parts, or noised ones in steps.
 
         Raises:
             RunError: a wrong shape; nothing may be sent.
@@ -116,14 +122,14 @@ class ScoreLayout:
     def decode(self, total: Words) -> Total:
         """A sum of histograms, (words,). Any words decode; the server judges what they say."""
         if not self.noise:
-            return Total(scores=self._code().decode(total))
+            return self.in_the_clear(self._code().decode(total), self.clients)
         steps = total.astype(np.uint32, copy=False).view(np.int32).astype(np.int64)
         return self.in_the_clear(steps, self.clients)
 
-    def in_the_clear(self, counts: Counts, hospitals: int) -> Total:
+    def in_the_clear(self, counts: Steps, hospitals: int) -> Total:
         """A sum of so many histograms as they were given to `encode`, (words,)."""
         if not self.noise:
-            return Total(scores=counts)
+            return Total(scores=counts / self.parts)
         return Total(scores=NoisedScores(counts / STEPS, self.noise.deviation(hospitals)))
 
     def possible(self, scores: Counts | NoisedScores, hospitals: int) -> bool:
@@ -139,7 +145,7 @@ class ScoreLayout:
         return 12 * STEPS * self.noise.deviation(self.clients) if self.noise else 0.0
 
     def _code(self) -> CountSlot:
-        return CountSlot(maximum=self.max_patients, summands=self.clients)
+        return CountSlot(maximum=self.max_patients * self.parts, summands=self.clients)
 
 
 class Layout(Protocol):
@@ -205,6 +211,7 @@ class ContributionLayout:
         max_patients: largest number of patients one hospital may have.
         score_noise: of held-out scores; None where they are exact.
         modulus_bits: of the ring.
+        score_parts: of a patient, that exact scores are in.
     """
 
     parameters: int
@@ -213,6 +220,7 @@ class ContributionLayout:
     max_patients: int
     score_noise: CountNoise | None = None
     modulus_bits: int = 32
+    score_parts: int = 1
 
     def __post_init__(self) -> None:
         self._update_code()
@@ -225,7 +233,9 @@ class ContributionLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(self.clients, self.max_patients, self.score_noise)
+        return ScoreLayout(
+            self.clients, self.max_patients, self.score_noise, parts=self.score_parts
+        )
 
     @property
     def largest_update(self) -> float:

@@ -26,7 +26,7 @@ from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
 from securefed.model.weight_files import Origin
 from securefed.privacy.accounting import Guarantee, sample_rate, solve_noise_multiplier
-from securefed.privacy.counts import CountNoise, count_noise, declaration_noise
+from securefed.privacy.counts import STEPS, CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.secure_sum import cohort_size, secure_rules
@@ -234,6 +234,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             batch_size=settings.training.batch_size,
             learning_rate=settings.training.learning_rate,
             score_noise=score_noise_of(settings),
+            score_parts=score_parts_of(settings),
         )
     secure = settings.secure_aggregation
     bits = bits_for(
@@ -250,6 +251,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         max_patients,
         score_noise_of(settings),
         bits,
+        score_parts_of(settings),
     )
 
 
@@ -288,6 +290,11 @@ def score_noise_of(settings: Settings) -> CountNoise | None:
     return count_noise(
         privacy.evaluation_epsilon, privacy.delta, privacy.accountant, counted=counted_of(settings)
     )
+
+
+def score_parts_of(settings: Settings) -> int:
+    """In what parts of a patient exact scores travel: whole ones where each has one example."""
+    return 1 if settings.task.example == "patient" else STEPS
 
 
 def counted_of(settings: Settings) -> int:

@@ -3,13 +3,13 @@
 import numpy as np
 
 from securefed.errors import RunError
-from securefed.model.scores import Counts
+from securefed.model.scores import Steps
 from securefed.model.sharing import LARGEST_PARAMETER, Vector
 from securefed.wire import messages
 from securefed.wire.contribution import Contribution, Layout, Total
 from securefed.wire.messages import PlainContribution
 
-Plain = tuple[Vector, int, Counts]  # update (P,), training patients, counts (words,)
+Plain = tuple[Vector, int, Steps]  # update (P,), training patients, counts (words,)
 
 
 def plain_update(part: Contribution, parameters: int) -> bytes:
@@ -26,7 +26,7 @@ def plain_update(part: Contribution, parameters: int) -> bytes:
     )
 
 
-def plain_scores(counts: Counts) -> bytes:
+def plain_scores(counts: Steps) -> bytes:
     """The body of a reply to a step that scores."""
     return messages.encode(PlainContribution(b"", 0, counts.tolist()))
 
@@ -69,6 +69,6 @@ def plain_scores_total(contributions: list[Plain], layout: Layout) -> Total:
     return layout.scores.in_the_clear(counts, len(contributions))
 
 
-def _possible(counts: Counts, layout: Layout) -> bool:
+def _possible(counts: Steps, layout: Layout) -> bool:
     scores = layout.scores.in_the_clear(counts, 1).scores
     return scores is not None and layout.scores.possible(scores, 1)

@@ -32,6 +32,7 @@ class SharedNoiseLayout:
         batch_size: largest expected batch of one hospital.
         learning_rate: of the step.
         score_noise: of held-out scores; None where they are exact.
+        score_parts: of a patient, that exact scores are in.
     """
 
     code: RingCode
@@ -40,6 +41,7 @@ class SharedNoiseLayout:
     batch_size: int
     learning_rate: float
     score_noise: CountNoise | None = None
+    score_parts: int = 1
 
     def __post_init__(self) -> None:
         self._count_code()
@@ -57,7 +59,9 @@ class SharedNoiseLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(self.clients, self.max_patients, self.score_noise)
+        return ScoreLayout(
+            self.clients, self.max_patients, self.score_noise, parts=self.score_parts
+        )
 
     @property
     def largest_update(self) -> float:

@@ -14,7 +14,7 @@ from securefed.data.load import FederatedData
 from securefed.errors import AskedBefore, ConfigurationError, RunError
 from securefed.hospital.scoring import NoisedScoring
 from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores, coarse
-from securefed.model.scores import COUNTS
+from securefed.model.scores import COUNTS, Counts
 from securefed.privacy.accounting import epsilon
 from securefed.privacy.counts import STEPS, CountNoise
 from securefed.privacy.ledger import Ledger
@@ -53,7 +53,7 @@ def make(tmp_path: Path, patients: FederatedData) -> Make:
     return run
 
 
-def last_ones_counts(run: Simulation) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def last_ones_counts(run: Simulation) -> tuple[NDArray[np.float64], Counts]:
     """What all others and the server have of the victim's histogram, and the histogram."""
     shared = run.job.shared.astype(np.float64)
     total = LyingServer(run).sum(FINAL, shared, train=False, evaluate=True).scores

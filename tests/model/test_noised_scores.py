@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from securefed.model.auc import area_of_scores
 from securefed.model.noised_scores import COARSE, EDGES, NOISED_COUNTS, NoisedScores, coarse
-from securefed.model.scores import BINS, confusion, count_scores, metrics
+from securefed.model.scores import BINS, Counts, confusion, count_scores, metrics
 
 DEVIATION = 2.3  # patients: four hospitals whose noise costs epsilon 2 of three
 
@@ -19,11 +19,11 @@ def scores(patients: int = 400, seed: int = 0) -> tuple[NDArray[np.float64], NDA
     return rng.normal(np.where(ill, 3.0, -3.0), 2.4), ill
 
 
-def histogram(logits: NDArray[np.float64], ill: NDArray[np.bool_]) -> NDArray[np.int64]:
+def histogram(logits: NDArray[np.float64], ill: NDArray[np.bool_]) -> Counts:
     return count_scores(torch.from_numpy(logits), torch.from_numpy(ill))
 
 
-def noised(counts: NDArray[np.int64], seed: int, deviation: float = DEVIATION) -> NoisedScores:
+def noised(counts: Counts, seed: int, deviation: float = DEVIATION) -> NoisedScores:
     noise = np.random.default_rng([seed, 1]).normal(0, deviation, NOISED_COUNTS)
     return NoisedScores(coarse(counts) + noise, deviation)
 

@@ -18,7 +18,7 @@ from securefed.prediction.table import Prediction
 def labelled(probabilities: list[float], labels: list[int], sites: str = "") -> Labelled:
     """Patients in order; `sites` has a letter for each."""
     predictions = [
-        Prediction(f"p{number}", site, each, np.log(each / (1 - each)), 1, "", "", "")
+        Prediction(f"p{number}", site, "", each, np.log(each / (1 - each)), 1, "", "", "")
         for number, (each, site) in enumerate(
             zip(probabilities, sites or "a" * len(labels), strict=True)
         )
@@ -31,7 +31,9 @@ def drawn(patients: int) -> Labelled:
     labels = random.integers(0, 2, patients)
     logits = 2.0 * labels - 1 + random.normal(size=patients)
     predictions = [
-        Prediction(str(number), "ab"[number % 2], 1 / (1 + np.exp(-each)), each, 1, missing, "", "")
+        Prediction(
+            str(number), "ab"[number % 2], "", 1 / (1 + np.exp(-each)), each, 1, missing, "", ""
+        )
         for number, (each, missing) in enumerate(
             zip(logits, ["mri" if number % 20 == 0 else "" for number in range(patients)],
                 strict=True)

@@ -55,7 +55,7 @@ def test_pooled_training_is_what_full_batches_of_equal_hospitals_add_up_to(
 
 def _initial_counts(patients: FederatedData) -> Counts:
     network, _ = initial_network(PLAIN)
-    found = np.zeros(COUNTS, np.int64)
+    found = np.zeros(COUNTS)
     for hospital in patients.hospitals:
         group = stack(hospital.test, 3)
         with torch.no_grad():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import BadVector, InvalidRules, ValueOutOfRange, WouldOverflow
 from securefed.errors import RunError
-from securefed.model.scores import COUNTS
+from securefed.model.scores import COUNTS, Counts
 from securefed.wire.contribution import (
     Contribution,
     ContributionLayout,
@@ -41,7 +41,7 @@ def in_the_clear(contributions: list[Trained]) -> Total:
     return plain_total([(*each, ZEROS) for each in contributions])
 
 
-def exact(total: Total) -> NDArray[np.int64]:
+def exact(total: Total) -> Counts:
     assert isinstance(total.scores, np.ndarray)
     return total.scores
 

@@ -1,0 +1,130 @@
+"""A federation whose labels are of slices: trained, summed, predicted and measured."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from securefed.auditing.audit import audit
+from securefed.cli.app import cli
+from securefed.data.export import new_dataset
+from securefed.data.phantom import PhantomSpec, SiteProfile, generate
+from securefed.errors import ConfigurationError
+from securefed.evidence import checks
+from securefed.run_directory import Run
+from securefed.simulation.execution import execute
+from tests.tiny import finish, settings_with, start
+
+settings = settings_with(
+    task={"example": "slice"}, federation={"rounds": 2}, training={"max_slices": 6}
+)
+PLAIN = {"privacy": {"dp": False}, "secure_aggregation": {"enabled": False}}
+
+
+def test_masks_change_no_figure_of_shared_out_patients(tmp_path: Path) -> None:
+    plain = start(settings(**PLAIN), tmp_path / "plain")
+    masked = start(settings(privacy={"dp": False}), tmp_path / "masked")
+    for run in (plain, masked):
+        finish(run)
+    one, other = (run.evaluate() for run in (plain, masked))
+    assert one.scores is not None
+    assert np.array_equal(one.scores, other.scores)  # type: ignore[arg-type]
+    assert one.metrics is not None
+    assert one.metrics == other.metrics
+    held_out = sum(len(each.test) for each in plain.data.hospitals)
+    assert one.metrics.patients == held_out
+    examples = sum(len(p.examples) for each in plain.data.hospitals for p in each.test)
+    assert examples > held_out
+
+
+def test_the_number_of_patients_stays_that_of_patients(tmp_path: Path) -> None:
+    run = start(settings(**PLAIN), tmp_path / "run")
+    (first, _) = finish(run)
+    assert first.patients == sum(len(each.train) for each in run.data.hospitals)
+
+
+def test_a_private_run_adds_noise_for_one_patient_and_its_files_agree(tmp_path: Path) -> None:
+    execute(settings(privacy={"dp": True, "evaluation_epsilon": 2.0}), tmp_path / "run")
+    execute(settings(privacy={"dp": True, "evaluation_epsilon": 2.0}, task={"example": "patient"}),
+            tmp_path / "patients")  # fmt: skip
+    of_slices, of_patients = (Run.open(tmp_path / name) for name in ("run", "patients"))
+    assert of_slices.held_out is not None
+    assert of_patients.held_out is not None
+    assert of_slices.held_out.noise == of_patients.held_out.noise
+    assert of_slices.summary.epsilon == of_patients.summary.epsilon
+    assert list(checks.mismatches(of_slices)) == []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slices") / "run"
+    execute(settings(**PLAIN), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest with a label for each slice, of phantoms that the run has not seen."""
+    spec = PhantomSpec(image_size=32, slices=(3, 5))
+    folder = tmp_path_factory.mktemp("strangers") / "data"
+    with new_dataset(folder) as writer:
+        writer.simulation = "phantom"
+        for made in generate(spec, SiteProfile.draw(spec, 0, 4), 12, 4):
+            slices = [
+                {name: images[k] for name, images, there in made.patient if there[k]}
+                for k in range(made.patient.slices)
+            ]
+            labels = [("", int(shown)) for shown in made.tumour]
+            writer.add(made.patient.patient_id, 0, "north", slices, examples=labels)
+    return folder / "manifest.csv"
+
+
+def call(*arguments: object) -> str:
+    found = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_exact_files_of_shared_out_patients_agree_with_each_other(trained: Path) -> None:
+    run = Run.open(trained)
+    assert list(checks.mismatches(run)) == []
+    assert run.held_out is not None
+    cells = run.held_out.confusion
+    assert cells.true_positive + cells.false_negative != round(
+        cells.true_positive + cells.false_negative
+    ), "tumour patients have slices without one"
+
+
+def test_predictions_are_of_slices_and_are_taken_up_within_a_patient(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.csv"
+    call("predict", trained, strangers, "--out", out)
+    whole = out.read_text()
+    with strangers.open() as file:
+        rows = [(row["patient_id"], row["slice"]) for row in csv.DictReader(file)]
+    with out.open() as file:
+        found = [(row["patient_id"], row["example"]) for row in csv.DictReader(file)]
+    assert found == rows
+    # A crash in the middle of a patient: the rest of it is asked for, and nothing twice.
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:3]) + lines[3][:5])
+    call("predict", trained, strangers, "--out", out)
+    assert out.read_text() == whole
+
+
+def test_an_evaluation_counts_patients_and_weighs_slices(trained: Path, strangers: Path) -> None:
+    found = json.loads(call("evaluate", trained, strangers, "--json"))
+    group = found["groups"][0]
+    assert group["column"] == "all"
+    assert group["patients"] == 12
+    assert 0 < group["positives"] < 12
+    assert sum(each["patients"] for each in found["reliability"]) == pytest.approx(12, abs=1e-4)
+
+
+def test_an_audit_says_that_it_does_not_know_such_patients(trained: Path) -> None:
+    with pytest.raises(ConfigurationError, match="with one label each"):
+        audit(Run.open(trained), effort="quick")
