@@ -106,6 +106,8 @@ def check(
     DICOM headers, or one spelling. Exit code 0: all usable. 1: there are problems; images that look
     nearly the same are listed for you to look at and are none.
     """
+    from securefed.data.burned_in import burned_in
+    from securefed.data.folders import read
     from securefed.data.identities import find_doubles
     from securefed.data.load import fingerprint, inspect_manifest
     from securefed.data.outliers import outliers
@@ -117,6 +119,8 @@ def check(
         loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
         bar.say("looking for one person under two ids")
         doubles = find_doubles(loaded.patients, loaded.persons)
+        bar.say("looking for letters in pictures")
+        letters = burned_in(read(manifest).rows)
     doubts = [
         *map(str, doubles.pairs),
         *doubles.twice,
@@ -129,7 +133,7 @@ def check(
         doubts.append("no usable patient")
     problems = loaded.problems + [Problem(name, doubt) for doubt in doubts]
     near = [Problem(name, text) for text in doubles.similar]
-    notes = [*loaded.warnings, *loaded.named, *outliers(loaded.patients)]
+    notes = [*loaded.warnings, *loaded.named, *outliers(loaded.patients), *letters]
     sites = summarise(loaded.patients)
     place = key_place(manifest)
     # Made by import or by the first run; a look at the data makes no secret.
