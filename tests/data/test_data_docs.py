@@ -36,7 +36,9 @@ def test_every_phantom_setting_is_documented_with_its_default() -> None:
         names = re.findall(r"`(\w+)`", line.split("|")[1])
         defaults = [float(x) for x in re.findall(r"\d*\.?\d+", line.split("|")[2])]
         value = getattr(spec, setting.name)
-        if isinstance(value, tuple) and isinstance(value[0], str):
+        if value == ():
+            assert line.split("|")[2].strip() == "all"
+        elif isinstance(value, tuple) and isinstance(value[0], str):
             assert re.findall(r"\w+", line.split("|")[2]) == list(value)
         elif isinstance(value, tuple):
             assert defaults == list(value)
