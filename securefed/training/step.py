@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from securefed.model import task
 from securefed.model.network import FusionNetwork
@@ -19,7 +19,7 @@ from securefed.privacy.ring_code import Rows
 from securefed.training.canaries import CanaryRecords
 from securefed.training.factors import flat
 from securefed.training.patients import by_patient, parts_alike
-from securefed.training.per_patient import Forward, patient_gradients, trained_parameters
+from securefed.training.per_patient import Forward, patient_gradients
 from securefed.training.private import private_gradients
 
 # What goes through the network at once. Fewer patients at a time leave the caches warm and hold
@@ -34,6 +34,7 @@ class Step:
 
     Attributes:
         network: holds the present parameters.
+        trained: of these, the ones that train, by name.
         patients: those drawn.
         canaries, drawn_canaries: the run's, and indices of those drawn; None without an audit.
         shared: names of the shared parameters, in vector order.
@@ -42,6 +43,7 @@ class Step:
     """
 
     network: FusionNetwork
+    trained: Mapping[str, nn.Parameter] = field(repr=False)
     patients: PatientTensors
     canaries: CanaryRecords | None
     drawn_canaries: Tensor = field(repr=False)
@@ -51,14 +53,15 @@ class Step:
 
     def mean_gradient(self) -> dict[str, Tensor]:
         """The exact sum of gradients over the expected batch, by parameter: no privacy."""
-        self.network.zero_grad()
+        for parameter in self.trained.values():
+            parameter.grad = None
         for part in self._parts:
             logits = self.network(part.images, part.present, encoded=self.encoded)
             loss = task.loss(logits, part.label, part.weight)
             (loss / self.expected).backward()  # type: ignore[no-untyped-call]
         gradients = {
             name: torch.zeros_like(p) if p.grad is None else p.grad
-            for name, p in trained_parameters(self.network).items()
+            for name, p in self.trained.items()
         }
         for name, rows in self._canary_gradients.items():
             gradients[name] += rows.sum(0) / self.expected
@@ -104,7 +107,7 @@ class Step:
     def _canary_gradients(self) -> dict[str, Tensor]:
         if self.canaries is None:
             return {}
-        return self.canaries.gradients(self.drawn_canaries, trained_parameters(self.network))
+        return self.canaries.gradients(self.drawn_canaries, self.trained)
 
     def _loss_of_patient(self, forward: Forward, patient: Mapping[str, Tensor]) -> Tensor:
         logits = forward(patient["images"], patient["present"], encoded=self.encoded)

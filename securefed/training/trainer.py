@@ -208,6 +208,7 @@ class LocalTrainer:
             drawn = drop_modalities(drawn, self._plan.modality_dropout, source)
         sample = Step(
             network=self.network,
+            trained=self._trainable,
             patients=drawn,
             canaries=self._canaries,
             drawn_canaries=rows[rows >= patients] - patients,

@@ -39,8 +39,8 @@ def group_of(sizes: list[int], seed: int, slices: int = 2) -> PatientTensors:
 
 
 def step_of(network: FusionNetwork, group: PatientTensors) -> Step:
-    names = [name for name, p in network.named_parameters() if p.requires_grad]
-    return Step(network, group, None, torch.tensor([]), names, True, expected=3.0)
+    trained = trained_parameters(network)
+    return Step(network, trained, group, None, torch.tensor([]), list(trained), True, expected=3.0)
 
 
 def in_double(initial: FusionNetwork) -> FusionNetwork:
