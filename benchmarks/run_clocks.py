@@ -103,7 +103,11 @@ def main() -> None:
     clocks = Clocks()
     clocks.wrap_imports()
     from securefed.cli.app import main as securefed
-    from securefed.simulation import execution  # noqa: F401  # so that there is what to wrap
+    from securefed.cli.loading import loading
+
+    with loading():  # as the command does, and now, so that there is what to wrap
+        from securefed.privacy import composition  # noqa: F401
+        from securefed.simulation import execution  # noqa: F401
 
     for kind, module, names in CLOCKS:
         clocks.wrap_named(kind, module, *names)
