@@ -176,7 +176,8 @@ def test_every_threshold_and_gate_must_say_why(changed):
         ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("[" * 1200, "not valid YAML"),
-        ("", "Field required"),
+        ("", "policy .* is empty"),
+        ("# nothing yet", "Field required"),
         ("- 1", "must hold keys and values"),
     ],
 )
