@@ -9,7 +9,8 @@ exit code 1. Seconds are not compared, since machines differ. `--publish` makes 
 the published figures, and docs/generate_benchmarks.py the page of them.
 
 Not among them are those that take an hour or a run of their own: audit_power, distributed_noise,
-interval_coverage, scale and secure_aggregation_scale up to 10,000 hospitals, soak.
+encoders, interval_coverage, scale and secure_aggregation_scale up to 10,000 hospitals, soak,
+volumes.
 """
 
 import argparse

@@ -53,7 +53,17 @@ def _section(name: str, report: dict[str, Any]) -> str:
         if floor:
             figures.append(_figure(case.get("floor")))
         lines.append(_row([case["case"], *figures]))
+    if table := report.get("table"):
+        lines += ["", _row(table["columns"]), _row(["---"] * len(table["columns"]))]
+        lines += [_row([_cell(value) for value in row]) for row in table["rows"]]
     return "\n".join([*lines, ""])
+
+
+def _cell(value: str | float | list[float] | None) -> str:
+    """A name, a figure, or the two ends of an interval."""
+    if isinstance(value, str):
+        return value
+    return " to ".join(map(_figure, value)) if isinstance(value, list) else _figure(value)
 
 
 def _row(cells: list[str]) -> str:
