@@ -9,7 +9,7 @@ keyed with the site's secret: without it nobody can confirm a guess of who or wh
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,10 @@ class FederatedData:
     key: SiteKey = field(repr=False)
     simulation: str
     named: tuple[str, ...] = field(default=(), repr=False)
+
+    def without_patients(self) -> "FederatedData":
+        """The same hospitals once they have taken their patients over: nobody else holds them."""
+        return replace(self, hospitals=[HospitalData(one.name, [], []) for one in self.hospitals])
 
 
 def load_manifest(

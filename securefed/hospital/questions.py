@@ -90,7 +90,7 @@ class Questions:
         """
         step, message = self.step(request), self._read(protocol.MaskRequest, request.body)
         found = self._sums.get(message.round_number)
-        if found is None or found.cohort != tuple(sorted(step.cohort)):
+        if found is None or found.cohort != _sorted(step.cohort):
             raise Unplanned(f"step {step.number} asked in a sum over another cohort than planned")
         words = vector_length(self._layout, train=step.train)
         if found.words != words:
@@ -145,9 +145,9 @@ class Questions:
         return found.question, survivors
 
     def _note(self, announced: protocol.Announcement) -> None:
-        cohort = tuple(sorted(_named(self._require_roster().names, announced.cohort)))
+        cohort = _sorted(_named(self._require_roster().names, announced.cohort))
         # The protocol's client accepts a number once: the last announcement is the one that counts.
-        self._sums[announced.round_number] = _Sum(_one(cohort), announced.vector_length)
+        self._sums[announced.round_number] = _Sum(cohort, announced.vector_length)
 
     def _read(self, kind: type[protocol.M], body: bytes) -> protocol.M:
         members = len(self._require_roster().names)
@@ -166,5 +166,5 @@ def _named(names: tuple[str, ...], bits: bytes) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8)
-def _one(cohort: tuple[str, ...]) -> tuple[str, ...]:
-    return cohort
+def _sorted(names: tuple[str, ...] | frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))

@@ -173,7 +173,7 @@ def _open(
         served=served,
         group=group,
         ledgers=ledgers,
-        data=data,
+        data=data if job.settings.evaluation.baselines else data.without_patients(),
         device=choose_device(job.settings.device),
         notes=[*data.warnings, *_notes(job, data), *_whole_batches(job.settings, group)],
     )

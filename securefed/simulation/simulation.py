@@ -31,6 +31,7 @@ class Simulation:
         served: the server's part, which lies in the top of the directory.
         group: its hospitals, in this process or wherever an engine has them.
         ledgers: of the hospitals in this run; none without DP.
+        data: what was loaded; with patients only where baselines will train on them.
         notes: what the user should be told about this run.
     """
 

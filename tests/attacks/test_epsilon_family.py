@@ -39,6 +39,7 @@ from securefed.model.strategies.fedadam import FedAdam
 from securefed.model.strategies.strategy import State
 from securefed.record.directory import RunDirectory
 from securefed.simulation.opening import start
+from securefed.simulation.patients import load_data
 from securefed.training import canaries, step, trainer
 from securefed.training.patients import stack
 from securefed.training.private import poisson_sample, private_gradients
@@ -213,7 +214,8 @@ class Run:
             patch.setattr(trainer, "poisson_sample", often)
             patch.setattr(canaries, "draw", fixed)  # fixed coins, so that the test is
             patch.setattr(step, "private_gradients", tampered)
-            simulation = start(settings, RunDirectory.create(path), lambda _: None)
+            data = load_data(settings)
+            simulation = start(settings, RunDirectory.create(path), lambda _: None, data=data)
             views, state = [], State()
             for number in range(1, settings.federation.rounds + 1):
                 shared = simulation.server.shared.astype(np.float32)
@@ -231,7 +233,7 @@ class Run:
         self.exposure = Exposure("server", (), settings.configuration, tuple(views), released)
         spent = simulation.group.guarantees()
         hospitals = []
-        for each in simulation.data.hospitals:
+        for each in data.hospitals:
             event = simulation.hospitals[each.name].trainer.event
             train = stack(each.train, 1)
             hospitals.append(

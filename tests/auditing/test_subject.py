@@ -15,6 +15,7 @@ from securefed.errors import PrivacyError, RunError
 from securefed.model.sharing import flatten
 from securefed.model.strategies.fedadam import FedAdam
 from securefed.run_directory import Run
+from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training import canaries
@@ -67,7 +68,7 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
     assert (subject.training.strategy, subject.training.optimizer) == (FedAdam(0.03), "sgd")
     assert (subject.training.clip_norm, subject.training.delta) == (1.0, 1e-3)
     assert not subject.training.shared_noise
-    for hospital, source in zip(subject.hospitals, finished.data.hospitals, strict=True):
+    for hospital, source in zip(subject.hospitals, load_data(settings()).hospitals, strict=True):
         trainer = finished.hospitals[hospital.name].trainer
         assert hospital.name == source.name
         assert (len(hospital.train), len(hospital.held_out)) == (10, 4)

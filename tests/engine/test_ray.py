@@ -22,6 +22,7 @@ from securefed.errors import BudgetExceeded, ConfigurationError, RunError
 from securefed.record.metrics import RoundLine
 from securefed.record.summary import Summary
 from securefed.simulation import execution
+from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
 from tests.tiny import settings_with, tiny
 
@@ -113,7 +114,8 @@ def test_two_workers_give_what_one_process_gives_and_ray_logs_no_patient(
     def on_open(simulation: Simulation) -> None:
         notes.extend(simulation.notes)
         found["processes"] = set(simulation.group.processes())  # type: ignore[attr-defined]
-        found["ids"] = [each.patient_id for one in simulation.data.hospitals for each in one.train]
+        loaded = load_data(settings).hospitals
+        found["ids"] = [each.patient_id for one in loaded for each in one.train]
         node = ray._private.worker._global_node
         found["logs"] = Path(node.get_session_dir_path()) / "logs"
 

@@ -111,7 +111,7 @@ def test_a_server_that_lies_gets_one_answer_about_parameters_of_its_choice(make:
             server.sum(number, shared, train=False, evaluate=True)
         assert refused.value.names == {"Unplanned"}
     server.sum(FINAL, 1000 * shared, train=False, evaluate=True)
-    again = resume(run.directory.path, run.data)  # hospitals that forgot, were it not on disk
+    again = resume(run.directory.path)  # hospitals that forgot, were it not on disk
     with pytest.raises(Refused) as refused:
         LyingServer(again).sum(FINAL, shared, train=False, evaluate=True)
     assert refused.value.names == {"AskedBefore"}
@@ -126,7 +126,7 @@ def test_the_same_question_has_the_same_answer_so_that_noise_does_not_average_ou
     run = make()
     shared = run.job.shared.astype(np.float64)
     first = LyingServer(run).sum(FINAL, shared, train=False, evaluate=True).scores
-    again = resume(run.directory.path, run.data)
+    again = resume(run.directory.path)
     second = LyingServer(again).sum(FINAL, shared, train=False, evaluate=True).scores
     assert isinstance(first, NoisedScores)
     assert isinstance(second, NoisedScores)

@@ -119,7 +119,8 @@ def test_late_fusion_is_the_mean_logit_of_both_models_or_the_one_there_is(
 def test_private_baselines_spend_in_ledgers_of_their_own(
     tmp_path: Path, patients: FederatedData
 ) -> None:
-    run = start(PRIVATE, tmp_path / "run", patients)
+    asked = settings(privacy={"dp": True}, evaluation={"baselines": True})
+    run = start(asked, tmp_path / "run", patients)
     finish(run)
     spent = run.group.guarantees()
     found = baselines.train_baselines(run)

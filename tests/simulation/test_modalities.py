@@ -8,7 +8,7 @@ from securefed.data.phantom_files import write_phantoms
 from securefed.record.baselines import Baselines
 from securefed.run_directory import Run
 from securefed.simulation import baselines
-from securefed.simulation.patients import phantom_spec
+from securefed.simulation.patients import load_data, phantom_spec
 from tests.tiny import finish, settings_with, start
 
 settings = settings_with(
@@ -45,6 +45,7 @@ def test_every_modality_has_a_baseline(tmp_path: Path) -> None:
         privacy={"dp": False},
         secure_aggregation={"enabled": False},
         federation={"rounds": 1},
+        evaluation={"baselines": True},
     )
     run = start(plain, tmp_path / "run")
     finish(run)
@@ -64,7 +65,8 @@ def test_a_manifest_with_more_modalities_trains_on_those_that_are_asked_for(
         data={"manifest": str(tmp_path / "scans" / "manifest.csv"), "partition": "site"},
         model={"query": "pet", "context": ["ct"]},
     )
-    run = start(asked, tmp_path / "run")
-    patients = [patient for hospital in run.data.hospitals for patient in hospital.train]
+    data = load_data(asked)
+    run = start(asked, tmp_path / "run", data)
+    patients = [patient for hospital in data.hospitals for patient in hospital.train]
     assert {patient.modalities for patient in patients} == {("pet", "ct")}
     assert len(finish(run)) == 2

@@ -298,3 +298,15 @@ def test_after_the_first_round_keys_and_shares_ride_on_other_messages(
     # The scoring of what round 1 starts from is step 4, of 3 rounds; the final one is step 7.
     assert stages[4] == stages[7] == {"advertise", "share", "work", "confirm", "unmask"}
     assert stages[1] == stages[2] == stages[3] == stages[6] == {"work", "confirm", "unmask"}
+
+
+@pytest.mark.parametrize("baselines", [False, True])
+def test_patients_are_with_their_hospitals_and_nowhere_else_unless_baselines_need_them(
+    baselines: bool, tmp_path: Path, patients: FederatedData
+) -> None:
+    simulation = start(settings(evaluation={"baselines": baselines}), tmp_path / "run", patients)
+    held = simulation.data.hospitals
+    assert [each.name for each in held] == list(simulation.hospitals)
+    assert all(bool(each.train) == bool(each.test) == baselines for each in held)
+    assert simulation.data.fingerprint == patients.fingerprint
+    assert all(each.trainer.declared.patients for each in simulation.hospitals.values())
