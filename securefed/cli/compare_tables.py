@@ -22,6 +22,7 @@ from securefed.record.comparison import (
     StartingReport,
 )
 from securefed.reporting.compared import row_cautions
+from securefed.reporting.words import number
 from securefed.verdict import Verdict
 
 Justify = Literal["left", "right"]
@@ -105,7 +106,7 @@ def _answers(compared: CompareFile) -> Group:
         counts = (said.true_positive, said.false_negative, said.false_positive, said.true_negative)
         table.add_row(
             row.title,
-            *map(str, counts),
+            *(number(count, 1) for count in counts),
             _figure(row.convergence_round, 0),
             end_section=row is compared.configurations[-1],
         )

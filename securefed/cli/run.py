@@ -213,6 +213,9 @@ def _show(done: Run, console: Console) -> None:
     from securefed.reporting.utility import cautions
 
     console.print(Narrowing(_table(done), EXPENDABLE))
+    if not done.settings.auditable:
+        of = done.settings.task.example
+        console.print(f"labels are of each {of}: a patient counts one, shared out over its own")
     scored = done.held_out
     if scored:
         figures = done.summary.auc, done.summary.auc_ci95, scored.confusion

@@ -30,10 +30,10 @@ from pathlib import Path
 from securefed.data.modalities import DEFAULT, column
 from securefed.data.names import require_patient, require_site, shown
 from securefed.data.paths import Paths
+from securefed.data.row_faults import without_contradictions, without_repeats
 from securefed.data.samples import ExampleKind
 from securefed.data.table import UNLABELLED, Problem, Table, parse_label, read_table
 from securefed.errors import DataError
-from securefed.wording import listed
 
 FIRST_COLUMNS = ("patient_id", "label", "site", "slice")  # before the images
 LAST_COLUMNS = (
@@ -139,8 +139,8 @@ def read_manifest(
             rows.append(reader.row(line, cells))
         except DataError as error:
             problems.append(Problem(path.name, str(error), line))
-    rows, repeats = _without_repeats(path.name, rows)
-    rows, contradictions = _without_contradictions(path.name, rows)
+    rows, repeats = without_repeats(path.name, rows)
+    rows, contradictions = without_contradictions(path.name, rows)
     problems += [*repeats, *contradictions]
     problems.sort(key=lambda problem: problem.line or 0)
     return Manifest(wanted, rows, problems, _unread(table.unread), len(table.lines))
@@ -267,52 +267,3 @@ def _slice(text: str) -> float | None:
     if not math.isfinite(value):
         raise DataError(f"slice {text!r} is not a number")
     return value
-
-
-def _without_repeats(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
-    """Refuse images listed a second time, and slices numbered twice within a patient."""
-    unique: list[Row] = []
-    problems: list[Problem] = []
-    images: dict[Path, Row] = {}
-    slices: dict[tuple[str, str, float], int] = {}
-    for row in rows:
-        paths = list(row.images.values())
-        first = next((images[path] for path in paths if path in images), None)
-        number = None if row.slice is None else (row.patient_id, row.study, row.slice)
-        if first is not None:
-            whose = "this" if first.patient_id == row.patient_id else "another"
-            reason = f"repeats an image of {whose} patient, first on line {first.line}"
-        elif len(set(paths)) < len(paths):
-            twice = [name.upper() for name, path in row.images.items() if paths.count(path) > 1]
-            reason = f"names one image as both {listed(twice)}"
-        elif number is not None and number in slices:
-            reason = f"slice {row.slice:g} is already on line {slices[number]}"
-        else:
-            unique.append(row)
-            images |= dict.fromkeys(paths, row)
-            if number is not None:
-                slices[number] = row.line
-            continue
-        problems.append(Problem(name, reason, row.line))
-    return unique, problems
-
-
-def _without_contradictions(name: str, rows: list[Row]) -> tuple[list[Row], list[Problem]]:
-    """Leave out whole patients who contradict themselves; one problem per deviating line."""
-    of_patient: dict[str, Row] = {}
-    of_example: dict[tuple[str, str], Row] = {}
-    bad: set[str] = set()
-    problems: list[Problem] = []
-    for row in rows:
-        labelled = of_example.setdefault((row.patient_id, row.example), row)
-        other = of_patient.setdefault(row.patient_id, row)
-        for what in ("label", "site", "person", "simulation"):
-            first = labelled if what == "label" else other
-            old, new = getattr(first, what), getattr(row, what)
-            if old != new:
-                bad.add(row.patient_id)
-                told = shown(str(new)), shown(str(old))
-                reason = f"{what} {told[0]} contradicts {told[1]} on line {first.line}"
-                reason += "; patient left out"
-                problems.append(Problem(name, reason, row.line))
-    return [row for row in rows if row.patient_id not in bad], problems

@@ -171,7 +171,7 @@ def _confusion(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
     for row in rows:
         said = row.confusion
         counts = (said.true_positive, said.false_negative, said.false_positive, said.true_negative)
-        compared.append(ComparedRow(name=row.title, cells=[str(count) for count in counts]))
+        compared.append(ComparedRow(name=row.title, cells=[number(count, 1) for count in counts]))
     return ComparedTable(
         title="Confusion matrices: held-out patients, all seeds together",
         columns=["found", "missed", "false alarms", "rightly none"],

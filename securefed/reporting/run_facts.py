@@ -89,6 +89,7 @@ def run_facts(
         verdict_words=words,
         evidence=tuple(evidence),
         simulation=about.data.simulation,
+        label_of=run.settings.task.example,
         canaries=run.settings.canaries.count or None,
         banners=list(_banners(run)),
         two_hospitals=summary.clients == 2,

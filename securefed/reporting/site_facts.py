@@ -80,7 +80,8 @@ class SiteReport(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """The root of report.json, of a hospital's part of a run.
 
     `title` is the site's folder; `place` is the run's, from the folder that the site's lies in,
-    where commands are typed. `results` are the hospital's own numbers, where they were asked for.
+    where commands are typed. `label_of`: what has a label, a patient, a study or a slice. `results`
+    are the hospital's own numbers, where they were asked for.
     """
 
     NAME: ClassVar[str] = "report.json"
@@ -99,6 +100,7 @@ class SiteReport(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     verdict_words: str
     evidence: tuple[Mismatch, ...]
     simulation: str | None
+    label_of: str
     banners: list[str]
     agreement: AgreementFacts
     jobs: list[Job]

@@ -105,6 +105,7 @@ def site_report(
         verdict_words=words,
         evidence=tuple(evidence),
         simulation=run.about.data.simulation,
+        label_of=run.settings.task.example,
         banners=list(simulated(run)),
         agreement=AgreementFacts(
             name=agreed.name,

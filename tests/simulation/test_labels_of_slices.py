@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,18 @@ def test_an_evaluation_counts_patients_and_weighs_slices(trained: Path, stranger
     assert group["patients"] == 12
     assert 0 < group["positives"] < 12
     assert sum(each["patients"] for each in found["reliability"]) == pytest.approx(12, abs=1e-4)
+
+
+def test_the_page_says_whose_say_the_figures_are_and_asks_for_no_audit(trained: Path) -> None:
+    call("report", trained)
+    page = (trained / "report.html").read_text()
+    assert "Labels are of slices: each patient counts one, shared out over them" in page
+    assert "Audits know patients with one label each" in page
+    assert "securefed audit" not in page
+    # Parts of patients are shown to a tenth.
+    cells = re.findall(r'data-label="called (?:ill|healthy)">([^<]*)<', page)
+    assert len(cells) == 4
+    assert all(re.fullmatch(r"\d+(\.\d)?", cell) for cell in cells)
 
 
 def test_an_audit_says_that_it_does_not_know_such_patients(trained: Path) -> None:
