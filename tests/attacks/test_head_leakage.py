@@ -201,9 +201,9 @@ def test_padding_has_no_say_in_a_signature(subject: Subject):
 def test_tokens_are_those_of_the_network(subject: Subject):
     group = subject.hospitals[0].train[:5]
     with torch.no_grad():
-        encoded = subject.network.encode(group.images.float() / 255).transpose(1, 2)
-    tokens = tokens_of(subject.network, group).images.transpose(1, 2)
-    assert torch.allclose(tokens[group.real], encoded[group.real], atol=1e-5)
+        encoded = subject.network.encode(group.images.float() / 255)
+    tokens = tokens_of(subject.network, group).images
+    assert torch.allclose(tokens[group.present], encoded[group.present], atol=1e-5)
 
 
 # ---- labels ----------------------------------------------------------------------------------
