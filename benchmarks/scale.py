@@ -48,6 +48,8 @@ def settings_of(hospitals: int, patients: int, configuration: str, rounds: int) 
         "secure_aggregation": {
             "enabled": "secure" in configuration,
             "graph": "sparse" if sparse else "complete",
+            # Counts of ten thousand hospitals with more would not fit 32 bits.
+            **({"max_patients": 1000} if hospitals > 3000 else {}),
         },
         "exposures": {"record": False},
     }
