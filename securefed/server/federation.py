@@ -39,7 +39,7 @@ from securefed.wire.agreement import FederationAgreement
 from securefed.wire.description import JobDescription
 from securefed.wire.transport import Transport
 
-HELLO_S = 120.0  # for all hospitals to open: patients are read, noise is solved
+LEAST_HELLO_S = 120.0  # patients are read, noise is solved
 
 Tell = Callable[[str], None]
 Leave = Callable[[], bool]
@@ -55,14 +55,15 @@ def serve(
     tell: Tell,
     *,
     leave: Leave = _stay,
-    hello_s: float = HELLO_S,
+    hello_s: float | None = None,
 ) -> Summary | None:
     """Carry the run of `folder` through one job, as far as it goes.
 
     Args:
         tell: told what happens, for the operator's eyes.
         leave: asked between rounds whether the job should end, so that another one can begin.
-        hello_s: how long hospitals are waited for.
+        hello_s: how long connected hospitals may take to open; None for as long as they may take
+            over a round (federation.timeout_s), since frozen encoders look at all images first.
 
     Returns:
         The summary of the finished run; None where the job ended before.
@@ -75,6 +76,8 @@ def serve(
         tell("the run is finished already")
         return Summary.read(folder)
     agreement = agreement_file.read(folder / agreement_file.NAME)
+    if hello_s is None:
+        hello_s = max(LEAST_HELLO_S, agreement.settings.federation.timeout_s)
     with only_writer(folder):
         if agreement.survey:
             return serve_survey(folder, agreement, transport, tell, hello_s)
