@@ -64,4 +64,5 @@ def _table(found: Levels, wanted: Levels) -> NDArray[np.uint8]:
     """(256,) where each grey value goes: black to black, white to white, never out of order."""
     at, first = np.unique([0.0, *found, 255.0], return_index=True)
     to = np.array([0.0, *wanted, 255.0])[first]
+    to[-1] = 255.0  # also where a saturated scan has its landmarks at white
     return np.asarray(np.rint(np.interp(np.arange(256), at, to)), np.uint8)

@@ -69,6 +69,10 @@ def _load(network: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
 def _fault(given: Tensor | None, wanted: Tensor) -> str | None:
     if given is None:
         return "is not there"
+    # Sparse, quantised or without values (device meta): not what is looked at below.
+    dense = given.layout is torch.strided and given.device.type == "cpu"
+    if not dense or given.is_floating_point() != wanted.is_floating_point():
+        return "is no dense tensor of floating-point numbers"
     if given.shape != wanted.shape:
         return f"has shape {tuple(given.shape)}"
     return None if bool(given.isfinite().all()) else "holds non-finite values"

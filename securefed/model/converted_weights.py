@@ -70,6 +70,13 @@ def convert(state: Path, encoder: str, source: str, licence: str, out: Path) -> 
     return about
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own text tells its reader to load the file with everything that is in it.
+        return "a pickle of more than tensors, or a damaged one; nothing in it was run"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _tensors(path: Path, content: bytes) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
@@ -80,7 +87,7 @@ def _tensors(path: Path, content: bytes) -> Mapping[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):
             found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except _ODD as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _reason(error)
         raise ConfigurationError(
             f"{path.name}: no state dictionary ({reason})",
             hint="give the file that torchvision downloads (.pth), or safetensors",

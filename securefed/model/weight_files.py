@@ -29,6 +29,7 @@ FORMAT = "1"
 SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
 OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
 ANY = "any"  # width of weights that end before the bottleneck
+MAKE = "make the file with securefed pretrain or securefed convert-weights"
 OF_ALL = "encoder."  # how the names of weights for every modality begin
 
 
@@ -122,12 +123,16 @@ def _bottleneck(network: FusionNetwork, encoder: str) -> dict[str, Tensor]:
 
 def _read(network: FusionNetwork, path: Path) -> tuple[dict[str, Tensor], Origin]:
     try:
+        if not path.is_file():  # a folder, or what would be waited for
+            raise FileNotFoundError("there is no such file")
         with safe_open(path, framework="pt") as weights:
             about = weights.metadata() or {}
             tensors = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, SafetensorError) as error:
-        raise ConfigurationError(f"cannot read public weights {path.name}: {error}") from None
+        raise ConfigurationError(
+            f"cannot read public weights {path.name}: {error}", hint=MAKE
+        ) from None
     shape, own = network.shape, network.state_dict()
     flat = OF_SLICES.get(shape.encoder)
     if flat and about.get("encoder") == flat:
@@ -152,14 +157,18 @@ def _require_whole(network: FusionNetwork, tensors: Mapping[str, Tensor], file: 
     }
     for name in sorted(wanted.keys() ^ tensors.keys()):
         what = "lacks" if name in wanted else "holds, beside the encoders,"
-        raise ConfigurationError(f"the public weights in {file} are not usable: it {what} {name}")
+        raise ConfigurationError(
+            f"the public weights in {file} are not usable: it {what} {name}", hint=MAKE
+        )
     for name, value in tensors.items():
         if value.shape != wanted[name]:
             raise ConfigurationError(
                 f"the public weights in {file} are not usable: {name} has shape "
-                f"{tuple(value.shape)}, the network's has {tuple(wanted[name])}"
+                f"{tuple(value.shape)}, the network's has {tuple(wanted[name])}",
+                hint=MAKE,
             )
         if not bool(value.isfinite().all()):
             raise ConfigurationError(
-                f"the public weights in {file} are not usable: {name} holds non-finite values"
+                f"the public weights in {file} are not usable: {name} holds non-finite values",
+                hint=MAKE,
             )

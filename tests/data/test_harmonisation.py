@@ -61,6 +61,7 @@ def test_what_was_brighter_is_never_darker_after(values: list[int], modality: st
     after = harmonised([patient])[0].images.reshape(-1)[np.argsort(row, kind="stable")]
     assert (np.diff(after.astype(int)) >= 0).all()
     assert (after[np.sort(row) == 0] == 0).all()
+    assert (after[np.sort(row) == 255] == 255).all()
 
 
 @pytest.mark.parametrize("modality", sorted(set(SHOWS) - {"ct"}))

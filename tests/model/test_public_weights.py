@@ -169,8 +169,11 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path, make_network: Make
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(weight_files.shipped("ct").read_bytes()[:-100])
     for path in (tmp_path / "none.safetensors", damaged, tmp_path):
-        with pytest.raises(ConfigurationError, match=f"cannot read public weights {path.name}"):
+        with pytest.raises(
+            ConfigurationError, match=f"cannot read public weights {path.name}"
+        ) as e:
             weight_files.load(make_network(), path)
+        assert e.value.hint
 
 
 def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:

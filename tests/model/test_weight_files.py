@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,20 @@ class Malicious:
 
 
 @pytest.mark.parametrize(
-    "kind", ["code", "object", "bytes", "nothing", "no tensors", "other network", "not finite"]
+    "kind",
+    [
+        *("code", "object", "bytes", "nothing", "no tensors", "other network", "not finite"),
+        *("sparse", "without values", "complex"),
+    ],
 )
 def test_a_state_that_is_none_is_refused_and_nothing_in_it_runs(kind: str, tmp_path: Path):
     path, out = tmp_path / "state.pth", tmp_path / "out.safetensors"
     state = state_of("squeezenet1_1", path)
+    odd: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "sparse": lambda t: t.to_sparse(),
+        "without values": lambda t: t.to("meta"),
+        "complex": lambda t: t.to(torch.complex64),
+    }
     if kind == "code":
         path.write_bytes(pickle.dumps(Malicious()))
     elif kind == "object":
@@ -95,10 +105,14 @@ def test_a_state_that_is_none_is_refused_and_nothing_in_it_runs(kind: str, tmp_p
     elif kind == "not finite":
         key = next(iter(state))
         torch.save(state | {key: torch.full_like(state[key], torch.nan)}, path)
+    elif kind in odd:
+        key = next(iter(state))
+        torch.save(state | {key: odd[kind](state[key])}, path)
     encoder = "resnet18" if kind == "other network" else "squeezenet1_1"
     with pytest.raises(ConfigurationError) as refused:
         convert(path, encoder, "x", "y", out)
     assert refused.value.hint
+    assert "weights_only" not in str(refused.value)  # torch's advice is to run what is in it
     assert not out.exists()
 
 
