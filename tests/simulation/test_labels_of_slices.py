@@ -17,6 +17,7 @@ from securefed.errors import ConfigurationError
 from securefed.evidence import checks
 from securefed.run_directory import Run
 from securefed.simulation.execution import execute
+from securefed.simulation.patients import load_data
 from tests.tiny import finish, settings_with, start
 
 settings = settings_with(
@@ -35,16 +36,16 @@ def test_masks_change_no_figure_of_shared_out_patients(tmp_path: Path) -> None:
     assert np.array_equal(one.scores, other.scores)  # type: ignore[arg-type]
     assert one.metrics is not None
     assert one.metrics == other.metrics
-    held_out = sum(len(each.test) for each in plain.data.hospitals)
-    assert one.metrics.patients == held_out
-    examples = sum(len(p.examples) for each in plain.data.hospitals for p in each.test)
-    assert examples > held_out
+    held_out = [p for each in load_data(settings(**PLAIN)).hospitals for p in each.test]
+    assert one.metrics.patients == len(held_out)
+    assert sum(len(patient.examples) for patient in held_out) > len(held_out)
 
 
 def test_the_number_of_patients_stays_that_of_patients(tmp_path: Path) -> None:
     run = start(settings(**PLAIN), tmp_path / "run")
     (first, _) = finish(run)
-    assert first.patients == sum(len(each.train) for each in run.data.hospitals)
+    trained = [each.train for each in load_data(settings(**PLAIN)).hospitals]
+    assert first.patients == sum(map(len, trained))
 
 
 def test_a_private_run_adds_noise_for_one_patient_and_its_files_agree(tmp_path: Path) -> None:
