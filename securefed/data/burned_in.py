@@ -25,7 +25,7 @@ WIDEST = 1.6  # of its height
 FILLED = (0.12, 0.9)  # of its box: strokes, neither a speck nor a block
 ALIKE = 1.35  # of two heights in a word
 APART = 1.2  # of its height, from one letter to the next
-LOOKED_AT = 2  # pictures of a patient and modality: the first and the middle one
+MOST_LETTERS = 5000  # of a page of text
 
 Boxes = NDArray[np.int64]  # (n, 4): top, bottom, left, right
 
@@ -66,6 +66,8 @@ def _shows(row: Row) -> bool:
 def words(picture: NDArray[np.float32]) -> int:
     """How many rows of letters a picture (rows, columns) seems to hold."""
     boxes = _letters(picture)
+    if len(boxes) > MOST_LETTERS:
+        return 0  # a texture, and what follows looks at each piece for each line
     found = 0
     while len(boxes) >= LETTERS:
         line = _line_of(boxes, boxes[0])

@@ -24,7 +24,6 @@ from securefed.files import read_bounded
 from securefed.model import weight_files
 from securefed.model.conversion import torchvision_map
 
-MOST_BYTES = 2**30
 # What torch raises over bytes that are no state dictionary.
 _ODD = (
     SafetensorError,
@@ -54,7 +53,7 @@ def convert(state: Path, encoder: str, source: str, licence: str, out: Path) -> 
         DataError: it cannot be read.
         ConfigurationError: it is not that network's.
     """
-    content = read_bounded(state, MOST_BYTES)
+    content = read_bounded(state, weight_files.MOST_BYTES)
     layers = torchvision_map(encoder, state=_tensors(state, content))
     about = {
         "format": weight_files.FORMAT,

@@ -28,6 +28,7 @@ from securefed.model.volumes import inflated
 FORMAT = "1"
 SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
 OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
+MOST_BYTES = 2**30
 ANY = "any"  # width of weights that end before the bottleneck
 MAKE = "make the file with securefed pretrain or securefed convert-weights"
 OF_ALL = "encoder."  # how the names of weights for every modality begin
@@ -125,9 +126,14 @@ def _read(network: FusionNetwork, path: Path) -> tuple[dict[str, Tensor], Origin
     try:
         if not path.is_file():  # a folder, or what would be waited for
             raise FileNotFoundError("there is no such file")
+        if path.stat().st_size > MOST_BYTES:
+            raise OSError(f"it has more than {MOST_BYTES / 2**30:g} GiB")
         with safe_open(path, framework="pt") as weights:
             about = weights.metadata() or {}
-            tensors = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
+            found = {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+        if not all(tensor.is_floating_point() for tensor in found.values()):
+            raise OSError("it holds values that are no real numbers")
+        tensors = {key: tensor.float() for key, tensor in found.items()}
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, SafetensorError) as error:
         raise ConfigurationError(

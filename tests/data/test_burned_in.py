@@ -62,3 +62,10 @@ def test_patients_are_named_by_their_first_and_middle_slice(tmp_path: Path) -> N
     (line,) = burned_in(manifest.rows)
     assert second in line
     assert "1 patient" in line
+
+
+def test_a_texture_of_small_pieces_is_no_page_of_text() -> None:
+    dots = np.zeros((1024, 1024), np.float32)
+    for row in range(6):  # strokes of letters, everywhere
+        dots[row::10, (row % 3) :: 8] = 255
+    assert words(dots) == 0

@@ -180,7 +180,7 @@ def _without(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tens
     return {name: value for name, value in tensors.items() if name != key}
 
 
-@pytest.mark.parametrize("damage", ["half", "foreign", "shape", "not finite"])
+@pytest.mark.parametrize("damage", ["half", "foreign", "shape", "complex", "not finite"])
 def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
     damage: str, tmp_path: Path, make_network: MakeNetwork
 ):
@@ -189,6 +189,7 @@ def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
         "half": _without(tensors, key),
         "foreign": {**tensors, "classifier.output.bias": torch.ones(1)},
         "shape": {**tensors, key: tensors[key][:, :, :2].contiguous()},
+        "complex": {**tensors, key: tensors[key].to(torch.complex64)},
         "not finite": {**tensors, key: torch.full_like(tensors[key], torch.nan)},
     }[damage]
     path = tmp_path / "changed.safetensors"
@@ -198,6 +199,14 @@ def test_weights_that_are_not_the_encoders_whole_and_alone_are_refused(
     with pytest.raises(ConfigurationError, match=r"changed\.safetensors"):
         weight_files.load(network, path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, make_network: MakeNetwork
+):
+    monkeypatch.setattr(weight_files, "MOST_BYTES", 1000)
+    with pytest.raises(ConfigurationError, match="has more than"):
+        weight_files.load(make_network(), weight_files.shipped("ct"))
 
 
 def test_files_of_several_modalities_are_laid_together_and_have_one_digest():
