@@ -120,7 +120,7 @@ def check(
         bar.say("looking for one person under two ids")
         doubles = find_doubles(loaded.patients, loaded.persons)
         bar.say("looking for letters in pictures")
-        letters = burned_in(read(manifest).rows)
+        letters = burned_in(read(manifest, example=example).rows)
     doubts = [
         *map(str, doubles.pairs),
         *doubles.twice,

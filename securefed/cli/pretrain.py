@@ -76,7 +76,7 @@ def command(
     to tell the other classes from --without. Pictures must not be of any run's patients.
     """
     require_folder(out)
-    names = tuple(modalities.split(","))
+    names = tuple(name.strip() for name in modalities.split(","))
     of_pictures = (without, origin, licence)
     if images is None and any(of_pictures):
         raise ConfigurationError(

@@ -1,11 +1,15 @@
 """Letters in pictures are seen wherever they stand apart, and heads hold none."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageFont
 
+from securefed.cli.app import cli
 from securefed.data.burned_in import burned_in, rows_looked_at, words
 from securefed.data.folders import read
 from securefed.data.phantom import generate
@@ -71,3 +75,23 @@ def test_a_texture_of_small_pieces_is_no_page_of_text() -> None:
     texture[4::8, 1::8] = 255
     assert words(texture) == 0
     assert words(texture[:64]) == 8  # so many are a page
+
+
+def test_check_looks_at_patients_whose_slices_have_labels_of_their_own(tmp_path: Path) -> None:
+    """As labels of patients these contradict each other, and no row would be left to look at."""
+    write_phantoms(tmp_path / "set", SPEC, 1, 1, 0)
+    manifest = tmp_path / "set" / "manifest.csv"
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        row["label"] = str(number % 2)
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    path = manifest.parent / rows[0]["mri_path"]
+    marked = written_on(np.asarray(Image.open(path)), "JANE DOE", (10, 10), 16)
+    Image.fromarray(marked.astype(np.uint8)).save(path)
+    words_of = ["data", "check", str(manifest), "--example", "slice", "--json"]
+    said = json.loads(CliRunner().invoke(cli, words_of).stdout)
+    assert any("letters seem to be burned in" in each for each in said["warnings"])
