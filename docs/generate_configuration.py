@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md and configs/default.yaml from the fields of securefed/config.py.
+"""Writes docs/configuration.md and configs/default.yaml from the fields of securefed/config.
 
     python docs/generate_configuration.py
 
@@ -27,7 +27,7 @@ WIDTH = 100  # of lines in the YAML file
 PAGE_INTRO = """\
 # Every key of the configuration file
 
-<!-- Written by docs/generate_configuration.py from securefed/config.py; change that instead. -->
+<!-- Written by docs/generate_configuration.py from securefed/config; change that instead. -->
 
 A run takes its settings from the defaults, then from the YAML file after `--config`, then from the
 command line. [`configs/default.yaml`](../configs/default.yaml) holds every key with its default;

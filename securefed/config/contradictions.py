@@ -1,0 +1,148 @@
+"""Settings that each are valid, and together are not: what is wrong, with the keys to change."""
+
+from collections.abc import Iterator
+
+from securefed.config.audit import EvaluationSettings
+from securefed.config.data import DataSettings
+from securefed.config.federation import (
+    MOST_IN_COMPLETE_GRAPH,
+    FederationSettings,
+    SecureAggregationSettings,
+)
+from securefed.config.model import SHIPPED_FOR, VOLUME_ENCODERS, ModelSettings
+from securefed.config.privacy import PrivacySettings
+from securefed.config.training import TrainingSettings
+from securefed.model.strategies import build_strategy
+
+
+def of_the_circle(
+    federation: FederationSettings, masks: SecureAggregationSettings
+) -> Iterator[str]:
+    """How many hospitals, and who masks with whom."""
+    cohort = federation.clients_per_round or federation.clients
+    if cohort > federation.clients:
+        yield (
+            f"federation.clients_per_round: {cohort} is more than federation.clients "
+            f"({federation.clients})"
+        )
+    if federation.minimum_clients > cohort:
+        yield (
+            f"federation.minimum_clients: {federation.minimum_clients} is more than the "
+            f"{cohort} hospitals asked per round"
+        )
+    two_party = masks.enabled and cohort == 2
+    if two_party and not masks.allow_two_party:
+        yield (
+            "secure_aggregation.allow_two_party: with two hospitals each can subtract its own "
+            "update from the sum and sees the other's; set it to true to accept that, add a "
+            "third hospital, or do without masks (--no-secure)"
+        )
+    if masks.graph == "sparse" and federation.clients_per_round:
+        # Whoever chooses the cohort chooses who masks with whom.
+        yield (
+            "secure_aggregation.graph: sparse needs every hospital in every round; leave out "
+            "federation.clients_per_round, or use complete"
+        )
+    if masks.enabled and masks.graph == "complete" and cohort > MOST_IN_COMPLETE_GRAPH:
+        yield (
+            f"secure_aggregation.graph: complete is for at most {MOST_IN_COMPLETE_GRAPH} "
+            f"hospitals in a round, got {cohort}; use sparse, or fewer "
+            "(federation.clients_per_round)"
+        )
+
+
+def of_patients(
+    training: TrainingSettings, privacy: PrivacySettings, masks: SecureAggregationSettings
+) -> Iterator[str]:
+    """How many patients a hospital has at least, and at most."""
+    most = masks.max_patients
+    if privacy.dp and privacy.unit == "patient" and training.batch_size > most:
+        yield (
+            f"training.batch_size: {training.batch_size} is more than "
+            f"secure_aggregation.max_patients ({most}), and no hospital declares fewer "
+            "patients than a batch; lower the one or raise the other"
+        )
+
+
+def of_baselines(
+    evaluation: EvaluationSettings, privacy: PrivacySettings, data: DataSettings
+) -> Iterator[str]:
+    """What is trained beside the global model."""
+    real = data.manifest is not None
+    if evaluation.baselines and privacy.dp and real:
+        yield (
+            "evaluation.baselines: baselines release more about the patients than epsilon pays "
+            "for; with real scans use them without DP (--no-dp) only"
+        )
+
+
+def of_the_network(
+    model: ModelSettings, federation: FederationSettings, privacy: PrivacySettings
+) -> Iterator[str]:
+    """What it sees, what it starts from, and what of it is trained."""
+    modalities = model.modalities
+    if len(set(modalities)) < len(modalities):
+        yield (
+            f"model.context: of the query and its context ({', '.join(modalities)}) one is "
+            "named twice"
+        )
+    if model.weights and model.initialisation == "random":
+        yield ("model.initialisation: random, and model.weights names files; leave one out")
+    shipped = model.initialisation == "public" and not model.weights
+    if shipped and model.encoder not in SHIPPED_FOR:
+        yield (
+            f"model.initialisation: no public weights for {model.encoder} are shipped; "
+            "name files of them (model.weights), or use random with model.train_encoders: true"
+        )
+    if privacy.unit == "image" and model.encoder in VOLUME_ENCODERS:
+        yield (
+            f"privacy.unit: to {model.encoder} an image tells about its neighbours, so "
+            "that it has a part in several records; use patient"
+        )
+    if federation.shared == "all" and not model.train_encoders:
+        yield (
+            "federation.shared: all needs model.train_encoders: true (frozen encoders do not "
+            "change, so there is nothing to share)"
+        )
+    if shipped and not model.train_encoders and model.encoder in VOLUME_ENCODERS:
+        yield (
+            f"model.train_encoders: the public weights are of slices, and {model.encoder} "
+            "learns from there what their neighbours tell; set it to true"
+        )
+    left_at_random = model.initialisation == "random" and not model.train_encoders
+    if left_at_random and model.encoder == "compact":
+        yield (
+            "model.initialisation: random needs model.train_encoders: true (frozen random "
+            "encoders learn nothing, and there are public weights for compact)"
+        )
+
+
+def of_shared_noise(
+    privacy: PrivacySettings,
+    masks: SecureAggregationSettings,
+    training: TrainingSettings,
+    federation: FederationSettings,
+    model: ModelSettings,
+) -> Iterator[str]:
+    """What makes privacy.placement: distributed impossible."""
+    if privacy.placement != "distributed":
+        return
+    shared = "all" if model.train_encoders else "fusion+classifier"
+    needed = (
+        ("privacy.dp", privacy.dp, True),
+        ("privacy.unit", privacy.unit, "patient"),
+        ("secure_aggregation.enabled", masks.enabled, True),
+        ("training.local_steps", training.local_steps, 1),
+        ("training.optimizer", training.optimizer, "sgd"),
+        # What is trained and not shared would need noise of the hospital's own.
+        ("federation.shared", federation.shared, shared),
+    )
+    for key, found, wanted in needed:
+        if found != wanted:
+            values = f"{str(wanted).lower()}, got {str(found).lower()}"
+            yield f"privacy.placement: distributed needs {key}: {values}"
+    if build_strategy(federation.strategy, federation).proximal:
+        yield (
+            "privacy.placement: distributed needs federation.strategy: one without a proximal "
+            f"term, got {federation.strategy}, whose term is zero in a round's only step"
+        )
