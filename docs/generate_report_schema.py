@@ -1,4 +1,4 @@
-"""Writes docs/schemas/*.schema.json from the types of the reports.
+"""Writes docs/schemas/*.schema.json from the types of the reports and of an evaluation.
 
     python docs/generate_report_schema.py
 
@@ -8,6 +8,7 @@ A test compares the files with what this script would write, so they cannot drif
 import json
 from pathlib import Path
 
+from securefed.record.evaluation import EvaluationFile
 from securefed.reporting import facts, site_facts
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
@@ -18,6 +19,7 @@ def texts() -> dict[str, str]:
     schemas = {
         "report.schema.json": facts.json_schema(),
         "site-report.schema.json": site_facts.json_schema(),
+        "evaluation.schema.json": facts.schema_of(EvaluationFile, "SecureFed evaluation, schema 1"),
     }
     return {name: json.dumps(each, indent=2) + "\n" for name, each in schemas.items()}
 

@@ -1,5 +1,6 @@
 """`securefed evaluate`: how a released model does on patients whose labels are known."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,103 +14,185 @@ from securefed.cli.data_output import listing, progress_bar
 from securefed.cli.screen import screen
 from securefed.errors import DataError
 from securefed.files import create_private
-from securefed.record.evaluation import EvaluationFile, Rate
+from securefed.record.evaluation import EvaluationFile, Figures, Rate
 from securefed.wording import listed
 
 if TYPE_CHECKING:
+    from securefed.data.table import Problem
+    from securefed.prediction.evaluate import Labelled
+    from securefed.prediction.model import ReleasedModel
+    from securefed.prediction.predict import Predicting
     from securefed.prediction.table import Prediction
+    from securefed.prediction.trained import Trained
 
 
 @click.command()
 @of_patients
-@click.option("--out", type=PATH, help="Write evaluation.json here too; a new file.")
+@click.option("--out", type=PATH, help="Folder to make, with the page and evaluation.json.")
+@click.option(
+    "--by",
+    "columns",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also by this column of the manifest, such as sex; can be given again.",
+)
+@click.option("--ledger", type=PATH, help="Of whom the model was trained on, to tell who trained.")
+@click.option("--site-key", type=PATH, help="That tells these patients apart in the ledger.")
+@click.option("--trained-too", is_flag=True, help="Measure patients that trained as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
-    model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool
+    model: Path,
+    patients: Path,
+    out: Path | None,
+    personal: Path | None,
+    columns: tuple[str, ...],
+    ledger: Path | None,
+    site_key: Path | None,
+    trained_too: bool,
+    as_json: bool,
 ) -> None:
     """Say how well the model of a run tells patients apart whose labels are known.
 
     MODEL is a finished run's folder, or a model.safetensors; PATIENTS a manifest or a folder with
-    labels. Give patients that took no part in training: nothing here can tell. Area under the ROC
-    curve, by site and by what was acquired, operating points and calibration, with 95% intervals.
-    Exit code 1: some lines or images cannot be used, and the figures are of the others.
+    labels. Area under the ROC curve, operating points, calibration and net benefit with 95%
+    intervals: of all patients, by site, by what was acquired, and by columns of the manifest;
+    groups of few patients are withheld. Patients that trained are refused, where a site's key and
+    ledger tell. No epsilon covers the figures. Exit code 1: some lines or images cannot be used,
+    and the figures are of the others.
 
     \b
-    securefed evaluate runs/2026-01-31-120000-dp-secure other-site/manifest.csv
+    securefed evaluate runs/2026-01-31-120000-dp-secure other-site/manifest.csv --out evaluation
+    securefed evaluate runs/2026-01-31-120000-dp-secure mine/manifest.csv --by sex --by scanner
     """
-    from securefed.prediction import evaluate
+    from securefed.prediction.evaluate import evaluation
     from securefed.prediction.model import load_model
     from securefed.prediction.predict import Predicting
 
     if out and out.exists():
-        raise DataError(f"{out} exists already", hint="give --out a file that does not exist")
+        raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
+    if out and out.suffix == ".json":
+        raise DataError(
+            f"--out {out} is to be a folder: it gets {EvaluationFile.NAME} and a page",
+            hint=f"give --out {out.with_suffix('')}",
+        )
     opened = load_model(model, personal)
-    predicting = Predicting(opened, patients, labelled=True)
+    predicting = Predicting(opened, patients, labelled=True, further=columns)
+    trained = _trained(
+        opened, model, patients, predicting, ledger, site_key, refuse=not trained_too
+    )
+    labelled, problems = _answered(opened, predicting, columns, quiet=as_json)
+    found = evaluation(opened, predicting, trained, labelled, len(problems))
+    if out:
+        _write(out, found)
+    if as_json:
+        click.echo(found.encode().decode(), nl=False)
+        sys.exit(1 if problems else 0)
+    _show(found)
+    listing("problems", problems)
+    for note in predicting.notes:
+        click.echo(f"note: {note}")
+    if opened.cautions:
+        click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
+    if out:
+        click.echo(f"evaluation: {out / EvaluationFile.NAME}")
+    sys.exit(1 if problems else 0)
+
+
+def _trained(
+    opened: "ReleasedModel",
+    model: Path,
+    patients: Path,
+    predicting: "Predicting",
+    ledger: Path | None,
+    site_key: Path | None,
+    *,
+    refuse: bool,
+) -> "Trained":
+    """Who of them trained, before anybody is looked at."""
+    from securefed.prediction.trained import Papers, require_strangers, who_trained
+
+    for named in (ledger, site_key):
+        if named and not named.is_file():
+            raise DataError(f"there is no file {named}", hint="name the file, or leave it out")
+    papers = Papers.beside(model, opened.run, patients).with_files(site_key, ledger)
+    trained = who_trained(predicting.patient_ids, papers)
+    if refuse:
+        require_strangers(trained, len(predicting.patient_ids))
+    return trained
+
+
+def _answered(
+    opened: "ReleasedModel", predicting: "Predicting", columns: tuple[str, ...], *, quiet: bool
+) -> "tuple[Labelled, list[Problem]]":
+    """All predictions beside their labels, and what could not be used."""
+    from securefed.prediction.evaluate import Labelled
+
     predictions: list[Prediction] = []
     labels: list[int] = []
     problems = list(predicting.problems)
-    with progress_bar(quiet=as_json) as bar:
+    with progress_bar(quiet=quiet) as bar:
         for answered in predicting.answers():
             predictions += answered.predictions
             labels += answered.labels
             problems += answered.problems
             done, total = len(predictions), predicting.examples
             bar.reach(min(done / total, 1.0), f"{predicting.unit} {done}/{total}")
-    labelled = evaluate.Labelled.of(predictions, labels, opened.modalities)
-    bins = evaluate.reliability(labelled)
-    found = EvaluationFile(
-        model=opened.digest,
-        privacy=opened.privacy,
-        cautions=opened.cautions,
-        groups=tuple(evaluate.groups(labelled)),
-        operating_points=tuple(evaluate.operating_points(labelled)),
-        reliability=tuple(bins),
-        calibration_error=evaluate.calibration_error(bins),
-        problems=len(problems),
-    )
-    if out:
-        create_private(out, found.encode())
-    if as_json:
-        click.echo(found.encode().decode(), nl=False)
-        sys.exit(1 if problems else 0)
+    further = {column: predicting.further(column) for column in columns}
+    return Labelled.of(predictions, labels, opened.modalities, further), problems
+
+
+def _write(out: Path, found: EvaluationFile) -> None:
+    """Make the folder for its owner alone; none is left behind where that fails."""
+    out.mkdir(mode=0o700, parents=True)
+    try:
+        create_private(out / EvaluationFile.NAME, found.encode())
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _show(found: EvaluationFile) -> None:
     console = screen(stderr=False)
     console.print(_groups(found))
-    console.print(_points(found))
+    console.print(_points(found.everybody))
     console.print(
-        f"expected calibration error {found.calibration_error:.3f}: predicted probabilities are "
-        "off by so much on average"
+        f"expected calibration error {found.everybody.calibration_error:.3f}: predicted "
+        "probabilities are off by so much on average"
     )
-    listing("problems", problems)
-    if opened.cautions:
-        console.print(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
-    sys.exit(1 if problems else 0)
+    if found.trained is None:
+        console.print(f"whether they trained the model cannot be told: {found.trained_told}")
+    elif found.trained:
+        console.print(f"TOO GOOD: {found.trained} of the patients trained the model")
 
 
 def _groups(found: EvaluationFile) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    for column in ("patients", "", "n", "positive", "AUC", "95%"):
+    for column in ("patients", "", "n", "positive", "AUC", "95%", "sensitivity", "specificity"):
         table.add_column(column)
     for each in found.groups:
-        if each.auc is None or each.auc_ci95 is None:
+        if each.figures is None:
             table.add_row(each.column, each.value, "few: withheld")
             continue
-        low, high = each.auc_ci95
+        low, high = each.figures.auc_ci95
+        half = each.figures.operating_points[0]
         table.add_row(
             each.column,
             each.value,
             str(each.patients),
             str(each.positives),
-            f"{each.auc:.3f}",
+            f"{each.figures.auc:.3f}",
             f"{low:.3f} to {high:.3f}",
+            f"{half.sensitivity.value:.3f}",
+            f"{half.specificity.value:.3f}",
         )
     return table
 
 
-def _points(found: EvaluationFile) -> Table:
+def _points(figures: Figures) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for column in ("positive from", "probability", "sensitivity", "specificity"):
         table.add_column(column)
-    for each in found.operating_points:
+    for each in figures.operating_points:
         rates = (_text(each.sensitivity), _text(each.specificity))
         table.add_row(each.rule, f"{each.threshold:.3f}", *rates)
     return table

@@ -88,15 +88,16 @@ def read(
     *,
     labelled: bool = True,
     example: ExampleKind = "patient",
+    further: Sequence[str] = (),
 ) -> Manifest:
     """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
 
     Args:
-        modalities, labelled, example: as for `read_manifest`.
+        modalities, labelled, example, further: as for `read_manifest`.
 
     Raises:
         DataError: nothing there, not a manifest, an unknown layout, or one whose labels are of
-            patients where others are asked for.
+            patients where others are asked for, or that has no columns where some are.
     """
     if path.is_dir() and not (path / "manifest.csv").exists():
         if example != "patient":
@@ -105,9 +106,14 @@ def read(
                 f"each {example}",
                 hint=f"write a manifest with the label of each {example}; see docs/data.md",
             )
+        if further:
+            raise DataError(
+                f"{path}: folders without a manifest.csv have no column {shown(further[0])}",
+                hint="write a manifest; see docs/data.md",
+            )
         return read_folder(path, modalities, labelled=labelled)
     file = path / "manifest.csv" if path.is_dir() else path
-    return read_manifest(file, modalities, labelled=labelled, example=example)
+    return read_manifest(file, modalities, labelled=labelled, example=example, further=further)
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:

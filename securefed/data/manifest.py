@@ -63,6 +63,7 @@ class Row:
         images: modality -> file, at least one.
         study: which of the patient's, "" where the manifest does not say.
         example: the name of what its label is of, within the patient; "" for the patient itself.
+        further: column -> cell, of the columns that were asked for by name.
     """
 
     line: int
@@ -77,6 +78,7 @@ class Row:
     simulation: str = ""
     registration: str = ""
     registration_mm: str = ""
+    further: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def read_manifest(
     *,
     labelled: bool = True,
     example: ExampleKind = "patient",
+    further: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
 
@@ -114,6 +117,7 @@ def read_manifest(
         modalities: whose columns are read, in this order; None for all that it has.
         labelled: whether labels are read; without, every label is UNLABELLED.
         example: what a label is of.
+        further: columns that no rule reads, kept as they are; as the header writes them.
 
     Raises:
         DataError: the file cannot be read as a manifest at all, or has none of these columns.
@@ -128,7 +132,14 @@ def read_manifest(
             f"{path.name}: has no column {columns}" + (named if table.unread else ""),
             hint="images of the modality NAME stand in the column NAME_path; see docs/data.md",
         )
-    reader = _Reader(path, table, wanted, labelled, example)
+    for name in further:
+        if name not in table.unread:
+            there = f" (it has {', '.join(map(shown, table.unread[:8]))})" if table.unread else ""
+            raise DataError(
+                f"{path.name}: has no further column {shown(name)}{there}",
+                hint="columns that securefed reads itself are no groups; see docs/predict.md",
+            )
+    reader = _Reader(path, table, wanted, labelled, example, tuple(further))
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -143,7 +154,8 @@ def read_manifest(
     rows, contradictions = without_contradictions(path.name, rows)
     problems += [*repeats, *contradictions]
     problems.sort(key=lambda problem: problem.line or 0)
-    return Manifest(wanted, rows, problems, _unread(table.unread), len(table.lines))
+    unread = tuple(name for name in table.unread if name not in further)
+    return Manifest(wanted, rows, problems, _unread(unread), len(table.lines))
 
 
 def _unread(columns: tuple[str, ...]) -> list[str]:
@@ -161,9 +173,11 @@ class _Reader:
         modalities: tuple[str, ...],
         labelled: bool,
         example: ExampleKind,
+        further: tuple[str, ...],
     ) -> None:
         self.labelled = labelled
         self.example = example
+        self.further = further
         self.folder = path.parent.resolve()
         self.paths = Paths(self.folder)
         self.table = table
@@ -216,6 +230,7 @@ class _Reader:
             simulation=_simulation(cells.get("simulation", "")),
             registration=cells.get("registration", ""),
             registration_mm=cells.get("registration_mm", ""),
+            further={name: cells[name] for name in self.further},
         )
 
     def _image(self, where: str, text: str) -> Path | None:

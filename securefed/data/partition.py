@@ -70,9 +70,14 @@ def divide(
     sides = {name: Split([], []) for name in names}
     for patient in patients:
         split = sides[place(patient)]
-        held_out = key.uniform(f"side {seed}", patient.patient_id) < test_share
+        held_out = is_held_out(key, patient.patient_id, test_share, seed)
         (split.test if held_out else split.train).append(patient)
     return sides
+
+
+def is_held_out(key: SiteKey, patient_id: str, test_share: float, seed: int) -> bool:
+    """The side of a patient that takes part: the same each time, whoever else does."""
+    return key.uniform(f"side {seed}", patient_id) < test_share
 
 
 def _sites(patients: Sequence[Patient]) -> tuple[list[str], Place]:

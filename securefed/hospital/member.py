@@ -283,7 +283,8 @@ class _Job:
         spent = hospital.spent.guarantee() if hospital.spent else None
         promised = spent and replace(spent, unit=unit_in_words(spent.unit, self._simulation))
         network = hospital.trainer.network
-        model_file.write(hospital.folder, network, job.settings, promised, self._simulation, 0)
+        made_up = self._simulation
+        model_file.write(hospital.folder, network, job.settings, promised, made_up, 0, job.run)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 

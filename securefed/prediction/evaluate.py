@@ -1,31 +1,30 @@
-"""Figures of a model on labelled patients, from its predictions.
+"""Figures of a model on labelled patients, from its predictions: of all of them, and of groups.
 
 Where labels are of studies or slices each patient has the same say, shared out over its examples,
-and intervals are of patients (securefed/model/scores.py). Thresholds other than one half are chosen
-on the patients that they are then measured on, which is told beside them. Groups with few patients
-of a label are withheld: an interval of them says nothing, and a cell of one is one person.
+and intervals are of patients (securefed/model/scores.py). Groups are by site, by what was acquired,
+and by any column of the manifest that is asked for; those of few patients are withheld
+(securefed/prediction/withholding.py). No epsilon covers any of this: it is exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import DataError
-from securefed.model.auc import area_of_scores
-from securefed.model.rates import wilson
-from securefed.model.scores import auc_interval, whole
+from securefed.prediction.figures import FEWEST, figures
+from securefed.prediction.levels import Floats, Levels
+from securefed.prediction.model import ReleasedModel
+from securefed.prediction.predict import Predicting
 from securefed.prediction.table import Prediction
-from securefed.record.evaluation import Bin, Group, OperatingPoint, Rate
+from securefed.prediction.trained import Trained
+from securefed.prediction.withholding import Bools, Cell, withheld
+from securefed.record.evaluation import EvaluationFile, Group
+from securefed.wording import counted
 
-FEWEST = 5  # patients of each label in a group that is shown
-BINS = 10  # of the reliability diagram, of as many patients each as possible
-ROUNDING = 1e-9  # patients
-WANTED = 0.9  # specificity, and sensitivity, of the chosen operating points
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+MOST_VALUES = 20  # of a column of groups; one with more is no grouping, and names people
+NOT_GIVEN = "not given"
 
 
 @dataclass(frozen=True)
@@ -33,26 +32,35 @@ class Labelled:
     """Predictions beside the truth, in one order.
 
     Attributes:
-        logit, probability: (examples,).
+        probability: (examples,).
         positive: (examples,).
         patient: (examples,) whose each is, numbers.
         weight: (examples,) parts of a patient, the same for each of its examples.
-        site, acquired: of each example; modalities joined by "+".
+        columns: what groups there are by, and each example's value.
     """
 
-    logit: Floats
     probability: Floats
     positive: Bools
     patient: NDArray[np.int64]
     weight: Floats
-    site: tuple[str, ...]
-    acquired: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(
-        cls, predictions: Sequence[Prediction], labels: Sequence[int], modalities: Sequence[str]
+        cls,
+        predictions: Sequence[Prediction],
+        labels: Sequence[int],
+        modalities: Sequence[str],
+        further: Mapping[str, Mapping[tuple[str, str], str]] | None = None,
     ) -> "Labelled":
-        """Raises DataError where nobody, or only one label, was predicted."""
+        """Predictions with their labels.
+
+        Args:
+            further: column -> value of each example, by patient and name of the example.
+
+        Raises:
+            DataError: nobody, or only one label, was predicted; or a column has too many values.
+        """
         positive = np.array(labels, np.bool_)
         if positive.all() or not positive.any():
             raise DataError(
@@ -61,94 +69,95 @@ class Labelled:
                 hint="securefed predict needs no labels",
             )
         patient = np.unique([each.patient_id for each in predictions], return_inverse=True)[1]
+        columns = {
+            "site": tuple(each.site for each in predictions),
+            "modalities": tuple(
+                "+".join(name for name in modalities if name not in each.missing.split("+"))
+                for each in predictions
+            ),
+        }
+        for column, values in (further or {}).items():
+            if column in ("all", *columns):
+                raise DataError(
+                    f"a column called {column} cannot be told from what is told anyway",
+                    hint="call it otherwise in the manifest, or leave --by out",
+                )
+            columns[column] = tuple(
+                values.get((each.patient_id, each.example), "") or NOT_GIVEN for each in predictions
+            )
+            if len(set(columns[column])) > MOST_VALUES:
+                raise DataError(
+                    f"column {column} has {counted(len(set(columns[column])), 'value')}: it does "
+                    "not divide the patients into groups",
+                    hint=f"write at most {MOST_VALUES} values into the manifest, such as ranges",
+                )
         return cls(
-            logit=np.array([each.logit for each in predictions]),
             probability=np.array([each.probability for each in predictions]),
             positive=positive,
             patient=patient,
             weight=1 / np.bincount(patient)[patient],
-            site=tuple(each.site for each in predictions),
-            acquired=tuple(
-                "+".join(name for name in modalities if name not in each.missing.split("+"))
-                for each in predictions
-            ),
+            columns=columns,
         )
 
+    def levels(self, chosen: Bools) -> Levels:
+        """Some of the examples, by their probability."""
+        return Levels.of_scores(
+            self.probability[chosen], self.positive[chosen], self.weight[chosen]
+        )
 
-def groups(of: Labelled) -> Iterator[Group]:
-    """All patients, then by site and by what was acquired, where there are several."""
-    yield _group(of, "all", "all", np.ones(len(of.positive), np.bool_))
-    for column, values in (("site", of.site), ("modalities", of.acquired)):
-        names = sorted(set(values))
-        for name in names if len(names) > 1 else ():
-            yield _group(of, column, name, np.array(values) == name)
-
-
-def _group(of: Labelled, column: str, value: str, chosen: Bools) -> Group:
-    ill, healthy = of.positive & chosen, ~of.positive & chosen
-    positives, negatives = _patients(of, ill), _patients(of, healthy)
-    if column != "all" and min(positives, negatives) < FEWEST:
-        return Group(column, value, None, None, None, None, withheld=True)
-    auc = area_of_scores(of.logit[chosen], of.positive[chosen], of.weight[chosen])
-    interval = auc_interval(auc, of.weight[healthy].sum(), of.weight[ill].sum())
-    patients = _patients(of, chosen)
-    return Group(column, value, patients, positives, auc, interval, withheld=False)
+    def patients(self, chosen: Bools) -> int:
+        """Who has one of these examples."""
+        return len(np.unique(self.patient[chosen]))
 
 
-def _patients(of: Labelled, chosen: Bools) -> int:
-    """Who has one of these examples."""
-    return len(np.unique(of.patient[chosen]))
+def evaluation(
+    model: ReleasedModel, asked: Predicting, trained: Trained, of: Labelled, problems: int
+) -> EvaluationFile:
+    """All that evaluation.json says.
 
-
-def operating_points(of: Labelled) -> Iterator[OperatingPoint]:
-    """At a half, and at the thresholds that just reach WANTED specificity and sensitivity here."""
-    yield _at(of, "probability one half", 0.5)
-    yield _at(of, f"specificity at least {WANTED:g} here", _reaching(of, specificity=True))
-    yield _at(of, f"sensitivity at least {WANTED:g} here", _reaching(of, specificity=False))
-
-
-def _reaching(of: Labelled, *, specificity: bool) -> float:
-    """The threshold that reaches it and costs the other rate least."""
-    levels = np.append(np.unique(of.probability), np.inf)  # the last calls nobody positive
-    called = of.probability >= levels[:, None]  # (levels, patients)
-    chosen = ~of.positive if specificity else of.positive
-    right = (called[:, chosen] ^ specificity) @ of.weight[chosen]
-    # Sums of parts of patients are rounded: a rate that is just reached counts.
-    reached = levels[right >= WANTED * of.weight[chosen].sum() - ROUNDING]
-    return float(reached.min() if specificity else reached.max())
-
-
-def _at(of: Labelled, rule: str, threshold: float) -> OperatingPoint:
-    called = of.probability >= threshold
-    return OperatingPoint(
-        rule=rule,
-        threshold=min(threshold, 1.0),
-        sensitivity=_rate(called, of.weight * of.positive),
-        specificity=_rate(~called, of.weight * ~of.positive),
+    Args:
+        asked: what was predicted; problems: how many lines and images could not be.
+    """
+    return EvaluationFile(
+        model=model.digest,
+        data=asked.digests[1],
+        privacy=model.privacy,
+        cautions=model.cautions,
+        trained=trained.patients,
+        trained_told=trained.told,
+        groups=tuple(groups(of)),
+        problems=problems,
     )
 
 
-def _rate(right: Bools, weight: Floats) -> Rate:
-    patients = float(weight.sum())
-    rate = float((right * weight).sum()) / patients
-    return Rate(rate, wilson(rate, patients))
-
-
-def reliability(of: Labelled) -> list[Bin]:
-    """The reliability diagram, from the lowest probabilities to the highest."""
-    order = np.argsort(of.probability, kind="stable")
-    parts = [part for part in np.array_split(order, BINS) if len(part)]
-    return [
-        Bin(
-            whole(round(float(of.weight[part].sum()), 6)),
-            float(np.average(of.probability[part], weights=of.weight[part])),
-            float(np.average(of.positive[part], weights=of.weight[part])),
+def groups(of: Labelled) -> Iterator[Group]:
+    """All patients, then by each column that has several values."""
+    everybody = np.ones(len(of.positive), np.bool_)
+    all_of = figures(of.levels(everybody))
+    yield Group(
+        column="all",
+        value="all",
+        patients=of.patients(everybody),
+        positives=of.patients(of.positive),
+        figures=all_of,
+        withheld=False,
+    )
+    cells = dict(_cells(of))
+    hidden = withheld(cells, of.positive, of.patient, FEWEST)
+    for (column, value), chosen in cells.items():
+        out = (column, value) in hidden
+        yield Group(
+            column=column,
+            value=value,
+            patients=None if out else of.patients(chosen),
+            positives=None if out else of.patients(chosen & of.positive),
+            figures=None if out else figures(of.levels(chosen), all_of.operating_points),
+            withheld=out,
         )
-        for part in parts
-    ]
 
 
-def calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean distance of predicted from observed, weighted by patients."""
-    patients = sum(each.patients for each in bins)
-    return sum(each.patients * abs(each.predicted - each.observed) for each in bins) / patients
+def _cells(of: Labelled) -> Iterator[tuple[Cell, Bools]]:
+    for column, values in of.columns.items():
+        names = sorted(set(values))
+        for name in names if len(names) > 1 else ():
+            yield (column, name), np.array(values) == name

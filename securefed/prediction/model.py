@@ -34,6 +34,7 @@ class ReleasedModel:
         max_slices: of an example, as in training: more are subsampled.
         example: what it answers for: a patient, a study or a slice.
         harmonise: whether scans come to a standard scale first, as in training.
+        run: whose it is, as in ledgers; "" where the file does not say.
         digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
@@ -43,6 +44,7 @@ class ReleasedModel:
     max_slices: int
     example: ExampleKind
     harmonise: bool
+    run: str
     digest: str
     privacy: str
     cautions: tuple[str, ...]
@@ -110,6 +112,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         max_slices=max_slices,
         example=task.example,
         harmonise=settings.harmonise,
+        run=str(about.get("run", "")),
         digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
         cautions=tuple(_cautions(about)),

@@ -62,18 +62,25 @@ class Predicting:
         digests: of the model and of the data, as every line has them.
     """
 
-    def __init__(self, model: ReleasedModel, path: Path, *, labelled: bool) -> None:
+    def __init__(
+        self, model: ReleasedModel, path: Path, *, labelled: bool, further: Sequence[str] = ()
+    ) -> None:
         """Read the manifest; images are opened batch by batch.
 
         Args:
             labelled: labels are there and wanted; otherwise none is looked at.
+            further: columns of the manifest that are kept (`further`).
 
         Raises:
             DataError: nothing there, not a manifest, or it has no modality of the model.
         """
         self._model, self._name = model, path.resolve().name
         self._manifest = read_manifest(
-            path, model.modalities, labelled=labelled, example=model.example
+            path,
+            model.modalities,
+            labelled=labelled,
+            example=model.example,
+            further=further,
         )
         self.problems, self.notes = self._manifest.problems, self._manifest.notes
         self.digests = model.digest[:DIGITS], _digest(self._manifest)[:DIGITS]
@@ -82,6 +89,18 @@ class Predicting:
     def examples(self) -> int:
         """How many the manifest has."""
         return len({(row.patient_id, row.example) for row in self._manifest.rows})
+
+    @property
+    def patient_ids(self) -> frozenset[str]:
+        """Whom the manifest names."""
+        return frozenset(row.patient_id for row in self._manifest.rows)
+
+    def further(self, column: str) -> dict[tuple[str, str], str]:
+        """What each example has in a further column, by patient and example; several with "+"."""
+        cells: dict[tuple[str, str], set[str]] = {}
+        for row in self._manifest.rows:
+            cells.setdefault((row.patient_id, row.example), set()).add(row.further[column])
+        return {example: "+".join(sorted(each - {""})) for example, each in cells.items()}
 
     @property
     def unit(self) -> str:

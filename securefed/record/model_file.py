@@ -22,6 +22,7 @@ def write(
     guarantee: Guarantee | None,
     simulation: str,
     canaries: int,
+    run: str,
 ) -> None:
     """Write the released network.
 
@@ -30,9 +31,11 @@ def write(
         guarantee: the weakest of any hospital; None without DP.
         simulation: what it was trained on if not real patients; "" for these.
         canaries: made-up records among the patients, for an audit.
+        run: its identity, as in ledgers.
     """
     about = {
         "schema": str(SCHEMA),
+        "run": run,
         "shape": settings.model.model_dump_json(),
         "task": settings.task.model_dump_json(),
         "max_slices": str(settings.training.max_slices),

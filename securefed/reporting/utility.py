@@ -9,7 +9,7 @@ in their counts does; a test holds their coverage.
 import math
 from collections.abc import Iterator
 
-from securefed.model.rates import Z_95, wilson
+from securefed.model.rates import rate_interval
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
 from securefed.reporting.facts import Utility
 from securefed.reporting.withheld import Withheld
@@ -77,29 +77,10 @@ def rate_intervals(confusion: Confusion, noise: float | None) -> dict[str, Inter
     wrong = one.false_positive + one.false_negative
     deviation = (noise or 0.0) * math.sqrt(CELLS)
     return {
-        "sensitivity": rate_interval(one.true_positive, one.false_negative, deviation),
-        "specificity": rate_interval(one.true_negative, one.false_positive, deviation),
-        "accuracy": rate_interval(right, wrong, deviation * math.sqrt(2)),
+        "sensitivity": rate_interval(one.true_positive, one.false_negative, (deviation,) * 2),
+        "specificity": rate_interval(one.true_negative, one.false_positive, (deviation,) * 2),
+        "accuracy": rate_interval(right, wrong, (deviation * math.sqrt(2),) * 2),
     }
-
-
-def rate_interval(right: float, wrong: float, deviation: float = 0.0) -> Interval | None:
-    """95% interval of right / (right + wrong), Wilson's; None of nobody.
-
-    Args:
-        deviation: standard deviation of noise in `right`, and in `wrong`, patients.
-    """
-    patients = right + wrong
-    if not patients:
-        return None
-    rate = right / patients
-    low, high = wilson(rate, patients)
-    # What noise in the counts does to the rate, to first order, beside what chance does (Newcombe's
-    # square-and-add: each side by itself).
-    noised = Z_95 * deviation * math.hypot(right, wrong) / patients**2
-    return max(0.0, rate - math.hypot(rate - low, noised)), min(
-        1.0, rate + math.hypot(high - rate, noised)
-    )
 
 
 def cautions(

@@ -158,7 +158,8 @@ class _Job:
         )
         learned = summary.rounds_aborted < summary.rounds
         if learned:
-            model_file.write(folder, self.served.network(), job.settings, promised, made_up, 0)
+            network = self.served.network()
+            model_file.write(folder, network, job.settings, promised, made_up, 0, job.run)
             if final.scores is not None:
                 results.write_held_out(folder, final.scores)
         summary.write(folder)

@@ -28,7 +28,8 @@ def write_results(
     if weakest:
         weakest = replace(weakest, unit=unit_in_words(weakest.unit, made_up))
     network = simulation.served.network()
-    model_file.write(folder, network, simulation.settings, weakest, made_up, canaries)
+    run = simulation.job.run
+    model_file.write(folder, network, simulation.settings, weakest, made_up, canaries, run)
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     simulation.group.write_results(baselines.local if baselines else {})

@@ -3,18 +3,24 @@
 import csv
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import validate
 
 from securefed.cli.app import cli
 from securefed.errors import ConfigurationError, DataError
 from securefed.prediction import table
 from securefed.record.evaluation import EvaluationFile
 from tests.prediction.conftest import strangers, trained
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "docs" / "schemas" / "evaluation.schema.json").read_text()
+)
 
 __all__ = ["strangers", "trained"]  # fixtures
 
@@ -117,16 +123,39 @@ def test_a_crash_within_the_first_line_is_gone_on_from(
 def test_an_evaluation_is_printed_and_written(
     trained: Path, strangers: Path, tmp_path: Path
 ) -> None:
-    shown = securefed("evaluate", trained, strangers, "--out", tmp_path / "evaluation.json")
+    out = tmp_path / "evaluation"
+    shown = securefed("evaluate", trained, strangers, "--out", out)
     assert shown.exit_code == 0, shown.output
     assert "expected calibration error" in shown.stdout
-    found = EvaluationFile.read(tmp_path)
+    assert "whether they trained the model cannot be told" in shown.stdout
+    found = EvaluationFile.read(out)
+    validate(json.loads((out / "evaluation.json").read_text()), SCHEMA)
     assert found.groups[0].patients == 40
     assert {each.column for each in found.groups} == {"all", "site", "modalities"}
     printed = json.loads(securefed("evaluate", trained, strangers, "--json").stdout)
-    assert printed == json.loads((tmp_path / "evaluation.json").read_text())
+    assert printed == json.loads((out / "evaluation.json").read_text())
     with pytest.raises(DataError, match="exists already"):
-        securefed("evaluate", trained, strangers, "--out", tmp_path / "evaluation.json")
+        securefed("evaluate", trained, strangers, "--out", out)
+    with pytest.raises(DataError, match="is to be a folder"):
+        securefed("evaluate", trained, strangers, "--out", tmp_path / "other.json")
+
+
+def test_groups_by_a_column_of_the_manifest(trained: Path, strangers: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "patients")
+    rows = rows_of(strangers)
+    patients = list(dict.fromkeys(row["patient_id"] for row in rows))
+    with (folder / "manifest.csv").open("w") as out:
+        writer = csv.DictWriter(out, [*rows[0], "sex"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**row, "sex": "fm"[patients.index(row["patient_id"]) % 4 // 2]})
+    found = json.loads(securefed("evaluate", trained, folder, "--by", "sex", "--json").stdout)
+    sexes = {each["value"]: each for each in found["groups"] if each["column"] == "sex"}
+    assert sexes.keys() == {"f", "m"}
+    assert sum(each["patients"] for each in sexes.values()) == 40
+    for column, why in (("age", "no further column 'age' (it has 'sex')"), ("site", "no further")):
+        with pytest.raises(DataError, match=re.escape(why)):
+            securefed("evaluate", trained, folder, "--by", column)
 
 
 def test_predictions_of_other_images_under_the_same_names_are_not_gone_on_with(

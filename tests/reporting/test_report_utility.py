@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from securefed.model.rates import rate_interval
 from securefed.record.summary import Confusion
-from securefed.reporting.utility import answers_alike, cautions, rate_interval, too_wide
+from securefed.reporting.utility import answers_alike, cautions, too_wide
 from tests.reporting.conftest import COUNTS
 
 DRAWS = 2000
@@ -24,7 +25,7 @@ def test_the_interval_of_a_rate_holds_the_truth(
     held = [
         interval is None or interval[0] <= rate <= interval[1]
         for one, other in counted.T
-        for interval in (rate_interval(int(one), int(other), deviation),)
+        for interval in (rate_interval(int(one), int(other), (deviation,) * 2),)
     ]
     assert np.mean(held) >= 0.92
 
