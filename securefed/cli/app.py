@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("securefed.cli.report", "Write one page about a run or a comparison, or verify it."),
     "predict": ("securefed.cli.predict", "Ask a run's model about patients."),
     "evaluate": ("securefed.cli.evaluate", "Measure a run's model on labelled patients."),
+    "explain": ("securefed.cli.explain", "Show which places of a patient made the answer."),
     "pretrain": ("securefed.cli.pretrain", "Make public encoder weights."),
     "convert-weights": ("securefed.cli.convert_weights", "Make them of torchvision's weights."),
     "survey": ("securefed.cli.survey", "Count what hospitals hold, under masks and with noise."),

@@ -1,7 +1,9 @@
 """What the commands of `securefed data` share: progress, lists, and results in two forms."""
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import click
 
 from securefed.cli.screen import screen
 from securefed.data.table import Problem
-from securefed.errors import ConfigurationError
+from securefed.errors import ConfigurationError, DataError
 from securefed.progress import Bar
 from securefed.record.run_file import RunFile
 
@@ -65,3 +67,25 @@ def require_outside_runs(out: Path) -> None:
                 f"{out} lies in the run {folder}, which others may be given",
                 hint="give --out a place of your own: this is about single patients",
             )
+
+
+def require_new_folder(out: Path) -> None:
+    """Refuse a folder for what is about single patients that is there, or lies in a run.
+
+    Raises:
+        ConfigurationError, DataError: so it is.
+    """
+    require_outside_runs(out)
+    if out.exists():
+        raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
+
+
+@contextmanager
+def private_folder(out: Path) -> Iterator[None]:
+    """Make a folder for its owner alone, and take it away again if the work in it does not end."""
+    out.mkdir(mode=0o700, parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise

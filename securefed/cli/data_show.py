@@ -1,9 +1,6 @@
 """`securefed data show`: pictures of patients, to look at before anybody trains on them."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from securefed.cli.data_output import of_example, progress_bar, require_outside_runs, shower
+from securefed.cli.data_output import (
+    of_example,
+    private_folder,
+    progress_bar,
+    require_new_folder,
+    shower,
+)
 from securefed.errors import DataError
 from securefed.files import create_private
 from securefed.wording import counted
@@ -58,14 +61,12 @@ def command(
 
     if most < 1:
         raise DataError(f"--most {most}: at least one patient is shown", hint="leave it out for 40")
-    require_outside_runs(out)
-    if out.exists():
-        raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
+    require_new_folder(out)
     shown = []
     with progress_bar(quiet=as_json) as bar:
         loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
         chosen = _chosen(loaded.patients, wanted, most)
-        with _whole(out):
+        with private_folder(out):
             for number, patient in enumerate(chosen, start=1):
                 bar.reach(number / len(chosen), f"patient {number}/{len(chosen)}")
                 picture = f"{number:04}.png"
@@ -92,17 +93,6 @@ def command(
     if loaded.problems:
         click.echo(f"{counted(len(loaded.problems), 'problem')}: securefed data check {manifest}")
     click.echo(f"{len(shown)} of {counted(len(loaded.patients), 'patient')}: {out / PAGE}")
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[None]:
-    """Make a folder for its owner alone, and take it away again if the work in it does not end."""
-    out.mkdir(mode=0o700, parents=True)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
 
 
 def _chosen(

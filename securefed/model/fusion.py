@@ -79,25 +79,43 @@ class CrossAttentionFusion(nn.Module):
         Returns:
             (..., slices, places, width + contexts * attention_width).
         """
-        own, *others = tokens.unbind(-4)
-        has_own, *has_others = present.unbind(-2)
-        own = torch.where(has_own[..., None, None], own, getattr(self, self._missing_query))
-        query = self.query(own).transpose(-1, -2)  # (..., attention_width, places)
+        own, query = self._asked(tokens, present)
         attended = [
             self._attended(name, query, other, has)
-            for name, other, has in zip(self._context, others, has_others, strict=True)
+            for name, other, has in zip(
+                self._context, tokens.unbind(-4)[1:], present.unbind(-2)[1:], strict=True
+            )
         ]
         return torch.cat([own, *attended], dim=-1)
 
+    def attention(self, tokens: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """Where each place of the query looks in each context, by name.
+
+        Returns:
+            (..., slices, places, places): of each place of the query, how its attention is shared
+            out over the context's places; where the context is missing this has no meaning.
+        """
+        _, query = self._asked(tokens, present)
+        others = zip(self._context, tokens.unbind(-4)[1:], strict=True)
+        return {name: self._weights(name, query, other) for name, other in others}
+
+    def _asked(self, tokens: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """The query's own features, and what it asks for (..., attention_width, places)."""
+        there = present.select(-2, 0)[..., None, None]
+        own = torch.where(there, tokens.select(-4, 0), getattr(self, self._missing_query))
+        return own, self.query(own).transpose(-1, -2)
+
     def _attended(self, name: str, q: Tensor, tokens: Tensor, has: Tensor) -> Tensor:
         """What the query (..., attention_width, places) finds in a context, places first."""
-        k, v = (
-            getattr(self, f"{layer}_{name}")(tokens).transpose(-1, -2) for layer in ("key", "value")
-        )
+        v = getattr(self, f"value_{name}")(tokens).transpose(-1, -2)
+        attended = mixed(v, self._weights(name, q, tokens)).transpose(-1, -2)
+        return torch.where(has[..., None, None], attended, getattr(self, f"missing_{name}"))
+
+    def _weights(self, name: str, q: Tensor, tokens: Tensor) -> Tensor:
+        """(..., places, places), each row a softmax over the context's places."""
+        k = getattr(self, f"key_{name}")(tokens).transpose(-1, -2)
         strength = F.softplus(getattr(self, f"locality_{name}"))
         here = (strength * self.here).expand(*q.shape[:-2], -1, -1)
         query = torch.cat([q / q.shape[-2] ** 0.5, here], dim=-2)
         key = torch.cat([k, self.there.expand(*k.shape[:-2], -1, -1)], dim=-2)
-        weights = torch.softmax(inner(query, key), dim=-1)  # (..., places, places)
-        attended = mixed(v, weights).transpose(-1, -2)  # (..., places, attention_width)
-        return torch.where(has[..., None, None], attended, getattr(self, f"missing_{name}"))
+        return torch.softmax(inner(query, key), dim=-1)

@@ -72,9 +72,14 @@ class Classifier(nn.Module):
         self.hidden = nn.Linear(width, hidden)
         self.output = nn.Linear(hidden, 1)
 
+    def places(self, joined: Tensor) -> Tensor:
+        """(..., slices, places, width) -> (..., slices, places) logits."""
+        logits: Tensor = self.output(torch.relu(self.hidden(joined))).squeeze(-1)
+        return logits
+
     def forward(self, joined: Tensor, has_slice: Tensor) -> Tensor:
         """(..., slices, places, width), (..., slices) bool -> (...) logits."""
-        place = self.output(torch.relu(self.hidden(joined))).squeeze(-1)  # (..., slices, places)
+        place = self.places(joined)
         place = place.masked_fill(~has_slice[..., None], -math.inf)
         count = has_slice.sum(-1) * place.shape[-1]
         return torch.logsumexp(place.flatten(-2), dim=-1) - torch.log(count)

@@ -16,6 +16,7 @@ from securefed.data.samples import ExampleKind, Patient
 from securefed.errors import RunError
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
+from securefed.model.patients import PatientTensors
 from securefed.model.scores import score
 from securefed.record import model_file
 from securefed.record.directory import read_about, read_tensors
@@ -59,6 +60,11 @@ class ReleasedModel:
         """Edge of a slice in pixels."""
         return self.network.shape.image_size
 
+    def stacked(self, patients: Sequence[Patient]) -> PatientTensors:
+        """The examples of patients as the network sees them: on its scale, so many slices."""
+        seen = harmonised(patients) if self.harmonise else patients
+        return stack(seen, self.max_slices)
+
     def logits(self, patients: Sequence[Patient]) -> Tensor:
         """(examples,) logits, of each patient's in turn; the sigmoid is the predicted probability.
 
@@ -68,8 +74,7 @@ class ReleasedModel:
         Raises:
             RunError: a logit is not a number: the file holds no trained model.
         """
-        seen = harmonised(patients) if self.harmonise else patients
-        tokens = tokens_of(self.network, stack(seen, self.max_slices))
+        tokens = tokens_of(self.network, self.stacked(patients))
         logits = score(self.network, tokens, encoded=True)
         if not bool(logits.isfinite().all()):
             raise RunError("the model's answer is not a number; it cannot be used")

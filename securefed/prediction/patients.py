@@ -7,6 +7,8 @@ from securefed.data.manifest import Manifest, Row
 from securefed.data.patient_images import read_patients
 from securefed.data.samples import Patient
 from securefed.data.table import Problem
+from securefed.errors import DataError
+from securefed.wording import first_of
 
 BATCH = 32  # patients
 
@@ -32,3 +34,24 @@ def batches(
     for start in range(0, len(groups), BATCH):
         rows = [row for group in groups[start : start + BATCH] for row in group]
         yield read_patients(replace(manifest, rows=rows), size, name)
+
+
+def one_patient(manifest: Manifest, patient_id: str, size: int, name: str) -> Patient:
+    """A patient of a manifest, whole.
+
+    Args:
+        size, name: as for `batches`.
+
+    Raises:
+        DataError: there is no such patient, or an image of it cannot be read.
+    """
+    rows = [row for row in manifest.rows if row.patient_id == patient_id]
+    if not rows:
+        raise DataError(
+            f"--patient {patient_id[:100]}: there is no usable patient of that id",
+            hint="ids are those of the manifest's column patient_id",
+        )
+    patients, problems = read_patients(replace(manifest, rows=rows), size, name)
+    if problems:  # an explanation of fewer slices is one of another answer
+        raise DataError(f"{first_of(problems)}", hint="securefed data check lists every problem")
+    return patients[0]

@@ -27,7 +27,7 @@ def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
         for row, patient in enumerate(patients)
         for example in patient.examples
     ]
-    chosen = [_evenly_spaced(example.slices, max_slices) for _, _, example in examples]
+    chosen = [kept_slices(example.slices, max_slices) for _, _, example in examples]
     slices = max(len(keep) for keep in chosen)
     modalities, size = patients[0].modalities, patients[0].image_size
     if any(patient.modalities != modalities for patient in patients):
@@ -48,7 +48,7 @@ def stack(patients: Sequence[Patient], max_slices: int) -> PatientTensors:
     )
 
 
-def _evenly_spaced(places: Sequence[int], max_slices: int) -> NDArray[np.int64]:
+def kept_slices(places: Sequence[int], max_slices: int) -> NDArray[np.int64]:
     slices = min(len(places), max_slices)
     # The middles of equal parts: of one slice the middle of the head, not its lowest edge.
     middles = (2 * np.arange(slices) + 1) * len(places) // (2 * slices)

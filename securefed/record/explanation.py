@@ -1,0 +1,72 @@
+"""explanation.json: which places of a patient's scans made a model's answer, and where they looked.
+
+About one patient: it stays in the hospital.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from securefed.record.json_file import SCHEMA, JsonFile, Schema
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place of the feature map, all counted from 1.
+
+    Attributes:
+        slice: of the patient's.
+        row, column: from the top and from the left of the picture.
+    """
+
+    slice: int
+    row: int
+    column: int
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A picture beside the file, and what it shows."""
+
+    file: str
+    title: str
+    caption: str
+
+
+class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
+    """What a model made of one example.
+
+    Attributes:
+        model: SHA-256 of the model's file, as predictions have it.
+        cautions: why the model is not to be used on patients; empty where nothing speaks against.
+        patient, example, site: as in the manifest.
+        modalities: of the model, the query first.
+        missing: those that no slice of the example has.
+        logit: of the example; `probability` is its sigmoid, by the network, not calibrated.
+        slices: those that were looked at, counted from 1.
+        first_centre, centre_step: where places lie, along rows and along columns: the centre of the
+            first one and the distance of two, pixels of a picture of `image_size`.
+        contributions: by slice, row and column, what each place adds to the logit; their sum is it.
+        place: the one whose attention is shown.
+        attention: by context, how that place's attention is shared out over rows and columns; no
+            context that its slice lacks.
+    """
+
+    NAME: ClassVar[str] = "explanation.json"
+
+    model: str
+    cautions: tuple[str, ...]
+    patient: str
+    example: str
+    site: str
+    modalities: tuple[str, ...]
+    missing: tuple[str, ...]
+    logit: float
+    probability: float
+    slices: tuple[int, ...]
+    image_size: int
+    first_centre: float
+    centre_step: float
+    contributions: list[list[list[float]]]
+    place: Place
+    attention: dict[str, list[list[float]]]
+    pictures: tuple[Drawn, ...]
+    schema: Schema = SCHEMA
