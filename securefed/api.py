@@ -194,8 +194,6 @@ def plan(
     values = chosen.model_dump()
     values["privacy"] |= changes
     sizes = None if patients is None else _sizes(patients)
-    if sizes is not None and len(sizes) > 1 and chosen.privacy.placement == "distributed":
-        values["federation"]["clients"] = len(sizes)
     return plan_budget(
         load_settings(None, values),
         sizes=sizes,

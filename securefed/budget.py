@@ -6,8 +6,10 @@ dividing them as the run would. The figures are `privacy.planning`'s; with share
 (`privacy.placement: distributed`) the share is calibrated as `wire.description` does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from securefed.config import Settings
@@ -15,6 +17,7 @@ from securefed.errors import ConfigurationError
 from securefed.privacy.accounting import at_most
 from securefed.privacy.counts import declaration_noise
 from securefed.privacy.planning import (
+    MOST_ROUNDS,
     HospitalPlan,
     SharedNoise,
     Training,
@@ -22,6 +25,7 @@ from securefed.privacy.planning import (
     noise_for,
     require_noise,
 )
+from securefed.wire.plan import Plan
 
 # Modules that load torch are imported where they are used.
 
@@ -123,31 +127,50 @@ def plan_budget(
         DataError: the patients cannot be read.
     """
     question = _question(noise_multiplier, solve_rounds)
+    settings = _among(settings, len(sizes or ()))
     target, rounds = settings.privacy.epsilon, settings.federation.rounds
     trainings = _trainings(settings, sizes or _sizes(settings, say))
-    affordable: list[int | None] = [None] * len(trainings)
-    if noise_multiplier is None:
-        noises = [noise_for(training, rounds, target) for training in trainings]
-    else:
-        noises = [noise_multiplier] * len(trainings)
-        if question == "rounds":
-            most = [affordable_rounds(each, noise_multiplier, target) for each in trainings]
-            rounds = _common(most, trainings, noise_multiplier, target)
-            affordable = list(most)
+    played = _played(settings, trainings)
+    affordable: Sequence[int | None] = [None] * len(trainings)
+    if noise_multiplier is not None and question == "rounds":
+        most = [affordable_rounds(each, noise_multiplier, target) for each in trainings]
+        _require_a_round(most, trainings, noise_multiplier, target)
+        affordable = lasting = [
+            _lasting(_plan(settings, played, MOST_ROUNDS), names, each)
+            for names, each in zip(played, most, strict=True)
+        ]
+        rounds = min(lasting)
+    plan = _plan(settings, played, rounds)
+    turns = [max(plan.turns(name) for name in names) for names in played]
+    noises = [
+        noise_for(training, asked, target) if noise_multiplier is None else noise_multiplier
+        for training, asked in zip(trainings, turns, strict=True)
+    ]
     shared = None
     if settings.privacy.placement == "distributed":
-        # One noise for all hospitals: what the smallest of them needs.
-        shared = _shared(settings, max(noises), rounds)
+        # One noise for all hospitals: what the smallest needs, if it is asked most often.
+        smallest = min(trainings, key=lambda each: each.records)
+        needed = noise_multiplier or noise_for(smallest, max(turns), target)
+        shared = _shared(settings, needed, rounds)
         noises = [shared.noise_multiplier] * len(trainings)
-    hospitals = zip(trainings, noises, affordable, strict=True)
+    hospitals = zip(trainings, turns, noises, affordable, strict=True)
     return Budget(
         question=question,
         rounds=rounds,
         target_epsilon=None if question == "epsilon" else target,
-        hospitals=tuple(HospitalPlan(each, rounds, noise, n) for each, noise, n in hospitals),
+        hospitals=tuple(HospitalPlan(*each) for each in hospitals),
         shared_noise=shared,
-        notes=tuple(_notes(settings, trainings, assumed=not sizes)),
+        notes=tuple(_notes(settings, trainings, turns, rounds, assumed=not sizes)),
     )
+
+
+def _among(settings: Settings, hospitals: int) -> Settings:
+    """Settings of so many hospitals, where it matters to a hospital how many others there are."""
+    distributed = settings.privacy.placement == "distributed"
+    if hospitals < 2 or not (distributed or settings.federation.clients_per_round):
+        return settings
+    federation = settings.federation.model_copy(update={"clients": hospitals})
+    return Settings.model_validate(dict(settings) | {"federation": dict(federation)})
 
 
 def _question(noise_multiplier: float | None, solve_rounds: bool) -> Question:
@@ -201,12 +224,36 @@ def _sizes(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
     return {each.name: len(one_slice_records(stack(each.train, kept))) for each in hospitals}
 
 
-def _common(
+def _played(settings: Settings, trainings: Sequence[Training]) -> list[Sequence[str]]:
+    """For which hospitals of the plan each entry stands; of one entry, for all."""
+    if len(trainings) > 1:
+        return [(each.name,) for each in trainings]
+    return [[f"hospital-{number}" for number in range(1, settings.federation.clients + 1)]]
+
+
+def _plan(settings: Settings, played: Sequence[Sequence[str]], rounds: int) -> Plan:
+    """Who will be asked when; what is scored in between costs training nothing."""
+    asked, seed = settings.federation.clients_per_round, settings.seed
+    return Plan(tuple(chain(*played)), rounds, asked, evaluate_every=None, seed=seed)
+
+
+def _lasting(plan: Plan, names: Sequence[str], turns: int) -> int:
+    """Rounds of the plan in which none of these is asked more often than `turns`."""
+    if plan.clients_per_round is None:
+        return turns
+    asked: Counter[str] = Counter()
+    for number in range(1, plan.rounds + 1):
+        asked.update(plan.cohort(number))
+        if max(asked[name] for name in names) > turns:
+            return number - 1
+    return plan.rounds
+
+
+def _require_a_round(
     affordable: Sequence[int], trainings: Sequence[Training], noise_multiplier: float, target: float
-) -> int:
-    """The rounds that every hospital can afford; ConfigurationError if that is none."""
-    fewest = min(affordable)
-    if fewest == 0:
+) -> None:
+    """ConfigurationError unless every hospital can afford one."""
+    if min(affordable) == 0:
         poor = trainings[affordable.index(0)]
         cost = poor.spent(noise_multiplier, 1)
         raise ConfigurationError(
@@ -214,7 +261,6 @@ def _common(
             f"{at_most(cost)} at delta {poor.delta:g}, more than {target:g}",
             hint="use more noise, a smaller batch, fewer local steps, or a larger epsilon",
         )
-    return fewest
 
 
 def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedNoise:
@@ -227,7 +273,14 @@ def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedN
     )
 
 
-def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) -> Iterator[str]:
+def _notes(
+    settings: Settings,
+    trainings: Sequence[Training],
+    turns: Sequence[int],
+    rounds: int,
+    *,
+    assumed: bool,
+) -> Iterator[str]:
     if settings.privacy.seeded_noise:
         yield "privacy.seeded_noise: a run with it promises no epsilon, whatever is counted here"
     whole = [each.name for each in trainings if each.sample_rate == 1]
@@ -247,6 +300,10 @@ def _notes(settings: Settings, trainings: Sequence[Training], *, assumed: bool) 
             "pays for too; a run's rate and noise follow from the noised number"
         )
     if settings.federation.clients_per_round:
-        yield "a hospital that is not asked in every round spends less than planned"
+        least = f"{min(turns)} to " if min(turns) < max(turns) else ""
+        yield (
+            f"by the run's plan a hospital is asked in {least}{max(turns)} of {rounds} rounds "
+            f"(federation.clients_per_round, seed {settings.seed}), and noise is for these"
+        )
     if assumed and settings.data.manifest is None:
         yield "sizes are those of the phantoms; give your own, or a manifest"

@@ -121,7 +121,7 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
         if spent:
             rate, accounted = spent[-1].sample_rate, spent[-1].noise_multiplier
         else:  # a ledger that claims nothing: what was released is held against the settings
-            accounted = _agreed_noise(run, declared, rate, shared)
+            accounted = _agreed_noise(run, hospital.name, declared, rate, shared)
         # The ledger holds the noise of all the shares that count.
         noise = shared.share_sigma / shared.clip_steps if shared else accounted
     return Hospital(
@@ -139,11 +139,14 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     )
 
 
-def _agreed_noise(run: Run, of: TrainingSet, rate: float, shared: RingNoise | None) -> float:
+def _agreed_noise(
+    run: Run, hospital: str, of: TrainingSet, rate: float, shared: RingNoise | None
+) -> float:
     """The noise multiplier that the run's settings ask of a hospital with that training set."""
     if shared:
         return shared.noise_multiplier
-    event = build_mechanism(run.job, of.records).event(rate, run.settings.training.local_steps)
+    mechanism = build_mechanism(run.job, hospital, of.records)
+    event = mechanism.event(rate, run.settings.training.local_steps)
     return event.noise_multiplier if event else 0.0
 
 

@@ -95,9 +95,6 @@ def command(
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = load(config, {**overrides, "privacy.dp": True})
     sizes = None if patients is None else _sizes(patients, settings.federation.clients)
-    if sizes and len(sizes) > 1 and settings.privacy.placement == "distributed":
-        # What a share has to be depends on how many share.
-        settings = load(config, {**overrides, "privacy.dp": True, "federation.clients": len(sizes)})
     console = screen(quiet=as_json)
     # Imported here: torch and matplotlib take seconds, and --help does not need them.
     from securefed.budget import plan_budget

@@ -26,7 +26,10 @@ class FederationSettings(Section):
     proximal: float = Field(0.01, ge=0, le=100, description="FedProx mu.")
     server_learning_rate: float = Field(0.03, gt=0, le=10, description="FedAdam step size.")
     clients_per_round: int | None = Field(
-        None, ge=2, le=MOST_HOSPITALS, description="Sampled cohort per round; not set: everybody."
+        None,
+        ge=2,
+        le=MOST_HOSPITALS,
+        description="Hospitals asked per round, in even turns; not set: all.",
     )
     minimum_clients: int = Field(
         2, ge=2, le=MOST_HOSPITALS, description="Fewer survivors abort the round."

@@ -205,7 +205,8 @@ def _cost(run: Run, agreed: Agreement) -> Event | None:
         smallest = min(each.declared_records for each in agreements(run).values())
         job = replace(job, smallest_training_set=smallest)
     rate = sample_rate(settings.training.batch_size, records)
-    return build_mechanism(job, records).event(rate, settings.training.local_steps)
+    mechanism = build_mechanism(job, agreed.hospital, records)
+    return mechanism.event(rate, settings.training.local_steps)
 
 
 def _contributions(run: Run) -> dict[str, Counter[int]]:

@@ -8,8 +8,8 @@ from securefed.training.mechanism import build_mechanism
 from securefed.wire.description import JobDescription, declaration_of, score_noise_of
 
 
-def planned(job: JobDescription, patients: int) -> Sequence[Event]:
-    """For those that train: the declaration and all rounds, as if the true number were declared.
+def planned(job: JobDescription, hospital: str, patients: int) -> Sequence[Event]:
+    """For those that train: the declaration and its rounds, as if the true number were declared.
 
     How many records a hospital has where these are images follows from its tensors: then nothing
     is planned here, and each reservation refuses in time.
@@ -17,16 +17,16 @@ def planned(job: JobDescription, patients: int) -> Sequence[Event]:
     Args:
         patients: that train.
     """
-    training, rounds = job.settings.training, job.settings.federation.rounds
+    training = job.settings.training
     if job.settings.privacy.unit == "image":
         return ()
     declaration = declaration_of(job.settings)
     declared = max(patients, least_declared(job.settings).records)
-    event = build_mechanism(job, declared).event(
+    event = build_mechanism(job, hospital, declared).event(
         sample_rate(training.batch_size, declared), training.local_steps
     )
     first = [declaration.event] if declaration else []
-    return [*first, *([event] * rounds if event else [])]
+    return [*first, *([event] * job.plan.turns(hospital) if event else [])]
 
 
 def scored(job: JobDescription) -> Sequence[Event]:

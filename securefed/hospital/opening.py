@@ -40,6 +40,7 @@ from securefed.training.trainer import LocalPlan, LocalTrainer, TrainingSet
 from securefed.wire import openings as openings_file
 from securefed.wire.description import JobDescription, declaration_of
 from securefed.wire.openings import Openings
+from securefed.wire.plan import Plan
 
 View = Callable[[PatientTensors], PatientTensors]
 
@@ -51,6 +52,7 @@ class Hospital:
     Attributes:
         folder: its own; nothing of it leaves.
         run: identity of the run it is opened for.
+        plan: what it may be asked.
         ledger: None without differential privacy.
         record: of what it receives and sends.
     """
@@ -58,6 +60,7 @@ class Hospital:
     name: str
     folder: Path
     run: str
+    plan: Plan
     client: Client
     trainer: LocalTrainer
     ledger: Ledger | None
@@ -77,10 +80,13 @@ class Hospital:
         """What this run, and no other, has spent of its ledger; None without one."""
         return self.ledger.statement().of_run(self.run) if self.ledger else None
 
-    def affordable(self, rounds: int) -> int:
-        """How many of `rounds` more rounds its ledger has a budget for."""
+    def affordable(self, finished: int, rounds: int) -> int:
+        """How many of `rounds` more rounds its ledger has a budget for, as often as it is asked."""
         event, ledger = self.trainer.event, self.ledger
-        while ledger and event and rounds and ledger.would_exceed([event] * rounds, self.run):
+        while ledger and event and rounds:
+            turns = self.plan.turns(self.name, range(finished + 1, finished + rounds + 1))
+            if not ledger.would_exceed([event] * turns, self.run):
+                break
             rounds -= 1
         return rounds
 
@@ -123,7 +129,7 @@ def open_hospital(
     records = one_slice_records(train) if settings.privacy.unit == "image" else train
     exact = TrainingSet(train.patients, records.patients)
     declared, ledger = declare(settings, job.run, folder, name, exact, ledger)
-    plan = _plan(job, declared)
+    plan = _plan(job, name, declared)
     network = _own_network(job, device)
     theirs = _canaries(job, folder, declared) if job.canary_hospital == name else None
     trainer = LocalTrainer(name, network, train, test, plan, ledger, job.run, theirs, encode)
@@ -163,7 +169,7 @@ def open_hospital(
     if keeps_messages and settings.exposures.record:
         kept = Recording(folder / "exposures", limit)
     record = OwnRecord(name, folder, job.plan, kept)
-    return Hospital(name, folder, job.run, client, trainer, ledger, record)
+    return Hospital(name, folder, job.run, job.plan, client, trainer, ledger, record)
 
 
 def _scoring(
@@ -263,7 +269,7 @@ def _own_network(job: JobDescription, device: torch.device) -> FusionNetwork:
     return copy.deepcopy(start, memo).to(device)
 
 
-def _plan(job: JobDescription, declared: TrainingSet) -> LocalPlan:
+def _plan(job: JobDescription, name: str, declared: TrainingSet) -> LocalPlan:
     settings, training = job.settings, job.settings.training
     return LocalPlan(
         shared=settings.federation.shared,
@@ -275,7 +281,7 @@ def _plan(job: JobDescription, declared: TrainingSet) -> LocalPlan:
         proximal=job.strategy.proximal,
         unit=settings.privacy.unit,
         seed=settings.seed,
-        mechanism=build_mechanism(job, declared.records),
+        mechanism=build_mechanism(job, name, declared.records),
         declared=declared,
         modality_dropout=training.modality_dropout,
     )

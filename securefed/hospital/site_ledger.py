@@ -41,7 +41,7 @@ def site_ledger(site: Site, job: JobDescription, own: OwnPatients, *, begun: boo
             "the ledger has reservations of this run, and its folder is empty",
             hint="put the run's folder back from a backup; what was answered is in it",
         )
-    planned = () if begun else cost.planned(job, patients)
+    planned = () if begun else cost.planned(job, site.name, patients)
     ledger.enrol(job.run, own.participants, planned, cost.scored(job))
     return ledger
 

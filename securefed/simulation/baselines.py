@@ -139,10 +139,13 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
 def _train_by_itself(
     settings: Settings, hospital: HospitalData, simulation: str, folder: Path
 ) -> tuple[LocalTrainer, Curve]:
-    # Nobody to share noise or masks with: a job of one, with noise of its own.
+    # Nobody to share noise or masks with: a job of one, in every round, with noise of its own.
     own_noise = settings.privacy.model_copy(update={"placement": "local"})
     clear = settings.secure_aggregation.model_copy(update={"enabled": False})
-    alone = settings.model_copy(update={"privacy": own_noise, "secure_aggregation": clear})
+    always = settings.federation.model_copy(update={"clients_per_round": None})
+    alone = settings.model_copy(
+        update={"privacy": own_noise, "secure_aggregation": clear, "federation": always}
+    )
     job = JobDescription(alone, "alone", (hospital.name,))
     place = RunDirectory(folder).hospital(hospital.name)
     device, federation = choose_device(settings.device), settings.federation

@@ -63,7 +63,7 @@ class Hospitals(Protocol):
         """
         ...
 
-    def affordable(self, rounds: int) -> int:
+    def affordable(self, finished: int, rounds: int) -> int:
         """How many of `rounds` more rounds all ledgers have a budget for."""
         ...
 
@@ -169,8 +169,8 @@ class HospitalsHere:
             check_point.restore(hospital, finished)
             hospital.client.begin_after(finished)
 
-    def affordable(self, rounds: int) -> int:
-        return min(hospital.affordable(rounds) for hospital in self.hospitals.values())
+    def affordable(self, finished: int, rounds: int) -> int:
+        return min(hospital.affordable(finished, rounds) for hospital in self.hospitals.values())
 
     def note_times(self, round_number: int, asked: Iterable[str]) -> None:
         for name in asked:

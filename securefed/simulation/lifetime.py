@@ -85,7 +85,7 @@ def enrol(ledger: Ledger, settings: Settings, data: FederatedData, run: str) -> 
     names = tuple(each.name for each in data.hospitals)
     job = JobDescription(settings, run, names, smallest_training_set=smallest)
     for each in data.hospitals:
-        planned = cost.planned(job, len(each.train))
+        planned = cost.planned(job, each.name, len(each.train))
         who = participants(each, data.key)
         ledger.enrol(name_of(run, each.name), who, planned, cost.scored(job))
 

@@ -91,7 +91,7 @@ class Simulation:
         """Plan fewer rounds where rounds lost in a crash have used up the budget of the last."""
         finished = self.server.finished
         left = self.server.rounds - finished
-        affordable = self.group.affordable(left)
+        affordable = self.group.affordable(finished, left)
         if affordable < left:
             self.server.end_after(finished + affordable)
             self.notes.append(

@@ -82,7 +82,7 @@ class NoNoise:
     personal_steps: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, job: JobDescription, records: int) -> "NoNoise":
+    def of(cls, job: JobDescription, hospital: str, records: int) -> "NoNoise":
         return cls(job.layout)
 
     def event(self, rate: float, steps: int) -> None:
@@ -103,18 +103,16 @@ class OwnNoise:
     personal_steps: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, job: JobDescription, records: int) -> "OwnNoise":
-        """Noise for the run's whole budget.
-
-        A client that is not asked in every round spends less; the budget holds for all of them.
-        """
+    def of(cls, job: JobDescription, hospital: str, records: int) -> "OwnNoise":
+        """Noise with which the run's whole budget lasts for the rounds that the plan has for it."""
         privacy, training = job.settings.privacy, job.settings.training
         declaration = declaration_of(job.settings)
         multiplier = solve_noise_multiplier(
             privacy.epsilon,
             privacy.delta,
             sample_rate(training.batch_size, records),
-            job.settings.federation.rounds * training.local_steps,
+            # Whom the plan never asks is not asked: any noise does.
+            max(1, job.plan.turns(hospital)) * training.local_steps,
             privacy.accountant,
             [declaration.event] if declaration else [],
         )
@@ -146,7 +144,7 @@ class SharedNoise:
     personal_steps: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, job: JobDescription, records: int) -> "SharedNoise":
+    def of(cls, job: JobDescription, hospital: str, records: int) -> "SharedNoise":
         """Noise as the job describes it.
 
         Raises:
@@ -182,8 +180,8 @@ class SharedNoise:
 
 class _Kind(Protocol):
     @classmethod
-    def of(cls, job: JobDescription, records: int) -> Mechanism:
-        """The mechanism of a hospital that declares so many training records."""
+    def of(cls, job: JobDescription, hospital: str, records: int) -> Mechanism:
+        """The mechanism of a hospital of the job that declares so many training records."""
         ...
 
 
@@ -195,11 +193,11 @@ MECHANISMS: dict[str, type[_Kind]] = {
 }
 
 
-def build_mechanism(job: JobDescription, records: int) -> Mechanism:
+def build_mechanism(job: JobDescription, hospital: str, records: int) -> Mechanism:
     """The mechanism that the job describes, for a hospital that declares `records` of training.
 
     Raises:
         ConfigurationError, PrivacyError: it cannot be had with these settings and records.
     """
     privacy = job.settings.privacy
-    return MECHANISMS[privacy.placement if privacy.dp else "none"].of(job, records)
+    return MECHANISMS[privacy.placement if privacy.dp else "none"].of(job, hospital, records)

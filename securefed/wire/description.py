@@ -137,12 +137,14 @@ class JobDescription:
     def shared_noise(self) -> RingNoise | None:
         """The noise that hospitals share out; None if each hospital's is its own.
 
-        Solved at the largest sampling rate that any hospital has.
+        Solved at the largest sampling rate that any hospital has, for as many rounds as the plan
+        asks anybody: shares are alike, so that whoever is asked less often spends less.
 
         Raises:
             ConfigurationError, PrivacyError: no noise share does what is asked.
         """
-        return _solved_noise(self.settings, self.parameters, self.smallest_training_set)
+        most_turns = self.plan.most_turns
+        return _solved_noise(self.settings, self.parameters, self.smallest_training_set, most_turns)
 
     @property
     def score_noise(self) -> CountNoise | None:
@@ -333,8 +335,10 @@ def calibrated(
 
 
 @lru_cache(maxsize=8)  # of equal descriptions; solving takes a second
-def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> RingNoise | None:
-    privacy, rounds = settings.privacy, settings.federation.rounds
+def _solved_noise(
+    settings: Settings, parameters: int, smallest: int | None, turns: int
+) -> RingNoise | None:
+    privacy = settings.privacy
     if privacy.placement == "local":
         return None
     declaration = declaration_of(settings)
@@ -347,8 +351,8 @@ def _solved_noise(settings: Settings, parameters: int, smallest: int | None) -> 
         privacy.epsilon,
         privacy.delta,
         sample_rate(settings.training.batch_size, smallest),
-        rounds,
+        turns,
         privacy.accountant,
         [declaration.event] if declaration else [],
     )
-    return calibrated(settings, parameters, multiplier, rounds)
+    return calibrated(settings, parameters, multiplier, settings.federation.rounds)

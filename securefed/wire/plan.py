@@ -11,7 +11,11 @@ A step trains or scores, never both: the two are sums of their own, of vectors a
 Scores are always everybody's, since two totals over different hospitals could be subtracted.
 """
 
+import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,12 +57,31 @@ class Plan:
     seed: int
 
     def cohort(self, round_number: int) -> tuple[str, ...]:
-        """Who takes part; drawn afresh each round if only some do."""
+        """Who takes part. Where only some do, one order of all is gone round until it comes out
+        even, and then another is drawn: at any time nobody had two turns more than another.
+        """
         if self.clients_per_round is None:
             return self.clients
-        rng = np.random.default_rng([self.seed, round_number])
-        chosen = rng.choice(len(self.clients), self.clients_per_round, replace=False)
+        everybody, asked = len(self.clients), self.clients_per_round
+        again, number = divmod(round_number - 1, everybody // math.gcd(everybody, asked))
+        order = np.random.default_rng([self.seed, again]).permutation(everybody)
+        chosen = order.take(range(number * asked, (number + 1) * asked), mode="wrap")
         return tuple(self.clients[index] for index in sorted(chosen))
+
+    def turns(self, client: str, rounds: range | None = None) -> int:
+        """In how many rounds a client takes part; in how many of these, if they are given.
+
+        What its noise is solved for. A server that asks in another round is refused
+        (hospital.questions), and the ledger has no room for it.
+        """
+        if rounds is None:
+            return _turns(self).get(client, 0)
+        return sum(client in self.cohort(number) for number in rounds)
+
+    @property
+    def most_turns(self) -> int:
+        """Of the client that takes part most often; all rounds where none is named yet."""
+        return max(_turns(self).values(), default=self.rounds)
 
     def training(self, round_number: int) -> Step:
         """The step that trains in a round, 1 to `rounds`."""
@@ -91,3 +114,10 @@ class Plan:
         if step.round == self.rounds:
             return None
         return self.scoring(step.round + 1) or self.training(step.round + 1)
+
+
+@lru_cache(maxsize=4)  # a hospital asks once, and in one process all of them do
+def _turns(plan: Plan) -> Mapping[str, int]:
+    if plan.clients_per_round is None:
+        return dict.fromkeys(plan.clients, plan.rounds)
+    return Counter(name for number in range(1, plan.rounds + 1) for name in plan.cohort(number))

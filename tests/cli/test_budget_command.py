@@ -17,6 +17,7 @@ from securefed.errors import ConfigurationError, DataError, PrivacyError, Secure
 from securefed.privacy.accounting import Event, epsilon
 from securefed.privacy.counts import declaration_noise
 from securefed.simulation.patients import load_data
+from securefed.training.mechanism import build_mechanism
 from securefed.wire.description import JobDescription
 
 
@@ -273,3 +274,28 @@ def test_the_pages_figures_are_what_the_command_says() -> None:
     assert dealt is not None
     assert dealt.counted == 2
     assert f"that is {dealt.share:.3f} clipping norms, two of which count" in page
+
+
+def test_noise_of_cohorts_is_for_the_rounds_of_the_plan_that_a_run_keeps_to() -> None:
+    """4 of 10 hospitals: 32 of 80 rounds each, a noise multiplier of 1.39 instead of 1.98."""
+    asked = {"privacy.dp": True, "federation.clients": 10, "federation.clients_per_round": 4}
+    some, everybody = load(None, asked), load(None, {**asked, "federation.clients_per_round": None})
+    (each,), (always,) = plan_budget(some).hospitals, plan_budget(everybody).hospitals
+    assert (each.rounds, always.rounds) == (32, 80)
+    assert round(each.noise_multiplier, 2) == 1.39
+    assert round(always.noise_multiplier, 2) == 1.98
+    names = tuple(f"site-{number}" for number in range(10))
+    mechanism = build_mechanism(JobDescription(some, "run", names), "site-3", 300)
+    event = mechanism.event(1 / 3, 1)
+    assert event is not None
+    assert event.noise_multiplier == each.noise_multiplier
+
+
+def test_rounds_that_a_noise_pays_for_are_those_until_somebody_is_asked_too_often() -> None:
+    settings = load(None, {"federation.clients": 10, "federation.clients_per_round": 4})
+    plan = plan_budget(settings, noise_multiplier=1.3933, solve_rounds=True)
+    assert (plan.rounds, plan.dearest.rounds) == (80, 32)  # somebody has a 33rd turn in the next
+    sizes = {"north": 300, "south": 100, "east": 300, "west": 300, "far": 300}
+    uneven = plan_budget(settings, sizes=sizes, noise_multiplier=2.0, solve_rounds=True)
+    assert uneven.dearest.training.name == "south"
+    assert uneven.dearest.guarantee.counted <= 8.0

@@ -9,6 +9,7 @@ import torch
 
 from securefed.data.load import FederatedData
 from securefed.model.scores import COUNTS, Counts, count_scores, metrics
+from securefed.privacy import statement
 from securefed.record.directory import RunDirectory
 from securefed.simulation import baselines
 from securefed.simulation.patients import load_data
@@ -132,6 +133,19 @@ def test_private_baselines_spend_in_ledgers_of_their_own(
     assert found.mean_local is not None
     assert found.one_modality.keys() == {"ct", "mri"}
     assert None not in found.one_modality.values()
+
+
+def test_whoever_trains_alone_is_in_every_round_and_pays_for_all_of_them(
+    tmp_path: Path, patients: FederatedData
+) -> None:
+    cohorts = settings(
+        privacy={"dp": True, "accountant": "rdp"}, federation={"clients_per_round": 3}
+    )
+    baselines.alone(cohorts, replace(patients, hospitals=patients.hospitals[:1]), tmp_path)
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    ledger = statement.read(path)
+    assert sum(ledger.attempts("alone").values()) == cohorts.federation.rounds
+    assert 7.5 < ledger.guarantee().counted <= 8.0
 
 
 def _ledgers(directory: RunDirectory) -> list[Path]:

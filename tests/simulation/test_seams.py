@@ -98,8 +98,8 @@ class TwiceTheNoise(OwnNoise):
     """Own noise, twice as much as the budget asks for, and priced as such."""
 
     @classmethod
-    def of(cls, job: JobDescription, records: int) -> OwnNoise:
-        usual = OwnNoise.of(job, records)
+    def of(cls, job: JobDescription, hospital: str, records: int) -> OwnNoise:
+        usual = OwnNoise.of(job, hospital, records)
         return replace(usual, noise_multiplier=2 * usual.noise_multiplier)
 
 

@@ -74,8 +74,8 @@ class HospitalsOnWorkers:
     def restore(self, finished: int) -> None:
         self._each("restore", finished)
 
-    def affordable(self, rounds: int) -> int:
-        affordable: int = min(self._each("affordable", rounds))
+    def affordable(self, finished: int, rounds: int) -> int:
+        affordable: int = min(self._each("affordable", finished, rounds))
         return affordable
 
     def note_times(self, round_number: int, asked: Iterable[str]) -> None:
