@@ -249,7 +249,7 @@ def test_every_key_named_in_the_docs_exists() -> None:
     sections = "data|model|training|privacy|federation|secure_aggregation|exposures|evaluation"
     for page in PAGES:
         for key in re.findall(rf"`((?:{sections})\.[a-z_.]+)(?:: [^`]*)?`", page.read_text()):
-            file = key.endswith((".safetensors", ".jsonl", ".json", ".py"))
+            file = key.endswith((".safetensors", ".jsonl", ".json", ".py", ".html"))
             assert file or key in known, f"{page.name} names {key}"
 
 

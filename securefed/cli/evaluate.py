@@ -94,7 +94,7 @@ def command(
     if opened.cautions:
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
     if out:
-        click.echo(f"evaluation: {out / EvaluationFile.NAME}")
+        click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
     sys.exit(1 if problems else 0)
 
 
@@ -143,9 +143,12 @@ def _answered(
 
 def _write(out: Path, found: EvaluationFile) -> None:
     """Make the folder for its owner alone; none is left behind where that fails."""
+    from securefed.reporting.evaluation_page import NAME, evaluation_page
+
     out.mkdir(mode=0o700, parents=True)
     try:
         create_private(out / EvaluationFile.NAME, found.encode())
+        create_private(out / NAME, evaluation_page(found).encode())
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

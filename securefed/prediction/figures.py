@@ -16,6 +16,7 @@ from securefed.model.rates import Z_95, around, rate_interval
 from securefed.model.scores import auc_interval, whole
 from securefed.prediction.levels import Floats, Levels
 from securefed.record.evaluation import Bin, Figures, Interval, NetBenefit, OperatingPoint, Rate
+from securefed.record.summary import Confusion
 
 FEWEST = 5  # patients of a bin, and of each label in a group
 BINS = 10  # of the reliability diagram, of as many patients each as possible
@@ -40,11 +41,28 @@ def figures(levels: Levels, points: Sequence[OperatingPoint] | None = None) -> F
         auc=levels.auc,
         auc_ci95=auc_interval(levels.auc, *levels.patients),
         roc=tuple(levels.corners()),
+        confusion=confusion(levels),
         operating_points=tuple(chosen),
         reliability=bins,
         calibration_error=calibration_error(bins),
         decision_curve=tuple(decision_curve(levels, THRESHOLDS)),
     )
+
+
+def confusion(levels: Levels) -> Confusion:
+    """Patients by truth and by the answer at probability one half."""
+    negatives, positives = levels.patients
+    false, true = map(float, levels.called[:, levels.place(0.5)])
+    return Confusion(
+        true_positive=_whole(true),
+        false_negative=_whole(positives - true),
+        false_positive=_whole(false),
+        true_negative=_whole(negatives - false),
+    )
+
+
+def _whole(patients: float) -> int | float:
+    return whole(round(patients, 6))  # sums of parts are rounded
 
 
 def operating_points(levels: Levels) -> Iterator[OperatingPoint]:
@@ -124,7 +142,7 @@ def reliability(levels: Levels) -> Iterator[Bin]:
         if interval is None:
             continue
         yield Bin(
-            patients=whole(round(positives + negatives, 6)),
+            patients=_whole(positives + negatives),
             predicted=float(np.average(levels.mean[run], weights=sum(counts))),
             observed=positives / (positives + negatives),
             ci95=interval,

@@ -5,6 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
+from securefed.record.summary import Confusion
 
 Interval = tuple[float, float]  # 95%
 
@@ -66,12 +67,14 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         auc, auc_ci95: area under the ROC curve (Newcombe's interval).
         roc: corners, as (false-positive rate, true-positive rate).
+        confusion: at probability one half.
         calibration_error: expected calibration error over `reliability` (Naeini et al. 2015).
     """
 
     auc: float
     auc_ci95: Interval
     roc: tuple[tuple[float, float], ...]
+    confusion: Confusion
     operating_points: tuple[OperatingPoint, ...]
     reliability: tuple[Bin, ...]
     calibration_error: float

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 from securefed.privacy.accounting import at_most
 from securefed.record.audit import Judgement
 from securefed.record.metrics import RoundLine
-from securefed.reporting.facts import Egress, Utility
+from securefed.reporting.facts import Egress
 from securefed.reporting.svg import (
     BOTTOM,
     HEIGHT,
@@ -119,15 +119,20 @@ def sensitivity_at(roc: Points, alarms: float) -> float:
     return before[1] + (after[1] - before[1]) * (alarms - before[0]) / (after[0] - before[0])
 
 
-def roc(utility: Utility) -> Markup:
+def roc(
+    corners: Points | None,
+    auc: float | None,
+    sensitivity: float | None,
+    specificity: float | None,
+) -> Markup:
     """The ROC curve with the operating point at probability 0.5."""
-    if not utility.roc or utility.sensitivity is None or utility.specificity is None:
+    if not corners or sensitivity is None or specificity is None:
         return Markup("")
     side = 300
     x = Axis(0, 1, LEFT, side - RIGHT)
     y = Axis(0, 1, side - BOTTOM, TOP)
-    alarm, sensitivity = 1 - utility.specificity, utility.sensitivity
-    path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in utility.roc)
+    alarm = 1 - specificity
+    path = " ".join(f"{x.place(false)},{y.place(true)}" for false, true in corners)
     body = (
         frame(x, y, "false alarms (1 - specificity)", "sensitivity", side, side)
         + f'<line class="guess" x1="{x.start}" y1="{y.start}" x2="{x.end}" y2="{y.end}"/>'
@@ -135,7 +140,7 @@ def roc(utility: Utility) -> Markup:
         + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(sensitivity)}" r="6"/>'
     )
     about = (
-        f"ROC curve with area {number(utility.auc)}; at probability one half sensitivity "
+        f"ROC curve with area {number(auc)}; at probability one half sensitivity "
         f"{number(sensitivity)} at false alarm rate {number(alarm)}."
     )
     return svg("ROC curve", about, body, side, side, "chart square")

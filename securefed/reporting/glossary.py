@@ -32,6 +32,8 @@ _WORDS = {
     "coalition": "The server together with some of the hospitals.",
     "confidence interval": "A range that holds the true value in the stated share of repetitions, "
     "mostly 95%.",
+    "decision curve": "Net benefit at every threshold that somebody might act from (Vickers and "
+    "Elkin 2006), beside treating everybody and treating nobody.",
     "delta": "A small probability with which the bound epsilon may not hold. It must be far below "
     "one over the number of patients.",
     "differential privacy": "Noise in training, so that the result would be almost as likely had "
@@ -39,6 +41,8 @@ _WORDS = {
     "egress": "What leaves a hospital.",
     "epsilon": "How far one record can change the chance of any result: by a factor of at most e "
     "to the epsilon. Smaller is better; without unit, adjacency and delta it means nothing.",
+    "expected calibration error": "How far predicted probabilities are off on average, over bins "
+    "of a reliability diagram. 0 is right.",
     "exposure": "The recorded messages that one observer could read.",
     "gradient inversion": "Attack that searches for a scan that would have given the update seen.",
     "head leakage": "Attack that divides gradients of the first classifier layer to get the "
@@ -47,6 +51,8 @@ _WORDS = {
     "masks": "Random numbers that two hospitals agree on; one adds them, the other subtracts, so "
     "that they vanish in the sum only.",
     "membership inference": "Attack that guesses whether a patient was in the training set.",
+    "net benefit": "Ill patients found, less false alarms at the odds of the threshold, as a "
+    "share of all patients.",
     "noise multiplier": "Standard deviation of the noise over the clip norm.",
     "null control": "The attack run where there is nothing to find. It must fail there.",
     "outsider": "Somebody with the released model and nothing else.",
@@ -54,6 +60,7 @@ _WORDS = {
     "positive control": "The attack run where it must succeed. If it does not, its failure "
     "elsewhere proves nothing.",
     "property inference": "Attack that works out which share of a hospital's patients is ill.",
+    "reliability diagram": "Of patients who got about the same probability, which share is ill.",
     "ROC": "Receiver operating characteristic: right alarms against false alarms at every "
     "threshold.",
     "secure aggregation": "A protocol by which the server gets the sum of the updates and none of "

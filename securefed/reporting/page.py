@@ -147,10 +147,11 @@ def term(word: str, shown: str | None = None) -> Markup:
 
 
 def _charts(run: RunFacts) -> dict[str, Any]:
+    u = run.utility
     budget = max((ledger.budget or 0.0 for ledger in run.ledgers), default=0.0) or None
     return {
         "training": charts.training(run.curve, run.rounds, budget),
-        "roc": charts.roc(run.utility),
+        "roc": charts.roc(u.roc, u.auc, u.sensitivity, u.specificity),
         "egress": charts.egress_bars(run.egress) if run.egress else "",
         "forest": charts.forest(run.audit.judgements) if run.audit else "",
     }

@@ -20,6 +20,7 @@ PAINT = {
     "dot": 'fill="#0b5394"',
     "grid": 'stroke="#d3dae1"',
     "limit": 'stroke="#b3541e" stroke-width="1.5" stroke-dasharray="6 4"',
+    "band": 'fill="#0b5394" fill-opacity="0.14"',
     "guess": 'stroke="#4d5b69" stroke-dasharray="1 3"',
     "bound": 'stroke="#b3541e" stroke-width="3"',
     "whisker": 'stroke="#0b5394" stroke-width="3"',
