@@ -310,9 +310,9 @@ def _table(run: Run) -> Table:
     if run.settings.privacy.dp:
         table.add_column("epsilon", justify="right")
 
-    def add(name: str, held_out: int, row: Summary | HospitalSummary, *, last: bool) -> None:
+    def add(name: str, held_out: str, row: Summary | HospitalSummary, *, last: bool) -> None:
         interval = row.auc_ci95
-        cells = [name, str(held_out), _figure(row.auc)]
+        cells = [name, held_out, _figure(row.auc)]
         cells.append(f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "-")
         cells += [_figure(each) for each in (row.accuracy, row.sensitivity, row.specificity)]
         if alone:
@@ -322,8 +322,11 @@ def _table(run: Run) -> Table:
         table.add_row(*cells, end_section=last)
 
     for each in hospitals:
-        add(each.name, each.held_out_patients, each, last=each is hospitals[-1])
-    add("global", sum(each.held_out_patients for each in hospitals), run.summary, last=True)
+        add(each.name, str(each.held_out_patients), each, last=each is hospitals[-1])
+    scored = run.held_out
+    # What the global figures were made from, not what the hospitals' own come to.
+    about = "~" if scored and scored.noise is not None else ""
+    add("global", f"{about}{scored.patients}" if scored else "-", run.summary, last=True)
     return table
 
 

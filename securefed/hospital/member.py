@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from protocols.errors import ProtocolError
@@ -31,7 +32,8 @@ from securefed.hospital.results import write_results
 from securefed.hospital.site import Site
 from securefed.hospital.site_ledger import remembers, site_ledger
 from securefed.hospital.survey import open_survey
-from securefed.hospital.tokens import kept_with
+from securefed.hospital.tokens import kept_with, told_at_times
+from securefed.model.encoding import tokens_of
 from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs, memberships, model_file
@@ -196,6 +198,7 @@ class _Job:
         device = choose_device(job.settings.device)
         write_run_file(job, own, device, folder)
         identity = site.identity if job.roster else None
+        encode = partial(tokens_of, told=told_at_times(self._tell))
         hospital = open_hospital(
             job,
             folder,
@@ -204,7 +207,7 @@ class _Job:
             device,
             ledger=ledger,
             keeps_messages=True,
-            encode=kept_with(job.settings, own.simulation),
+            encode=kept_with(job.settings, own.simulation, encode),
         )
         check_point.restore(hospital, asked.finished)
         self._record, self._ledger = hospital.record, ledger

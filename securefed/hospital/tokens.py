@@ -4,14 +4,17 @@ Phantoms have no folder: theirs lie in the user's cache, and follow from setting
 """
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from securefed.config import Settings
 from securefed.data.pseudonyms import key_place, tokens_beside
-from securefed.model.encoding import Encode, tokens_of
+from securefed.model.encoding import Encode, Told, tokens_of
 from securefed.model.token_files import TokenFiles
 
 PHANTOM = "phantom"
+EVERY_S = 30.0  # a hospital says how far it is
 MOST_OF_PHANTOMS = 2**30  # bytes: nobody misses them, and who runs them did not ask for them
 
 
@@ -30,6 +33,19 @@ def kept_with(settings: Settings, simulation: str, encode: Encode = tokens_of) -
         place = _users_cache() / "phantom.tokens"
         return TokenFiles(place, MOST_OF_PHANTOMS, encode).tokens_of
     return encode  # patients from elsewhere, whose place nobody knows
+
+
+def told_at_times(tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Told:
+    """Has a line told every half minute, since large images take many of them."""
+    spoke = clock()
+
+    def told(done: int, total: int) -> None:
+        nonlocal spoke
+        if clock() - spoke >= EVERY_S:
+            spoke = clock()
+            tell(f"encoding: {done:,} of {total:,} slices")
+
+    return told
 
 
 def _users_cache() -> Path:

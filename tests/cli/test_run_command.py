@@ -41,6 +41,18 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_number_beside_the_global_figures_is_what_they_were_made_from(
+    tmp_path: Path,
+) -> None:
+    noised = changed(TINY, privacy={"evaluation_epsilon": 2.0}, federation={"rounds": 1})
+    config, out = tmp_path / "noised.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(noised))
+    done = run("run", "--config", config, "--out", out)
+    scored = json.loads((out / "held_out.json").read_text())
+    assert scored["noise"] > 0
+    assert re.search(rf"global +│ +~{scored['patients']} ", done.stderr)
+
+
 def test_run_prints_rounds_and_table_and_leaves_a_run_directory(
     config: Path, tmp_path: Path
 ) -> None:

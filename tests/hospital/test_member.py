@@ -14,6 +14,7 @@ import yaml
 from securefed.errors import PrivacyError
 from securefed.hospital import member as member_file
 from securefed.hospital import site as site_file
+from securefed.hospital import tokens
 from securefed.hospital.member import Member
 from securefed.hospital.patients import load_patients
 from securefed.hospital.site import Site
@@ -212,6 +213,27 @@ def test_hello_is_answered_while_patients_are_read(
     read.set()
     assert greet(member, four.agreement.digest).state == "ready"
     member.close()
+
+
+def test_a_hospital_says_how_far_it_is_with_its_images(
+    four: Four, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "EVERY_S", 0.0)
+    told: list[str] = []
+    member = Member(four.sites["east"], told.append)
+    assert greet(member, four.agreement.digest).state == "ready"
+    member.close()
+    said = [line for line in told if line.startswith("encoding: ")]
+    done, total = said[-1].removeprefix("encoding: ").removesuffix(" slices").split(" of ")
+    assert done == total != "0"
+
+
+def test_nothing_is_told_of_images_that_are_soon_encoded() -> None:
+    now, told = [0.0], list[str]()
+    say = tokens.told_at_times(told.append, lambda: now[0])
+    for done, now[0] in enumerate((1.0, 29.0, 30.0, 59.0, 61.0)):
+        say(done * 1000, 4000)
+    assert told == ["encoding: 2,000 of 4,000 slices", "encoding: 4,000 of 4,000 slices"]
 
 
 def test_a_job_is_joined_once_whatever_the_server_says(four: Four) -> None:
