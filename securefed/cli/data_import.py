@@ -22,17 +22,12 @@ if TYPE_CHECKING:
 # Only light modules above: the imports that take time stand in the command.
 
 # Options that say nothing of what they are not listed with.
-_OF_SCANS = ("window", "allow_unregistered")
+_OF_SCANS = (
+    *("window", "allow_unregistered"),
+    *("modalities", "rules", "dry_run", "interactive"),
+)
 _ONLY_FOR = {
-    "DICOM": (
-        *_OF_SCANS,
-        "max_gap_days",
-        "allow_burned_in",
-        "label_attribute",
-        "rules",
-        "dry_run",
-        "interactive",
-    ),
+    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in", "label_attribute"),
     "NIfTI": _OF_SCANS,
     "pictures": ("levels", "example"),
 }
@@ -50,10 +45,13 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
 @of_example
-@click.option("--rules", type=_EXISTING, help="YAML: which series of DICOM to use.")
-@click.option("--dry-run", is_flag=True, help="Show which series of DICOM; write nothing.")
+@click.option(
+    "--modalities", default="", help="What to import, the query first.  [default: ct,mri]"
+)
+@click.option("--rules", type=_EXISTING, help="YAML: modalities, and which series are theirs.")
+@click.option("--dry-run", is_flag=True, help="Show which series would be used; write nothing.")
 @click.option("--interactive", is_flag=True, help="Ask where a patient has several series.")
-@click.option("--max-gap-days", default=30, show_default=True, help="Between CT and MRI of a pair.")
+@click.option("--max-gap-days", default=30, show_default=True, help="Between scans of a pair.")
 @click.option("--allow-burned-in", is_flag=True, help="Accept images that may show names.")
 @click.option("--allow-unregistered", is_flag=True, help="Pair what could not be registered.")
 @click.option("--force", is_flag=True, help="Replace an older data set at --out.")
@@ -71,6 +69,7 @@ def command(
     levels: tuple[float, float] | None,
     size: int,
     example: "ExampleKind",
+    modalities: str,
     rules: Path | None,
     dry_run: bool,
     interactive: bool,
@@ -93,12 +92,12 @@ def command(
     from securefed.cli.scan_import import discard, fetched_beside, import_scans
     from securefed.data.deep_grey import require_levels
     from securefed.data.dicom.report import ImportReport
-    from securefed.data.dicom.series_rules import SeriesRules, read_rules
     from securefed.data.export import new_dataset
     from securefed.data.import_rules import ImportRules
     from securefed.data.names import require_site
     from securefed.data.picture_import import import_pictures
     from securefed.data.pseudonyms import key_beside, load_or_create_key, passing_key
+    from securefed.data.series_rules import read_rules
     from securefed.data.sources import Source, source_of
 
     try:
@@ -122,7 +121,7 @@ def command(
         allow_burned_in=allow_burned_in,
         allow_unregistered=allow_unregistered,
         label_attribute=label_attribute or "",
-        series=read_rules(rules) if rules else SeriesRules(),
+        series=read_rules(rules, filter(None, map(str.strip, modalities.split(",")))),
     )
     key_path = site_key or key_beside(out)
     if key_path.resolve().is_relative_to(out.resolve()):
@@ -172,7 +171,7 @@ def command(
         "series": [asdict(patient) for patient in report.series],
     }
     if writer is None:
-        patients = sum(each.used for each in report.series)
+        patients = sum(bool(each.used) for each in report.series)
         facts |= {"dry_run": True, "patients": patients}
         text = f"{counted(patients, 'patient')} would be imported; nothing was written"
     else:

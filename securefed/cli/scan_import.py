@@ -1,15 +1,19 @@
 """The part of `securefed data import` that reads scans: DICOM of a folder or a service, NIfTI."""
 
 import shutil
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from securefed.cli.data_output import shower
 from securefed.cli.series_choice import ask
-from securefed.data.dicom.report import ImportReport
-from securefed.data.dicom.tree import import_dicom, keep
+from securefed.data.choice import Choice
+from securefed.data.dicom.report import ImportReport, describe
+from securefed.data.dicom.stacks import Stack
+from securefed.data.dicom.tree import import_dicom
 from securefed.data.export import DatasetWriter
 from securefed.data.import_rules import ImportRules
+from securefed.data.nifti.choice import Volume
 from securefed.data.nifti.tree import import_nifti
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.sources import Source, labels_of
@@ -37,28 +41,35 @@ def import_scans(
 
     Args:
         fetched: folder for what a service gives, see `discard`.
-        writer: None to choose series only, of DICOM.
+        writer: None to choose series only.
         interactive: ask a person where a patient has several series.
     """
     table = None if rules.label_attribute else labels_of(source, kind, labels)
     listed = read_labels(table) if table is not None else None
     by_patient = None if listed is None else listed.by_patient
-    if by_patient is not None and writer is not None and kind is Source.NIFTI:
+    if by_patient is not None and kind is Source.NIFTI:
         show = shower(bar, "patients")
-        report = import_nifti(Path(source), writer, by_patient, key, rules, show)
+
+        def volume_of(patient: str, choice: Choice[Volume]) -> Choice[Volume]:
+            return ask(str, patient, choice) if interactive else choice
+
+        report = import_nifti(Path(source), writer, by_patient, key, rules, show, volume_of)
     else:
         tree, faults, ready = Path(source), list[Problem](), 0.0
         if kind is Source.DICOMWEB:
-            tree, faults, ready = *_fetched(source, listed, fetched, bar), _FETCHING
+            kinds = rules.series.all_kinds
+            tree, faults, ready = *_fetched(source, listed, kinds, fetched, bar), _FETCHING
 
         def step(what: str, done: int, total: int) -> None:
             begun, share = (0.0, _HEADERS) if what == "files" else (_HEADERS, 1 - _HEADERS)
             reached = ready + (1 - ready) * (begun + share * done / total)
             bar.reach(reached, f"{what} {done}/{total}")
 
+        def series_of(patient: str, choice: Choice[Stack]) -> Choice[Stack]:
+            return ask(partial(describe, root=tree), patient, choice) if interactive else choice
+
         bar.say("listing files")
-        decide = partial(ask, tree) if interactive else keep
-        report = import_dicom(tree, writer, by_patient, key, rules, step, decide)
+        report = import_dicom(tree, writer, by_patient, key, rules, step, series_of)
         report.problems = faults + report.problems
     if table is not None and listed is not None:
         report.problems = listed.problems + report.problems
@@ -82,7 +93,7 @@ def discard(fetched: Path, report: ImportReport) -> None:
 
 
 def _fetched(
-    source: str, listed: Labels | None, folder: Path, bar: Bar
+    source: str, listed: Labels | None, kinds: Collection[str], folder: Path, bar: Bar
 ) -> tuple[Path, list[Problem]]:
     try:
         from securefed.data.dicomweb.fetching import fetch
@@ -96,5 +107,6 @@ def _fetched(
         bar.reach(_FETCHING * done / total, f"asking for patients {done}/{total}")
 
     bar.say("asking the service")
-    archive = fetch(source, folder, None if listed is None else sorted(listed.by_patient), show)
+    patients = None if listed is None else sorted(listed.by_patient)
+    archive = fetch(source, folder, patients, kinds, show)
     return archive.scans, archive.problems

@@ -1,31 +1,32 @@
 """`securefed data import --interactive`: a person chooses where a patient has several series."""
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
-from securefed.data.dicom.choice import Choice, by_hand
-from securefed.data.dicom.report import describe
+from securefed.data.choice import Choice, by_hand
+
+S = TypeVar("S")
 
 
-def ask(root: Path, patient: str, choice: Choice) -> Choice:
+def ask(words: Callable[[S], str], patient: str, choice: Choice[S]) -> Choice[S]:
     """Ask for each modality of which several series could be used; the rules' choice is offered.
 
     Args:
-        root: places of series are shown relative to it.
+        words: how a series is shown.
         patient: pseudonym.
     """
     why_left = {id(stack): why for stack, why in choice.left}
-    for modality in ("CT", "MR"):
-        rivals = [stack for stack in choice.able if stack.first.modality == modality]
+    for modality, rivals in choice.able.items():
         if len(rivals) < 2:
             continue
-        offered = choice.ct if modality == "CT" else choice.mri
-        click.echo(f"{patient} has {len(rivals)} {modality} series:", err=True)
+        offered = choice.used[modality]
+        click.echo(f"{patient} has {len(rivals)} {modality.upper()} series:", err=True)
         for number, stack in enumerate(rivals, 1):
             why = "by the rules" if stack is offered else why_left.get(id(stack), "")
-            click.echo(f"  {number}  {describe(stack, root)}: {why}", err=True)
-        default = next(n for n, stack in enumerate([None, *rivals]) if stack is offered)
+            click.echo(f"  {number}  {words(stack)}: {why}", err=True)
+        default = next(n for n, stack in enumerate(rivals, 1) if stack is offered)
         answer = click.prompt(
             "  which one (0: none)", default, type=click.IntRange(0, len(rivals)), err=True
         )

@@ -1,8 +1,9 @@
-"""Bring the MRI of a patient onto the slices of the CT.
+"""Bring a scan of a patient onto the slices of another, the reference.
 
-Slices of one frame of reference share coordinates. Otherwise the MRI is registered to the CT twice
-(registration), and the result is believed where the two agree within LARGEST_ERROR_MM and at least
-LEAST_SHARED_MM of the head is in both scans. What is believed may still be wrong: look at some.
+Slices of one frame of reference share coordinates. Otherwise the scan is registered to the
+reference twice (registration), and the result is believed where the two agree within
+LARGEST_ERROR_MM and at least LEAST_SHARED_MM of the head is in both. What is believed may still be
+wrong: look at some.
 """
 
 from dataclasses import dataclass, field
@@ -16,18 +17,20 @@ from securefed.data.resampling import Rigid, pixels, sample
 LARGEST_ERROR_MM = 3.0  # less than a thick slice
 LEAST_SHARED_MM = 80.0  # of the head in both scans; in thinner slabs an error goes unnoticed
 HEAD_HU = -300.0  # and above: head, or couch
+_FOREGROUND = 0.12  # of the brightest tissue, where there is no unit
 PAIRED = ("same-frame", "registered")
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the points of a CT map to those of an MRI.
+    """How the points of a reference map to those of another scan.
 
     Attributes:
         status: "same-frame", "registered", "failed" or "unregistered" (SimpleITK absent).
         error_mm: by how much the two registrations disagree over the head; None without one.
         reason: why it is not to be believed, "" where it is.
-        transform: from CT to MRI coordinates; those of the scanner where there is no belief.
+        transform: from the coordinates of the reference; those of the scanner where there is no
+            belief.
     """
 
     status: str
@@ -36,16 +39,19 @@ class Alignment:
     transform: Rigid = field(default_factory=Rigid)
 
 
-def align(ct: Series, mri: Series) -> Alignment:
-    """Find where the points of a CT lie in the MRI of the same patient; both need geometry."""
-    if ct.frame and ct.frame == mri.frame:
+def align(reference: Series, scan: Series) -> Alignment:
+    """Find where the points of a reference lie in another scan of its patient; both need geometry.
+
+    Where the two are of one frame of reference, that is where they lie.
+    """
+    if reference.frame and reference.frame == scan.frame:
         return Alignment("same-frame")
     try:
         from securefed.data.registration import register
     except ImportError:
         why = "SimpleITK is not installed (pip install 'securefed[dicom]')"
         return Alignment("unregistered", reason=why)
-    found = register(ct, mri)
+    found = register(reference, scan)
     if found is None:
         return Alignment("failed", reason="the scans hold nothing to match")
     if found.error_mm > LARGEST_ERROR_MM:
@@ -57,22 +63,29 @@ def align(ct: Series, mri: Series) -> Alignment:
     return Alignment("failed", found.error_mm, why)
 
 
-def onto_ct(
-    images: NDArray[np.uint8], mri: Series, ct: Series, transform: Rigid
+def tissue(series: Series) -> NDArray[np.bool_]:
+    """(slices, rows, columns) where a scan shows more than air, or than background."""
+    if series.modality == "CT":
+        return np.asarray(series.values > HEAD_HU)
+    return np.asarray(series.values > _FOREGROUND * float(np.percentile(series.values, 99)))
+
+
+def onto(
+    reference: Series, images: NDArray[np.uint8], scan: Series, transform: Rigid
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Resample 8-bit MRI images at the pixels of the CT.
+    """Resample the 8-bit images of a scan at the pixels of the reference.
 
     Returns:
-        (CT slices, CT rows, CT columns) images, black where the MRI shows nothing, and
-        (CT slices,) the share of each slice's head that the MRI shows; of the whole slice where
-        there is no head.
+        (slices, rows, columns) images of the reference's shape, black where the scan shows nothing,
+        and (slices,) the share of each slice's head that it shows; of the whole slice where there
+        is no head.
     """
     volume = images.astype(np.float32)
-    resampled = np.zeros(ct.values.shape, dtype=np.uint8)
+    heads = tissue(reference)
+    resampled = np.zeros(reference.values.shape, dtype=np.uint8)
     covered = np.zeros(len(resampled))
-    for index in range(len(resampled)):
-        values, shown = sample(volume, mri, transform.apply(pixels(ct, index)))
+    for index, head in enumerate(heads):
+        values, shown = sample(volume, scan, transform.apply(pixels(reference, index)))
         resampled[index] = np.where(shown, values + 0.5, 0).astype(np.uint8)
-        head = ct.values[index] > HEAD_HU
         covered[index] = shown[head].mean() if head.any() else shown.mean()
     return resampled, covered

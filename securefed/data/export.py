@@ -47,16 +47,15 @@ class DatasetWriter:
         label: int,
         site: str,
         slices: Iterable[Mapping[str, Image]],
-        registration: str = "",
-        error_mm: float | None = None,
+        registrations: Sequence[tuple[str, float | None]] = (),
         person: str = "",
         examples: Sequence[tuple[str, int]] = (),
     ) -> None:
         """Write a patient's slices, in order, by modality; slices without any are left out.
 
         Args:
-            registration: how modalities were brought together, "" where nothing was done.
-            error_mm: of the registration, where there was one.
+            registrations: of each slice how its modalities were brought together, "" where nothing
+                was done, and the error in mm where there was a registration.
             person: a keyed pseudonym of who is behind the id; "" where nobody knows.
             examples: study and label of each slice, where not all are the patient's.
         """
@@ -66,9 +65,11 @@ class DatasetWriter:
                 continue
             name = f"{patient_id}_s{number:03d}"
             row = {"patient_id": patient_id, "label": str(label), "site": site}
-            row |= {"slice": str(number), "pair_id": name, "registration": registration}
-            row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
-            row |= {"simulation": self.simulation, "person": person}
+            row |= {"slice": str(number), "pair_id": name, "person": person}
+            row["simulation"] = self.simulation
+            if registrations:
+                row["registration"], error_mm = registrations[number]
+                row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             if examples:
                 study, label = examples[number]
                 row |= {"label": str(label)} | ({"study": study} if study else {})

@@ -4,7 +4,7 @@ An anonymiser may give a CT and an MRI one FrameOfReferenceUID although they com
 then the claim is false by centimetres and nothing else says so. The heads' outlines are compared:
 what is not air in the CT, what is not background in the MRI, holes filled. This finds heads that
 lie more than about 1.5 cm apart across the slices, or 2.5 along them; it proves nothing of the
-rest.
+rest. A PET or a SPECT shows what takes up its tracer, no outline: of them nothing is said.
 """
 
 from dataclasses import replace
@@ -13,32 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from securefed.data.alignment import HEAD_HU
+from securefed.data.alignment import tissue
 from securefed.data.dicom.volume import Series
 from securefed.data.pieces import largest_piece
 from securefed.data.resampling import pixels, sample
 
 LEAST_OVERLAP = 0.9  # Dice of the outlines; a doubt costs a registration, no more
-_FOREGROUND = 0.12  # of the brightest tissue of an MRI
+_OUTLINED = ("CT", "MR")
 _EDGE = 128  # pixels
 _MOST_SLICES = 24  # looked at
 _SHARE = (0.05, 0.95)  # of a scan that a head can fill; else its outline is not known
 
 
-def head_overlap(ct: Series, mri: Series) -> float | None:
+def head_overlap(reference: Series, scan: Series) -> float | None:
     """Dice coefficient of the outlines of two heads where both scans look, 0..1.
 
     None where an outline cannot be told: no air around it, or nothing that both scans show.
     """
-    ct, mri = _coarse(ct), _coarse(mri)
-    first = _outline(ct.values > HEAD_HU)
-    bright = float(np.percentile(mri.values, 99))
-    second = _outline(mri.values > _FOREGROUND * bright)
+    if not {reference.modality, scan.modality} <= set(_OUTLINED):
+        return None
+    reference, scan = _coarse(reference), _coarse(scan)
+    first, second = _outline(tissue(reference)), _outline(tissue(scan))
     if first is None or second is None:
         return None
     both = of_either = 0
     for index in range(0, len(first), len(first) // _MOST_SLICES + 1):
-        values, shown = sample(second.astype(np.float32), mri, pixels(ct, index))
+        values, shown = sample(second.astype(np.float32), scan, pixels(reference, index))
         here, there = first[index] & shown, (values > 0.5) & shown
         both += int((here & there).sum())
         of_either += int(here.sum()) + int(there.sum())

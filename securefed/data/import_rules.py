@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pydicom.datadict import tag_for_keyword
 
 from securefed.data.dicom.grey_values import WINDOWS
-from securefed.data.dicom.series_rules import SeriesRules
+from securefed.data.pairing import PairingRules
+from securefed.data.series_rules import SeriesRules
 from securefed.errors import ConfigurationError
 
 
@@ -17,18 +18,18 @@ class ImportRules:
         site: name of the hospital in the manifest.
         window: CT window, one of WINDOWS.
         image_size: edge of the written images, 16 to 1024 pixels.
-        max_gap_days: CT and MRI further apart are not paired (both are kept).
+        max_gap_days: scans further apart are not paired (all are kept); None where none has a date.
         allow_burned_in: accept secondary captures and declared burned-in text.
         allow_unregistered: pair in scanner coordinates what could not be registered.
         label_attribute: keyword of the DICOM element that holds a patient's label; "" where labels
             are listed elsewhere.
-        series: which series of DICOM to use, before the general rules.
+        series: which modalities are imported, and which series are theirs.
     """
 
     site: str = "site-1"
     window: str = "brain"
     image_size: int = 256
-    max_gap_days: int = 30
+    max_gap_days: int | None = 30
     allow_burned_in: bool = False
     allow_unregistered: bool = False
     label_attribute: str = ""
@@ -49,7 +50,14 @@ class ImportRules:
                 f"DICOM has no attribute of the name {self.label_attribute!r}",
                 hint="its keyword, as in PatientComments (PS3.6)",
             )
-        if self.max_gap_days < 0:
+        if self.max_gap_days is not None and self.max_gap_days < 0:
             raise ConfigurationError(
                 f"max gap must be 0 days or more, got {self.max_gap_days}", hint="30 is common"
             )
+
+    @property
+    def pairing(self) -> PairingRules:
+        """How the scans of a patient are put together."""
+        return PairingRules(
+            self.window, self.image_size, self.max_gap_days, self.allow_unregistered
+        )

@@ -10,7 +10,15 @@ NAMES = ("ct", "mri", "pet", "spect", "t1", "t2", "flair")
 ALSO = {"mr": "mri"}  # how else one is written
 DEFAULT = ("ct", "mri")
 WINDOWED = "ct"  # has units, and so a window; all others are scaled by their own percentiles
-OF_DICOM = {"CT": "ct", "MR": "mri"}  # Modality (0008,0060), of those that imports read -> name
+# Name -> Modality (0008,0060) of the scans that are one, where imports need not be told.
+KINDS = {
+    "ct": "CT",
+    "mri": "MR",
+    "pet": "PT",
+    "spect": "NM",
+    **dict.fromkeys(("t1", "t1c", "t2", "flair", "pd", "dwi", "swi"), "MR"),
+}
+_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 _COLUMN = re.compile(r"([a-z][a-z0-9]{0,15})_(?:path|image|file)")
 
 
@@ -18,6 +26,11 @@ def named(text: str) -> str | None:
     """The known modality that a column or a folder is called by alone; None if it is none."""
     name = ALSO.get(text, text)
     return name if name in NAMES else None
+
+
+def is_name(text: str) -> bool:
+    """Whether a modality can be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 def of_column(text: str) -> str | None:

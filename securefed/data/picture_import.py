@@ -59,8 +59,7 @@ def import_pictures(
                 first.label,
                 first.site if its_own else site,
                 slices,
-                registration=first.registration,
-                error_mm=number(first.registration_mm),
+                registrations=[(r.registration, number(r.registration_mm)) for r in read_rows],
                 person=first.person,
                 examples=[(row.study, row.label) for row in read_rows],
             )

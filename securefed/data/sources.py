@@ -4,7 +4,7 @@ from enum import Enum
 from pathlib import Path
 
 from securefed.data.file_kinds import NIFTI, PICTURES, kind_of
-from securefed.data.nifti.tree import LAYOUTS
+from securefed.data.nifti.names import LAYOUTS
 from securefed.data.skipped import Skipped
 from securefed.data.walk import files_below
 from securefed.errors import ConfigurationError

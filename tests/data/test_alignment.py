@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from securefed.data import pairing
-from securefed.data.alignment import LARGEST_ERROR_MM, Alignment, align, onto_ct
+from securefed.data.alignment import LARGEST_ERROR_MM, Alignment, align, onto
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.grey_values import scale_mri
 from securefed.data.dicom.stacks import stacks_of
 from securefed.data.dicom.volume import Series, build_series
-from securefed.data.pairing import pair
+from securefed.data.pairing import PairingRules, pair
 from securefed.data.resampling import Rigid, gaps
 from tests.data.heads import Place, scan
 
@@ -157,7 +157,7 @@ def test_no_picture_is_made_up_in_a_gap(spacing: float) -> None:
         "MR", Place(), gap=spacing, slices=slices, keep=np.delete(np.arange(slices), missing)
     )
     images = scale_mri(mri.values)
-    _, covered = onto_ct(images, mri, ct, Rigid())
+    _, covered = onto(ct, images, mri, Rigid())
     shown = np.ones(slices)
     shown[missing] = 0
     assert np.array_equal(covered > 0, shown > 0)
@@ -179,7 +179,7 @@ def test_one_missing_slice_is_a_gap_and_uneven_slices_are_none() -> None:
 def test_outside_the_field_of_view_a_slice_has_no_mri() -> None:
     ct = scan("CT", Place(), slices=30)
     mri = scan("MR", Place(), slices=10)
-    made = pair(ct, mri, window="brain", size=64, max_gap_days=30, allow_unregistered=True)
+    made = pair({"ct": ct, "mri": mri}, PairingRules("brain", 64, 30, allow_unregistered=True))
     # The frames are not known, so it is registered, or paired in place: both leave it where it is.
     paired = [number for number, images in enumerate(made.slices) if "mri" in images]
     assert paired == list(range(10, 20))
@@ -190,14 +190,15 @@ def test_a_pair_that_could_not_be_registered_is_left_apart_unless_told(
 ) -> None:
     failed = Alignment("failed", 9.5, "two registrations differ by 9.5 mm")
     monkeypatch.setattr(pairing, "align", lambda *_: failed)
-    ct, mri = scan("CT", Place()), scan("MR", Place())
-    rules: dict[str, Any] = {"window": "brain", "size": 64, "max_gap_days": 30}
-    apart = pair(ct, mri, **rules)
-    assert (apart.status, apart.error_mm) == ("failed", 9.5)
+    scans = {"ct": scan("CT", Place()), "mri": scan("MR", Place())}
+    rules = PairingRules("brain", 64, 30)
+    apart = pair(scans, rules)
+    assert set(apart.registrations) == {("failed", 9.5)}
+    assert len(apart.registrations) == len(apart.slices)
     assert not any(len(images) == 2 for images in apart.slices)
     assert any("differ by 9.5 mm" in note for note in apart.notes)
-    told = pair(ct, mri, **rules, allow_unregistered=True)
-    assert told.status == "failed"
+    told = pair(scans, dataclasses.replace(rules, allow_unregistered=True))
+    assert set(told.registrations) == {("failed", 9.5)}
     assert any(len(images) == 2 for images in told.slices)
     assert any("look at it" in note for note in told.notes)
 
@@ -209,7 +210,7 @@ def test_resampling_onto_its_own_grid_changes_nothing(
     write_series(tmp_path / "mr", mri, "MR", origin=(-20, 30, 11), spacing=0.7, gap=3.0)
     head = series(tmp_path / "mr")
     images = scale_mri(head.values)
-    resampled, covered = onto_ct(images, head, head, Rigid())
+    resampled, covered = onto(head, images, head, Rigid())
     assert np.abs(resampled.astype(int) - images).max() <= 1
     assert (covered == 1).all()
 
@@ -243,7 +244,7 @@ def test_resampling_follows_tilted_and_uneven_slices(
         tmp_path / "ct", np.zeros((3, 10, 10), dtype=np.int16), origin=(5, 8, 1.5), gap=2.0
     )
     mri, ct = series(tmp_path / "mr"), series(tmp_path / "ct")
-    values, covered = onto_ct(mri.values.astype(np.uint8), mri, ct, Rigid())
+    values, covered = onto(ct, mri.values.astype(np.uint8), mri, Rigid())
     assert (covered > 0.3).any()
     for index, height in enumerate((1.5, 3.5, 5.5)):
         rows, columns = np.mgrid[:10, :10]

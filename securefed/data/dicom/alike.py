@@ -8,7 +8,7 @@ a wrong list here costs time, and a right one is what a test holds it to be.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ OF_AN_IMAGE = frozenset(
         *("InstanceCreationDate", "InstanceCreationTime", "WindowCenter", "WindowWidth"),
         *("WindowCenterWidthExplanation", "RescaleSlope", "RescaleIntercept"),
         *("SmallestImagePixelValue", "LargestImagePixelValue", "ExposureTime", "Exposure"),
+        *("FrameReferenceTime", "DecayFactor", "ImageIndex"),
         *("XRayTubeCurrent", "CTDIvol", "SAR", "ImageComments", "NumberOfAverages"),
     )
 )
@@ -49,11 +50,14 @@ class AlikeHeaders:
     """Reads headers, and remembers the last series.
 
     Args:
-        allow_burned_in: as in `require_image`.
+        kinds, allow_burned_in: as in `require_image`.
         label_attribute: as in `slices_of`.
     """
 
-    def __init__(self, *, allow_burned_in: bool, label_attribute: str) -> None:
+    def __init__(
+        self, *, kinds: Collection[str], allow_burned_in: bool, label_attribute: str
+    ) -> None:
+        self._kinds = kinds
         self._allow_burned_in = allow_burned_in
         self._label_attribute = label_attribute
         self._known: OrderedDict[Hashable, Slice] = OrderedDict()
@@ -68,7 +72,7 @@ class AlikeHeaders:
         known = self._known.get(key) if key is not None else None
         if known is not None:
             return [_another(known, path, header)]
-        require_image(header, allow_burned_in=self._allow_burned_in)
+        require_image(header, kinds=self._kinds, allow_burned_in=self._allow_burned_in)
         images = slices_of(path, header, self._label_attribute)
         if key is not None:
             self._known[key] = images[0]

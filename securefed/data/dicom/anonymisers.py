@@ -20,7 +20,7 @@ def without_shared_frames(slices: Sequence[Slice]) -> tuple[list[Slice], list[st
     shared = {frame for frame, found in patients.items() if len(found) > 1}
     notes = [
         f"one FrameOfReferenceUID stands with {len(patients[frame])} patients; it is not believed,"
-        " their CT and MRI are registered"
+        " their scans are registered"
         for frame in sorted(shared)
     ]
     kept = [replace(item, frame="") if item.frame in shared else item for item in slices]

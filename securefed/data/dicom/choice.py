@@ -1,17 +1,22 @@
-"""Which series becomes a patient's CT, and which its MRI; and why the others do not.
+"""Which series of a patient is used for each modality; and why the others are not.
 
 Series that are no anatomy (localisers, phase images, maps, subtractions, projections) or
-show another part of the body are never chosen. Of the rest the CT and the MRI are chosen together:
-first what is most surely a plain image of the head, then the visit (fewest days between the two),
-then series by series in the order of `_RANKS`. The number of slices alone decides nothing. Rules of
-the operator (series_rules) come before all of these, and a person may choose otherwise (by_hand).
+show another part of the body are never chosen. Rules say which modality one of the rest is of
+(series_rules). The modalities are then chosen together: first by the operator's rules, then what is
+most surely a plain image of the head, then the visit (fewest days between the studies), then series
+by series in the order of `_RANKS`. The number of slices alone decides nothing. A person may choose
+otherwise (by_hand).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 import numpy as np
 
+from securefed.data.choice import Choice
 from securefed.data.dicom.anatomy import CONTRADICTED, PART_OF_HEAD, is_elsewhere
 from securefed.data.dicom.contrast import (
     ANGIOGRAPHY,
@@ -19,13 +24,13 @@ from securefed.data.dicom.contrast import (
     NO_KERNEL,
     SHARP,
     SOFT,
+    UNCORRECTED,
     UNKNOWN,
 )
 from securefed.data.dicom.geometry import is_fine, plane_of
-from securefed.data.dicom.header import days_between
 from securefed.data.dicom.roles import ANATOMY, PERHAPS_LOCALISER
-from securefed.data.dicom.series_rules import SeriesRules
 from securefed.data.dicom.stacks import Stack
+from securefed.data.series_rules import SeriesRules
 
 COVERED_MM = 120.0  # covering more of the head than this is no merit
 _FRAGMENT_MM, _FRAGMENT_IMAGES = 40.0, 3  # no more than this is a piece of a head
@@ -37,93 +42,132 @@ _PREFERRED_STEP_MM = 5.0  # slice distance that most head protocols have
 _MR_WEIGHTINGS = ("T1", "FLAIR", "T2", "PD")  # the preferred one first
 _LAST_RESORTS = (
     *("diffusion", "perfusion", ANGIOGRAPHY, "functional", "susceptibility", "spectroscopy"),
-    *("T2*", "virtual", DYNAMIC),
+    *("T2*", "virtual", DYNAMIC, UNCORRECTED),
 )
 
 Rank = tuple[float, str]  # smaller is better; what it says of the series
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The series of a patient, for the operator's eyes."""
-
-    ct: Stack | None
-    mri: Stack | None
-    left: list[tuple[Stack, str]] = field(default_factory=list)  # and why
-    able: tuple[Stack, ...] = ()  # what could be used, those chosen too
-    reasons: dict[str, str] = field(default_factory=dict)  # Modality -> why the one that is used
-
-    def chosen(self) -> Iterator[Stack]:
-        """What is used."""
-        return (stack for stack in (self.ct, self.mri) if stack is not None)
 
 
 def choose(
     stacks: Sequence[Stack],
     *,
     window: str,
-    max_gap_days: int,
+    max_gap_days: int | None,
     rules: SeriesRules | None = None,
-) -> Choice:
-    """Choose the CT and the MRI of a patient; of equals the first by SeriesNumber, then by path.
+) -> Choice[Stack]:
+    """Choose a patient's series of each modality; of equals the first by SeriesNumber, then path.
 
     Args:
-        rules: of the operator, before all others.
+        rules: which modality a series is of, and the operator's own, before all others.
     """
     rules = rules or SeriesRules()
     planes = _planes_of_series(stacks)
-    never = {id(stack): _why_never(stack, planes[_series(stack)], rules) for stack in stacks}
-    left = [(stack, why) for stack in stacks if (why := never[id(stack)])]
-    able = [stack for stack in stacks if not never[id(stack)]]
-    able.sort(key=lambda stack: stack.traits.number or 0)
-    cts: list[Stack | None] = [stack for stack in able if stack.first.modality == "CT"]
-    mris: list[Stack | None] = [stack for stack in able if stack.first.modality == "MR"]
-    pairs = [(ct, mri) for ct in cts or [None] for mri in mris or [None]]
+    takers: dict[int, tuple[str, int]] = {}  # modality, and the number of its rule
+    left: list[tuple[Stack, str]] = []
+    for stack in stacks:
+        taker = rules.taker(stack.described)
+        never = _why_never(stack, planes[_series(stack)])
+        if never or taker is None:
+            left.append((stack, never or rules.why_left(stack.described)))
+        else:
+            takers[id(stack)] = taker
+    able: dict[str, list[Stack]] = {name: [] for name in rules.modalities}
+    for stack in sorted(stacks, key=lambda stack: stack.traits.number or 0):
+        if id(stack) in takers:
+            able[takers[id(stack)][0]].append(stack)
+    rivals = {name: found for name, found in able.items() if found}
+    graded = {
+        id(stack): _Grade.of(takers[id(stack)][1], ranks(stack, window), number)
+        for found in rivals.values()
+        for number, stack in enumerate(found)
+    }
+    used = _best(rivals, graded, max_gap_days)
+    for name, found in rivals.items():
+        left += [
+            (stack, _why_left(stack, name, used, takers, window))
+            for stack in found
+            if stack is not used[name]
+        ]
+    reasons = {
+        name: rules.why_chosen(name, takers[id(stack)][1], len(rivals[name]))
+        for name, stack in used.items()
+    }
+    return Choice(used, left, {name: tuple(found) for name, found in rivals.items()}, reasons)
 
-    graded = {id(stack): ranks(stack, window) for stack in able}
 
-    def rank(pair: tuple[Stack | None, Stack | None]) -> tuple[float, ...]:
-        both = [graded[id(stack)] for stack in pair if stack is not None]
-        days = _days_apart(*pair)
-        sure = [value for each in both for value, _ in each[:_SURE]]
-        rest = [value for each in both for value, _ in each[_SURE:]]
+@dataclass(frozen=True)
+class _Grade:
+    """How good a series is by itself; smaller is better, in this order."""
+
+    place: int  # of the rule that takes it
+    sure: float  # that it is a plain image of the head
+    rest: tuple[float, ...]
+    number: int  # among those of its modality
+
+    @classmethod
+    def of(cls, place: int, ranked: Sequence[Rank], number: int) -> "_Grade":
+        values = [value for value, _ in ranked]
+        return cls(place, sum(values[:_SURE]), tuple(values[_SURE:]), number)
+
+    def key(self) -> tuple[float, float, tuple[float, ...], int]:
+        return self.place, self.sure, self.rest, self.number
+
+
+def _best(
+    rivals: Mapping[str, Sequence[Stack]],
+    graded: Mapping[int, _Grade],
+    max_gap_days: int | None,
+) -> dict[str, Stack]:
+    """The best of all combinations of one series for each modality.
+
+    Of the combinations whose studies lie between two dates the best is that of the best series by
+    themselves, so it is enough to look at each two dates, and not at each combination.
+    """
+    if not rivals:
+        return {}
+    ranked = {
+        name: sorted(found, key=lambda stack: graded[id(stack)].key())
+        for name, found in rivals.items()
+    }
+    every = [stack.first.study_date for found in rivals.values() for stack in found]
+    dates = sorted({day for day in every if day is not None})
+    spans = [*itertools.combinations_with_replacement(dates, 2), (date.max, date.min)]
+    combinations: list[dict[str, Stack]] = []
+    for (first, last), undated in itertools.product(spans, (False, True)):
+        found = {
+            name: next((s for s in each if _is_within(s, first, last, undated=undated)), None)
+            for name, each in ranked.items()
+        }
+        if None not in found.values():
+            combinations.append({name: s for name, s in found.items() if s is not None})
+
+    def rank(used: Mapping[str, Stack]) -> tuple[Any, ...]:
+        grades = [graded[id(stack)] for stack in used.values()]
+        unknown, days = _visits(used.values())
         return (
-            float(sum(rules.place(stack) or 0 for stack in pair if stack is not None)),
-            float(days is not None and days > max_gap_days),
-            sum(sure),
-            float(days is None),
-            float(days or 0),
-            *rest,
+            sum(grade.place for grade in grades),
+            max_gap_days is not None and days > max_gap_days,
+            sum(grade.sure for grade in grades),
+            unknown,
+            days,
+            [grade.rest for grade in grades],
+            [grade.number for grade in grades],
         )
 
-    ct, mri = min(pairs, key=rank)
-    left += [
-        (stack, _why_left(stack, ct, mri, window, rules))
-        for stack in able
-        if stack is not ct and stack is not mri
-    ]
-    used = [stack for stack in (ct, mri) if stack is not None]
-    reasons = {stack.first.modality: _why_chosen(stack, able, rules) for stack in used}
-    return Choice(ct, mri, left, tuple(able), reasons)
+    return min(combinations, key=rank)
 
 
-def by_hand(choice: Choice, modality: str, chosen: Stack | None) -> Choice:
-    """The same with the series of a modality that a person chose; None: none of them."""
-    left = [(stack, why) for stack, why in choice.left if stack is not chosen]
-    before = choice.ct if modality == "CT" else choice.mri
-    if before is not None and before is not chosen:
-        left.append((before, "another was chosen by hand" if chosen else "left by hand"))
-    reasons = {kind: why for kind, why in choice.reasons.items() if kind != modality}
-    if chosen is not None:
-        reasons[modality] = "chosen by hand"
-    ct, mri = (chosen, choice.mri) if modality == "CT" else (choice.ct, chosen)
-    return replace(choice, ct=ct, mri=mri, left=left, reasons=reasons)
+def _is_within(stack: Stack, first: date, last: date, *, undated: bool) -> bool:
+    day = stack.first.study_date
+    return undated if day is None else first <= day <= last
 
 
-def _days_apart(ct: Stack | None, mri: Stack | None) -> int | None:
-    if ct is None or mri is None:
-        return None
-    return days_between(ct.first.study_date, mri.first.study_date)
+def _visits(stacks: Iterable[Stack]) -> tuple[bool, int]:
+    """Whether it is not known how far apart the studies are, and the days between those known."""
+    days = [stack.first.study_date for stack in stacks]
+    known = [day for day in days if day is not None]
+    between = (max(known) - min(known)).days if known else 0
+    return len(days) < 2 or len(known) < len(days), between
 
 
 def ranks(stack: Stack, window: str) -> list[Rank]:
@@ -131,12 +175,15 @@ def ranks(stack: Stack, window: str) -> list[Rank]:
     return [respect(stack, window) for respect in _RANKS]
 
 
-def doubts_of(stack: Stack, window: str) -> list[str]:
-    """Why a series that was chosen may be less than it should be."""
+def doubts_of(stack: Stack, window: str, modality: str, rules: SeriesRules) -> list[str]:
+    """Why a series that was chosen for a modality may be less than it should be."""
     best = [respect(stack, window) for respect in (_surely_a_head, _no_fragment)]
     kernel, words = _kernel(stack, window)
     doubts = [words for rank, words in best if rank] + [words] * (kernel == _WRONG_KERNEL)
-    return [f"the best there is for the {stack.first.modality}: {doubt}" for doubt in doubts]
+    # Rules say themselves which weighting they want.
+    asked = stack.traits.weighting if rules.of(modality) else None
+    what = f"the best there is for the {modality.upper()}"
+    return [f"{what}: {doubt}" for doubt in doubts if doubt != asked]
 
 
 def _series(stack: Stack) -> tuple[str, int | None]:
@@ -156,42 +203,34 @@ def _planes_of_series(stacks: Sequence[Stack]) -> dict[tuple[str, int | None], s
     return planes
 
 
-def _why_chosen(stack: Stack, able: Sequence[Stack], rules: SeriesRules) -> str:
-    rivals = sum(other.first.modality == stack.first.modality for other in able)
-    place = rules.place(stack)
-    by = f"rule {place} of --rules" if place else ""
-    if rivals == 1:
-        return f"{by}, the only one" if by else "the only one"
-    return f"{by}, the best of {rivals}" if by else f"the best of {rivals}"
-
-
-def _why_never(stack: Stack, planes: set[str], rules: SeriesRules) -> str | None:
+def _why_never(stack: Stack, planes: set[str]) -> str | None:
     if stack.traits.role not in _USABLE:
         return stack.traits.role
     if len(planes - {"", "oblique"}) > 1:
         return "localiser (a few images in several planes)"
-    if is_elsewhere(stack.traits.part):
-        return f"shows the {stack.traits.part}"
-    return None if rules.place(stack) is not None else rules.why_left(stack)
+    return f"shows the {stack.traits.part}" if is_elsewhere(stack.traits.part) else None
 
 
 def _why_left(
-    stack: Stack, ct: Stack | None, mri: Stack | None, window: str, rules: SeriesRules
+    stack: Stack,
+    name: str,
+    used: Mapping[str, Stack],
+    takers: Mapping[int, tuple[str, int]],
+    window: str,
 ) -> str:
-    chosen = ct if stack.first.modality == "CT" else mri
-    if chosen is None:
-        return ""
-    place, theirs_place = rules.place(chosen), rules.place(stack)
+    chosen = used[name]
+    (_, place), (_, theirs_place) = takers[id(chosen)], takers[id(stack)]
     if place != theirs_place:
         return f"taken by rule {theirs_place}, the chosen one by rule {place}"
     theirs, ours = ranks(stack, window), ranks(chosen, window)
     if all(a <= b for (a, _), (b, _) in zip(theirs[:_SURE], ours[:_SURE], strict=True)):
-        pair = (stack, mri) if chosen is ct else (ct, stack)
-        days, fewest = _days_apart(*pair), _days_apart(ct, mri)
-        if fewest is not None and days is None:
+        unknown, days = _visits({**used, name: stack}.values())
+        known_not, fewest = _visits(used.values())
+        others = "the other modality" if len(used) == 2 else "the other modalities"
+        if unknown and not known_not:
             return "has no study date"
-        if fewest is not None and days is not None and days > fewest:
-            return f"{days} days from the other modality, the chosen one {fewest}"
+        if unknown == known_not and days > fewest:
+            return f"{days} days from {others}, the chosen one {fewest}"
     worse = (words for (a, words), (b, _) in zip(theirs, ours, strict=True) if a > b)
     return next(worse, "as good as the chosen one, which comes first")
 
@@ -223,10 +262,10 @@ def _placed(stack: Stack, window: str) -> Rank:
 
 
 def _plane(stack: Stack, window: str) -> Rank:
-    """Axial; an MRI also so fine that axial slices can be cut, as 3D sequences are."""
+    """Axial; all but a CT also so fine that axial slices can be cut, as 3D sequences are."""
     plane = plane_of(stack.first.axes)
     fine = stack.heights is not None and is_fine(np.diff(stack.heights), stack.first.spacing)
-    cut = fine and stack.first.modality == "MR" and plane in ("coronal", "sagittal")
+    cut = fine and stack.first.modality != "CT" and plane in ("coronal", "sagittal")
     return float(plane != "axial" and not cut), plane or "has no orientation"
 
 

@@ -14,29 +14,35 @@ from securefed.data.dicom.words import any_of, plain_words, values_of, words_of
 SHARP, SOFT, NO_KERNEL = "sharp kernel", "soft kernel", ""
 UNKNOWN = ""
 ANGIOGRAPHY, DYNAMIC = "angiography", "series in time"
+UNCORRECTED = "not corrected for attenuation"
 
-_MR_NAMES = {
-    "diffusion": r"e?dwi\w*|\w*diff\w*|dti\w*|trace\w*|tracew|hardi|dki|b ?(500|800|1000|2000)",
-    "perfusion": r"perf\w*|dsc|dce|p?asl|pcasl|pwi|dynamic",
-    ANGIOGRAPHY: r"\w*tof\w*|mra|cemra|mrv|\w*angio\w*|pc ?3d|venogra\w*",
-    "functional": r"f?mri? ?rest\w*|bold\w*|fmri\w*|rest ?state|task\w*|ep2d ?bold\w*",
-    "susceptibility": r"swi\w*|swan|susc\w*|venobold|mag ?images|qsm",
-    "spectroscopy": r"mrs|svs|csi|press",
+_MR_NAMES = (
+    ("diffusion", r"e?dwi\w*|\w*diff\w*|dti\w*|trace\w*|tracew|hardi|dki|b ?(500|800|1000|2000)"),
+    ("perfusion", r"perf\w*|dsc|dce|p?asl|pcasl|pwi|dynamic"),
+    (ANGIOGRAPHY, r"\w*tof\w*|mra|cemra|mrv|\w*angio\w*|pc ?3d|venogra\w*"),
+    ("functional", r"f?mri? ?rest\w*|bold\w*|fmri\w*|rest ?state|task\w*|ep2d ?bold\w*"),
+    ("susceptibility", r"swi\w*|swan|susc\w*|venobold|mag ?images|qsm"),
+    ("spectroscopy", r"mrs|svs|csi|press"),
     # Before FLAIR, as there is T1 FLAIR.
-    "T1": r"\w*t1\w*|\w*mp2?rage\w*|bravo|\w*spgr\w*|mdeft|\w*tfe|vibe\w*|tfl\w*|lava|ir ?prep",
-    "FLAIR": r"\w*flair\w*|dark ?fluid|tirm ?dark\w*|da ?fl",
-    "T2*": r"\w*t2\*|t2 ?star\w*|\w*t2 ?ffe|t2s|hemo\w*|t2w? ?gre|gre ?t2",
-    "T2": r"\w*t2\w*|ciss|fiesta\w*|drive|haste\w*|trufi\w*|ssfse\w*|stir|tse|blade|propeller",
-    "PD": r"\w*pd\w*|proton ?dens\w*",
-}
-_CT_NAMES = {
-    "perfusion": r"perf\w*|ctp|dynamic|4d",
-    ANGIOGRAPHY: r"\w*angio\w*|cta|cow|arter\w*|venogra\w*|ctv|carot\w*",
-    "virtual": r"vnc|virtual\w*|mono\w*|\d+ ?kev|dual ?energy|iodine",
-}
+    ("T1", r"\w*t1\w*|\w*mp2?rage\w*|bravo|\w*spgr\w*|mdeft|\w*tfe|vibe\w*|tfl\w*|lava|ir ?prep"),
+    ("FLAIR", r"\w*flair\w*|dark ?fluid|tirm ?dark\w*|da ?fl"),
+    ("T2*", r"\w*t2\*|t2 ?star\w*|\w*t2 ?ffe|t2s|hemo\w*|t2w? ?gre|gre ?t2"),
+    ("T2", r"\w*t2\w*|ciss|fiesta\w*|drive|haste\w*|trufi\w*|ssfse\w*|stir"),
+    ("PD", r"\w*pd\w*|proton ?dens\w*"),
+    ("T2", r"tse|blade|propeller"),  # as T2 is taken mostly, and PD too
+)
+_CT_NAMES = (
+    ("perfusion", r"perf\w*|ctp|dynamic|4d"),
+    (ANGIOGRAPHY, r"\w*angio\w*|cta|cow|arter\w*|venogra\w*|ctv|carot\w*"),
+    ("virtual", r"vnc|virtual\w*|mono\w*|\d+ ?kev|dual ?energy|iodine"),
+)
+_EMISSION_NAMES = ((UNCORRECTED, r"nac|(no|non|without|wo) ?ac|uncorr\w*|un ?attenuat\w*"),)
 _NAMED = {
-    modality: {name: any_of(words) for name, words in names.items()}
-    for modality, names in (("MR", _MR_NAMES), ("CT", _CT_NAMES))
+    modality: [(name, any_of(words)) for name, words in names]
+    for modality, names in (
+        *(("MR", _MR_NAMES), ("CT", _CT_NAMES)),
+        *(("PT", _EMISSION_NAMES), ("NM", _EMISSION_NAMES)),
+    )
 }
 _AGENT_WORD = re.compile(
     r"post\w*|\+(c|gd|km)|(c|gd|km)\+|\w+\+(c|gd|km)|gd|gad\w*|ce|km|mdc|contrast\w*|kontrast\w*"
@@ -80,23 +86,34 @@ def kernel_of(header: Dataset) -> str:
 
 
 def weighting_of(header: Dataset, modality: str) -> str:
-    """MR weighting or the kind of a CT, "" if it is not known (for CT: a plain one)."""
-    names = _NAMED[modality]
+    """MR weighting or the kind of a CT, PET or SPECT; "" if it is not known, or a plain one."""
     for keyword in ("SeriesDescription", "ProtocolName"):
-        words = words_of(header, keyword)
-        for name, pattern in names.items():
-            if pattern.search(words):
-                return name
+        if name := named_weighting(words_of(header, keyword), modality):
+            return name
+    if modality == "PT" and "ATTN" not in (values_of(header, "CorrectedImage") or ("ATTN",)):
+        return UNCORRECTED
     return _by_times(header) if modality == "MR" else UNKNOWN
+
+
+def named_weighting(words: str, modality: str = "MR") -> str:
+    """The same by plain words alone."""
+    found = (name for name, pattern in _NAMED[modality] if pattern.search(words))
+    return next(found, UNKNOWN)
 
 
 def has_contrast(header: Dataset) -> bool:
     """Whether contrast medium was given, by its name or the series' name."""
-    words = words_of(header, "SeriesDescription").split()
-    if any(_PLAIN_WORD.fullmatch(word) for word in words):
-        return False
+    named = named_contrast(words_of(header, "SeriesDescription"))
     agent = str(header.get("ContrastBolusAgent", "") or "").strip().upper()
-    return agent not in _NO_AGENT or any(_AGENT_WORD.fullmatch(word) for word in words)
+    return (agent not in _NO_AGENT) if named is None else named
+
+
+def named_contrast(words: str) -> bool | None:
+    """Whether plain words say that contrast medium was given, or not; None if neither."""
+    each = words.split()
+    if any(_PLAIN_WORD.fullmatch(word) for word in each):
+        return False
+    return True if any(_AGENT_WORD.fullmatch(word) for word in each) else None
 
 
 def _kernel(kernel: str) -> str:

@@ -6,7 +6,7 @@ patient and a modality inside is read too.
 """
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Scan:
 def scan_tree(
     root: Path,
     *,
+    kinds: Collection[str] = ("CT", "MR"),
     allow_burned_in: bool = False,
     label_attribute: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -47,6 +48,7 @@ def scan_tree(
     """Read the headers of all DICOM files below a folder, in the order of their paths.
 
     Args:
+        kinds: Modality values that are looked at.
         label_attribute: as in `slices_of`.
         progress: called with (files read, files in all).
 
@@ -59,7 +61,9 @@ def scan_tree(
         unpack = out if out and out.startswith("unpack") else None
         raise DataError(f"{root}: {what}", hint=unpack or "give the top of the DICOM tree")
     scan = Scan()
-    headers = AlikeHeaders(allow_burned_in=allow_burned_in, label_attribute=label_attribute)
+    headers = AlikeHeaders(
+        kinds=kinds, allow_burned_in=allow_burned_in, label_attribute=label_attribute
+    )
     paths = list(files_below(root, scan.problems, scan.skipped))
     for done, path in enumerate(paths):
         progress(done, len(paths))

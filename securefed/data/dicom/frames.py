@@ -1,7 +1,8 @@
 """One header per image, also where one file holds many: functional groups (PS3.3, C.7.6.16).
 
 An enhanced CT or MR object keeps geometry and rescale in sequences, once for all frames or once for
-each, and a mosaic has its slices side by side. `frame_headers` lays them flat, so that the rest of
+each, a mosaic has its slices side by side, and a SPECT has a geometry of its own (nuclear).
+`frame_headers` lays them flat, so that the rest of
 the import reads every image alike.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from securefed.data.dicom.mosaics import mosaic_of, set_own
+from securefed.data.dicom.nuclear import is_reconstructed, slice_header
 from securefed.errors import DataError
 
 LARGEST_FRAMES = 20_000  # of one file
@@ -26,6 +28,11 @@ def frame_headers(header: Dataset) -> Iterator[tuple[int | None, Dataset]]:
     """
     count = int(header.get("NumberOfFrames", None) or 1)
     shared, frames = (header.get(keyword, None) or () for keyword in _GROUPS)
+    if count > LARGEST_FRAMES:
+        raise DataError(f"holds {count} frames, more than {LARGEST_FRAMES}")
+    if is_reconstructed(header):
+        yield from ((number, slice_header(header, number)) for number in range(count))
+        return
     if not shared and not frames:
         if count > 1:
             raise DataError(
@@ -33,8 +40,6 @@ def frame_headers(header: Dataset) -> Iterator[tuple[int | None, Dataset]]:
             )
         yield from _plain(header)
         return
-    if count > LARGEST_FRAMES:
-        raise DataError(f"holds {count} frames, more than {LARGEST_FRAMES}")
     if frames and len(frames) != count:
         raise DataError(f"has functional groups for {len(frames)} of {count} frames")
     for number in range(count):
@@ -54,6 +59,8 @@ def flat_header(header: Dataset, number: int | None) -> Dataset:
     """The header of one frame, with its functional groups as plain elements."""
     if number is None:
         return header
+    if is_reconstructed(header):
+        return slice_header(header, number)
     mosaic = mosaic_of(header)
     if mosaic is not None:
         return mosaic.header(header, number)

@@ -6,17 +6,20 @@ BurnedInAnnotation YES) are refused, because no import rule can remove it; a fil
 declare its burned-in text passes.
 """
 
+from collections.abc import Collection
+
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from securefed.data.modalities import OF_DICOM
+from securefed.data.dicom.nuclear import is_reconstructed
 from securefed.errors import DataError
 
 LARGEST_EDGE = 4096
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .1 to .4
 
 
-_BY_CLASS = {"CT": "CT", "MR": "MR", "PET": "PT"}  # word of a class's name -> Modality
+# Word of a class's name -> Modality
+_BY_CLASS = {"CT": "CT", "MR": "MR", "PET": "PT", "Positron": "PT", "Nuclear": "NM"}
 
 
 class UnwantedError(Exception):
@@ -28,8 +31,8 @@ def modality_of(header: Dataset) -> str:
     return str(header.get("Modality", "") or "").strip().upper()
 
 
-def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
-    """Pass grey CT and MR images of a named patient.
+def require_image(header: Dataset, *, kinds: Collection[str], allow_burned_in: bool) -> None:
+    """Pass grey images of these modalities, of a named patient.
 
     Raises:
         UnwantedError: no image, or of another modality.
@@ -48,8 +51,10 @@ def require_image(header: Dataset, *, allow_burned_in: bool) -> None:
         raise DataError("is a secondary capture, which may show the patient's name")
     if str(header.get("BurnedInAnnotation", "") or "").upper() == "YES" and not allow_burned_in:
         raise DataError("declares burned-in annotation, which may show the patient's name")
-    if modality not in OF_DICOM:
+    if modality not in kinds:
         raise UnwantedError(f"modality {modality}")
+    if modality == "NM" and not is_reconstructed(header):
+        raise UnwantedError("nuclear image that is no reconstructed volume")
     said = next((name for word, name in _BY_CLASS.items() if word in kind.name.split()), modality)
     if kind.type and said != modality:
         raise DataError(f"is {kind.name} by its class and {modality} by its Modality")

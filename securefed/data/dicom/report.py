@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securefed.data.dicom.choice import Choice
+from securefed.data.choice import Choice
 from securefed.data.dicom.geometry import plane_of
 from securefed.data.dicom.stacks import Stack
-from securefed.data.modalities import OF_DICOM
+from securefed.data.modalities import DEFAULT
+from securefed.data.series_rule import Described
+from securefed.data.series_rules import SeriesRules
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
 from securefed.data.walk import place_of
@@ -20,39 +22,30 @@ class PatientSeries:
     """Which series of a patient were used and why, and which were left and why."""
 
     patient: str
-    ct: str | None
-    mri: str | None
+    used: dict[str, str]  # modality -> series
     left: list[str]
-    why: dict[str, str] = field(default_factory=dict)  # "ct" or "mri" -> why this one
+    why: dict[str, str] = field(default_factory=dict)  # modality -> why this one
 
     @classmethod
-    def of(cls, patient: str, choice: Choice, root: Path) -> "PatientSeries":
+    def of(cls, patient: str, choice: Choice[Stack], root: Path) -> "PatientSeries":
         """The choice for a patient, in words."""
-        ct, mri = (None if s is None else describe(s, root) for s in (choice.ct, choice.mri))
+        used = {name: describe(stack, root) for name, stack in choice.used.items()}
         alike: dict[tuple[str, str, str], list[Stack]] = {}
         for stack, why in choice.left:
             alike.setdefault((stack.first.modality, stack.name, why), []).append(stack)
         left = [
-            f"{modality} {describe(stacks[0], root, stacks)}: {why}"
-            for (modality, _, why), stacks in alike.items()
+            f"{kind} {describe(stacks[0], root, stacks)}: {why}"
+            for (kind, _, why), stacks in alike.items()
         ]
-        reasons = {OF_DICOM[modality]: reason for modality, reason in choice.reasons.items()}
-        return cls(patient, ct, mri, left, reasons)
-
-    @property
-    def used(self) -> bool:
-        """Whether there is anything to import."""
-        return bool(self.ct or self.mri)
+        return cls(patient, used, left, dict(choice.reasons))
 
     def lines(self) -> list[str]:
         """What was chosen and what was left, one line each."""
-        used = [("CT", self.ct, self.why.get("ct")), ("MRI", self.mri, self.why.get("mri"))]
         lines = [
-            f"{self.patient} {modality}: {name}" + (f": {why}" if why else "")
-            for modality, name, why in used
-            if name
+            f"{self.patient} {name.upper()}: {series}: {self.why[name]}"
+            for name, series in self.used.items()
         ]
-        return lines + [f"{self.patient} left: {name}" for name in self.left]
+        return lines + [f"{self.patient} left: {series}" for series in self.left]
 
 
 @dataclass
@@ -63,7 +56,18 @@ class ImportReport:
     notes: list[Problem] = field(default_factory=list)  # unusual, but used
     skipped: Skipped = field(default_factory=Skipped)
     series: list[PatientSeries] = field(default_factory=list)
-    weightings: Counter[str] = field(default_factory=Counter)  # of the MRIs, patients of each
+    weightings: dict[str, Counter[str]] = field(default_factory=dict)  # of MRs, patients of each
+    described: set[Described] = field(default_factory=set, repr=False)  # what rules looked at
+
+    def unused(self, root: Path, rules: SeriesRules) -> list[Problem]:
+        """Notes of what was asked for and is nowhere: a slip, or another hospital's words."""
+        notes = [
+            f"{rule} of --rules: no series here keeps it" for rule in rules.idle(self.described)
+        ]
+        used = {name for patient in self.series for name in patient.used}
+        missing = [name for name in rules.modalities if name not in (*used, *DEFAULT)]
+        notes += [f"{name.upper()}: no patient here has one" for name in missing]
+        return [Problem(root.name, note) for note in notes]
 
 
 def describe(stack: Stack, root: Path, parts: Sequence[Stack] = ()) -> str:

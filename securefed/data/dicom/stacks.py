@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.dicom.contrast import DYNAMIC
+from securefed.data.dicom.geometry import plane_of
 from securefed.data.dicom.header import Slice, Traits
 from securefed.data.dicom.likeness import Geometries
 from securefed.data.dicom.pixels import digest
 from securefed.data.names import shown
+from securefed.data.series_rule import Described
 from securefed.data.walk import place_of
 from securefed.errors import DataError
 
@@ -56,6 +58,20 @@ class Stack:
     def heights(self) -> NDArray[np.float64] | None:
         """(slices,) mm along the normal, ascending; None where an image says no place."""
         return _heights(self.slices)
+
+    @property
+    def described(self) -> Described:
+        """What rules look at."""
+        first, traits = self.first, self.traits
+        return Described(
+            kind=first.modality,
+            description=traits.description,
+            sequence=traits.weighting,
+            contrast=traits.contrast,
+            plane=plane_of(first.axes),
+            thickness_mm=first.thickness,
+            image_type=first.image_type,
+        )
 
     @property
     def name(self) -> str:

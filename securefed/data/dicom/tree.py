@@ -1,20 +1,22 @@
 """Import of a DICOM tree: from a hospital's files to 8-bit slice pairs under pseudonyms.
 
-In order: find and refuse (files), group by series, build volumes (volume), choose CT
-and MRI of a patient whose studies are closest in time, align and resample them (pairing), write
-PNGs and a manifest (export). A patient with one modality is kept. Nothing of a header is written
+In order: find and refuse (files), group by series (stacks), choose a patient's series of each
+modality (choice), build volumes (volume), align and resample them (pairing), write PNGs and a
+manifest (export). A patient who lacks modalities is kept. Nothing of a header is written
 but the label that the hospital gives, a keyed pseudonym, and how the pair was aligned. Faces can
 be reconstructed from head scans, so the result is still personal data; de-identifying DICOM files
 themselves (PS3.15) is a task for other tools.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from securefed.data.choice import Choice, keep
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
-from securefed.data.dicom.choice import Choice, choose, doubts_of
+from securefed.data.dicom.choice import choose, doubts_of
 from securefed.data.dicom.files import NOT_DICOM, scan_tree
 from securefed.data.dicom.header import Slice
 from securefed.data.dicom.identity import contradiction, traces
@@ -27,17 +29,13 @@ from securefed.data.import_rules import ImportRules
 from securefed.data.labelled import agreed_label, identity_fault, label_fault, without_scans
 from securefed.data.patient_writing import require_contrast, write_patient
 from securefed.data.pseudonyms import SiteKey
+from securefed.data.series_rules import SeriesRules
 from securefed.data.table import Problem
 from securefed.data.walk import place_of
 from securefed.errors import DataError
-from securefed.wording import first_of
+from securefed.wording import first_of, listed
 
-Decide = Callable[[str, Choice], Choice]
-
-
-def keep(patient: str, choice: Choice) -> Choice:
-    """The choice of the rules, as it is."""
-    return choice
+Decide = Callable[[str, Choice[Stack]], Choice[Stack]]
 
 
 def import_dicom(
@@ -63,11 +61,14 @@ def import_dicom(
     """
     scan = scan_tree(
         root,
+        kinds=rules.series.all_kinds,
         allow_burned_in=rules.allow_burned_in,
         label_attribute=rules.label_attribute,
         progress=partial(progress, "files"),
     )
     report = ImportReport(list(scan.problems), [], scan.skipped)
+    if writer is not None:
+        writer.modalities = tuple(rules.series.modalities)
     slices, notes = without_shared_frames(scan.slices)
     report.notes += [Problem(root.name, note) for note in notes]
     by_patient: dict[str, list[Slice]] = {}
@@ -85,9 +86,10 @@ def import_dicom(
         else:
             patient.write(label, writer)
         progress("patients", done + 1, len(by_patient))
-    report.notes += _mixed_weightings(root, report) + without_scans(labels or {}, by_patient)
+    report.notes += _mixed_weightings(root, report) + report.unused(root, rules.series)
+    report.notes += without_scans(labels or {}, by_patient)
     if not (writer.patients if writer else any(each.used for each in report.series)):
-        raise _nothing_imported(root, report)
+        raise _nothing_imported(root, report, rules.series)
     return report
 
 
@@ -115,21 +117,23 @@ def _label_of(
 
 
 def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
-    """A note if the MRIs differ in kind: a network may learn who got which protocol."""
-    counts = [f"{name} ({patients})" for name, patients in report.weightings.most_common()]
-    if len(counts) < 2:
-        return []
-    return [
-        Problem(root.name, f"the weighting of the MRI differs, by patients: {', '.join(counts)}")
-    ]
+    """A note if the MRs differ in kind: a network may learn who got which protocol."""
+    notes = []
+    for name, found in report.weightings.items():
+        counts = [f"{kind} ({patients})" for kind, patients in found.most_common()]
+        if len(counts) > 1:
+            why = f"the weighting of the {name.upper()} differs, by patients: {', '.join(counts)}"
+            notes.append(Problem(root.name, why))
+    return notes
 
 
-def _nothing_imported(root: Path, report: ImportReport) -> DataError:
+def _nothing_imported(root: Path, report: ImportReport, rules: SeriesRules) -> DataError:
     told = [*map(str, report.problems), *report.skipped.lines()]
     why = first_of(told) if told else "it holds no file"
     skipped = [each.removesuffix(NOT_DICOM) for each in report.skipped.counts]
     outs = [f"{kind} files are not read: {way_out(kind)}" for kind in skipped if way_out(kind)]
-    hint = outs[0] if outs else "it should hold CT and MR files, and --labels their PatientID"
+    files = listed(sorted(rules.all_kinds))
+    hint = outs[0] if outs else f"it should hold {files} files, and --labels their PatientID"
     if set(skipped) & set(PICTURES):
         hint = "for pictures leave --labels out: labels.csv lies beside their folders ct/ and mri/"
     return DataError(f"{root}: not one patient could be imported ({why})", hint=hint)
@@ -159,64 +163,64 @@ class _Patient:
         self._skip_copies(stacks)
         repeated = repeated_instances(item for stack in stacks for item in stack.slices)
         self.report.notes += [Problem(self.name, note) for note in repeated]
-        choice, ct, mri = self._chosen(stacks) if writer else (self._choice(stacks), None, None)
+        choice, scans = self._chosen(stacks) if writer else (self._choice(stacks), {})
         self.report.series.append(PatientSeries.of(self.name, choice, self.root))
-        for stack in choice.chosen():
-            where = f"{self.name} {stack.first.modality}"
-            doubts = doubts_of(stack, self.rules.window)
+        self.report.described.update(stack.described for stack in stacks)
+        for modality, stack in choice.used.items():
+            where = f"{self.name} {modality.upper()}"
+            doubts = doubts_of(stack, self.rules.window, modality, self.rules.series)
             self.report.notes += [Problem(where, doubt) for doubt in doubts]
+            if stack.first.modality == "MR":
+                counts = self.report.weightings.setdefault(modality, Counter())
+                counts[stack.traits.weighting or "not known"] += 1
         for stack, why in choice.left:
             self.report.skipped.add(f"series left: {why}", self.name, len(stack.slices))
-        if not list(choice.chosen()):
+        if not choice.used:
             self._problem(None, "has no usable series" + _left_words(choice))
             return
-        if choice.mri is not None:
-            self.report.weightings[choice.mri.traits.weighting or "not known"] += 1
         if writer is None:
             return
-        self._note(ct, mri)
+        self._note(scans)
         write_patient(
             self.name,
             label,
-            ct,
-            mri,
+            scans,
             writer,
             rules=self.rules,
             report=self.report,
             person=self.person,
         )
 
-    def _choice(self, stacks: Sequence[Stack]) -> Choice:
+    def _choice(self, stacks: Sequence[Stack]) -> Choice[Stack]:
         rules = self.rules
         found = choose(
             stacks, window=rules.window, max_gap_days=rules.max_gap_days, rules=rules.series
         )
         return self.decide(self.name, found)
 
-    def _chosen(self, stacks: Sequence[Stack]) -> tuple[Choice, Series | None, Series | None]:
+    def _chosen(self, stacks: Sequence[Stack]) -> tuple[Choice[Stack], dict[str, Series]]:
         """The choice and its volumes; a series that cannot be read gives way to the next."""
         able = list(stacks)
         while True:
             choice = self._choice(able)
             built: dict[str, Series] = {}
-            for stack in choice.chosen():
+            for modality, stack in choice.used.items():
                 try:
                     series = build_series(stack)
                     require_contrast(series, self.rules.window)
-                    built[stack.first.modality] = series
+                    built[modality] = series
                 except DataError as error:
                     self._problem(stack.first, f"series refused: {error}")
                     able.remove(stack)
-            if len(built) == len(list(choice.chosen())):
-                return choice, built.get("CT"), built.get("MR")
+            if len(built) == len(choice.used):
+                return choice, built
 
-    def _note(self, ct: Series | None, mri: Series | None) -> None:
-        for series in (ct, mri):
-            if series is not None:
-                where = f"{self.name} {series.modality}"
-                self.report.notes += [Problem(where, note) for note in series.notes]
-                for item, reason in series.unreadable:
-                    self._problem(item, reason)
+    def _note(self, scans: Mapping[str, Series]) -> None:
+        for modality, series in scans.items():
+            where = f"{self.name} {modality.upper()}"
+            self.report.notes += [Problem(where, note) for note in series.notes]
+            for item, reason in series.unreadable:
+                self._problem(item, reason)
 
     def _skip_copies(self, stacks: Sequence[Stack]) -> None:
         for item in (item for stack in stacks for item in stack.copies):
@@ -227,6 +231,6 @@ class _Patient:
         self.report.problems.append(Problem(place, reason))
 
 
-def _left_words(choice: Choice) -> str:
+def _left_words(choice: Choice[Stack]) -> str:
     reasons = dict.fromkeys(why for _, why in choice.left)
     return f" ({', '.join(reasons)})" if reasons else ""

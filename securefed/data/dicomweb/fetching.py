@@ -1,4 +1,4 @@
-"""Fetch the CT and MR images of patients from a DICOMweb service, so that it can be taken up again.
+"""Fetch the images of patients from a DICOMweb service, so that it can be taken up again.
 
 QIDO-RS lists a patient's studies, their series and images, WADO-RS gives one image at a time
 (PS3.18, sections 10.6 and 10.4). Each is written whole or not at all, and a series that is whole is
@@ -10,7 +10,7 @@ of a series. The folder holds names of patients; its owner alone can read it.
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from pydicom.dataset import Dataset
 
 from securefed.data.dicom.pixels import unwarned
 from securefed.data.dicomweb.address import require_address, session_for
-from securefed.data.modalities import OF_DICOM
 from securefed.data.names import shown
 from securefed.data.table import Problem
 from securefed.errors import DataError
@@ -46,6 +45,7 @@ class Archive:
     address: str
     folder: Path
     client: DICOMwebClient = field(repr=False)
+    kinds: frozenset[str]
     problems: list[Problem] = field(default_factory=list, repr=False)
 
     @property
@@ -66,12 +66,14 @@ def fetch(
     address: str,
     folder: Path,
     patients: Sequence[str] | None,
+    kinds: Collection[str] = ("CT", "MR"),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Archive:
     """Fetch what is not in the folder yet.
 
     Args:
         patients: whose scans to ask for, by PatientID; None for all that the service lists.
+        kinds: Modality values of the series to fetch.
         progress: called with (patients asked for, patients in all).
 
     Raises:
@@ -83,7 +85,7 @@ def fetch(
     session = session_for(address)
     client = DICOMwebClient(address, session, timeout=_WAIT_S)
     client.set_http_retry_params(retry=False)  # the session tries again
-    archive = Archive(address, folder, client)
+    archive = Archive(address, folder, client, frozenset(kinds))
     _require_own(folder)
     folder.mkdir(mode=0o700, exist_ok=True)
     with session, writing_into(folder):
@@ -139,7 +141,7 @@ def _fetch_study(archive: Archive, study: Dataset) -> None:
     patient, uid = str(study.get("PatientID", "") or "").strip(), _uid(study, "StudyInstanceUID")
     found = _asked(archive, "series", uid, get_remaining=True)
     for series in found:
-        if str(series.get("Modality", "")) in OF_DICOM:
+        if str(series.get("Modality", "")) in archive.kinds:
             _fetch_series(archive, patient, uid, _uid(series, "SeriesInstanceUID"))
 
 

@@ -28,13 +28,13 @@ def read_volume(path: Path, modality: str) -> Series:
     """Read one file as the volume of a patient.
 
     Args:
-        modality: "CT" or "MR".
+        modality: as Modality (0008,0060): "CT" is in Hounsfield units, others have no unit.
 
     Raises:
         DataError: as `read_header` and `read_voxels`, or no volume that can be shown.
     """
     header = read_header(path)
-    grid, order = _grid(header)
+    grid, order = grid_of(header)
     stored = read_voxels(path, header)
     values, notes = _finite(stored.transpose(order), modality)
     if modality == "CT":
@@ -48,7 +48,7 @@ def read_volume(path: Path, modality: str) -> Series:
     )
 
 
-def _grid(header: Header) -> tuple[Grid, list[int]]:
+def grid_of(header: Header) -> tuple[Grid, list[int]]:
     """Where the voxels lie, and the axes of the (k, j, i) array as slices, rows and columns."""
     affine = _TO_LPS @ header.affine
     steps, corner = affine[:3, :3].T, affine[:3, 3]  # of i, j and k

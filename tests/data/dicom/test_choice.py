@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from securefed.data.dicom.choice import Choice, choose
+from securefed.data.choice import Choice
+from securefed.data.dicom.choice import choose
 from securefed.data.dicom.files import scan_tree
 from securefed.data.dicom.stacks import Stack, stacks_of
 from tests.data.dicom.trees import (
@@ -24,7 +25,7 @@ SAME = {"FrameOfReferenceUID": "1.2.3"}
 GOOD = "the right one"
 
 
-def chosen(tree: Path, window: str = "brain", max_gap_days: int = 30) -> Choice:
+def chosen(tree: Path, window: str = "brain", max_gap_days: int = 30) -> Choice[Stack]:
     stacks, refused = stacks_of(scan_tree(tree).slices)
     assert not refused
     return choose(stacks, window=window, max_gap_days=max_gap_days)
@@ -92,7 +93,7 @@ def test_the_plain_soft_axial_head_is_the_ct_however_few_its_slices(
     write_head(write_series, tmp_path / "z", "CT", SeriesNumber=1, **good)
     write_head(write_series, tmp_path / "a", "CT", **{**MORE, **worse})
     choice = chosen(tmp_path)
-    assert description(choice.ct) == GOOD
+    assert description(choice.used.get("ct")) == GOOD
     assert [reason for _, reason in choice.left] == [why]
 
 
@@ -105,8 +106,8 @@ def test_the_bone_window_wants_the_sharp_kernel(tmp_path: Path, write_series: Wr
             ConvolutionKernel=kernel,
             SeriesDescription=kernel,
         )
-    assert description(chosen(tmp_path).ct) == "H31s"
-    assert description(chosen(tmp_path, "bone").ct) == "H60s"
+    assert description(chosen(tmp_path).used["ct"]) == "H31s"
+    assert description(chosen(tmp_path, "bone").used["ct"]) == "H60s"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_the_mri_is_t1_of_the_head_at_the_visit(
     bad: dict[str, Any] = {"StudyDate": "20240103", "gap": 10.0, **worse}
     write_head(write_series, tmp_path / "a", "MR", 12, SeriesNumber=1, **bad)
     choice = chosen(tmp_path)
-    assert description(choice.mri) == f"T1 POST {GOOD}"
+    assert description(choice.used.get("mri")) == f"T1 POST {GOOD}"
     assert [reason for _, reason in choice.left] == [why]
 
 
@@ -160,8 +161,8 @@ def test_a_fine_sagittal_mri_is_as_good_as_an_axial_one_and_a_ct_is_not(
             header: dict[str, Any] = {"SeriesDescription": name, "axes": axes, "gap": gap}
             write_head(write_series, tmp_path / modality / name, modality, slices, **header)
     choice = chosen(tmp_path)
-    assert description(choice.mri) == "T1 post fine"
-    assert description(choice.ct) == "T2"
+    assert description(choice.used.get("mri")) == "T1 post fine"
+    assert description(choice.used.get("ct")) == "T2"
 
 
 def test_of_two_visits_ct_and_mri_come_from_the_closer_pair(
@@ -172,7 +173,10 @@ def test_of_two_visits_ct_and_mri_come_from_the_closer_pair(
             folder = tmp_path / modality / day
             write_head(write_series, folder, modality, StudyDate=day, SeriesDescription=day)
     choice = chosen(tmp_path)
-    assert (description(choice.ct), description(choice.mri)) == ("20240110", "20240112")
+    assert (description(choice.used.get("ct")), description(choice.used.get("mri"))) == (
+        "20240110",
+        "20240112",
+    )
     assert len(choice.left) == 2
 
 
@@ -184,7 +188,7 @@ def test_a_few_images_in_several_planes_are_a_localiser_without_any_word(
         write_head(write_series, tmp_path / name, "MR", 5, axes=axes, **one)
     write_head(write_series, tmp_path / "real", "MR", SeriesDescription=GOOD)
     choice = chosen(tmp_path)
-    assert description(choice.mri) == GOOD
+    assert description(choice.used.get("mri")) == GOOD
     assert {why for _, why in choice.left} == {"localiser (a few images in several planes)"}
 
 
@@ -206,7 +210,7 @@ def test_what_is_never_used_leaves_a_patient_without_that_modality_by_name(
     write_series(tmp_path / "t/p2", ramp(), "MR", PatientID="P-2", SeriesDescription="Survey")
     report = run(tmp_path / "t", tmp_path / "out", {"ORIGINAL-ID": 1, "P-2": 0})
     first, _ = sorted(report.series, key=lambda each: each.patient != NAME)
-    assert first.mri is None
+    assert first.used.keys() == {"ct"}
     assert first.left == ["MR series 3 'T1 KNEE' (4 images, axial, T1; in mr): shows the knee"]
     assert f"{NAME} left: {first.left[0]}" in first.lines()
     assert "has no usable series (localiser)" in report.problems[0].reason

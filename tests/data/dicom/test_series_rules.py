@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from securefed.cli.data import command
-from securefed.data.dicom.choice import by_hand, choose
+from securefed.data.choice import by_hand
+from securefed.data.dicom.choice import choose
 from securefed.data.dicom.files import scan_tree
-from securefed.data.dicom.series_rules import SeriesRule, SeriesRules, read_rules
 from securefed.data.dicom.stacks import Stack, stacks_of
+from securefed.data.series_rule import SeriesRule
+from securefed.data.series_rules import SeriesRules, read_rules
 from securefed.errors import ConfigurationError
 from tests.data.dicom.trees import NAME, SAGITTAL, WriteSeries, edit_all, ramp, rows, run
 
@@ -51,7 +53,8 @@ def chosen(tree: Path, *rules: dict[str, Any]) -> tuple[str | None, dict[str, st
         rules=SeriesRules(mri=[SeriesRule(**rule) for rule in rules]),
     )
     left = {stack.traits.description: why for stack, why in choice.left}
-    return choice.mri.traits.description if choice.mri else None, left
+    mri = choice.used.get("mri")
+    return mri.traits.description if mri else None, left
 
 
 @pytest.mark.parametrize(
@@ -105,28 +108,34 @@ def test_each_patient_s_choice_is_listed_with_its_reason(tmp_path: Path, tree: P
 def test_by_hand_says_so_and_why_the_other_is_left(tree: Path) -> None:
     stacks, _ = stacks_of(scan_tree(tree).slices)
     choice = choose(stacks, window="brain", max_gap_days=30)
-    assert choice.mri is not None
 
     def names(left: list[tuple[Stack, str]]) -> dict[str, str]:
         return {stack.traits.description: why for stack, why in left}
 
-    flair = next(stack for stack in choice.able if stack.traits.description == "FLAIR")
-    other = by_hand(choice, "MR", flair)
-    assert (other.mri, other.ct) == (flair, choice.ct)
-    assert other.reasons == {"CT": "the only one", "MR": "chosen by hand"}
+    flair = next(stack for stack in choice.able["mri"] if stack.traits.description == "FLAIR")
+    other = by_hand(choice, "mri", flair)
+    assert dict(other.used) == {"ct": choice.used["ct"], "mri": flair}
+    assert other.reasons == {"ct": "the only one", "mri": "chosen by hand"}
     assert names(other.left)["T1 post"] == "another was chosen by hand"
     assert "FLAIR" not in names(other.left)
-    none = by_hand(choice, "MR", None)
-    assert none.mri is None
+    none = by_hand(choice, "mri", None)
+    assert list(none.used) == ["ct"]
     assert names(none.left)["T1 post"] == "left by hand"
-    assert none.reasons == {"CT": "the only one"}
+    assert none.reasons == {"ct": "the only one"}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("mri: [{planes: axial}]", "mri.1.planes: no rule knows this key"),
-        ("pet: []", "pet: no rule knows this key"),
+        ("pet: []", "pet: no modality that is imported (ct, mri)"),
+        ("modalities: [t1]\nmri: []", "mri: no modality that is imported (t1)"),
+        ("modalities: [ct, mr, mri]", "modalities: must name one modality or more, each once"),
+        ("modalities: []", "modalities: must name one modality or more, each once"),
+        ("modalities: [T1]", "modalities: 'T1' is no name of a modality"),
+        ("modalities: t1", "modalities: input should be a valid list"),
+        ("mri: [{modality: CT}]", "mri.1.modality: mri is MR"),
+        ("mri: [{sequence: t1}]", "mri.1.sequence: input should be"),
         ("mri: [{plane: axia}]", "mri.1.plane: input should be"),
         ("mri: [{contrast: perhaps}]", "mri.1.contrast: input should be"),
         ("ct: [{}, {thickness_mm: [6, 2]}]", "ct.2.thickness_mm: must be two numbers"),
@@ -184,13 +193,13 @@ def test_a_person_is_asked_where_there_are_several(
     result = imported(tree, "--interactive", "--json", answers=answer)
     assert result.exit_code == 0, result.output
     assert f"{NAME[:1]}" in result.stderr
-    assert "has 4 MR series:" in result.stderr
+    assert "has 4 MRI series:" in result.stderr
     assert "CT series" not in result.stderr  # there is one
     assert "by the rules" in result.stderr
     (series,) = json.loads(result.stdout)["series"]
     assert series["why"].get("mri") == why
-    assert (mri is None) == (series["mri"] is None)
-    assert mri is None or mri in series["mri"]
+    assert (mri is None) == ("mri" not in series["used"])
+    assert mri is None or mri in series["used"]["mri"]
     assert any(row["mri_path"] for row in rows(tmp_path / "out")) == (mri is not None)
 
 
@@ -202,4 +211,4 @@ def test_nobody_to_answer_leaves_nothing_behind(tmp_path: Path, tree: Path) -> N
 def test_an_answer_that_is_no_series_is_asked_again(tree: Path) -> None:
     result = imported(tree, "--interactive", "--json", answers="9\n2\n")
     (series,) = json.loads(result.stdout)["series"]
-    assert "T1 pre" in series["mri"]
+    assert "T1 pre" in series["used"]["mri"]
