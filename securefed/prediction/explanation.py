@@ -47,9 +47,9 @@ class Explanation:
         logit: of the example, float32 arithmetic.
         logits: (slices, side, side) of places, as the head scores them.
         contributions: (slices, side, side), which sum to the logit.
-        attention: of `place` by context, (side, side), which sum to 1; without contexts that its
-            slice lacks.
         place: the one that was asked, or that of the largest contribution.
+        looked: by context, of each place of `place`'s slice the attention to each place of the
+            context's, (side, side, side, side); without contexts that the slice lacks.
     """
 
     example: str
@@ -58,13 +58,18 @@ class Explanation:
     logit: float
     logits: Floats = field(repr=False)
     contributions: Floats = field(repr=False)
-    attention: Mapping[str, Floats] = field(repr=False)
     place: Place
+    looked: Mapping[str, Floats] = field(repr=False)
 
     @property
     def side(self) -> int:
         """Places along an edge of the image."""
         return int(self.logits.shape[-1])
+
+    @property
+    def attention(self) -> dict[str, Floats]:
+        """Of `place`, by context: (side, side), which sums to 1."""
+        return {name: each[self.place.row, self.place.column] for name, each in self.looked.items()}
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -112,7 +117,6 @@ def explain(
     added = contributions(logits.ravel()).reshape(logits.shape)
     place = _place(added, numbers, at, in_slice)
     weights = network.fusion.attention(tokens.images, tokens.present)
-    asked = place.row * side + place.column
     there = dict(zip(group.modalities, group.present[0, :, place.slice].tolist(), strict=True))
     return Explanation(
         example=chosen.name,
@@ -121,12 +125,12 @@ def explain(
         logit=float(network.classifier(joined, tokens.present.any(dim=-2))[0]),
         logits=logits,
         contributions=added,
-        attention={
-            name: each[0, place.slice, asked].double().numpy().reshape(side, side)
+        place=place,
+        looked={
+            name: each[0, place.slice].double().numpy().reshape(4 * (side,))
             for name, each in weights.items()
             if there[name]
         },
-        place=place,
     )
 
 

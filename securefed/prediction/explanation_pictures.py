@@ -5,6 +5,7 @@ Places are painted as they are, without smoothing: a map that looks as fine as t
 than the network knows.
 """
 
+from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from securefed.data.contact_sheet import evenly_spaced
 from securefed.model.place_grid import PlaceGrid
 from securefed.prediction.explanation import Explanation, Floats
+from securefed.prediction.fused import Fusions
 
 _THICKEST = 0.65  # share of colour over the scan
-_SIGNED, _SHARES = "RdBu_r", "viridis"
+_SIGNED, _SHARES, _WARM = "RdBu_r", "viridis", "hot"
 _INCHES = 1.5  # of a picture in the sheet
 _MARK = "#ffd21f"
 
@@ -75,6 +77,22 @@ def place_picture(shown: Explanation, grid: PlaceGrid) -> bytes:
     for each in axes:
         at = grid.centre(shown.place.column), grid.centre(shown.place.row)
         each.plot(*at, "o", mfc="none", mec=_MARK, ms=14, mew=2, clip_on=False)
+    return _png(figure)
+
+
+def fused_picture(query: str, pairs: Mapping[str, Fusions]) -> bytes:
+    """PNG: a row for each context: both slices, and three ways to see them in one."""
+    figure = Figure(figsize=(2.5 * 5, 2.8 * len(pairs)), layout="constrained")
+    axes = figure.subplots(len(pairs), 5, squeeze=False)
+    for row, (name, pair) in zip(axes, pairs.items(), strict=True):
+        by_attention, by_pyramid = pair.ways
+        one, other = query.upper(), name.upper()
+        titles = (one, other, f"{one}, attended {other}", "their mean", by_pyramid.name)
+        images = (pair.query, pair.context, pair.query, by_attention.image, by_pyramid.image)
+        for each, title, image in zip(row, titles, images, strict=True):
+            _scan(each, image)
+            each.set_title(title, fontsize=10)
+        _colour(row[2], pair.seen.astype(float), 255.0, 0.0, _WARM)
     return _png(figure)
 
 

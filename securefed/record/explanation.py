@@ -31,6 +31,23 @@ class Drawn(msgspec.Struct, frozen=True):
     caption: str
 
 
+class Fusion(msgspec.Struct, frozen=True):
+    """What a fused picture of the query and a context keeps of both.
+
+    Attributes:
+        way: "attention" or "Laplacian pyramid".
+        mutual_information: bits, with the one plus with the other.
+        similarity: mean structural similarity, -1 to 1.
+        edges_kept: Q^{AB/F}, 0 to .975.
+    """
+
+    context: str
+    way: str
+    mutual_information: float
+    similarity: float
+    edges_kept: float
+
+
 class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
     """What a model made of one example.
 
@@ -48,6 +65,9 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
         place: the one whose attention is shown.
         attention: by context, how that place's attention is shared out over rows and columns; no
             context that its slice lacks.
+        checks: by method, Spearman's correlation with contributions over the places of the slice of
+            `place`; null where one of both is the same everywhere, empty where nobody asked.
+        fusions: of that slice; empty where nobody asked, or a modality is missing.
     """
 
     NAME: ClassVar[str] = "explanation.json"
@@ -68,5 +88,7 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
     contributions: list[list[list[float]]]
     place: Place
     attention: dict[str, list[list[float]]]
+    checks: dict[str, float | None]
+    fusions: tuple[Fusion, ...]
     pictures: tuple[Drawn, ...]
     schema: Schema = SCHEMA

@@ -82,3 +82,16 @@ def test_what_it_refuses_leaves_nothing(
         securefed("explain", trained, strangers, *patient, "--out", trained / "look")
     assert not out.exists()
     assert not (trained / "look").exists()
+
+
+def test_fused_pictures_have_metrics_where_both_modalities_are_there(
+    trained: Path, strangers: Path, predictions: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    for missing, ways in (("", ["attention", "Laplacian pyramid"]), ("ct", []), ("mri", [])):
+        patient = next(name for name, each in predictions.items() if each["missing"] == missing)
+        out = tmp_path / f"look-{missing}"
+        securefed("explain", trained, strangers, "--patient", patient, "--out", out, "--fused")
+        about = ExplanationFile.read(out)
+        assert [each.way for each in about.fusions] == ways
+        assert (out / "fused.png").exists() == bool(ways)
+        assert ("Laplacian pyramid" in (out / "index.html").read_text()) == bool(ways)
