@@ -158,14 +158,20 @@ def _show(found: EvaluationFile) -> None:
     console = screen(stderr=False)
     console.print(_groups(found))
     console.print(_points(found.everybody))
-    console.print(
-        f"expected calibration error {found.everybody.calibration_error:.3f}: predicted "
-        "probabilities are off by so much on average"
-    )
+    console.print(_calibration(found.everybody))
     if found.trained is None:
         console.print(f"whether they trained the model cannot be told: {found.trained_told}")
     elif found.trained:
         console.print(f"TOO GOOD: {found.trained} of the patients trained the model")
+
+
+def _calibration(figures: Figures) -> str:
+    told = f"expected calibration error {figures.calibration_error:.3f}"
+    if figures.calibrated_error is not None:
+        told += f", {figures.calibrated_error:.3f} by the model's temperature"
+    else:
+        told += ", of a model without a temperature"
+    return f"{told}: predicted probabilities are off by so much on average"
 
 
 def _groups(found: EvaluationFile) -> Table:

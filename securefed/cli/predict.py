@@ -4,14 +4,19 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar, require_outside_runs
 from securefed.errors import DataError
 from securefed.files import only_writer
 from securefed.wording import counted, listed
+
+if TYPE_CHECKING:
+    from securefed.prediction.table import Prediction
 
 
 @click.command()
@@ -24,9 +29,9 @@ def command(
     """Say for each patient, study or slice how probable a tumour is, by the model of a run.
 
     MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
-    for `securefed run`; labels are not needed and not looked at. A patient may lack a modality. The
-    probability is the network's own: nobody has calibrated it, and it is no diagnosis. Exit code 1:
-    some lines or images cannot be used, and the others are there.
+    for `securefed run`; labels are not needed and not looked at. A patient may lack a modality.
+    Probabilities are calibrated, with a 95% interval, where the run could tell how; they are no
+    diagnosis. Exit code 1: some lines or images cannot be used, and the others are there.
 
     \b
     securefed predict runs/2026-01-31-120000-dp-secure mine/manifest.csv --out predictions.csv
@@ -63,6 +68,8 @@ def command(
             "model": opened.digest,
             "privacy": opened.privacy,
             "cautions": opened.cautions,
+            "calibration": msgspec.to_builtins(opened.calibration),
+            "uncalibrated": opened.uncalibrated,
             "problems": list(map(str, problems)),
             "predictions": [asdict(each) for each in found],
         }
@@ -70,14 +77,18 @@ def command(
         sys.exit(1 if problems else 0)
     if not out:
         click.echo(
-            f"{'patient':<32} {'site':<14} " + f"{unit:<10} " * several + "probability  missing"
+            f"{'patient':<32} {'site':<14} "
+            + f"{unit:<10} " * several
+            + "probability  95% interval    missing"
         )
         for each in found:
             click.echo(
                 f"{each.patient_id:<32.32} {each.site:<14.14} "
                 + f"{each.example:<10.10} " * several
-                + f"{each.probability:11.3f}  {each.missing or '-'}"
+                + f"{_probability(each)}  {each.missing or '-'}"
             )
+    if opened.uncalibrated:
+        click.echo(f"not calibrated, as the network gives them: {opened.uncalibrated}")
     listing("problems", problems)
     for note in predicting.notes:
         click.echo(f"note: {note}")
@@ -87,3 +98,11 @@ def command(
     now = len(found) - len(kept)
     click.echo(f"{len(found)} of {counted(total, noun)}, {now} of them now{where}")
     sys.exit(1 if problems else 0)
+
+
+def _probability(each: "Prediction") -> str:
+    """The calibrated one with its interval, else the network's own."""
+    if each.calibrated is None:
+        return f"{each.probability:11.3f}  {'-':<14}"
+    interval = f"{each.calibrated_low:.3f} to {each.calibrated_high:.3f}"
+    return f"{each.calibrated:11.3f}  {interval:<14}"

@@ -210,6 +210,7 @@ def _tell(run: Run, notes: Sequence[str]) -> None:
 
 
 def _show(done: Run, console: Console) -> None:
+    from securefed.reporting.calibrated import calibration_in_words
     from securefed.reporting.utility import cautions
 
     console.print(Narrowing(_table(done), EXPENDABLE))
@@ -221,6 +222,8 @@ def _show(done: Run, console: Console) -> None:
         figures = done.summary.auc, done.summary.auc_ci95, scored.confusion
         for caution in cautions(*figures, noised=scored.noise is not None):
             console.print(f"note: {caution}", style="yellow")
+        if scored.calibration:
+            console.print(calibration_in_words(scored.calibration))
     if done.evaluation:
         console.print(f"held-out patients: {done.evaluation}")
     if done.guarantee:

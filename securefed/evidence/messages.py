@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from securefed.errors import RunError
-from securefed.model.noised_scores import NoisedScores
+from securefed.model.calibration import alike
+from securefed.model.noised_scores import NoisedScores, calibration
 from securefed.model.scores import Metrics, roc
 from securefed.model.sharing import flatten
 from securefed.record import jobs, metrics, model_file
@@ -145,6 +146,8 @@ def _results(run: Run, total: Total) -> Iterator[Mismatch]:
     corners = None if curve is None else tuple((float(x), float(y)) for x, y in curve)
     if run.held_out.roc != corners:
         yield Mismatch(HeldOut.NAME, "its ROC curve is not that of the messages")
+    if not alike(run.held_out.calibration, calibration(counts)):
+        yield Mismatch(HeldOut.NAME, "its calibration does not follow from the messages")
 
 
 def of_kept(run: Run) -> Iterator[Mismatch]:

@@ -131,6 +131,12 @@ def of_held_out(run: Run) -> Iterator[Mismatch]:
         follows = part / whole if whole else None
         if not _close(told, follows):
             yield Mismatch(HeldOut.NAME, f"gives {name} {follows}, {Summary.NAME} has {told}")
+    if summary.temperature != held_out.temperature:
+        gives = f"gives temperature {held_out.temperature}"
+        yield Mismatch(HeldOut.NAME, f"{gives}, {Summary.NAME} has {summary.temperature}")
+    carried = model_file.released_calibration(run.settings, held_out.calibration)
+    if model_file.read_calibration(run.path) != carried:
+        yield Mismatch(model_file.NAME, f"its calibration is not that of {HeldOut.NAME}")
     if right + wrong != held_out.patients:
         yield Mismatch(HeldOut.NAME, f"counts {right + wrong} patients of {held_out.patients}")
     if patients != held_out.patients:

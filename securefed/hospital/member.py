@@ -287,7 +287,8 @@ class _Job:
         promised = spent and replace(spent, unit=unit_in_words(spent.unit, self._simulation))
         network = hospital.trainer.network
         made_up = self._simulation
-        model_file.write(hospital.folder, network, job.settings, promised, made_up, 0, job.run)
+        # Uncalibrated: the total of scores is the server's, and its own has no epsilon.
+        model_file.write(hospital.folder, network, job.settings, promised, made_up, job.run)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 

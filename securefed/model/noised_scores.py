@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.model.auc import area
+from securefed.model.calibration import Calibration, Cells, calibrate
 from securefed.model.scores import (
     BINS,
     LARGEST_LOGIT,
@@ -30,6 +31,8 @@ from securefed.model.scores import (
 EDGES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # logits
 COARSE = len(EDGES) + 1
 NOISED_COUNTS = 2 * COARSE
+# Where a bin's patients are taken to be. Beyond 4 that is about their mean in default runs.
+_MIDDLES = np.array([-6.0, -3.0, -1.5, -0.5, 0.5, 1.5, 3.0, 6.0])
 
 _STARTS = [0, *(round((edge + LARGEST_LOGIT) * BINS / (2 * LARGEST_LOGIT)) for edge in EDGES)]
 
@@ -92,3 +95,15 @@ class NoisedScores:
         of_negatives = above / positives.sum() - auc
         slopes = [of_positives / positives.sum(), of_negatives / negatives.sum()]
         return self.deviation * math.sqrt(float(np.square(slopes).sum()))
+
+
+def calibration(scores: "Counts | NoisedScores") -> Calibration | None:
+    """A temperature from exact counts, (2 * BINS,), or from noised ones; None of nobody."""
+    if isinstance(scores, NoisedScores):
+        negatives, positives = scores.counts.reshape(2, COARSE)
+        return calibrate(Cells(_MIDDLES, negatives, positives, np.arange(COARSE), scores.deviation))
+    negatives, positives = scores.astype(np.float64).reshape(2, BINS)
+    middles = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 2 * BINS + 1, dtype=np.float64)[1::2]
+    group = np.searchsorted(EDGES, middles)
+    some = negatives + positives > 0  # the others add nothing
+    return calibrate(Cells(middles[some], negatives[some], positives[some], group[some], 0.0))

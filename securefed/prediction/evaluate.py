@@ -27,12 +27,18 @@ MOST_VALUES = 20  # of a column of groups; one with more is no grouping, and nam
 NOT_GIVEN = "not given"
 
 
+def _calibrated(predictions: Sequence[Prediction]) -> Floats | None:
+    found = [each.calibrated for each in predictions if each.calibrated is not None]
+    return np.array(found) if len(found) == len(predictions) else None
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Predictions beside the truth, in one order.
 
     Attributes:
-        probability: (examples,).
+        probability: (examples,), the network's own.
+        calibrated: (examples,) by the model's temperature; None where it has none.
         positive: (examples,).
         patient: (examples,) whose each is, numbers.
         weight: (examples,) parts of a patient, the same for each of its examples.
@@ -44,6 +50,7 @@ class Labelled:
     patient: NDArray[np.int64]
     weight: Floats
     columns: Mapping[str, tuple[str, ...]]
+    calibrated: Floats | None = None
 
     @classmethod
     def of(
@@ -97,12 +104,16 @@ class Labelled:
             patient=patient,
             weight=1 / np.bincount(patient)[patient],
             columns=columns,
+            calibrated=_calibrated(predictions),
         )
 
     def levels(self, chosen: Bools) -> Levels:
         """Some of the examples, by their probability."""
         return Levels.of_scores(
-            self.probability[chosen], self.positive[chosen], self.weight[chosen]
+            self.probability[chosen],
+            self.positive[chosen],
+            self.weight[chosen],
+            None if self.calibrated is None else self.calibrated[chosen],
         )
 
     def patients(self, chosen: Bools) -> int:

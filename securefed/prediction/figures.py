@@ -8,7 +8,7 @@ the interval of the rate that it leaves open covers the choice.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -45,6 +45,7 @@ def figures(levels: Levels, points: Sequence[OperatingPoint] | None = None) -> F
         operating_points=tuple(chosen),
         reliability=bins,
         calibration_error=calibration_error(bins),
+        calibrated_error=calibrated_error(bins),
         decision_curve=tuple(decision_curve(levels, THRESHOLDS)),
     )
 
@@ -144,6 +145,9 @@ def reliability(levels: Levels) -> Iterator[Bin]:
         yield Bin(
             patients=_whole(positives + negatives),
             predicted=float(np.average(levels.mean[run], weights=sum(counts))),
+            calibrated=None
+            if levels.calibrated is None
+            else float(np.average(levels.calibrated[run], weights=sum(counts))),
             observed=positives / (positives + negatives),
             ci95=interval,
         )
@@ -151,8 +155,18 @@ def reliability(levels: Levels) -> Iterator[Bin]:
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Mean distance of predicted from observed, weighted by patients."""
-    patients = sum(each.patients for each in bins)
-    return sum(each.patients * abs(each.predicted - each.observed) for each in bins) / patients
+    return _error((each, each.predicted) for each in bins)
+
+
+def calibrated_error(bins: Sequence[Bin]) -> float | None:
+    """The same of calibrated probabilities; None where the model has no temperature."""
+    told = [(each, each.calibrated) for each in bins if each.calibrated is not None]
+    return _error(told) if told else None
+
+
+def _error(bins: Iterable[tuple[Bin, float]]) -> float:
+    each = [(one.patients, abs(predicted - one.observed)) for one, predicted in bins]
+    return sum(patients * off for patients, off in each) / sum(patients for patients, _ in each)
 
 
 def decision_curve(levels: Levels, thresholds: Sequence[float]) -> Iterator[NetBenefit]:

@@ -26,6 +26,7 @@ class Levels:
         mean: (levels,) of their probabilities, or about that.
         negatives, positives: (levels,) patients, or parts of them; with noise neither whole nor
             above zero.
+        calibrated: (levels,) what the model's temperature makes of the mean; None without one.
         deviation: standard deviation of the noise in each count, patients; 0 where they are exact.
     """
 
@@ -34,18 +35,24 @@ class Levels:
     negatives: Floats
     positives: Floats
     deviation: float = 0.0
+    calibrated: Floats | None = None
 
     @classmethod
     def of_scores(
-        cls, probability: Floats, positive: NDArray[np.bool_], weight: Floats
+        cls,
+        probability: Floats,
+        positive: NDArray[np.bool_],
+        weight: Floats,
+        calibrated: Floats | None = None,
     ) -> "Levels":
         """(examples,) each; `weight` is the part of a patient that an example is."""
-        values, place = np.unique(probability, return_inverse=True)
+        values, first, place = np.unique(probability, return_index=True, return_inverse=True)
         negatives, positives = (
             np.bincount(place[each], weight[each], minlength=len(values)).astype(np.float64)
             for each in (~positive, positive)
         )
-        return cls(values, values, negatives, positives)
+        of_each = None if calibrated is None else calibrated[first]
+        return cls(values, values, negatives, positives, calibrated=of_each)
 
     @property
     def patients(self) -> tuple[float, float]:

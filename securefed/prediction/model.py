@@ -14,6 +14,7 @@ from securefed.config import ModelSettings, TaskSettings
 from securefed.data.harmonisation import harmonised
 from securefed.data.samples import ExampleKind, Patient
 from securefed.errors import RunError
+from securefed.model.calibration import Calibration, Temperature
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
@@ -38,6 +39,8 @@ class ReleasedModel:
         run: whose it is, as in ledgers; "" where the file does not say.
         digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
+        calibration: how its probabilities fit the held-out patients of its run, and the temperature
+            that mends them; None where its file does not say.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
     """
 
@@ -48,6 +51,7 @@ class ReleasedModel:
     run: str
     digest: str
     privacy: str
+    calibration: Calibration | None
     cautions: tuple[str, ...]
 
     @property
@@ -64,6 +68,18 @@ class ReleasedModel:
         """The examples of patients as the network sees them: on its scale, so many slices."""
         seen = harmonised(patients) if self.harmonise else patients
         return stack(seen, self.max_slices)
+
+    @property
+    def temperature(self) -> Temperature | None:
+        """What calibrates its probabilities; None where nothing does."""
+        return self.calibration.temperature if self.calibration else None
+
+    @property
+    def uncalibrated(self) -> str:
+        """Why nothing does, in words; "" where something does."""
+        if self.calibration is None:
+            return "its file says nothing of held-out patients (docs/predict.md, calibration)"
+        return self.calibration.why_not
 
     def logits(self, patients: Sequence[Patient]) -> Tensor:
         """(examples,) logits, of each patient's in turn; the sigmoid is the predicted probability.
@@ -120,6 +136,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         run=str(about.get("run", "")),
         digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
+        calibration=model_file.read_calibration(file),
         cautions=tuple(_cautions(about)),
     )
 

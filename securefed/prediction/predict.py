@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from securefed.data.folders import read as read_manifest
 from securefed.data.manifest import Manifest
@@ -131,12 +132,16 @@ class Predicting:
         logits = self._model.logits(patients)
         examples = [(patient, each) for patient in patients for each in patient.examples]
         probabilities = torch.sigmoid(logits.double())
+        calibrated = _calibrated(self._model, logits)
         return [
             Prediction(
                 patient_id=patient.patient_id,
                 site=patient.site,
                 example=example.name,
                 probability=round(float(probability), 6),
+                calibrated=middle,
+                calibrated_low=low,
+                calibrated_high=high,
                 logit=round(float(logit), 6),
                 slices=min(len(example.slices), self._model.max_slices),
                 missing="+".join(
@@ -145,10 +150,20 @@ class Predicting:
                 model=self.digests[0],
                 data=self.digests[1],
             )
-            for (patient, example), logit, probability in zip(
-                examples, logits, probabilities, strict=True
+            for (patient, example), logit, probability, (middle, low, high) in zip(
+                examples, logits, probabilities, calibrated, strict=True
             )
         ]
+
+
+def _calibrated(
+    model: ReleasedModel, logits: Tensor
+) -> list[tuple[float | None, float | None, float | None]]:
+    """A probability and the ends of its interval, for each logit."""
+    if model.temperature is None:
+        return [(None, None, None)] * len(logits)
+    of_each = model.temperature.probabilities(logits.double().numpy())
+    return list(zip(*(each.round(6).tolist() for each in of_each), strict=True))
 
 
 def _digest(manifest: Manifest) -> str:

@@ -7,9 +7,10 @@ data sets that have names in common, never stand in one file.
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from securefed.errors import DataError
 from securefed.files import append_private, read_bounded
@@ -25,8 +26,10 @@ class Prediction:
     Attributes:
         patient_id, site: as in the manifest.
         example: which of the patient's, by study and number of the slice; "" for the patient.
-        probability: of a tumour, 0 to 1, as the network gives it; not calibrated.
-        logit: whose sigmoid it is.
+        probability: of a tumour, 0 to 1, as the network gives it.
+        calibrated, calibrated_low, calibrated_high: the same by the model's temperature, and its
+            95% interval; None where it has none.
+        logit: whose sigmoid the probability is.
         slices: that were looked at.
         missing: modalities of the model that no slice of the example has, joined by "+".
         model: the first DIGITS hex digits of the model's digest, of its file and the personal one.
@@ -37,6 +40,9 @@ class Prediction:
     site: str
     example: str
     probability: float
+    calibrated: float | None
+    calibrated_low: float | None
+    calibrated_high: float | None
     logit: float
     slices: int
     missing: str
@@ -45,6 +51,17 @@ class Prediction:
 
 
 COLUMNS = tuple(each.name for each in fields(Prediction))
+
+
+_READ: dict[str, Callable[[str], Any]] = dict.fromkeys(COLUMNS, str) | {
+    "probability": float,
+    "logit": float,
+    "slices": int,
+    **dict.fromkeys(
+        ("calibrated", "calibrated_low", "calibrated_high"),
+        lambda text: float(text) if text else None,
+    ),
+}
 
 
 def append(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -95,18 +112,8 @@ def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
         raise _no_table(path)
     for number, row in enumerate(rows[1:], start=2):
         try:
-            patient_id, site, example, probability, logit, slices, missing, model, data = row
-            yield Prediction(
-                patient_id,
-                site,
-                example,
-                float(probability),
-                float(logit),
-                int(slices),
-                missing,
-                model,
-                data,
-            )
+            told: dict[str, str] = dict(zip(COLUMNS, row, strict=True))
+            yield Prediction(**{name: _READ[name](text) for name, text in told.items()})
         except ValueError:
             raise DataError(
                 f"{path}, line {number}: this is no prediction",

@@ -36,12 +36,14 @@ class Bin(msgspec.Struct, frozen=True):
 
     Attributes:
         patients: parts of them, where labels are of studies or slices.
-        predicted: their mean probability.
+        predicted: their mean probability, as the network gives it.
+        calibrated: the same by the model's temperature; null where it has none.
         observed: the share of positives among them, with its interval.
     """
 
     patients: int | float
     predicted: float
+    calibrated: float | None
     observed: float
     ci95: Interval
 
@@ -68,7 +70,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         auc, auc_ci95: area under the ROC curve (Newcombe's interval).
         roc: corners, as (false-positive rate, true-positive rate).
         confusion: at probability one half.
-        calibration_error: expected calibration error over `reliability` (Naeini et al. 2015).
+        calibration_error: expected calibration error over `reliability` (Naeini et al. 2015) of the
+            network's own probabilities.
+        calibrated_error: of calibrated ones; null where the model has no temperature.
     """
 
     auc: float
@@ -78,6 +82,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     operating_points: tuple[OperatingPoint, ...]
     reliability: tuple[Bin, ...]
     calibration_error: float
+    calibrated_error: float | None
     decision_curve: tuple[NetBenefit, ...]
 
 

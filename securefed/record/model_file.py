@@ -4,13 +4,16 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 from torch import Tensor
 
 from securefed.config import Settings
 from securefed.errors import RunError
+from securefed.model.calibration import Calibration
 from securefed.model.network import FusionNetwork
 from securefed.privacy.accounting import Guarantee
-from securefed.record.directory import SCHEMA, read_tensors, save_tensors
+from securefed.record.directory import SCHEMA, read_about, read_tensors, save_tensors
+from securefed.record.json_file import decode
 
 NAME = "model.safetensors"
 
@@ -21,8 +24,10 @@ def write(
     settings: Settings,
     guarantee: Guarantee | None,
     simulation: str,
-    canaries: int,
     run: str,
+    *,
+    canaries: int = 0,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the released network.
 
@@ -32,6 +37,7 @@ def write(
         simulation: what it was trained on if not real patients; "" for these.
         canaries: made-up records among the patients, for an audit.
         run: its identity, as in ledgers.
+        calibration: where held-out patients were scored and whoever writes knows their total.
     """
     about = {
         "schema": str(SCHEMA),
@@ -46,7 +52,19 @@ def write(
         about["simulation"] = simulation
     if canaries:
         about["canaries"] = f"{canaries}: trained for auditing, not for use"
+    if carried := released_calibration(settings, calibration):
+        about["calibration"] = msgspec.json.encode(carried).decode()
     save_tensors(folder / NAME, network.state_dict(), about)
+
+
+def released_calibration(settings: Settings, calibration: Calibration | None) -> Calibration | None:
+    """What of a calibration a model takes along: all of it, or None.
+
+    Held-out patients of a run with differential privacy whose counts are exact have no epsilon, and
+    the file is for anybody.
+    """
+    unpaid = settings.privacy.dp and settings.privacy.evaluation_epsilon is None
+    return None if unpaid else calibration
 
 
 def read(folder: Path) -> dict[str, Tensor]:
@@ -61,6 +79,22 @@ def read(folder: Path) -> dict[str, Tensor]:
             hint=f"finish the run: securefed run --resume {folder}",
         )
     return read_tensors(folder / NAME)
+
+
+def read_calibration(file: Path) -> Calibration | None:
+    """How the released probabilities fit held-out patients; None where the file does not say.
+
+    Args:
+        file: the model's, or the folder that it is in.
+
+    Raises:
+        RunError: missing, damaged, or what it says is no calibration.
+    """
+    path = file / NAME if file.is_dir() else file
+    told = read_about(path).get("calibration")
+    if told is None:
+        return None
+    return decode(str(told).encode(), Calibration, f"the calibration in {path}")
 
 
 def load(

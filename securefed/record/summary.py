@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from securefed.config import Configuration
+from securefed.model.calibration import Calibration
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
@@ -63,6 +64,8 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
             together. None without DP, and with seeded noise.
         evaluation_epsilon: of held-out patients, who are others; the figures above carry its noise.
             None where they are exact.
+        temperature: what the model's logits are divided by for calibrated probabilities; more of it
+            is in held_out.json. None where the scores do not say.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
         survivors_by_round: clients in each round's sum; 0 is an aborted round.
         rounds_aborted: how many came to nothing; where that is all of them there is no model.
@@ -82,6 +85,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
     epsilon: float | None
     epsilon_by_client: dict[str, float] | None
     evaluation_epsilon: float | None = None
+    temperature: float | None = None
     delta: float | None
     privacy_unit: str | None
     accountant: Accountant | None
@@ -158,6 +162,7 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
             patients; None where they are exact. Noised numbers below 0 are shown as 0.
         roc: corners of the ROC curve as (false-positive rate, true-positive rate); None where the
             patients are all of one label.
+        calibration: of the model's probabilities, from the same counts; None of nobody.
     """
 
     NAME: ClassVar[str] = "held_out.json"
@@ -167,3 +172,10 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     noise: float | None = None
     confusion: Confusion
     roc: tuple[tuple[float, float], ...] | None
+    calibration: Calibration | None = None
+
+    @property
+    def temperature(self) -> float | None:
+        """Of the calibration; None where the counts do not say."""
+        found = self.calibration and self.calibration.temperature
+        return found.value if found else None

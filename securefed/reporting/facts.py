@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from securefed.model.calibration import Calibration
 from securefed.record.inventory import InputFile
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import RoundLine
@@ -93,6 +94,7 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     noise: float | None
     confusion: Confusion | None
     roc: tuple[tuple[float, float], ...] | None
+    calibration: Calibration | None
     unsure: list[str]
     cautions: list[str]
     answers_alike: str

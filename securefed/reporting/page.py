@@ -20,6 +20,7 @@ from securefed.files import read_bounded
 from securefed.privacy.accounting import at_least, at_most
 from securefed.record.audit import CHECKED
 from securefed.reporting import charts, words
+from securefed.reporting.calibrated import calibration_in_words
 from securefed.reporting.compared import ALARMS
 from securefed.reporting.compared_figures import figures
 from securefed.reporting.egress import STAGES
@@ -130,6 +131,7 @@ def environment() -> Environment:
         "at_most": at_most,
         "at_least": at_least,
         "counted": counted,
+        "calibrated": calibration_in_words,
         "sensitivity_at": charts.sensitivity_at,
         "unjudged": unjudged,
         "unmeasured": unmeasured,

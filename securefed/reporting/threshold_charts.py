@@ -31,7 +31,7 @@ CURVES = ("the model", "treat everybody", "treat nobody")
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:
-    """Observed shares with their intervals over predicted probabilities."""
+    """Observed shares with their intervals over predicted probabilities; open: calibrated ones."""
     if not bins:
         return Markup("")
     x, y = Axis(0, 1, LEFT, SIDE - RIGHT), Axis(0, 1, SIDE - BOTTOM, TOP)
@@ -45,9 +45,13 @@ def reliability(bins: Sequence[Bin]) -> Markup:
             f'<line class="whisker" x1="{at}" x2="{at}" y1="{low}" y2="{high}"/>'
             f'<circle class="dot" cx="{at}" cy="{y.place(each.observed)}" r="5"/>'
         )
+        if each.calibrated is not None:
+            at = x.place(each.calibrated)
+            parts.append(f'<circle class="open" cx="{at}" cy="{y.place(each.observed)}" r="5"/>')
     about = "; ".join(
         f"of {each.patients:g} patients at {number(each.predicted)} "
-        f"{number(each.observed)} ({span(each.ci95)}) are ill"
+        + (f"(calibrated {number(each.calibrated)}) " if each.calibrated is not None else "")
+        + f"{number(each.observed)} ({span(each.ci95)}) are ill"
         for each in bins
     )
     return svg("Reliability diagram", about, "".join(parts), SIDE, SIDE, "chart square")

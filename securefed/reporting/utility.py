@@ -50,6 +50,7 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
         noise=noise,
         confusion=confusion,
         roc=held_out.roc if held_out else None,
+        calibration=held_out.calibration if held_out else None,
         unsure=unsure,
         cautions=list(
             cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None)

@@ -159,7 +159,15 @@ class _Job:
         learned = summary.rounds_aborted < summary.rounds
         if learned:
             network = self.served.network()
-            model_file.write(folder, network, job.settings, promised, made_up, 0, job.run)
+            model_file.write(
+                folder,
+                network,
+                job.settings,
+                promised,
+                made_up,
+                job.run,
+                calibration=final.calibration,
+            )
             if final.scores is not None:
                 results.write_held_out(folder, final.scores)
         summary.write(folder)

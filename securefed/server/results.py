@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from securefed.model.noised_scores import NoisedScores
+from securefed.model.noised_scores import NoisedScores, calibration
 from securefed.model.scores import Counts, confusion, roc
 from securefed.record.summary import Confusion, HeldOut
 
@@ -23,4 +23,5 @@ def write_held_out(folder: Path, scores: Counts | NoisedScores) -> None:
         noise=noise,
         confusion=Confusion(**asdict(cells)),
         roc=None if curve is None else tuple((float(x), float(y)) for x, y in curve),
+        calibration=calibration(scores),
     ).write(folder)

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.errors import RoundAborted, RunError
-from securefed.model.noised_scores import NoisedScores
+from securefed.model.calibration import Calibration
+from securefed.model.noised_scores import NoisedScores, calibration
 from securefed.model.scores import Counts, Metrics
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.model.strategies.strategy import State, Strategy
@@ -63,6 +64,11 @@ class RoundRecord:
     server_s: float
     scores: Counts | NoisedScores | None = None
     unscored: str = ""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """A temperature from the scores; None without them."""
+        return None if self.scores is None else calibration(self.scores)
 
 
 class Server:

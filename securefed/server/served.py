@@ -126,6 +126,7 @@ class Served:
         """
         privacy, finished = self.job.settings.privacy, self.server.finished
         lines = metrics.read(self.folder)
+        fitted = final.calibration if final else None
         rounds = [line for line in lines.rounds if line.round <= finished]
         return {
             "configuration": self.job.settings.configuration,
@@ -140,4 +141,5 @@ class Served:
             "survivors_by_round": tuple(len(line.survivors) for line in rounds),
             "rounds_aborted": sum(not line.survivors for line in rounds),
             **performance(final.metrics if final else None),
+            "temperature": fitted.temperature.value if fitted and fitted.temperature else None,
         }

@@ -29,7 +29,16 @@ def write_results(
         weakest = replace(weakest, unit=unit_in_words(weakest.unit, made_up))
     network = simulation.served.network()
     run = simulation.job.run
-    model_file.write(folder, network, simulation.settings, weakest, made_up, canaries, run)
+    model_file.write(
+        folder,
+        network,
+        simulation.settings,
+        weakest,
+        made_up,
+        run,
+        canaries=canaries,
+        calibration=final.calibration,
+    )
     if final.scores is not None:
         server_results.write_held_out(folder, final.scores)
     simulation.group.write_results(baselines.local if baselines else {})

@@ -107,6 +107,8 @@ JSON_EDITS = [
     ("held_out.json", at("patients")),
     ("held_out.json", at("confusion", "true_positive")),
     ("held_out.json", at("roc", 1, 0, value=0.77)),
+    ("held_out.json", at("calibration", "loss_before")),
+    ("summary.json", at("temperature", value=1.25)),
     ("checkpoint.json", at("round", value=2)),
     ("run.json", at("run", value="f" * 32)),
     ("run.json", at("settings", "privacy", "seeded_noise", value=True)),

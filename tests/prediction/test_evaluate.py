@@ -1,5 +1,7 @@
 """An evaluation's groups, by hand and against other libraries."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -8,8 +10,10 @@ from securefed.errors import DataError
 from securefed.prediction.evaluate import Labelled, groups
 from securefed.prediction.table import Prediction
 
+ANSWER = Prediction("", "a", "", 0.5, None, None, None, 0.0, 1, "", "", "")
 
-def drawn(patients: int, sexes: str = "") -> Labelled:
+
+def drawn(patients: int, sexes: str = "", calibrated: float | None = None) -> Labelled:
     random = np.random.default_rng(5)
     labels = random.integers(0, 2, patients)
     logits = 2.0 * labels - 1 + random.normal(size=patients)
@@ -19,6 +23,9 @@ def drawn(patients: int, sexes: str = "") -> Labelled:
             site="ab"[number % 2],
             example="",
             probability=1 / (1 + np.exp(-each)),
+            calibrated=calibrated and 1 / (1 + np.exp(-each / 2)),
+            calibrated_low=calibrated,
+            calibrated_high=calibrated,
             logit=each,
             slices=1,
             missing="mri" if number % 20 == 0 else "",
@@ -71,6 +78,23 @@ def test_a_column_that_was_asked_for_makes_groups_at_everybodys_thresholds() -> 
     assert men.operating_points[1].rule == "specificity at least 0.9 of all"
 
 
+def test_calibrated_probabilities_have_an_error_of_their_own_in_the_same_bins() -> None:
+    network, mended = (next(groups(drawn(400, calibrated=each))).figures for each in (None, 0.5))
+    assert network is not None
+    assert mended is not None
+    assert (network.calibrated_error, network.reliability[0].calibrated) == (None, None)
+    assert mended.calibration_error == network.calibration_error
+    bins = mended.reliability
+    off = [each.patients * abs((each.calibrated or 0) - each.observed) for each in bins]
+    assert mended.calibrated_error == pytest.approx(sum(off) / 400)
+    # These logits are halved wrongly.
+    assert (mended.calibrated_error or 0) > mended.calibration_error
+    for each, before in zip(bins, network.reliability, strict=True):
+        assert each.calibrated is not None
+        assert abs(each.calibrated - 0.5) < abs(each.predicted - 0.5)
+        assert each.predicted == before.predicted
+
+
 def test_of_one_site_and_one_kind_of_patient_there_is_one_group() -> None:
     of = drawn(20)
     alone = Labelled(of.probability, of.positive, of.patient, of.weight, {"site": ("a",) * 20})
@@ -83,6 +107,6 @@ def test_a_column_of_single_patients_is_no_grouping() -> None:
 
 
 def test_one_label_is_no_evaluation() -> None:
-    alike = [Prediction(f"p{each}", "a", "", 0.5, 0.0, 1, "", "", "") for each in range(2)]
+    alike = [replace(ANSWER, patient_id=f"p{each}") for each in range(2)]
     with pytest.raises(DataError, match="needs both labels"):
         Labelled.of(alike, [1, 1], ("ct", "mri"))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -12,10 +13,31 @@ import securefed
 from securefed.data.harmonisation import harmonised
 from securefed.data.load import load_manifest
 from securefed.errors import RunError
+from securefed.model.calibration import Calibration
 from securefed.prediction.model import load_model
+from securefed.record import model_file
 from securefed.record.directory import read_about
 from securefed.run_directory import Run
 from securefed.training.patients import stack
+from tests.tiny import settings_with
+
+CALIBRATION = {
+    "patients": 40,
+    "temperature": None,
+    "why_not": "a reason",
+    "loss_before": 0.4,
+    "loss_after": None,
+    "error_before": 0.1,
+    "error_after": None,
+    "error_by_chance": 0.05,
+}
+TEMPERATURE = {
+    "value": 2.0,
+    "ci95": [1.5, 3.0],
+    "slope": 0.5,
+    "shift": 0.1,
+    "covariance": [0.01, 0.0, 0.04],
+}
 
 
 def test_it_says_what_the_network_of_the_run_says(trained: Path, strangers: Path) -> None:
@@ -70,6 +92,34 @@ def test_a_made_up_patient_or_a_known_seed_is_a_caution(trained: Path) -> None:
     assert load_model(trained / "model.safetensors").privacy.startswith("no differential privacy")
 
 
+def test_a_file_says_its_temperature_and_what_is_none_is_refused(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    run, out = Run.open(trained), tmp_path / "model.safetensors"
+    assert run.held_out is not None
+    assert load_model(trained).calibration == run.held_out.calibration
+    assert run.summary.temperature == run.held_out.temperature
+    told = CALIBRATION | {"temperature": TEMPERATURE, "why_not": ""}
+    model = load_model(changed(trained, out, {"calibration": json.dumps(told)}))
+    assert model.uncalibrated == ""
+    for each in securefed.predict(model, strangers):
+        assert each.calibrated == pytest.approx(1 / (1 + np.exp(-each.logit / 2)), abs=1e-6)
+        assert each.calibrated is not None
+        assert each.calibrated_low is not None
+        assert each.calibrated_high is not None
+        assert each.calibrated_low <= each.calibrated <= each.calibrated_high
+    model = load_model(changed(trained, out, {"calibration": json.dumps(CALIBRATION)}))
+    assert model.uncalibrated == "a reason"
+    assert {each.calibrated for each in securefed.predict(model, strangers)} == {None}
+    model = load_model(changed(trained, out, {"calibration": ""}))
+    assert "nothing of held-out patients" in model.uncalibrated
+    for damage in ({"value": 0.0}, {"value": 1e6}, {"ci95": [3.0, 4.0]}, {"shift": "x"}):
+        told = CALIBRATION | {"temperature": TEMPERATURE | damage}
+        changed(trained, out, {"calibration": json.dumps(told)})
+        with pytest.raises(RunError, match=r"the calibration in .*model\.safetensors is damaged"):
+            load_model(out)
+
+
 def changed(trained: Path, out: Path, about: dict[str, str], **tensors: torch.Tensor) -> Path:
     file = trained / "model.safetensors"
     told = {**read_about(file), **about}
@@ -113,3 +163,15 @@ def test_parameters_that_are_no_numbers_too_many_or_none_are_refused(
         load_model(tmp_path)
     with pytest.raises(RunError, match="there is no model"):
         load_model(trained / "summary.json")
+
+
+@pytest.mark.parametrize(("epsilon", "carries"), [(None, False), (2.0, True)])
+def test_a_private_run_s_model_carries_nothing_of_held_out_patients_that_nobody_paid_for(
+    trained: Path, tmp_path: Path, epsilon: float | None, carries: bool
+) -> None:
+    told = CALIBRATION | {"temperature": TEMPERATURE, "why_not": ""}
+    calibration = msgspec.convert(told, Calibration)
+    settings = settings_with(privacy={"evaluation_epsilon": epsilon})()
+    network = Run.open(trained).network()
+    model_file.write(tmp_path, network, settings, None, "", "", calibration=calibration)
+    assert model_file.read_calibration(tmp_path) == (calibration if carries else None)
