@@ -17,11 +17,13 @@ from torch import Tensor
 from protocols import client, mask_stream, messages
 from protocols.mask_stream import Mask, Words, keystream_from
 from protocols.participation import Participation
+from securefed.model.patients import PatientTensors
 from securefed.privacy.noise import RandomSource, SeededSource, add_gaussian
 from securefed.run_directory import Run
 from securefed.simulation.results import write_results
 from securefed.training import noising_optimizer, step, trainer
 from securefed.training.mechanism import OwnNoise, SharedNoise
+from securefed.training.patients import by_patient
 from securefed.training.private import poisson_sample, private_gradients
 from securefed.training.trainer import LocalTrainer
 from tests.tiny import finish, settings_with, start
@@ -104,6 +106,15 @@ def patients_not_clipped(patch: pytest.MonkeyPatch) -> None:
         return private_gradients(*args, clip_norm=wide, noise_multiplier=noise, **options)
 
     patch.setattr(step, "private_gradients", tampered)
+
+
+def examples_taken_for_patients(patch: pytest.MonkeyPatch) -> None:
+    """Each label's gradient is clipped by itself: a patient of many counts as many."""
+
+    def tampered(group: PatientTensors) -> dict[str, Tensor]:
+        return by_patient(replace(group, owner=None))
+
+    patch.setattr(step, "by_patient", tampered)
 
 
 def one_hospital_without_its_share(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def unpredictable(subject: Subject) -> str:
     """Why a round's expected sum cannot be computed from its patients, or nothing."""
     if why := unforeseeable(subject):
         return why
-    records = sum(len(each.train) for each in subject.hospitals)
+    records = sum(each.train.patients for each in subject.hospitals)
     size = sum(dict(subject.network.named_parameters())[n].numel() for n in subject.shared)
     if records * size > LARGEST or min(records, size) > WIDEST:
         return f"{records} gradients of {size} parameters are more than an audit holds"
@@ -31,7 +31,7 @@ def unpredictable(subject: Subject) -> str:
 
 def rounds_to_look_at(numbers: Sequence[int], subject: Subject, effort: Effort) -> list[int]:
     """Some of the rounds, in neighbouring pairs spread over the run; all where effort allows."""
-    patients = sum(len(each.train) for each in subject.hospitals)
+    patients = sum(each.train.patients for each in subject.hospitals)
     pairs = max(1, GRADIENTS[effort] // (2 * patients))
     if 2 * pairs >= len(numbers):
         return list(numbers)

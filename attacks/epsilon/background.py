@@ -130,5 +130,5 @@ def _even(subject: Subject, seen: Seen, noise: float) -> float:
     """
     names = {name for each in seen.factors for name in each}
     there = [each for each in subject.hospitals if each.name in names]
-    draws = sum(each.sample_rate * len(each.train) for each in there)
+    draws = sum(each.sample_rate * each.train.patients for each in there)
     return noise**2 * draws

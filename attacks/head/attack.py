@@ -230,8 +230,9 @@ def _as_configured(
             )
             matched = stage.filter(patients, noise_std)
             count = max(1, plan.targets // (len(views) * len(possible)))
-            rows = rng.permutation(len(hospital.train))[:count]
-            tokens = tokens_of(stage.network, hospital.train[torch.from_numpy(rows)])
+            rows = rng.permutation(hospital.train.patients)[:count]
+            batch = hospital.train.of_patients(torch.from_numpy(rows))
+            tokens = tokens_of(stage.network, batch)
             targets = signatures(stage.network, tokens)
             for index in range(len(rows)):
                 hit, cosine = identified(
@@ -243,7 +244,7 @@ def _as_configured(
                 gradient.output_bias, max(1, round(patients)), stage.reference.probability
             )
             share = counted.estimate / max(1, round(patients))
-            shares.append((share, float(hospital.train.label.mean())))
+            shares.append((share, float(hospital.train.positive.mean())))
         progress((done + 1) / len(views))
     errors = [abs(estimated - true) for estimated, true in shares]
     details = {
@@ -285,4 +286,6 @@ def _approximations(subject: Subject) -> list[str]:
         notes.append("slices are records: the signature of all of them stands in for the drawn one")
     if subject.training.clip_norm is not None:
         notes.append("label counts ignore clipping and noise")
+    if any(hospital.train.owner is not None for hospital in subject.hospitals):
+        notes.append("labels are of examples: a patient is identified with all of its own known")
     return notes

@@ -96,11 +96,11 @@ def _spread_over_rounds(scene: "_Scene", rng: np.random.Generator) -> tuple[Cont
 
 def controls_on_run(subject: Subject, effort: Effort, rng: np.random.Generator) -> AttackResult:
     """A batch of one on the run's initial network and patients; nothing if those are too few."""
-    hospital = max(subject.hospitals, key=lambda each: len(each.train))
-    rows = rng.permutation(len(hospital.train))[:SUBJECT_PATIENTS]
+    hospital = max(subject.hospitals, key=lambda each: each.train.patients)
+    rows = rng.permutation(hospital.train.patients)[:SUBJECT_PATIENTS]
     if len(rows) < FEWEST_PATIENTS:
         return AttackResult()
-    scene = _scene(subject.network, hospital.train[torch.from_numpy(rows)])
+    scene = _scene(subject.network, hospital.train.of_patients(torch.from_numpy(rows)))
     right, wrong = _alone(scene, BATCHES[effort], rng)
     # How alike patients look differs between runs, and identification takes it into account: the
     # gate on it is for the reference network, this figure for the reader.
@@ -117,7 +117,7 @@ class _Scene:
     known: Signatures = field(repr=False)
 
     def gradient(self, rows: list[int], rng: np.random.Generator) -> HeadGradient:
-        batch = self.patients[torch.tensor(rows)]
+        batch = self.patients.of_patients(torch.tensor(rows))
         update = client_update(self.network, self.shared, batch, PLAIN, rng, encoded=True)
         summed = update.astype(np.float64) * (-len(rows) / PLAIN.learning_rate)
         return head_gradient(self.network, self.shared, summed)

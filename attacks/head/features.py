@@ -4,7 +4,7 @@ A linear layer z = W x + b that sees one input x has dl/dW_i = (dl/dz_i) x and d
 that the ratio of row i is x itself (Phong et al. 2018; Boenisch et al. 2023). Our classifier sees a
 patient at many places (slices and places of the feature map), and its logit is the log-mean-exp of
 their logits (securefed.model.network), whose derivatives are the softmax weights a_p over places.
-For a patient with residual r = sigmoid(logit) - label, output weights v and joined features x_p:
+With residual r = sigmoid(logit) - label, output weights v and joined features x_p:
 
     dl/dW_i = r v_i s_i            s_i = sum_p a_p [unit i is on at p] x_p
     dl/db_i = r v_i t_i            t_i = sum_p a_p [unit i is on at p]
@@ -15,6 +15,10 @@ We call (s_i, t_i) over all hidden units the patient's *signature*. With one pat
 the ratio is that patient's exactly, whatever clipping did (it scales r). With several patients it
 is their mean with weights r t_i, of either sign: a mixture, which `sparse_recovery` takes apart
 only where each patient enters with a single place.
+
+A patient of several labelled examples has one gradient, the sum of theirs by weight (model.task):
+its signature is the sum of w r (s_i, t_i) over them, a function of the patient, of all its labels
+and of public parameters as before. Its ratio mixes the examples, and is as exact.
 
 Reference: Phong et al. 2018, "Privacy-Preserving Deep Learning via Additively Homomorphic
 Encryption", section 3; Geiping et al. 2020 (arXiv 2003.14053), proposition 3.1.
@@ -27,12 +31,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import grad
 
+from securefed.model import task
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 Floats = NDArray[np.float64]
-CHUNK = 64  # patients, or slices, at a time
+CHUNK = 64  # examples, or slices, at a time
+SMALLEST = 1e-300  # residual of a network that is certain, and right
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +67,17 @@ class Signatures:
     """Signatures of patients under given parameters.
 
     Attributes:
-        rows: s and t of each hidden unit, (patients, m, d + 1).
-        probability: the network's prediction, (patients,).
-        label: (patients,), 0 or 1.
+        rows: what each hidden unit's gradient is in proportion to, (patients, m, d + 1): the
+            examples' s and t times their residuals, in units of `residual`.
+        places: s and t as they are, the mean over the examples, (patients, m, d + 1).
+        residual: root mean square of the examples' residuals, (patients,).
+        probability: the network's prediction, the mean over the examples, (patients,).
+        label: (patients,), 0 or 1; of several examples the share of positive ones.
     """
 
     rows: Floats = field(repr=False)
+    places: Floats = field(repr=False)
+    residual: Floats = field(repr=False)
     probability: Floats = field(repr=False)
     label: Floats = field(repr=False)
 
@@ -73,7 +85,13 @@ class Signatures:
         return len(self.label)
 
     def __getitem__(self, index: NDArray[np.intp] | slice) -> "Signatures":
-        return Signatures(self.rows[index], self.probability[index], self.label[index])
+        return Signatures(
+            self.rows[index],
+            self.places[index],
+            self.residual[index],
+            self.probability[index],
+            self.label[index],
+        )
 
     @property
     def ratios(self) -> Floats:
@@ -119,18 +137,29 @@ def _ratio(weight: Floats, bias: Floats) -> Floats:
 @torch.no_grad()
 def signatures(network: FusionNetwork, tokens: PatientTensors) -> Signatures:
     """Signatures of patients under the network's present parameters; tokens from `tokens_of`."""
-    rows, logits = [], []
-    for start in range(0, len(tokens), CHUNK):
-        part = tokens[start : start + CHUNK]
-        row, logit = _signature(network, part)
-        rows.append(row.double().numpy())
-        logits.append(logit.double().numpy())
-    probability = 1 / (1 + np.exp(-np.concatenate(logits)))
-    return Signatures(np.concatenate(rows), probability, tokens.label.double().numpy())
+    parts = [tokens[start : start + CHUNK] for start in range(0, len(tokens), CHUNK)]
+    found = [_signature(network, part) for part in parts]
+    rows, logit = (torch.cat(each).double() for each in zip(*found, strict=True))
+    label, weight, patient = tokens.label.double(), tokens.weight.double(), tokens.patient
+
+    def summed(values: Tensor) -> Tensor:
+        """(examples, ...) -> (patients, ...)."""
+        return values.new_zeros(tokens.patients, *values.shape[1:]).index_add_(0, patient, values)
+
+    slope = grad(task.loss)(logit, label, weight)  # (examples,) weighted residuals
+    residual = summed(slope.square() / weight).sqrt()
+    of_residual = slope / residual.clamp_min(SMALLEST)[patient]
+    return Signatures(
+        rows=summed(of_residual[:, None, None] * rows).numpy(),
+        places=summed(weight[:, None, None] * rows).numpy(),
+        residual=residual.numpy(),
+        probability=summed(weight * torch.sigmoid(logit)).numpy(),
+        label=summed(weight * label).numpy(),
+    )
 
 
 def _signature(network: FusionNetwork, tokens: PatientTensors) -> tuple[Tensor, Tensor]:
-    """(n, m, d + 1), (n,): the docstring's s and t, and the logits. Differentiable."""
+    """(n, m, d + 1), (n,): the docstring's s and t of examples, and the logits. Differentiable."""
     head, has_slice = network.classifier, tokens.real
     joined = network.fusion(tokens.images, tokens.present)
     before = head.hidden(joined)  # (n, slices, places, m)

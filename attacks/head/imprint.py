@@ -11,6 +11,7 @@ of the classifier takes the part, with weights of ordinary size:
 
 The thresholds are quantiles of a patient's largest measurement over reference patients, such that
 each bin expects one patient of the batch; of large batches only the highest patients have a bin.
+Where a patient has several labelled examples, each enters with a place, and a bin expects one.
 The measurement is the direction in which reference patients' places vary most.
 
 LOKI (Zhao et al. 2023) sends a layer of its own to each client, so that a sum over clients keeps
@@ -54,7 +55,7 @@ def imprint(network: FusionNetwork, reference: PatientTensors, batch: int) -> Fu
     direction = _widest(joined[present].flatten(0, 1))  # (d,)
     measured = (joined @ direction).flatten(2)  # (patients, slices, places)
     head.hidden.weight.copy_(direction.expand_as(head.hidden.weight))
-    head.hidden.bias[1:] = -_thresholds(measured, present, len(head.hidden.bias) - 1, batch)
+    head.hidden.bias[1:] = -_thresholds(measured, reference, len(head.hidden.bias) - 1, batch)
     # On for every place, those of patients outside the reference included.
     head.hidden.bias[0] = 1 - 2 * measured[present].min() + measured[present].max()
     head.output.weight.fill_(BIN_WEIGHT)
@@ -87,16 +88,17 @@ def quiet_imprint(
     direction *= QUIET / direction.norm()
     measured = (joined @ direction).flatten(2)
     head.hidden.weight[1:] = direction
-    head.hidden.bias[1:] = -_thresholds(measured, present, len(head.hidden.bias) - 1, batch)
+    head.hidden.bias[1:] = -_thresholds(measured, reference, len(head.hidden.bias) - 1, batch)
     return changed
 
 
 def _thresholds(
-    measured: torch.Tensor, present: torch.Tensor, bins: int, batch: int
+    measured: torch.Tensor, reference: PatientTensors, bins: int, batch: int
 ) -> torch.Tensor:
-    """Rising, (bins,): of the largest of each patient's (patients, slices, places), one a bin."""
-    largest = measured.masked_fill(~present[..., None], -torch.inf).amax((1, 2))
-    levels = 1 - (bins - torch.arange(bins)) / max(batch, bins)
+    """Rising, (bins,): of the largest of each example's (examples, slices, places), one a bin."""
+    largest = measured.masked_fill(~reference.real[..., None], -torch.inf).amax((1, 2))
+    expected = round(batch * len(reference) / reference.patients)
+    levels = 1 - (bins - torch.arange(bins)) / max(expected, bins)
     return torch.quantile(largest, levels.to(largest.dtype))
 
 

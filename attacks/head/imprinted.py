@@ -82,8 +82,8 @@ def _outcomes(
     outcomes = []
     for trial in range(trials):
         hospital = people.hospitals[trial % len(people.hospitals)]
-        rows = rng.permutation(len(hospital.train))[:size]
-        batch = hospital.train[torch.from_numpy(rows)]
+        rows = rng.permutation(hospital.train.patients)[:size]
+        batch = hospital.train.of_patients(torch.from_numpy(rows))
         mechanism = mechanism_of(subject, hospital)
         if plain:
             mechanism = replace(mechanism, clip_norm=None, noise_std=0.0)

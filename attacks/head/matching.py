@@ -9,8 +9,9 @@ that makes the row ratio unstable where residuals of both signs cancel:
 
 (x_i is the candidate's row ratio.) Both are whitened by the covariance of what else is in the
 gradient: the other patients of the batch and the noise of differential privacy. The score is the
-cosine in that space, times the sign that the candidate's label gives its residual: labels are
-assumed known. For a patient alone in the gradient it is 1, whatever the scale.
+cosine in that space. Residuals have the sign, and of several examples the size, that candidates'
+labels give them: labels are assumed known, all of them. For a patient alone in the gradient the
+score is 1, whatever the scale.
 
 mu and the covariance come from reference patients that are neither targets nor candidates, as an
 attacker has them from a public collection.
@@ -46,7 +47,7 @@ class Filter:
         )
         lengths = np.linalg.norm(known, axis=1) * np.linalg.norm(seen)
         cosines: Floats = (known @ seen[0]) / np.where(lengths > 0, lengths, 1.0)
-        return cosines * np.where(candidates.label > 0, -1.0, 1.0)
+        return cosines
 
     def _white(self, centred: Floats) -> Floats:
         flat = centred.reshape(len(centred), -1)
@@ -73,9 +74,10 @@ def build_filter(
             f"{len(reference)} reference patients, the filter needs {FEWEST_REFERENCES}",
             hint="audit a run with more held-out patients",
         )
+    places = reference.places.sum(axis=0)  # (m, d + 1)
+    total = places[:, -1:]
+    mean = places[:, :-1] / np.where(total > 0, total, 1.0)  # (m, d)
     s, t = reference.rows[..., :-1], reference.rows[..., -1:]
-    total = t.sum(axis=0)
-    mean = s.sum(axis=0) / np.where(total > 0, total, 1.0)  # (m, d)
     centred = (output_weight[:, None] * (s - t * mean)).reshape(len(reference), -1)
     spread = centred.T @ centred / len(centred)
     spread = (1 - SHRINKAGE) * spread + SHRINKAGE * np.diag(np.diag(spread))

@@ -6,6 +6,7 @@ attacker has who was never told them.
 """
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -84,8 +85,8 @@ def _surrogate(network: FusionNetwork, rng: np.random.Generator) -> FusionNetwor
 
 
 def _one_slice(group: PatientTensors) -> PatientTensors:
-    """The middle slice of each patient that has every modality there."""
-    middle = group.middle_slices()
+    """The middle slice of each example that has every modality there, as a patient of its own."""
+    middle = replace(group.middle_slices(), owner=None)
     return middle[middle.present.flatten(1).all(dim=1)]
 
 

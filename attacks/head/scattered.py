@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from attacks.findings import Finding
 from attacks.head.features import Floats, HeadGradient, Signatures, signatures
@@ -92,7 +93,7 @@ def harvest(
         mechanism: of which noise and learning rate count.
         coarseness: largest error of an update's entry by fixed point; 0 in the clear.
     """
-    near, far = (np.full(len(each), np.inf) for each in people[:2])
+    near, far = (np.full(each.patients, np.inf) for each in people[:2])
     ever = np.zeros(len(near), np.bool_)
     batch = max(1, round(float(rates.sum())))
     sent: list[Vector] = []
@@ -131,10 +132,10 @@ def _read(
     rng: np.random.Generator,
 ) -> Bins:
     """The bins of a sum over those who were drawn, each entry off by `deviation`."""
-    residual = np.where(drawn, known.probability - known.label, 0.0)
-    rows = np.tensordot(residual, known.rows, 1) * output[:, None]  # (m, d + 1)
+    rows = np.tensordot(np.where(drawn, known.residual, 0.0), known.rows, 1) * output[:, None]
     rows = rows + deviation * rng.standard_normal(rows.shape)
-    gradient = HeadGradient(rows[:, :-1], rows[:, -1], float(residual.sum()))
+    last = float((known.probability - known.label)[drawn].sum())
+    gradient = HeadGradient(rows[:, :-1], rows[:, -1], last)
     # A bin is a difference of two rows, each divided by its output weight.
     unsure = np.hypot(1 / output[1:], np.append(1 / output[2:], 0.0))
     return bins_of_gradient(gradient, output, 10 * deviation * unsure)
@@ -163,8 +164,12 @@ def scattered(
     one = stage.people.hospitals[:1]
     hospitals = one if exposure.sees_updates else list(subject.hospitals)
     most = max(1, MOST_PATIENTS // len(hospitals))
-    trained = [each.train[:most] for each in hospitals]
-    rates = np.repeat([each.sample_rate for each in hospitals], [*map(len, trained)])
+    counts = [min(most, each.train.patients) for each in hospitals]
+    trained = [
+        each.train.of_patients(torch.arange(count))
+        for each, count in zip(hospitals, counts, strict=True)
+    ]
+    rates = np.repeat([each.sample_rate for each in hospitals], counts)
     batch = round(float(rates.sum()))
     first = quiet_imprint(network, stage.people.reference, max(1, batch), 0)
     away = float(np.linalg.norm(vector_of(first, shared) - vector_of(network, shared)))

@@ -75,17 +75,19 @@ class People:
         beside: dict[str, PatientTensors] = {}
         known: list[PatientTensors] = []
         for hospital in subject.hospitals:
-            rows = torch.from_numpy(rng.permutation(len(hospital.held_out)))
+            rows = torch.from_numpy(rng.permutation(hospital.held_out.patients))
             kept = min(DECOYS, len(rows) * 2 // 3)
-            beside[hospital.name] = hospital.held_out[rows[:kept]]
-            known.append(hospital.held_out[rows[kept:]])
+            beside[hospital.name] = hospital.held_out.of_patients(rows[:kept])
+            known.append(hospital.held_out.of_patients(rows[kept:]))
         decoys = {}
         for hospital in hospitals:
             others = [group for name, group in beside.items() if name != hospital.name]
-            decoys[hospital.name] = concatenate([beside[hospital.name], *others])[:DECOYS]
+            everybody = concatenate([beside[hospital.name], *others])
+            first = torch.arange(min(DECOYS, everybody.patients))
+            decoys[hospital.name] = everybody.of_patients(first)
         reference = concatenate(known)
-        enough = all(len(group) == DECOYS for group in decoys.values())
-        if not hospitals or not enough or len(reference) < FEWEST_REFERENCES:
+        enough = all(group.patients == DECOYS for group in decoys.values())
+        if not hospitals or not enough or reference.patients < FEWEST_REFERENCES:
             return None
         return cls(hospitals, decoys, reference)
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from securefed.model import task
 from securefed.model.network import ENCODER, FusionNetwork
 from securefed.model.patients import PatientTensors
 
@@ -48,14 +48,14 @@ def client_update(
     """Change of the shared parameters by one step on `batch`, (P,); the network is not moved.
 
     Args:
-        batch: tokens if `encoded`, else images; the gradient is divided by its length.
+        batch: tokens if `encoded`, else images; the gradient is divided by its patients.
     """
     parameters = dict(network.named_parameters())
     # What is clipped together: all that the run trains. Frozen encoders have no part in it.
     trained = {n: p for n, p in parameters.items() if not (encoded and n.startswith(ENCODER))}
     total = {name: torch.zeros_like(p) for name, p in trained.items()}
-    for index in range(len(batch)):
-        gradient = _patient_gradient(network, trained, batch[index : index + 1], encoded)
+    for number in torch.arange(batch.patients)[:, None]:
+        gradient = _patient_gradient(network, trained, batch.of_patients(number), encoded)
         scale = 1.0
         if mechanism.clip_norm is not None:
             norm = float(torch.cat([g.flatten() for g in gradient.values()]).double().norm())
@@ -65,7 +65,7 @@ def client_update(
     before = _flat(parameters, shared)
     step = _flat(total, shared).astype(np.float64)
     step += mechanism.noise_std * rng.standard_normal(step.shape)
-    step *= mechanism.learning_rate / max(1, len(batch))
+    step *= mechanism.learning_rate / max(1, batch.patients)
     # In float32, as a client sends it: the rounding is part of what an attacker gets.
     return (before - step.astype(np.float32)) - before
 
@@ -76,8 +76,8 @@ def _patient_gradient(
     patient: PatientTensors,
     encoded: bool,
 ) -> dict[str, Tensor]:
-    logit = network(patient.images, patient.present, encoded=encoded)
-    loss = F.binary_cross_entropy_with_logits(logit, patient.label, reduction="sum")
+    logits = network(patient.images, patient.present, encoded=encoded)
+    loss = task.loss(logits, patient.label, patient.weight)
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient

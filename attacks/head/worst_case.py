@@ -26,6 +26,7 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 LARGE_BATCH = 4
+SEVERAL = "a patient enters with several examples, and what is taken apart would be examples"
 
 
 def worst_case(
@@ -85,8 +86,8 @@ def _batches(
     hospitals = stage.people.hospitals
     for trial in range(trials):
         hospital = hospitals[trial % len(hospitals)]
-        rows = torch.from_numpy(rng.permutation(len(hospital.train))[:size])
-        batch = hospital.train[rows]
+        rows = torch.from_numpy(rng.permutation(hospital.train.patients)[:size])
+        batch = hospital.train.of_patients(rows)
         known = signatures(stage.network, tokens_of(stage.network, batch))
         mechanism = mechanism_of(subject, hospital)
         gradient = simulated_gradient(subject, stage.network, batch, mechanism, rng)
@@ -96,7 +97,9 @@ def _batches(
         hit, cosine = identified(matched, gradient, known[:1], decoys)
         positives = float(known.label.sum())
         count = label_count(gradient.output_bias, size, stage.reference.probability)
-        sparse_hit, why = _sparse(stage, gradient, known[:1], decoys, rng)
+        sparse_hit, why = None, SEVERAL
+        if batch.owner is None:
+            sparse_hit, why = _sparse(stage, gradient, known[:1], decoys, rng)
         yield _Outcome(
             hit=hit,
             cosine=cosine,
@@ -127,7 +130,7 @@ def simulated_gradient(
     frozen = not subject.encoders_train
     group = tokens_of(network, batch) if frozen else batch
     update = client_update(network, subject.shared, group, mechanism, rng, encoded=frozen)
-    summed = update.astype(np.float64) * (-len(batch) / mechanism.learning_rate)
+    summed = update.astype(np.float64) * (-batch.patients / mechanism.learning_rate)
     return head_gradient(network, subject.shared, summed)
 
 

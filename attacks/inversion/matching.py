@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attacks.inversion.quality import LEAST_DECOYS
+from attacks.one_row import in_one_row
 from attacks.subject import Hospital
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors, concatenate
 
 Distances = NDArray[np.float64]
 Acquired = tuple[bool, ...]  # whether a patient has each modality
-Key = tuple[str, bool, int]  # hospital, whether held out, row: one patient
+Key = tuple[str, bool, int]  # hospital, whether held out, number: one patient
 Gallery = dict[Key, Tensor]  # patient -> features of its slices, (slices, modalities, features)
 ENCODE_CHUNK = 64  # slices encoded at a time
 
@@ -34,12 +35,20 @@ class Trial:
     Attributes:
         hospital: the target's.
         keys: who the candidates are, in order.
-        candidates: the target first, then LEAST_DECOYS decoys; images as uint8.
+        examples: of the target, then of LEAST_DECOYS decoys: what the network answers for; images
+            as uint8.
+        candidates: the same, each with all its slices in one row.
     """
 
     hospital: str
     keys: tuple[Key, ...] = field(repr=False)
+    examples: PatientTensors = field(repr=False)
     candidates: PatientTensors = field(repr=False)
+
+    @property
+    def decoys(self) -> PatientTensors:
+        """The decoys' examples."""
+        return self.examples.of_patients(torch.arange(1, self.examples.patients))
 
 
 def draw_trials(
@@ -63,9 +72,12 @@ def draw_trials(
 
 
 def _by_modalities(group: PatientTensors) -> dict[Acquired, list[int]]:
-    """What was acquired -> rows."""
+    """What was acquired -> patients, by number."""
+    of_examples = group.present.any(dim=2).int()  # (examples, modalities)
+    acquired = of_examples.new_zeros(group.patients, of_examples.shape[1])
+    acquired.index_add_(0, group.patient, of_examples)
     rows: dict[Acquired, list[int]] = {}
-    for row, modalities in enumerate(group.present.any(dim=2).tolist()):
+    for row, modalities in enumerate((acquired > 0).tolist()):
         rows.setdefault(tuple(modalities), []).append(row)
     return rows
 
@@ -77,16 +89,17 @@ def _trial(
     rng: np.random.Generator,
 ) -> Trial:
     own, row, modalities = target
-    parts = [own.train[row : row + 1]]
+    parts = [own.train.of_patients(torch.tensor([row]))]
     keys: list[Key] = [(own.name, False, row)]
     missing = LEAST_DECOYS
     for hospital in sorted(hospitals, key=lambda each: each.name != own.name):  # own first
         rows = held_out[hospital.name].get(modalities, [])
         drawn = [rows[int(i)] for i in rng.permutation(len(rows))[:missing]]
-        parts.append(hospital.held_out[torch.tensor(drawn).long()])
+        parts.append(hospital.held_out.of_patients(torch.tensor(drawn).long()))
         keys += [(hospital.name, True, each) for each in drawn]
         missing -= len(drawn)
-    return Trial(own.name, tuple(keys), concatenate(parts))
+    examples = concatenate(parts)
+    return Trial(own.name, tuple(keys), examples, in_one_row(examples))
 
 
 def images_of(group: PatientTensors) -> Tensor:

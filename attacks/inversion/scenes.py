@@ -6,6 +6,9 @@ as configured   an update that the observer saw is explained by a few dummy pati
 worst case      one patient, one slice, one step, known label: the gradient of the run's shared
                 parameters, clipped and noised as the run does, through the run's network
 
+Where labels are of slices or studies a dummy is one example with its label, and the slice of the
+worst case has that of its own. A target is a patient all the same, with all its slices.
+
 Personal parameters that are trained are taken as initialised, which is exact in round 1 only.
 """
 
@@ -138,12 +141,13 @@ def positive_share(
     sizes = [network.get_parameter(name).numel() for name in subject.shared]
     place = sum(sizes[: subject.shared.index(LAST_BIAS)])
     taken = subject.training.local_steps * subject.training.learning_rate
-    decoys = trials[0].candidates[1:]
+    decoys = trials[0].decoys
     with torch.no_grad():
-        logits = network(decoys.images, decoys.present)
+        probability = torch.sigmoid(network(decoys.images, decoys.present))
     records = 100  # only the resolution of the share
     gradient = -float(seen.update[place]) / taken
-    return count_positive(gradient, records, float(torch.sigmoid(logits).mean())) / records
+    mean = float(probability @ decoys.weight) / decoys.patients
+    return count_positive(gradient, records, mean) / records
 
 
 def worst_case(

@@ -31,7 +31,7 @@ class Pool:
     """All patients an audit can call members or not: training and held-out, all hospitals.
 
     Attributes:
-        records: of all patients, as tokens.
+        records: of all patients, as tokens; a patient's examples are one record.
         patient: (records,) index of each record's patient.
         hospital: (patients,) index of each patient's hospital.
         is_member: (patients,) bool, whether the run trained on the patient.

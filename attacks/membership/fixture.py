@@ -127,6 +127,8 @@ def fixture(seed: int, by_lot: bool) -> tuple[Pool, ReplayPlan]:
         present=torch.ones(count, len(modalities), dtype=torch.bool),
         first=torch.arange(count + 1),
         label=(coin if by_lot else rule).float(),
+        weight=torch.ones(count),
+        examples=torch.arange(count + 1),
         coordinates=place_grid(SIDE**2),
     )
     within = torch.arange(count) % PATIENTS

@@ -8,7 +8,8 @@ matrices stay in cache. Compared with automatic differentiation this skips paddi
 graph and never visits the frozen encoders.
 
 The network is `securefed.model.network`: cross-attention, two-layer classifier, log-mean-exp over
-the places of a record. A change there must be repeated here; tests hold both to the same figures.
+the places of an example. A change there must be repeated here; tests hold both to the same figures.
+What an answer costs is `model.task`: a record's loss is the weighted sum over its examples.
 """
 
 import math
@@ -17,10 +18,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.func import grad, vmap
 from torch.nn import functional as F
 
+from securefed.model import task
 from securefed.model.network import FusionNetwork
-from securefed.model.patients import PatientTensors
+from securefed.model.patients import PatientTensors, segments
 
 HEAD = ("fusion.", "classifier.")
 CHUNK = 1 << 19  # entries of the attention matrices and parameters held at once, 2 MB each
@@ -63,8 +66,10 @@ class Records:
         modalities: what the second axis of tokens and mask is, the query first.
         tokens: (slices, modalities, width, places) float32.
         present: (slices, modalities) bool.
-        first: (records + 1,) where each record's slices begin; the last entry is their number.
-        label: (records,) float32, 0 or 1.
+        first: (examples + 1,) where each example's slices begin; the last entry is their number.
+        label: (examples,) float32, 0 or 1.
+        weight: (examples,) float32, of an example in its record's loss.
+        examples: (records + 1,) where each record's examples begin; the last is their number.
         coordinates: (2, places) the grid of places, centred.
     """
 
@@ -73,40 +78,70 @@ class Records:
     present: Tensor = field(repr=False)
     first: Tensor = field(repr=False)
     label: Tensor = field(repr=False)
+    weight: Tensor = field(repr=False)
+    examples: Tensor = field(repr=False)
     coordinates: Tensor = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self.label)
+        return len(self.examples) - 1
 
     def with_tokens(self, more: PatientTensors) -> "Records":
-        """These records, then others of one slice each, which are tokens already."""
-        first = self.first[-1] + 1 + torch.arange(len(more))
+        """These records, then others of one slice and one label each, which are tokens already."""
+        further = 1 + torch.arange(len(more))
         return replace(
             self,
             tokens=torch.cat([self.tokens, more.images[:, :, 0].transpose(2, 3)]),
             present=torch.cat([self.present, more.present[:, :, 0]]),
-            first=torch.cat([self.first, first]),
+            first=torch.cat([self.first, self.first[-1] + further]),
             label=torch.cat([self.label, more.label]),
+            weight=torch.cat([self.weight, more.weight]),
+            examples=torch.cat([self.examples, self.examples[-1] + further]),
         )
+
+    def taken(self, rows: Tensor) -> tuple["Records", Tensor]:
+        """Some of the records, repeated or not, and of which of `rows` each example is."""
+        example, record = segments(self.examples, rows)
+        slices, of = segments(self.first, example)
+        some = replace(
+            self,
+            tokens=self.tokens[slices],
+            present=self.present[slices],
+            first=_begins(of, len(example)),
+            label=self.label[example],
+            weight=self.weight[example],
+            examples=_begins(record, len(rows)),
+        )
+        return some, record
 
 
 def records_of(tokens: PatientTensors, *, each_slice: bool) -> Records:
-    """Encoded patients as records: a record is a patient or, with `each_slice`, one slice."""
+    """Encoded patients as records: a record is a patient or, with `each_slice`, one slice.
+
+    Args:
+        tokens: a patient's examples one after another, as `stack` and `concatenate` leave them.
+    """
     real = tokens.real
-    counts = real.sum(1)
-    label = tokens.label
+    slice_of = torch.nonzero(real)[:, 0]  # (real slices,) the example of each
+    label, weight, patient = tokens.label, tokens.weight, tokens.patient
     if each_slice:
-        label = label.repeat_interleave(counts)
-        counts = torch.ones_like(label, dtype=torch.long)
+        label, weight = label[slice_of], torch.ones_like(label[slice_of])
+        patient = slice_of = torch.arange(len(slice_of))
     slices = tokens.images.transpose(1, 2)[real]  # (real slices, modalities, places, width)
     return Records(
         modalities=tokens.modalities,
         tokens=slices.transpose(2, 3).contiguous(),
         present=tokens.present.transpose(1, 2)[real],
-        first=F.pad(counts.cumsum(0), (1, 0)),
+        first=_begins(slice_of, len(label)),
         label=label,
+        weight=weight,
+        examples=_begins(patient, len(label) if each_slice else tokens.patients),
         coordinates=place_grid(slices.shape[2]),
     )
+
+
+def _begins(of: Tensor, count: int) -> Tensor:
+    """(count + 1,) where each begins whose numbers are in `of`, ascending; then where all end."""
+    return F.pad(torch.bincount(of, minlength=count).cumsum(0), (1, 0))
 
 
 def place_grid(places: int) -> Tensor:
@@ -131,7 +166,8 @@ class Drawn:
         """Parts of about CHUNK entries of attention and parameters, whole records each."""
         if not len(self.record):
             return
-        slices = records.first[self.record + 1] - records.first[self.record]
+        begins = records.first[records.examples]  # (records + 1,)
+        slices = begins[self.record + 1] - begins[self.record]
         places = records.tokens.shape[-1]
         part = (slices.cumsum(0) - slices) * (places**2 + size) // CHUNK
         lengths = torch.unique_consecutive(part, return_counts=True)[1].tolist()
@@ -142,14 +178,9 @@ class Drawn:
 
 
 def losses(shape: HeadShape, vectors: Tensor, records: Records, drawn: Drawn) -> Tensor:
-    """Cross-entropy of each drawn record under its model.  # (drawn,)"""
+    """Each drawn record's loss under its model.  # (drawn,)"""
     views = shape.views(vectors)
-    parts = [
-        F.binary_cross_entropy_with_logits(
-            _Forward(views, records, part).logit, records.label[part.record], reduction="none"
-        )
-        for part in drawn.chunks(records, shape.size)
-    ]
+    parts = [_Forward(views, records, part).losses() for part in drawn.chunks(records, shape.size)]
     return torch.cat(parts) if parts else vectors.new_zeros(0)
 
 
@@ -249,16 +280,15 @@ class _Attention:
 class _Forward:
     """One chunk through fusion and classifier, with what the backward pass needs.
 
-    Shapes: as of _Attention, with c contexts, h hidden units, r records.
+    Shapes: as of _Attention, with c contexts, h hidden units, r records, e examples.
     """
 
     def __init__(self, views: dict[str, Tensor], records: Records, part: Drawn) -> None:
-        start, end = records.first[part.record], records.first[part.record + 1]
-        counts = end - start
-        self.owner = torch.repeat_interleave(counts)  # (n,) record in this chunk
-        self.model = part.model[self.owner]
-        offset = torch.arange(len(self.owner)) - (counts.cumsum(0) - counts)[self.owner]
-        index = start[self.owner] + offset
+        example, self.record = segments(records.examples, part.record)  # (e,) of this chunk
+        index, self.owner = segments(records.first, example)  # (n,), the example in this chunk
+        self.records = len(part.record)
+        self.label, self.weight = records.label[example], records.weight[example]
+        self.model = part.model[self.record[self.owner]]
         self.weights = {name: view[self.model] for name, view in views.items()}
         missing = [torch.nonzero(~has[index]).squeeze(1) for has in records.present.unbind(1)]
         self.missing_query = f"fusion.missing_{records.modalities[0]}"
@@ -281,9 +311,20 @@ class _Forward:
         ]
         attended = [context.attended for context in self.contexts]
         self.joined = torch.cat([self.own, *attended], dim=1)  # (n, w + c a, p)
-        self._classify(counts)
+        self._classify(torch.bincount(self.owner, minlength=len(example)))
+
+    def losses(self) -> Tensor:
+        """The records' losses, (r,)."""
+        each: Tensor = vmap(task.loss)(self.logit, self.label, self.weight)  # (e,)
+        return each.new_zeros(self.records).index_add_(0, self.record, each)
+
+    def residual(self) -> Tensor:
+        """What the records' losses change by with the examples' logits, (e,)."""
+        slope: Tensor = grad(task.loss)(self.logit, self.label, self.weight)
+        return slope
 
     def _classify(self, counts: Tensor) -> None:
+        """Args: counts: (e,) slices of each example."""
         weights = self.weights
         bias = weights["classifier.hidden.bias"][:, :, None]
         self.hidden = torch.relu(
@@ -291,20 +332,19 @@ class _Forward:
         )  # (n, h, p)
         output = weights["classifier.output.weight"]  # (n, 1, h)
         place = (output @ self.hidden).squeeze(1) + weights["classifier.output.bias"]  # (n, p)
-        # Log-mean-exp over the places of each record, stable, in segments.
+        # Log-mean-exp over the places of each example, stable, in segments.
         top = place.new_full((len(counts),), -math.inf)
         top.scatter_reduce_(0, self.owner, place.amax(1), "amax")
         exponential = torch.exp(place - top[self.owner, None])
         mass = torch.zeros_like(top).index_add_(0, self.owner, exponential.sum(1))
         self.share = exponential / mass[self.owner, None]  # (n, p): d logit / d place
-        self.logit = top + mass.log() - torch.log(counts * float(place.shape[1]))  # (r,)
+        self.logit = top + mass.log() - torch.log(counts * float(place.shape[1]))  # (e,)
 
 
 def _gradients(shape: HeadShape, views: dict[str, Tensor], records: Records, part: Drawn) -> Tensor:
     """As `gradients`, of one chunk."""
     f = _Forward(views, records, part)
     weights = f.weights
-    residual = torch.sigmoid(f.logit) - records.label[part.record]  # (r,): d loss / d logit
     share = f.share[:, None]  # (n, 1, p)
     of_hidden = weights["classifier.output.weight"].transpose(1, 2) * share  # (n, h, p)
     of_hidden = torch.ops.aten.threshold_backward(of_hidden, f.hidden, 0)
@@ -328,5 +368,6 @@ def _gradients(shape: HeadShape, views: dict[str, Tensor], records: Records, par
     for _, of_context in found:
         each |= of_context
     flat = torch.cat([each[name].flatten(1) for name in shape.places], dim=1)  # (n, size)
-    rows = flat.new_zeros(len(part.record), shape.size).index_add_(0, f.owner, flat)
-    return rows * residual[:, None]
+    of_logit = flat.new_zeros(len(f.label), shape.size).index_add_(0, f.owner, flat)  # (e, size)
+    of_loss = of_logit * f.residual()[:, None]
+    return flat.new_zeros(f.records, shape.size).index_add_(0, f.record, of_loss)

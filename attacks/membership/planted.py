@@ -106,22 +106,12 @@ def joined(pool: Pool, victims: Patients, peers: Patients, flipped: bool = False
     """
     order = np.concatenate([victims, peers])
     records = [torch.nonzero(pool.patient == patient).squeeze(1) for patient in order.tolist()]
-    rows = torch.cat(records)
     owner = torch.arange(len(order)).repeat_interleave(torch.tensor([*map(len, records)]))
     place = (torch.arange(len(order)) >= len(victims)).long()
-    of, first = pool.records, pool.records.first
-    counts = first[rows + 1] - first[rows]
-    slices = torch.cat([torch.arange(int(first[row]), int(first[row + 1])) for row in rows])
-    label = of.label[rows]
-    wrong = flipped & (place[owner] == 1)
+    of, record = pool.records.taken(torch.cat(records))
+    wrong = flipped & (place[owner[record]] == 1)  # every label of a copy
     return Pool(
-        records=replace(
-            of,
-            tokens=of.tokens[slices],
-            present=of.present[slices],
-            first=torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
-            label=torch.where(wrong, 1 - label, label),
-        ),
+        records=replace(of, label=torch.where(wrong, 1 - of.label, of.label)),
         patient=owner,
         hospital=place,
         is_member=pool.is_member[torch.from_numpy(order)] | (place == 1),

@@ -45,7 +45,7 @@ class Shadows:
     Attributes:
         plan, pool: what was replayed, and with whom.
         inside: (models, patients) bool, who was trained on in which shadow.
-        losses: (models, patients) cross-entropy under each shadow.
+        losses: (models, patients) loss under each shadow, the mean over a patient's examples.
         caveats: how the shadows differ from the run, in words; empty where they do not.
     """
 
@@ -157,13 +157,13 @@ def pool_of(network: FusionNetwork, subject: Subject) -> Pool:
     everybody = concatenate([subject.encode(network, group) for group in groups])
     each_slice = subject.training.unit == "image"
     records = records_of(everybody, each_slice=each_slice)
-    counts = everybody.real.sum(1)
-    if not each_slice:
-        counts = torch.ones_like(counts)
-    sizes = [(len(h.train), len(h.held_out)) for h in subject.hospitals]
+    patient = torch.arange(everybody.patients)
+    if each_slice:
+        patient = everybody.patient.repeat_interleave(everybody.real.sum(1))
+    sizes = [(h.train.patients, h.held_out.patients) for h in subject.hospitals]
     return Pool(
         records=records,
-        patient=torch.repeat_interleave(counts),
+        patient=patient,
         hospital=torch.repeat_interleave(torch.tensor([sum(pair) for pair in sizes])),
         is_member=torch.cat([torch.arange(a + b) < a for a, b in sizes]),
     )
@@ -172,7 +172,7 @@ def pool_of(network: FusionNetwork, subject: Subject) -> Pool:
 def affordable_rounds(plan: ReplayPlan, pool: Pool, models: int, slices: float) -> int:
     """Rounds that `models` shadows can replay for at most `slices` gradients of a slice; >= 1."""
     each = len(pool.records.tokens) / len(pool)  # slices per patient
-    patients = sum(h.sample_rate * len(h.train) for h in plan.hospitals)
+    patients = sum(h.sample_rate * h.train.patients for h in plan.hospitals)
     per_round = models * plan.training.local_steps * patients * each
     return int(max(1, min(plan.training.rounds, slices // max(per_round, 1))))
 
@@ -213,7 +213,7 @@ def _seed(seed: int, model: int) -> int:
 
 
 def patient_losses(shape: HeadShape, heads: Tensor, pool: Pool) -> Floats:
-    """Mean cross-entropy over each patient's records, under every head.  # (models, patients)"""
+    """Mean loss over each patient's records, under every head.  # (models, patients)"""
     everybody = torch.arange(len(pool.records))
     drawn = Drawn(torch.zeros_like(everybody), everybody)
     counts = torch.bincount(pool.patient, minlength=len(pool)).double()

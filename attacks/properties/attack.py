@@ -6,7 +6,8 @@ one of them, so that no epsilon hides it. Whoever tells a hospital's releases ap
 a guess, which is the share among the patients that the attacker knows. Its figure is reported and
 judged only where a policy says what a hospital's case mix may cost.
 
-    positives                  case mix: counts of labels, over rounds
+    positives                  case mix: counts of labels, over rounds; of a patient with several
+                               labelled examples, the share of positive ones
     without CT, without MRI    what equipment and protocol give; so for each modality
     bright CT, bright MRI      scanner: grey values over the median of the known patients', which
                                calibration and sequence move for all patients of a scanner alike
@@ -27,6 +28,7 @@ from attacks.findings import Finding
 from attacks.membership.patient_gradients import incomputable
 from attacks.membership.pooled_rounds import evenly
 from attacks.membership.shadow_models import Candidates, NoShadows, candidates
+from attacks.one_row import in_one_row
 from attacks.properties import NAME
 from attacks.properties.shares import Shares, shares
 from attacks.releases import Release, releases
@@ -81,20 +83,20 @@ def names_of(modalities: Sequence[str]) -> tuple[str, ...]:
 
 
 def properties_of(patients: PatientTensors, levels: Floats) -> Floats:
-    """(patients, properties), 0 or 1, in the order of `names_of`.
+    """(patients, properties), 0 to 1, in the order of `names_of`.
 
     Args:
         levels: of each modality, from `median_brightness`.
     """
-    positive, without = patients.label > 0.5, ~patients.present.any(dim=2)
-    bright = brightness(patients) > levels
-    each: Floats = np.column_stack([positive.numpy(), without.numpy(), bright]).astype(np.float64)
-    return each
+    scans = in_one_row(patients)
+    without, bright = ~scans.present.any(dim=2), brightness(scans) > levels
+    each = np.column_stack([patients.positive.numpy(), without.numpy(), bright])
+    return each.astype(np.float64)
 
 
 def median_brightness(groups: Sequence[PatientTensors]) -> Floats:
     """Of each modality over all patients who have it, (modalities,); NaN where nobody has."""
-    found = np.concatenate([brightness(group) for group in groups])
+    found = np.concatenate([brightness(in_one_row(group)) for group in groups])
     middle = [
         np.median(kind[~np.isnan(kind)]) if not np.isnan(kind).all() else np.nan for kind in found.T
     ]
@@ -103,6 +105,9 @@ def median_brightness(groups: Sequence[PatientTensors]) -> Floats:
 
 def brightness(patients: PatientTensors) -> Floats:
     """Mean grey value by modality, (patients, modalities); NaN where a patient has none.
+
+    Args:
+        patients: each in one row.
 
     Of pixels that are neither black nor white: beyond a window's ends no calibration shows.
     """

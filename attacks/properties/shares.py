@@ -2,7 +2,7 @@
 
 At a round's start, patients whom the attacker knows give a mean gradient, and what a property adds
 to it on average: g = a + B (x - mean x) + rest, by least squares over the known patients with
-properties x of 0 and 1. A sum over the N patients of hospital h, drawn at rate q, is then
+properties x of 0 to 1. A sum over the N patients of hospital h, drawn at rate q, is then
 
     f q N (a + B delta) + rest        delta: its shares, less those of the known patients
 
@@ -75,7 +75,7 @@ def shares(
 
     Args:
         known: (patients,) bool, whom of the pool the attacker knows; none of them was trained on.
-        properties: (known patients, properties), 0 or 1.
+        properties: (known patients, properties), 0 to 1.
         rounds: the releases of each round.
     """
     hospitals, guess = plan.hospitals, properties.mean(axis=0)

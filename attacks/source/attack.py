@@ -66,7 +66,7 @@ def attack(case: Case, exposure: Exposure, pooled: Pooled | NoShadows | None) ->
 
 def people(hospitals: Sequence[Hospital]) -> tuple[np.ndarray, Bools]:
     """Of every patient of the pool: hospital, and whether it was trained on."""
-    sizes = [(len(each.train), len(each.held_out)) for each in hospitals]
+    sizes = [(each.train.patients, each.held_out.patients) for each in hospitals]
     hospital = np.repeat(np.arange(len(hospitals)), [sum(pair) for pair in sizes])
     is_member = np.concatenate([np.arange(a + b) < a for a, b in sizes])
     return hospital, is_member

@@ -214,8 +214,7 @@ def _show(done: Run, console: Console) -> None:
     from securefed.reporting.utility import cautions
 
     console.print(Narrowing(_table(done), EXPENDABLE))
-    if not done.settings.auditable:
-        of = done.settings.task.example
+    if (of := done.settings.task.example) != "patient":
         console.print(f"labels are of each {of}: a patient counts one, shared out over its own")
     scored = done.held_out
     if scored:
@@ -240,9 +239,8 @@ def _show(done: Run, console: Console) -> None:
     if done.held_out is None:
         console.print("the final model was not scored: see metrics.jsonl", style="yellow")
     console.print(f"results: {done.path} (summary.json, model.safetensors, progress.svg)")
-    # An audit reads what was recorded, of patients that it knows.
-    audits = done.settings.exposures.record and done.settings.auditable
-    show_next(console, "audit" if audits else "report", done.path)
+    # An audit reads what was recorded.
+    show_next(console, "audit" if done.settings.exposures.record else "report", done.path)
 
 
 def _lasting(done: Run) -> list[str]:

@@ -2,7 +2,9 @@
 
 A percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over patients: each hospital's patients
 are drawn again with replacement, tumour patients and others apart, so that prevalence is held
-fixed. A histogram is enough for that, because patients of one label and one bin are alike.
+fixed. A histogram is enough for that, because patients of one label and one bin are alike. Where a
+patient is shared out over its examples, as many are drawn as a label's shares add up to, each with
+one answer: as in `model.scores`, that says less than there is, and never takes examples for people.
 
 The AUC has a second interval, Newcombe's (`model.scores`). They answer the same question, how far
 chance in who was held out can have moved the figure, and differ where patients are few or the

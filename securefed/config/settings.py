@@ -51,11 +51,6 @@ class Settings(Section):
             return "dp+secure" if self.secure_aggregation.enabled else "dp"
         return "secure" if self.secure_aggregation.enabled else "plain"
 
-    @property
-    def auditable(self) -> bool:
-        """Whether attacks know such patients: they model one label each."""
-        return self.task.example == "patient"
-
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         found = chain(

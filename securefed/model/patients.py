@@ -9,6 +9,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class PatientTensors:
             return torch.ones_like(self.label)
         return 1 / self.patient.bincount()[self.patient].to(self.label)
 
+    @property
+    def positive(self) -> Tensor:
+        """(patients,) float32: the label, of several examples the share of positive ones."""
+        none = self.label.new_zeros(self.patients)
+        return none.index_add_(0, self.patient, self.label * self.weight)
+
     def shares(self, whole: int) -> Tensor:
         """(examples,) int64 that add up to `whole` for each patient, as even as can be."""
         if self.owner is None:
@@ -70,8 +77,13 @@ class PatientTensors:
         return whole // each + (rank < whole % each)
 
     def of_patients(self, number: Tensor) -> "PatientTensors":
-        """The examples of some patients, by their numbers in `patient`."""
-        return self[number] if self.owner is None else self[torch.isin(self.patient, number)]
+        """The examples of some patients, by their numbers in `patient`: one after another as asked,
+        and numbered so."""
+        if self.owner is None:
+            return self[number]
+        counts, order = self.patient.bincount(), self.patient.argsort(stable=True)
+        row, owner = segments(F.pad(counts.cumsum(0), (1, 0)), number)
+        return replace(self[order[row]], owner=owner)
 
     @property
     def slices(self) -> int:
@@ -119,6 +131,22 @@ class PatientTensors:
         number = self.modalities.index(modality)
         kept[:, number] = self.present[:, number]
         return replace(self, present=kept)[kept.flatten(1).any(dim=1)]
+
+
+def segments(first: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of some segments, one after another, and of which of those asked each is.
+
+    Args:
+        first: (segments + 1,) where each begins; the last entry is where all end.
+        number: (asked,) segments, in any order, repeated or not.
+
+    Returns:
+        (places,) and (places,), the latter counted from 0 to asked - 1.
+    """
+    counts = first[number + 1] - first[number]
+    owner = torch.arange(len(number), device=first.device).repeat_interleave(counts)
+    begins = first[number] - (counts.cumsum(0) - counts)
+    return begins[owner] + torch.arange(len(owner), device=first.device), owner
 
 
 def concatenate(groups: Sequence[PatientTensors]) -> PatientTensors:

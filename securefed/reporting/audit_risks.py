@@ -16,18 +16,14 @@ def audited(run: RunFacts) -> Iterator[Risk]:
     """What was found, what is broken, what is open."""
     audit = run.audit
     if audit is None and run.verdict == "NOT AUDITED":
-        known = run.label_of == "patient"
         yield risk(
             run,
             65,
             "Nobody has attacked this run",
             "What attackers do learn was not measured; only the bounds below speak.",
-            "Audit it, then make the report again."
-            if known
-            else "Audits know patients with one label each, and refuse this run: audit one of the "
-            "same settings with task.example: patient, for what the mechanism holds.",
+            "Audit it, then make the report again.",
             "audit",
-            [command_line("audit", run.place)] if known else (),
+            [command_line("audit", run.place)],
         )
     if audit is None:
         return

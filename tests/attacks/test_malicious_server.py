@@ -196,7 +196,7 @@ def test_bins_are_nested_and_the_first_unit_is_always_on(
     network: FusionNetwork, tokens: PatientTensors
 ):
     changed = imprint(network, tokens, 4)
-    weight = signatures(changed, tokens).rows[..., -1]  # (patients, m)
+    weight = signatures(changed, tokens).places[..., -1]  # (patients, m)
     assert np.allclose(weight[:, 0], 1, atol=1e-5)
     assert (np.diff(weight, axis=1) <= 1e-6).all()
 

@@ -35,10 +35,7 @@ def attacked(
     **change: Any,
 ) -> AttackResult:
     pool, plan, all_views = fixture
-    people = [
-        SimpleNamespace(name=h.name, train=range(50), held_out=range(50)) for h in plan.hospitals
-    ]
-    subject: Any = SimpleNamespace(hospitals=people, seed=0)
+    subject: Any = SimpleNamespace(hospitals=plan.hospitals, seed=0)
     seen = Exposure(observer, members, "plain", tuple(views), all_views[-1].shared)
     case: Any = SimpleNamespace(subject=subject)
     pooled = pool_rounds(plan, pool, {observer: seen}, 10_000, lambda share: None, **change)

@@ -7,6 +7,7 @@ from sklearn import metrics as oracle
 
 from securefed.comparison.bootstrap import FIGURES, figures, intervals, replicates
 from securefed.model.scores import BINS, COUNTS, Counts, count_scores, metrics
+from securefed.privacy.counts import STEPS
 
 
 def scores(patients: int, seed: int, shift: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -134,3 +135,37 @@ def test_what_is_undefined_is_none_with_and_without_draws() -> None:
     assert found["specificity"] == 1.0
     assert limits["specificity"] == (1.0, 1.0)
     assert set(figures([np.zeros(COUNTS, np.int64)]).values()) == {None}
+
+
+def shared_out(rng: np.random.Generator, patients: int) -> tuple[torch.Tensor, ...]:
+    """Logits, labels and shares of slices: a tumour shows in some, and a patient's are alike."""
+    logits, labels, shares = [], [], []
+    for _ in range(patients):
+        slices = int(rng.integers(4, 13))
+        label = np.zeros(slices)
+        if rng.random() < 0.5:
+            first = int(rng.integers(0, slices // 2))
+            label[first : first + int(rng.integers(1, slices // 2 + 1))] = 1
+        labels.append(label)
+        logits.append(1.2 * label - 0.5 + rng.normal(0, 0.9) + rng.normal(0, 0.5, slices))
+        shares.append(np.full(slices, STEPS // slices) + (np.arange(slices) < STEPS % slices))
+    return tuple(torch.from_numpy(np.concatenate(each)) for each in (logits, labels, shares))
+
+
+def test_intervals_of_slices_hold_the_truth_because_patients_are_drawn() -> None:
+    """60 sets of 30 patients: 95% of them is 57, and slices taken for patients are far below."""
+    truth = figures([count_scores(*shared_out(np.random.default_rng(1), 6_000))])
+    rng, held = np.random.default_rng(2), {"auc": [0, 0], "recall": [0, 0]}
+    for number in range(60):
+        logits, labels, shares = shared_out(rng, 30)
+        several = (count_scores(logits, labels, shares), count_scores(logits, labels))
+        for place, counts in enumerate(several):
+            found = intervals(replicates([counts], np.random.default_rng(number), 200))
+            for name in held:
+                limits, value = found[name], truth[name]
+                assert limits is not None
+                assert value is not None
+                held[name][place] += limits[0] <= value <= limits[1]
+    for of_patients, of_slices in held.values():
+        assert of_patients >= 57
+        assert of_slices < 54

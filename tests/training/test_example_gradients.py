@@ -108,15 +108,20 @@ def test_a_patient_of_many_examples_is_clipped_once(
 @settings(max_examples=40, deadline=None)
 def test_parts_hold_every_patient_once_and_whole(sizes: list[int], seed: int, most: int) -> None:
     group = group_of(sizes, seed)
-    owners = []
+    assert group.owner is not None
+    group.images[:, 0, 0, 0, 0] = group.owner  # parts number their patients anew
+    owners: list[float] = []
     for part in parts_alike(group, most):
         filled = by_patient(part)
         size = filled["present"].shape[0] * filled["weight"][0].numel() * part.slices
         assert part.patients == 1 or size <= most
-        owners += part.owner.unique().tolist()  # type: ignore[union-attr]
-        for owner in part.owner.unique():  # type: ignore[union-attr]
-            assert (part.owner == owner).sum() == (group.owner == owner).sum()
-    assert sorted(owners) == sorted(set(group.owner.tolist()))  # type: ignore[union-attr]
+        whose = part.images[:, 0, 0, 0, 0]
+        for number in range(part.patients):
+            own = whose[part.patient == number]
+            assert len(own.unique()) == 1
+            assert len(own) == (group.owner == own[0]).sum()
+            owners.append(float(own[0]))
+    assert sorted(owners) == sorted(set(group.owner.tolist()))
 
 
 @given(sizes=SIZES, seed=st.integers(0, 2**20))
