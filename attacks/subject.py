@@ -44,7 +44,7 @@ class Hospital:
     noise_multiplier: float
     claimed_epsilon: float | None
     weight: int
-    expected_batch: int
+    expected_batch: float
     accounted_noise: float = 0.0
     reserved: Mapping[int, int] = field(default_factory=dict, repr=False, hash=False)
     encoding_error: float = 0.0
@@ -55,7 +55,7 @@ class Training:
     """How hospitals and server train; public settings.
 
     Attributes:
-        rounds, local_steps, batch_size: of the run; batch_size is the expected number per step.
+        rounds, local_steps: of the run.
         optimizer, learning_rate: of a hospital, "sgd" or "adam".
         clip_norm: None without differential privacy.
         unit: "patient" or "image".
@@ -68,7 +68,6 @@ class Training:
 
     rounds: int
     local_steps: int
-    batch_size: int
     optimizer: str
     learning_rate: float
     clip_norm: float | None

@@ -2,8 +2,8 @@
 
 The settings are those `securefed run` would take; nothing is trained and no ledger is made. Sizes
 of hospitals come from the caller, from the phantom settings, or from reading the patients and
-dividing them as the run would. The figures are `privacy.planning`'s; with shared noise
-(`privacy.placement: distributed`) the share is calibrated as `wire.description` does.
+dividing them as the run would. The figures are `privacy.planning`'s; whose
+noise it is (`privacy.placement`) is compared in `placements`.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
+from securefed.placements import Cast, Placed, Placement, among, compared
 from securefed.privacy.accounting import at_most
 from securefed.privacy.counts import declaration_noise
 from securefed.privacy.planning import (
@@ -22,9 +23,9 @@ from securefed.privacy.planning import (
     SharedNoise,
     Training,
     affordable_rounds,
-    noise_for,
     require_noise,
 )
+from securefed.privacy.sampling import Batch
 from securefed.wire.plan import Plan
 
 # Modules that load torch are imported where they are used.
@@ -43,6 +44,9 @@ class Budget:
         target_epsilon: what epsilon had to stay within, None where epsilon was asked for.
         hospitals: one entry each; hospitals of equal size share one.
         shared_noise: with `privacy.placement: distributed`, else None.
+        noise_of_update: by placement, the run's own first: standard deviation of the noise in the
+            mean gradient of a round in which all answer, in clipping norms. The other one is left
+            out where these settings cannot have it.
         notes: what the reader should know.
     """
 
@@ -51,12 +55,19 @@ class Budget:
     target_epsilon: float | None
     hospitals: tuple[HospitalPlan, ...]
     shared_noise: SharedNoise | None
+    noise_of_update: Mapping[Placement, float]
     notes: tuple[str, ...]
 
     @property
     def dearest(self) -> HospitalPlan:
         """The hospital with the largest epsilon."""
         return max(self.hospitals, key=lambda hospital: hospital.guarantee.counted)
+
+    @property
+    def quieter(self) -> Placement | None:
+        """The placement with less noise in a round's mean; None where only one is possible."""
+        quietest, _ = min(self.noise_of_update.items(), key=lambda each: each[1])
+        return quietest if len(self.noise_of_update) > 1 else None
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values; every epsilon is an upper bound, None where there is none."""
@@ -73,7 +84,7 @@ class Budget:
             "sampling": self.hospitals[0].guarantee.sampling,
             "accountant": one.accountant,
             "local_steps": one.local_steps,
-            "batch_size": one.batch_size,
+            "batch_size": one.sampling.size if isinstance(one.sampling, Batch) else None,
             "hospitals": [_as_json(each, own_noise=shared is None) for each in self.hospitals],
             "shared_noise": shared
             and {
@@ -83,6 +94,8 @@ class Budget:
                 "noise_multiplier": shared.noise_multiplier,
                 "of_the_sum": shared.of_the_sum,
             },
+            "noise_of_update": dict(self.noise_of_update),
+            "quieter": self.quieter,
             "notes": list(self.notes),
         }
 
@@ -127,7 +140,7 @@ def plan_budget(
         DataError: the patients cannot be read.
     """
     question = _question(noise_multiplier, solve_rounds)
-    settings = _among(settings, len(sizes or ()))
+    settings = among(settings, len(sizes or ()))
     target, rounds = settings.privacy.epsilon, settings.federation.rounds
     trainings = _trainings(settings, sizes or _sizes(settings, say))
     played = _played(settings, trainings)
@@ -141,36 +154,19 @@ def plan_budget(
         ]
         rounds = min(lasting)
     plan = _plan(settings, played, rounds)
-    turns = [max(plan.turns(name) for name in names) for names in played]
-    noises = [
-        noise_for(training, asked, target) if noise_multiplier is None else noise_multiplier
-        for training, asked in zip(trainings, turns, strict=True)
-    ]
-    shared = None
-    if settings.privacy.placement == "distributed":
-        # One noise for all hospitals: what the smallest needs, if it is asked most often.
-        smallest = min(trainings, key=lambda each: each.records)
-        needed = noise_multiplier or noise_for(smallest, max(turns), target)
-        shared = _shared(settings, needed, rounds)
-        noises = [shared.noise_multiplier] * len(trainings)
-    hospitals = zip(trainings, turns, noises, affordable, strict=True)
+    cast = Cast(plan, tuple(trainings), played)
+    placed = Placed.of(settings, cast, noise_multiplier)
+    noises, why_not = compared(settings, cast, placed, noise_multiplier)
+    hospitals = zip(trainings, cast.turns, placed.noise_multipliers, affordable, strict=True)
     return Budget(
         question=question,
         rounds=rounds,
         target_epsilon=None if question == "epsilon" else target,
         hospitals=tuple(HospitalPlan(*each) for each in hospitals),
-        shared_noise=shared,
-        notes=tuple(_notes(settings, trainings, turns, rounds, assumed=not sizes)),
+        shared_noise=placed.shared,
+        noise_of_update=noises,
+        notes=(*_notes(settings, cast, assumed=not sizes), *why_not),
     )
-
-
-def _among(settings: Settings, hospitals: int) -> Settings:
-    """Settings of so many hospitals, where it matters to a hospital how many others there are."""
-    distributed = settings.privacy.placement == "distributed"
-    if hospitals < 2 or not (distributed or settings.federation.clients_per_round):
-        return settings
-    federation = settings.federation.model_copy(update={"clients": hospitals})
-    return Settings.model_validate(dict(settings) | {"federation": dict(federation)})
 
 
 def _question(noise_multiplier: float | None, solve_rounds: bool) -> Question:
@@ -197,7 +193,7 @@ def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
         Training(
             name=name,
             records=records,
-            batch_size=training.batch_size,
+            sampling=training.sampling,
             local_steps=training.local_steps,
             delta=privacy.delta,
             unit=privacy.unit,
@@ -224,11 +220,11 @@ def _sizes(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
     return {each.name: len(one_slice_records(stack(each.train, kept))) for each in hospitals}
 
 
-def _played(settings: Settings, trainings: Sequence[Training]) -> list[Sequence[str]]:
+def _played(settings: Settings, trainings: Sequence[Training]) -> tuple[Sequence[str], ...]:
     """For which hospitals of the plan each entry stands; of one entry, for all."""
     if len(trainings) > 1:
-        return [(each.name,) for each in trainings]
-    return [[f"hospital-{number}" for number in range(1, settings.federation.clients + 1)]]
+        return tuple((each.name,) for each in trainings)
+    return ([f"hospital-{number}" for number in range(1, settings.federation.clients + 1)],)
 
 
 def _plan(settings: Settings, played: Sequence[Sequence[str]], rounds: int) -> Plan:
@@ -263,31 +259,21 @@ def _require_a_round(
         )
 
 
-def _shared(settings: Settings, noise_multiplier: float, rounds: int) -> SharedNoise:
-    from securefed.wire.description import JobDescription, calibrated
-
-    job = JobDescription(settings, "budget", ())
-    noise = calibrated(settings, job.parameters, noise_multiplier, rounds)
-    return SharedNoise.of(
-        noise, settings.federation.clients_per_round or settings.federation.clients
-    )
-
-
-def _notes(
-    settings: Settings,
-    trainings: Sequence[Training],
-    turns: Sequence[int],
-    rounds: int,
-    *,
-    assumed: bool,
-) -> Iterator[str]:
+def _notes(settings: Settings, cast: Cast, *, assumed: bool) -> Iterator[str]:
+    trainings, turns = cast.trainings, cast.turns
     if settings.privacy.seeded_noise:
         yield "privacy.seeded_noise: a run with it promises no epsilon, whatever is counted here"
     whole = [each.name for each in trainings if each.sample_rate == 1]
-    if whole:
+    if whole and settings.training.batch_size:
         yield (
             f"the batch is all patients of {', '.join(whole)}: sampling hides nobody there, and a "
             "smaller training.batch_size costs less"
+        )
+    rates = {each.sample_rate for each in trainings}
+    if settings.smallest_matters and len(rates) > 1:
+        yield (
+            f"the smallest hospital's rate of {max(rates):.4f} sets everybody's noise; "
+            "training.sample_rate in place of training.batch_size is one rate for all"
         )
     most = settings.secure_aggregation.max_patients
     largest = max(each.records for each in trainings)
@@ -302,8 +288,8 @@ def _notes(
     if settings.federation.clients_per_round:
         least = f"{min(turns)} to " if min(turns) < max(turns) else ""
         yield (
-            f"by the run's plan a hospital is asked in {least}{max(turns)} of {rounds} rounds "
-            f"(federation.clients_per_round, seed {settings.seed}), and noise is for these"
+            f"by the run's plan a hospital is asked in {least}{max(turns)} of {cast.plan.rounds} "
+            f"rounds (federation.clients_per_round, seed {settings.seed}), and noise is for these"
         )
     if assumed and settings.data.manifest is None:
         yield "sizes are those of the phantoms; give your own, or a manifest"

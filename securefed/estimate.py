@@ -85,5 +85,6 @@ def shorter(settings: Settings) -> str:
     elif rounds > 1:
         half, share = f"federation.rounds: {rounds // 2}", "half"
     else:
-        return "a smaller training.batch_size would take less"
+        drawn = "batch_size" if training.batch_size else "sample_rate"
+        return f"a smaller training.{drawn} would take less"
     return f"{half} would take about {share}"

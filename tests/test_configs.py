@@ -9,6 +9,7 @@ import yaml
 
 from securefed.config import Settings, load
 from securefed.errors import ConfigurationError
+from securefed.privacy.sampling import expected
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -91,7 +92,7 @@ def test_the_report_file_has_the_reports_settings() -> None:
     assert pairs == pytest.approx(4000, rel=0.01)
     epochs = (
         settings.training.local_steps
-        * settings.training.batch_size
+        * expected(settings.training.sampling, settings.data.phantom.patients)
         / settings.data.phantom.patients
     )
     assert 8 <= epochs <= 10

@@ -95,7 +95,9 @@ def attack(
             | {
                 "updates": [f"round {each.round_number}: {_source(each)}" for each in seen],
                 "dummy_patients": plan.dummies,
-                "expected_patients_per_step": subject.training.batch_size,
+                "expected_patients_per_step": {
+                    each.name: each.expected_batch for each in subject.hospitals
+                },
                 "local_steps": subject.training.local_steps,
                 "personal_parameters": _personal(subject),
             }

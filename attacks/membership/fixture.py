@@ -38,7 +38,6 @@ NETWORK = NetworkShape(image_size=8, width=WIDTH, attention_width=ATTENTION_WIDT
 TRAINING = Training(
     rounds=60,
     local_steps=1,
-    batch_size=50,
     optimizer="sgd",
     learning_rate=0.3,
     clip_norm=None,

@@ -40,6 +40,7 @@ from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, shared_names
+from securefed.privacy.sampling import Batch
 from securefed.training.mechanism import NoNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
@@ -269,7 +270,7 @@ def _plan(layout: ContributionLayout) -> LocalPlan:
         optimizer="sgd",
         learning_rate=0.3,
         local_steps=1,
-        batch_size=PATIENTS,  # every patient in every step: a round yields the same each time
+        sampling=Batch(PATIENTS),  # every patient in every step: a round yields the same each time
         proximal=0.0,
         unit="patient",
         seed=0,

@@ -19,8 +19,8 @@ from securefed.hospital.tokens import kept_with
 from securefed.model.encoding import Encode, tokens_of
 from securefed.model.sharing import shared_names
 from securefed.model.strategies import build_strategy
-from securefed.privacy.accounting import sample_rate
 from securefed.privacy.distributed import RingNoise
+from securefed.privacy.sampling import expected
 from securefed.record import jobs
 from securefed.record.agreement import Agreement
 from securefed.run_directory import Run
@@ -110,8 +110,8 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
     held_out = stack(hospital.test, settings.training.max_slices) if hospital.test else train[:0]
     agreed = Agreement.read(run.hospital(hospital.name))
     declared = TrainingSet(agreed.declared_patients, agreed.declared_records)
-    batch_size = settings.training.batch_size
-    rate = sample_rate(batch_size, declared.records)
+    sampling = settings.training.sampling
+    rate = sampling.rate(declared.records)
     noise, claim, accounted = 0.0, None, 0.0
     reserved: Mapping[int, int] = {}
     if settings.privacy.dp:
@@ -132,7 +132,7 @@ def _hospital(run: Run, hospital: HospitalData, shared: RingNoise | None) -> Hos
         noise_multiplier=noise,
         claimed_epsilon=claim,
         weight=declared.patients,
-        expected_batch=min(batch_size, declared.records),
+        expected_batch=expected(sampling, declared.records),
         accounted_noise=accounted,
         reserved=reserved,
         encoding_error=_encoding_error(settings, declared.patients),
@@ -165,7 +165,6 @@ def _training(settings: Settings, rounds: int) -> Training:
     return Training(
         rounds=rounds,
         local_steps=training.local_steps,
-        batch_size=training.batch_size,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
         clip_norm=privacy.clip_norm if privacy.dp else None,

@@ -49,7 +49,7 @@ def command() -> None:
 @click.option(
     "--smallest-training-set",
     type=int,
-    help="Patients that every hospital has, for privacy.placement: distributed.",
+    help="Patients that every hospital has, for privacy.placement: distributed with a batch.",
 )
 @click.option(
     "--survey",

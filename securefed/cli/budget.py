@@ -46,6 +46,7 @@ MOST_DRAWN = 6  # hospitals in the plot
 @click.option("--noise-multiplier", type=float, help="Noise over clipping norm; solved if not set.")
 @click.option("--rounds", type=int, help="Rounds of training.")
 @click.option("--batch-size", type=int, help="Patients per step, on average.")
+@click.option("--sample-rate", type=float, help="Chance to enter a step, in place of a batch.")
 @click.option("--local-steps", type=int, help="Steps per round.")
 @click.option("--delta", type=float, help="Must be below 1 / patients.")
 @click.option(
@@ -61,6 +62,7 @@ def command(
     noise_multiplier: float | None,
     rounds: int | None,
     batch_size: int | None,
+    sample_rate: float | None,
     local_steps: int | None,
     delta: float | None,
     accountant: str | None,
@@ -90,6 +92,7 @@ def command(
         "data.manifest": data,
         "federation.rounds": rounds,
         "training.batch_size": batch_size,
+        "training.sample_rate": sample_rate,
         "training.local_steps": local_steps,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -152,13 +155,14 @@ def _show(budget: "Budget", settings: Settings) -> None:
     one = dearest.training
     console.print(
         Text(_asked(budget), style="bold")
-        + f" (batch {one.batch_size}, {counted(one.local_steps, 'step')} a round)"
+        + f" ({one.sampling}, {counted(one.local_steps, 'step')} a round)"
     )
     console.print(Narrowing(_hospital_table(budget), EXPENDABLE))
     console.print(f"largest: {dearest.guarantee}")
     if budget.shared_noise is None:
         noise = dearest.noise_of_mean
         console.print(f"noise in the mean gradient of its step: {noise:.4f} clipping norms")
+    console.print(_compared(budget))
     console.print(f"over rounds, {one.name}:")
     console.print(_curve_table(budget))
     if budget.shared_noise:
@@ -171,6 +175,12 @@ def _show(budget: "Budget", settings: Settings) -> None:
         )
     for note in budget.notes:
         console.print(f"note: {note}")
+
+
+def _compared(budget: "Budget") -> str:
+    noises = [f"{noise:.4f} with {each} noise" for each, noise in budget.noise_of_update.items()]
+    told = "noise in the mean gradient of a round, in clipping norms: " + ", ".join(noises)
+    return f"{told}; {budget.quieter} is quieter" if budget.quieter else told
 
 
 def _asked(budget: "Budget") -> str:

@@ -54,13 +54,21 @@ def of_the_circle(
 def of_patients(
     training: TrainingSettings, privacy: PrivacySettings, masks: SecureAggregationSettings
 ) -> Iterator[str]:
-    """How many patients a hospital has at least, and at most."""
-    most = masks.max_patients
-    if privacy.dp and privacy.unit == "patient" and training.batch_size > most:
+    """How many patients a hospital has at least, and at most, and how many of them a step draws."""
+    most, batch, rate = masks.max_patients, training.batch_size, training.sample_rate
+    if (batch is None) == (rate is None):
+        both = "both say" if rate else "neither says"
         yield (
-            f"training.batch_size: {training.batch_size} is more than "
+            f"training.sample_rate: {rate} and training.batch_size: {batch}: {both} how many "
+            "patients a step draws; set one of them, and the other to null"
+        )
+    elif privacy.dp and privacy.unit == "patient" and training.sampling.least > most:
+        which = f"batch_size: {batch}" if batch else f"sample_rate: one over {rate}"
+        yield (
+            f"training.{which} is more than "
             f"secure_aggregation.max_patients ({most}), and no hospital declares fewer "
-            "patients than a batch; lower the one or raise the other"
+            "patients than that; "
+            + ("lower the one or raise the other" if batch else "raise either")
         )
 
 

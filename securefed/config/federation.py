@@ -61,8 +61,9 @@ class SecureAggregationSettings(Section):
         gt=0,
         le=1,
         description="Largest error that rounding may add to an entry of the mean update, where "
-        "hospitals have training.batch_size patients on average; with more of them it is smaller. "
-        "Masked words have as few bits as that takes, 32 at most.",
+        "hospitals have training.batch_size patients on average (or one over "
+        "training.sample_rate); with more of them it is smaller. Masked words have as few bits as "
+        "that takes, 32 at most.",
     )
     allow_two_party: bool = Field(
         False, description="Allow two hospitals, where each can subtract its own update."

@@ -51,6 +51,11 @@ class Settings(Section):
             return "dp+secure" if self.secure_aggregation.enabled else "dp"
         return "secure" if self.secure_aggregation.enabled else "plain"
 
+    @property
+    def smallest_matters(self) -> bool:
+        """Whether everybody's noise follows from how many patients the smallest hospital has."""
+        return self.privacy.placement == "distributed" and self.training.sample_rate is None
+
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         found = chain(

@@ -13,7 +13,7 @@ from securefed.errors import PrivacyError, RunError
 from securefed.evidence.agreements import agreements
 from securefed.playback.attempts import attempts_by_job, contents
 from securefed.privacy import ledger_file, statement
-from securefed.privacy.accounting import Event, Guarantee, at_most, largest, sample_rate
+from securefed.privacy.accounting import Event, Guarantee, at_most, largest
 from securefed.privacy.statement import Statement
 from securefed.record.agreement import Agreement
 from securefed.record.mismatch import Mismatch
@@ -201,10 +201,10 @@ def _cost(run: Run, agreed: Agreement) -> Event | None:
     """What a round costs a hospital: the mechanism that settings and declared numbers give."""
     settings, records = run.settings, agreed.declared_records
     job = run.job
-    if settings.privacy.placement == "distributed" and run.agreement is None:
+    if settings.smallest_matters and run.agreement is None:
         smallest = min(each.declared_records for each in agreements(run).values())
         job = replace(job, smallest_training_set=smallest)
-    rate = sample_rate(settings.training.batch_size, records)
+    rate = settings.training.sampling.rate(records)
     mechanism = build_mechanism(job, agreed.hospital, records)
     return mechanism.event(rate, settings.training.local_steps)
 

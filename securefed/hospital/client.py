@@ -55,8 +55,8 @@ class Work(Protocol):
         ...
 
     @property
-    def expected_batch(self) -> int:
-        """Records that enter a step on average."""
+    def batch_parts(self) -> int:
+        """Of the expected batch of a step (privacy.sampling)."""
         ...
 
     def receive(self, shared: Vector) -> None:
@@ -219,7 +219,7 @@ class Client:
     def _contribute(self, number: int, shared: Vector) -> Contribution:
         self.trainer.receive(shared)
         values = self.trainer.contribute(number)
-        return Contribution(values, self.trainer.declared.patients, self.trainer.expected_batch)
+        return Contribution(values, self.trainer.declared.patients, self.trainer.batch_parts)
 
     def _score(self, request: Request, shared: Vector) -> Steps:
         self.trainer.receive(shared)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from securefed.hospital.declaration import least_declared
-from securefed.privacy.accounting import Event, sample_rate
+from securefed.privacy.accounting import Event
 from securefed.training.mechanism import build_mechanism
 from securefed.wire.description import JobDescription, declaration_of, score_noise_of
 
@@ -23,7 +23,7 @@ def planned(job: JobDescription, hospital: str, patients: int) -> Sequence[Event
     declaration = declaration_of(job.settings)
     declared = max(patients, least_declared(job.settings).records)
     event = build_mechanism(job, hospital, declared).event(
-        sample_rate(training.batch_size, declared), training.local_steps
+        training.sampling.rate(declared), training.local_steps
     )
     first = [declaration.event] if declaration else []
     return [*first, *([event] * job.plan.turns(hospital) if event else [])]

@@ -8,7 +8,8 @@ detail. It shows in the spread of every update, and over the 80 rounds of a defa
 tell the number to within two patients.
 
 Nobody declares fewer than a batch, also where the number is exact: then what a noised sum is
-divided by is `training.batch_size`, a setting, and no function of how many patients there are. A
+divided by is `training.batch_size`, a setting, and no function of how many patients there are. With
+`training.sample_rate` it follows from the declared number, which is at least one over the rate. A
 patient counts as much as another's all the same, since weight and rate follow from one number.
 
 Noise that is drawn again averages out. The result stays in the hospital's folder, and every round,
@@ -31,9 +32,9 @@ LARGEST_RECORDS = 2**31
 
 
 def least_declared(settings: Settings) -> TrainingSet:
-    """As many records as a batch has; where these are images, of at least one patient."""
-    batch = settings.training.batch_size
-    return TrainingSet(batch if settings.privacy.unit == "patient" else 1, batch)
+    """As many records as the sampling needs; where these are images, of at least one patient."""
+    least = settings.training.sampling.least
+    return TrainingSet(least if settings.privacy.unit == "patient" else 1, least)
 
 
 def training_set(

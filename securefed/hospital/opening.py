@@ -277,7 +277,7 @@ def _plan(job: JobDescription, name: str, declared: TrainingSet) -> LocalPlan:
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
         local_steps=training.local_steps,
-        batch_size=training.batch_size,
+        sampling=training.sampling,
         proximal=job.strategy.proximal,
         unit=settings.privacy.unit,
         seed=settings.seed,

@@ -112,7 +112,7 @@ def open_survey(
 class _Counting:
     """What a hospital does in a survey: it counts, whatever the server sends, and trains nobody."""
 
-    declared, expected_batch = TrainingSet(0, 0), 0
+    declared, batch_parts = TrainingSet(0, 0), 0
 
     def __init__(self, layout: Layout, form: Form, patients: list[Patient]) -> None:
         self.layout, self._form, self._patients = layout, form, patients

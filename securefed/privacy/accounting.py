@@ -77,11 +77,6 @@ class Event:
             )
 
 
-def sample_rate(batch_size: int, records: int) -> float:
-    """Probability that a record enters a step: exactly the expected batch over the records."""
-    return min(1.0, batch_size / records)
-
-
 def at_most(epsilon: float | None) -> str:
     """An upper bound in three decimals, rounded up; "-" for None.
 

@@ -23,6 +23,7 @@ from securefed.privacy.accounting import (
     solve_noise_multiplier,
 )
 from securefed.privacy.distributed import RingNoise
+from securefed.privacy.sampling import Sampling, expected
 
 MOST_ROUNDS = 100_000  # of federation.rounds
 CURVE_POINTS = 12
@@ -35,7 +36,7 @@ class Training:
     Attributes:
         name: the hospital.
         records: privacy units it trains on: patients, or slices where the unit is image.
-        batch_size: units per step, on average.
+        sampling: how a step draws them.
         local_steps: steps per round.
         delta, unit, accountant: of every epsilon; `accountant` decides, the other stands beside.
         declaration: what it costs to declare `records`, before the first round; None if exact.
@@ -47,7 +48,7 @@ class Training:
 
     name: str
     records: int
-    batch_size: int
+    sampling: Sampling
     local_steps: int
     delta: float
     unit: str = "patient"
@@ -57,13 +58,12 @@ class Training:
     def __post_init__(self) -> None:
         for what, number in (
             (f"{self.unit}s", self.records),
-            ("batch size", self.batch_size),
             ("local steps", self.local_steps),
         ):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(
                     f"{what} of {self.name} must be a whole number of at least 1, got {number!r}",
-                    hint="a plan needs patients, a batch and steps",
+                    hint="a plan needs patients and steps",
                 )
         if self.delta >= 1 / self.records:
             raise PrivacyError(
@@ -75,7 +75,17 @@ class Training:
     @property
     def sample_rate(self) -> float:
         """Probability that a unit enters a step."""
-        return min(1.0, self.batch_size / self.records)
+        return self.sampling.rate(self.records)
+
+    @property
+    def declared(self) -> int:
+        """Records that it declares, but for the noise on them."""
+        return max(self.records, self.sampling.least)
+
+    @property
+    def expected_batch(self) -> float:
+        """What a step's sum is divided by."""
+        return expected(self.sampling, self.declared)
 
     def steps(self, rounds: int) -> int:
         """Steps of so many rounds."""
@@ -130,7 +140,7 @@ class HospitalPlan:
 
         Where the noise is the hospital's own; shared noise is divided by everybody's batch.
         """
-        return self.noise_multiplier / self.training.batch_size
+        return self.noise_multiplier / self.training.expected_batch
 
     def curve(self, points: int = CURVE_POINTS) -> tuple[CurvePoint, ...]:
         """Epsilon over rounds: after the first, the last, and evenly in between."""

@@ -33,6 +33,7 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import Counts, count_group, metrics, score
 from securefed.model.strategies.strategy import State
+from securefed.privacy.sampling import Batch, Sampling
 from securefed.record.baselines import Baselines
 from securefed.record.directory import RunDirectory
 from securefed.record.metrics import Curve
@@ -98,7 +99,7 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     )
     training, federation = settings.training, settings.federation
     asked = federation.clients_per_round or federation.clients
-    batch = training.model_copy(update={"batch_size": training.batch_size * asked})
+    batch = training.model_copy(update=_of_all(training.sampling, asked, federation.clients))
     # The limit is of secure aggregation, of which nothing happens here.
     limit = settings.secure_aggregation.model_copy(update={"max_patients": len(everybody.train)})
     together = settings.model_copy(update={"training": batch, "secure_aggregation": limit})
@@ -109,6 +110,13 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
         if (group := _held_out(settings, hospital, choose_device(settings.device))) is not None
     }
     return Baseline("pooled", counts, curve, time.perf_counter() - started)
+
+
+def _of_all(sampling: Sampling, asked: int, hospitals: int) -> dict[str, float]:
+    """Where everybody's patients lie in one place, as many in a step as in a round's cohort."""
+    if isinstance(sampling, Batch):
+        return {"batch_size": sampling.size * asked}
+    return {"sample_rate": sampling.unit * asked / hospitals}
 
 
 def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Baseline]:

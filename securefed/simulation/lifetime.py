@@ -80,7 +80,7 @@ def enrol(ledger: Ledger, settings: Settings, data: FederatedData, run: str) -> 
         PrivacyError: it was begun with others.
     """
     smallest = None
-    if settings.privacy.placement == "distributed":
+    if settings.smallest_matters:
         smallest = min(len(each.train) for each in data.hospitals)
     names = tuple(each.name for each in data.hospitals)
     job = JobDescription(settings, run, names, smallest_training_set=smallest)

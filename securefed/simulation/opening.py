@@ -135,8 +135,8 @@ def _with_declared(
     directory: RunDirectory,
     ledgers: Mapping[str, Ledger],
 ) -> JobDescription:
-    """The job with the smallest number that a hospital declares, where they share out noise."""
-    if job.settings.privacy.placement != "distributed":
+    """The job with the smallest number that a hospital declares, where shared noise needs it."""
+    if not job.settings.smallest_matters:
         return job
     smallest = min(
         _declared_patients(
@@ -180,7 +180,7 @@ def _open(
 
 
 def _whole_batches(settings: Settings, group: Hospitals) -> list[str]:
-    """Who declares a batch and no more; from what it declares, which is public."""
+    """Who declares a batch and no more, from what it declares, which is public."""
     batch = settings.training.batch_size
     whole = [name for name, each in group.declared().items() if each.records == batch]
     if not (settings.privacy.dp and whole):

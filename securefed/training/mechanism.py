@@ -21,7 +21,7 @@ from torch import Tensor
 
 from securefed.errors import ConfigurationError
 from securefed.model.sharing import Vector
-from securefed.privacy.accounting import Event, sample_rate, solve_noise_multiplier
+from securefed.privacy.accounting import Event, solve_noise_multiplier
 from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import RingCode
 from securefed.training.step import Step
@@ -110,7 +110,7 @@ class OwnNoise:
         multiplier = solve_noise_multiplier(
             privacy.epsilon,
             privacy.delta,
-            sample_rate(training.batch_size, records),
+            training.sampling.rate(records),
             # Whom the plan never asks is not asked: any noise does.
             max(1, job.plan.turns(hospital)) * training.local_steps,
             privacy.accountant,
@@ -152,9 +152,9 @@ class SharedNoise:
                 than it says that the smallest does: then the noise would not be enough.
         """
         noise, smallest = job.shared_noise, job.smallest_training_set
-        if noise is None or smallest is None:
+        if noise is None:
             raise ConfigurationError("the job description has no shared noise")
-        if records < smallest:
+        if job.settings.smallest_matters and smallest and records < smallest:
             raise ConfigurationError(
                 f"the job description says that no hospital declares fewer than {smallest} "
                 f"training patients; this one declares {records}, and the noise would not be "

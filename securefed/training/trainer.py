@@ -22,9 +22,9 @@ from securefed.model.network import FusionNetwork, encoder_of
 from securefed.model.patients import PatientTensors, concatenate
 from securefed.model.scores import Counts, count_group, score
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
-from securefed.privacy.accounting import sample_rate
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
+from securefed.privacy.sampling import Sampling, expected
 from securefed.training.canaries import CanaryRecords, CanarySecret
 from securefed.training.mechanism import Gradients, Mechanism, Values
 from securefed.training.patients import drop_modalities, one_slice_records
@@ -63,7 +63,7 @@ class LocalPlan:
         train_encoders: whether the encoders train too.
         optimizer, learning_rate: "adam" or "sgd" and its step size; state is kept over rounds.
         local_steps: steps per round.
-        batch_size: expected records per step (Poisson sampling).
+        sampling: how a step draws records.
         proximal: mu of the strategy's proximal term, 0 for none.
         unit: "patient", with all its examples one record; or "image" for one per slice.
         modality_dropout: chance of a drawn example to be shown with one of its modalities only.
@@ -77,7 +77,7 @@ class LocalPlan:
     optimizer: str
     learning_rate: float
     local_steps: int
-    batch_size: int
+    sampling: Sampling
     proximal: float
     unit: str
     seed: int
@@ -138,7 +138,7 @@ class LocalTrainer:
         self._records = one_slice_records(train) if plan.unit == "image" else train
         self._test = test
         self.declared = plan.declared or TrainingSet(train.patients, self._records.patients)
-        self._rate = sample_rate(plan.batch_size, self.declared.records)
+        self._rate = plan.sampling.rate(self.declared.records)
         #: What a round costs, None where nothing is promised.
         self.event = plan.mechanism.event(self._rate, plan.local_steps)
         if (ledger is None) != (self.event is None):
@@ -224,12 +224,14 @@ class LocalTrainer:
         return self._mechanism.layout
 
     @property
-    def expected_batch(self) -> int:
-        """Records that enter a step on average, as far as is declared; not how many were drawn.
+    def expected_batch(self) -> float:
+        """Records that enter a step on average, as far as is declared; not how many were drawn."""
+        return expected(self._plan.sampling, self.declared.records)
 
-        With differential privacy no hospital declares fewer than `batch_size`, so that this is it.
-        """
-        return min(self._plan.batch_size, self.declared.records)
+    @property
+    def batch_parts(self) -> int:
+        """The same in whole parts (privacy.sampling)."""
+        return self._plan.sampling.parts(self.declared.records)
 
     def state(self) -> dict[str, Tensor]:
         """Personal parameters and optimizer state, to continue from."""

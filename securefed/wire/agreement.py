@@ -237,7 +237,6 @@ def _require_possible(
 ) -> None:
     """Refuse what no federation on machines of its own can be held to."""
     default = Settings.model_construct()
-    shared_noise = settings.privacy.placement == "distributed"
     wrong, hint = "", MAKE
     if not (isinstance(name, str) and NAME_FORM.fullmatch(name)):
         wrong = f"the name {name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
@@ -247,9 +246,12 @@ def _require_possible(
     elif smallest is not None and smallest < 1:
         wrong = f"the smallest training set is of {smallest} patients"
         hint = "agree on a number of patients that each hospital has"
-    elif shared_noise and smallest is None:
+    elif settings.smallest_matters and smallest is None:
         wrong = "privacy.placement: distributed needs the smallest training set"
-        hint = "agree on a number of patients that each hospital has: --smallest-training-set"
+        hint = (
+            "agree on a number of patients that each hospital has (--smallest-training-set), or on "
+            "training.sample_rate in place of training.batch_size"
+        )
     elif settings.secure_aggregation.graph == "sparse":
         # Who masks with whom follows from the job's name, and rejoining takes another.
         wrong, hint = "secure_aggregation.graph: sparse is for one process", "use complete"

@@ -36,12 +36,12 @@ class Contribution:
         values: what its mechanism makes of the round: the update (P,), or under shared noise ring
             words.
         patients: training patients.
-        expected_batch: records that enter its step on average.
+        parts: of the expected batch of its step (privacy.sampling).
     """
 
     values: Vector | Words = field(repr=False)
     patients: int
-    expected_batch: int
+    parts: int
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
 from securefed.model.weight_files import Origin
-from securefed.privacy.accounting import Guarantee, sample_rate, solve_noise_multiplier
+from securefed.privacy.accounting import Guarantee, solve_noise_multiplier
 from securefed.privacy.counts import STEPS, CountNoise, count_noise, declaration_noise
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
@@ -69,7 +69,7 @@ class JobDescription:
         hospitals: all of them, in order.
         smallest_training_set: no hospital declares fewer patients; each checks it against its own
             number and refuses the job if it does not hold. Shared noise is solved for it. None
-            where every hospital's noise is its own, and nobody needs to know.
+            where nobody needs to know (`Settings.smallest_matters`).
         roster, rules: of secure aggregation; None without it.
     """
 
@@ -137,8 +137,9 @@ class JobDescription:
     def shared_noise(self) -> RingNoise | None:
         """The noise that hospitals share out; None if each hospital's is its own.
 
-        Solved at the largest sampling rate that any hospital has, for as many rounds as the plan
-        asks anybody: shares are alike, so that whoever is asked less often spends less.
+        Solved at training.sample_rate, or the largest rate that any hospital has, for as many
+        rounds as the plan asks anybody: shares are alike, so that whoever is asked less often
+        spends less.
 
         Raises:
             ConfigurationError, PrivacyError: no noise share does what is asked.
@@ -233,7 +234,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             code=RingCode(parameters, settings.privacy.clip_norm, noise),
             clients=clients,
             max_patients=max_patients,
-            batch_size=settings.training.batch_size,
+            sampling=settings.training.sampling,
             learning_rate=settings.training.learning_rate,
             score_noise=score_noise_of(settings),
             score_parts=score_parts_of(settings),
@@ -244,7 +245,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         clients=clients,
         value_range=secure.value_range,
         max_patients=max_patients,
-        patients=settings.training.batch_size,
+        patients=settings.training.sampling.least,
     )
     return ContributionLayout(
         parameters,
@@ -323,6 +324,7 @@ def calibrated(
         ConfigurationError, PrivacyError: no noise share does what is asked.
     """
     dimension, cohort = padded(parameters), cohort_size(settings)
+    sampling, most = settings.training.sampling, settings.secure_aggregation.max_patients
     fewest = secure_rules(settings, dimension).threshold(cohort)
     return calibrate(
         noise_multiplier,
@@ -330,7 +332,7 @@ def calibrated(
         rounds=rounds,
         counted=counted_shares(cohort, fewest, settings.privacy.colluding),
         hospitals=cohort,
-        expected_batch=settings.training.batch_size * cohort,
+        expected_batch=sampling.unit * sampling.most_parts(most) * cohort,
     )
 
 
@@ -342,15 +344,15 @@ def _solved_noise(
     if privacy.placement == "local":
         return None
     declaration = declaration_of(settings)
-    if smallest is None:
+    if smallest is None and settings.smallest_matters:
         raise ConfigurationError(
             "privacy.placement: distributed needs the size of the smallest training set",
-            hint="agree on a number of patients that each hospital has, or on placement: local",
+            hint="agree on a number of patients that each hospital has, or on training.sample_rate",
         )
     multiplier = solve_noise_multiplier(
         privacy.epsilon,
         privacy.delta,
-        sample_rate(settings.training.batch_size, smallest),
+        settings.training.sampling.rate(smallest or 1),
         turns,
         privacy.accountant,
         [declaration.event] if declaration else [],

@@ -2,7 +2,7 @@
 
     word 0 .. D-1      sum of the drawn patients' clipped gradients and a share of noise (ring_code)
     word D             patients
-    word D+1           expected batch: patients that are drawn on average
+    word D+1           parts of the expected batch (privacy.sampling)
 
 The server sees totals only. It divides the gradients by the expected batch of the survivors, which
 depends on nobody's draw, and hands the strategy the step of plain SGD. Weights are not needed: a
@@ -18,6 +18,7 @@ from securefed.errors import RunError
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.privacy.counts import CountNoise
 from securefed.privacy.ring_code import RingCode
+from securefed.privacy.sampling import Sampling
 from securefed.wire.contribution import Contribution, ScoreLayout, Total, Words
 
 
@@ -29,7 +30,7 @@ class SharedNoiseLayout:
         code: of the gradients.
         clients: the largest number of contributions in one sum.
         max_patients: largest number of patients one hospital may have.
-        batch_size: largest expected batch of one hospital.
+        sampling: how each hospital's step draws its patients.
         learning_rate: of the step.
         score_noise: of held-out scores; None where they are exact.
         score_parts: of a patient, that exact scores are in.
@@ -38,7 +39,7 @@ class SharedNoiseLayout:
     code: RingCode
     clients: int
     max_patients: int
-    batch_size: int
+    sampling: Sampling
     learning_rate: float
     score_noise: CountNoise | None = None
     score_parts: int = 1
@@ -81,16 +82,16 @@ class SharedNoiseLayout:
                 f"({self._dimension},); nothing was sent"
             )
         patients = self._count_code().encode([part.patients])
-        batch = self._batch_code().encode([part.expected_batch])
+        batch = self._batch_code().encode([part.parts])
         return np.concatenate([gradients.astype(np.uint32), patients, batch])
 
     def decode(self, total: Words, round_number: int) -> Total:
         """A sum of contributions; the update is the SGD step that the noised sum makes."""
         gradients, tail = total[: self._dimension], total[self._dimension :]
-        batch = int(self._batch_code().decode(tail[1:])[0])
+        parts = int(self._batch_code().decode(tail[1:])[0])
         update = None  # also where no hospitals have that batch together
-        if 0 < batch <= self.clients * self.batch_size:
-            step = self.learning_rate / batch
+        if 0 < parts <= self.clients * self._most_parts:
+            step = self.learning_rate / (self.sampling.unit * parts)
             update = -step * self.code.decode(gradients, round_number)
         return Total(mean_update=update, patients=int(self._count_code().decode(tail[:1])[0]))
 
@@ -102,4 +103,8 @@ class SharedNoiseLayout:
         return CountSlot(maximum=self.max_patients, summands=self.clients)
 
     def _batch_code(self) -> CountSlot:
-        return CountSlot(maximum=self.batch_size, summands=self.clients)
+        return CountSlot(maximum=self._most_parts, summands=self.clients)
+
+    @property
+    def _most_parts(self) -> int:
+        return self.sampling.most_parts(self.max_patients)

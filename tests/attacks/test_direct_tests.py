@@ -195,7 +195,6 @@ HOSPITALS = tuple(
 TRAINING = Training(
     rounds=2,
     local_steps=1,
-    batch_size=4,
     optimizer="sgd",
     learning_rate=0.3,
     clip_norm=0.5,

@@ -258,7 +258,6 @@ class Run:
             training=Training(
                 rounds=settings.federation.rounds,
                 local_steps=1,
-                batch_size=12,
                 optimizer="sgd",
                 learning_rate=settings.training.learning_rate,
                 clip_norm=1.0 if settings.privacy.dp else None,

@@ -40,7 +40,6 @@ SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)
 TRAINING = Training(
     rounds=2,
     local_steps=1,
-    batch_size=4,
     optimizer="sgd",
     learning_rate=0.3,
     clip_norm=None,

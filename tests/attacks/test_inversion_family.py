@@ -54,7 +54,6 @@ def subject(held_out: int = 70, clip_norm: float | None = None, **changes: Any) 
     training = Training(
         rounds=2,
         local_steps=1,
-        batch_size=4,
         optimizer="sgd",
         learning_rate=0.3,
         clip_norm=clip_norm,

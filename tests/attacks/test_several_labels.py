@@ -29,6 +29,7 @@ from securefed.model.patients import PatientTensors, concatenate
 from securefed.model.sharing import shared_names
 from securefed.model.strategies.fedavg import FedAvg
 from securefed.privacy.noise import SeededSource
+from securefed.privacy.sampling import Batch
 from securefed.training.mechanism import NoNoise
 from securefed.training.noising_optimizer import CLIPPED
 from securefed.training.patients import one_slice_records, stack
@@ -41,7 +42,6 @@ SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)
 TRAINING = Training(
     rounds=3,
     local_steps=1,
-    batch_size=100,
     optimizer="sgd",
     learning_rate=0.3,
     clip_norm=None,
@@ -197,7 +197,7 @@ def test_a_replay_ends_where_the_federation_of_such_patients_ends(subject: Subje
                 optimizer="sgd",
                 learning_rate=0.3,
                 local_steps=1,
-                batch_size=100,
+                sampling=Batch(100),
                 proximal=0.0,
                 unit="patient",
                 seed=0,

@@ -37,6 +37,7 @@ from securefed.model.strategies.fedavg import FedAvg
 from securefed.model.strategies.fedprox import FedProx
 from securefed.model.strategies.strategy import State
 from securefed.privacy.noise import SourceKind
+from securefed.privacy.sampling import Batch
 from securefed.training.mechanism import NoNoise
 from securefed.training.noising_optimizer import CLIPPED
 from securefed.training.patients import one_slice_records
@@ -51,7 +52,6 @@ ROUNDS = 4
 PLAIN = Training(
     rounds=ROUNDS,
     local_steps=1,
-    batch_size=100,
     optimizer="sgd",
     learning_rate=0.3,
     clip_norm=None,
@@ -197,7 +197,7 @@ def federation_by_the_product(subject: Subject, shared: str) -> np.ndarray:
             optimizer=training.optimizer,
             learning_rate=training.learning_rate,
             local_steps=training.local_steps,
-            batch_size=training.batch_size,
+            sampling=Batch(100),
             proximal=training.strategy.proximal,
             unit=training.unit,
             seed=0,

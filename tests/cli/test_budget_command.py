@@ -1,6 +1,7 @@
 """`securefed budget` as a user types it; figures are compared with the accountant's and a run's."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from securefed.config import Settings, load
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.errors import ConfigurationError, DataError, PrivacyError, SecureFedError
-from securefed.privacy.accounting import Event, epsilon
+from securefed.privacy.accounting import Event, epsilon, solve_noise_multiplier
 from securefed.privacy.counts import declaration_noise
+from securefed.privacy.sampling import Batch, Rate, Sampling, expected
 from securefed.simulation.patients import load_data
 from securefed.training.mechanism import build_mechanism
 from securefed.wire.description import JobDescription
@@ -52,7 +54,7 @@ def test_without_options_it_plans_the_default_run() -> None:
     (each,) = hospitals(plan)
     assert each["records"] == default.data.phantom.patients
     assert each["steps"] == default.federation.rounds * default.training.local_steps
-    rate = default.training.batch_size / default.data.phantom.patients
+    rate = default.training.sampling.rate(default.data.phantom.patients)
     rounds = Event(float(str(each["noise_multiplier"])), rate, default.federation.rounds)
     history = [declared(), rounds]
     assert each["epsilon"] == epsilon(history, default.privacy.delta, "prv")
@@ -299,3 +301,70 @@ def test_rounds_that_a_noise_pays_for_are_those_until_somebody_is_asked_too_ofte
     uneven = plan_budget(settings, sizes=sizes, noise_multiplier=2.0, solve_rounds=True)
     assert uneven.dearest.training.name == "south"
     assert uneven.dearest.guarantee.counted <= 8.0
+
+
+UNLIKE = (60, 300, 300, 300)
+
+
+def noise_by_hand(sampling: Sampling, placement: str) -> float:
+    """Of the mean gradient of four hospitals at epsilon 8 over 80 rounds, from the formulas.
+
+    Shared out, two of four shares have to do (three survivors, one of whom may collude).
+    """
+    declared_sizes = [max(each, sampling.least) for each in UNLIKE]
+    solved = [
+        solve_noise_multiplier(8.0, 1e-5, sampling.rate(each), 80, "prv", [declared()])
+        for each in declared_sizes
+    ]
+    batches = [expected(sampling, each) for each in declared_sizes]
+    if placement == "distributed":
+        return math.sqrt(4 / 2) * max(solved) / sum(batches)
+    noised = [n * s / b for n, s, b in zip(declared_sizes, solved, batches, strict=True)]
+    return math.hypot(*noised) / sum(declared_sizes)
+
+
+def test_both_placements_are_compared_and_a_rate_is_what_shared_noise_wants() -> None:
+    sizes = {f"hospital-{place}": size for place, size in enumerate(UNLIKE, start=1)}
+    found = {}
+    for sampling, asked in (
+        (Batch(100), {}),
+        (Rate(1 / 3), {"training.sample_rate": 1 / 3}),
+    ):
+        for placement in ("local", "distributed"):
+            settings = load(None, {**asked, "privacy.dp": True, "privacy.placement": placement})
+            plan = plan_budget(settings, sizes=sizes)
+            assert next(iter(plan.noise_of_update)) == placement
+            for each, noise in plan.noise_of_update.items():
+                # Rounding to ring steps adds less than two thousandths to shared noise.
+                assert noise == pytest.approx(noise_by_hand(sampling, each), rel=2e-3)
+                found[str(sampling), each] = f"{noise:.4f}"
+            sets = any("sets everybody's noise" in note for note in plan.notes)
+            assert sets == (placement == "distributed" and sampling == Batch(100))
+            assert plan.quieter == ("local" if sampling == Batch(100) else "distributed")
+    assert found == {
+        ("batch 100", "local"): "0.0116",
+        ("batch 100", "distributed"): "0.0191",
+        ("rate 0.3333", "local"): "0.0124",
+        ("rate 0.3333", "distributed"): "0.0088",
+    }
+    page = Path("docs/distributed-noise.md").read_text()
+    assert all(noise in page for noise in found.values())
+
+
+def test_why_there_is_no_comparison_is_told() -> None:
+    two = plan_budget(load(None, {"training.local_steps": 2}))
+    assert (list(two.noise_of_update), two.quieter) == (["local"], None)
+    assert any("distributed needs training.local_steps: 1, got 2" in note for note in two.notes)
+    shown = budget("--local-steps", 2)
+    assert shown.exit_code == 0
+    assert "with local noise\n" in shown.stdout
+
+
+def test_a_rate_is_planned_as_a_batch_is_and_both_are_refused() -> None:
+    told = as_json("--patients", "60,300", "--sample-rate", 0.25)
+    assert told["batch_size"] is None
+    assert [each["sample_rate"] for each in hospitals(told)] == [0.25, 0.25]
+    assert "rate 0.25" in budget("--sample-rate", 0.25).stdout
+    both = CliRunner().invoke(cli, ["budget", "--sample-rate", "0.25", "--batch-size", "10"])
+    assert isinstance(both.exception, ConfigurationError)
+    assert "both say how many patients a step draws" in str(both.exception)

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from securefed.config import VOLUME_ENCODERS, File, Modality, OneOf, Scanners, Settings, load
 from securefed.errors import ConfigurationError
+from securefed.privacy.sampling import Batch, Rate
 
 RESNET = {"model": {"encoder": "resnet18", "initialisation": "random", "train_encoders": True}}
 
@@ -128,7 +129,11 @@ def _any_settings(draw: st.DrawFn) -> Settings:
     values["federation.minimum_clients"] = min(cohort, values["federation.minimum_clients"])
     values["secure_aggregation.allow_two_party"] |= cohort == 2
     most = values["secure_aggregation.max_patients"]
-    values["training.batch_size"] = min(most, values["training.batch_size"])
+    if values["training.sample_rate"]:
+        values["training.batch_size"] = None
+        values["training.sample_rate"] = max(1 / most, values["training.sample_rate"])
+    else:
+        values["training.batch_size"] = min(most, values["training.batch_size"] or 1)
     if values["data.manifest"]:
         values["evaluation.baselines"] = False
     if values.get("privacy.placement") == "distributed":
@@ -392,3 +397,34 @@ def test_a_value_that_was_typed_is_not_blamed_on_the_file(tmp_path: Path) -> Non
     path.write_text("federation: {rounds: -1}\n")
     with pytest.raises(ConfigurationError, match=r"got -1 \(in .*run\.yaml\)"):
         load(path, {"seed": 1})
+
+
+# ---- a batch or a rate -----------------------------------------------------------------------
+
+
+def test_a_rate_alone_takes_the_place_of_the_default_batch():
+    assert load(None, {}).training.sampling == Batch(100)
+    chosen = load(None, {"training.sample_rate": 0.25})
+    assert (chosen.training.batch_size, chosen.training.sampling) == (None, Rate(0.25))
+
+
+@pytest.mark.parametrize(
+    ("batch", "rate", "told"),
+    [(100, 0.25, "both say"), (1, 1.0, "both say"), (None, None, "neither says")],
+)
+def test_a_batch_and_a_rate_never_contradict_each_other(batch, rate, told):
+    with pytest.raises(ConfigurationError, match=told):
+        load(None, {"training.batch_size": batch, "training.sample_rate": rate})
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, 1.5, float("nan")])
+def test_a_rate_is_a_probability(rate):
+    with pytest.raises(ConfigurationError, match=r"training\.sample_rate"):
+        load(None, {"training.sample_rate": rate})
+
+
+def test_nobody_may_have_to_declare_more_patients_than_fit():
+    small = {"secure_aggregation.max_patients": 50}
+    with pytest.raises(ConfigurationError, match=r"training\.sample_rate: one over 0\.01 is"):
+        load(None, {**small, "training.sample_rate": 0.01})
+    assert load(None, {**small, "training.sample_rate": 0.02}).training.sample_rate == 0.02

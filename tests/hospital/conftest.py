@@ -18,6 +18,7 @@ from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import flatten, shared_names
 from securefed.privacy.ledger import Ledger
+from securefed.privacy.sampling import Batch
 from securefed.training.mechanism import NoNoise, OwnNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
@@ -94,7 +95,7 @@ def make_client(
             "optimizer": "sgd",
             "learning_rate": 0.5,
             "local_steps": 1,
-            "batch_size": 4,
+            "sampling": Batch(4),
             "proximal": 0.0,
             "unit": "patient",
             "seed": 3,

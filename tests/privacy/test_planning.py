@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from securefed.errors import ConfigurationError, PrivacyError
 from securefed.privacy.accountant import Accountant
-from securefed.privacy.accounting import Event, epsilon, sample_rate, solve_noise_multiplier
+from securefed.privacy.accounting import Event, epsilon, solve_noise_multiplier
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.planning import (
     MOST_ROUNDS,
@@ -19,16 +19,17 @@ from securefed.privacy.planning import (
     affordable_rounds,
     noise_for,
 )
+from securefed.privacy.sampling import Batch
 
 
 def training(records: int = 300, batch: int = 100, **changes: Any) -> Training:
     values: dict[str, Any] = {"local_steps": 1, "delta": 1e-5, "accountant": "rdp", **changes}
-    return Training("a", records, batch, **values)
+    return Training("a", records, Batch(batch), **values)
 
 
 @pytest.mark.parametrize(("records", "batch"), [(300, 100), (7, 100), (100, 100), (3, 1)])
 def test_the_sampling_rate_is_that_of_training(records: int, batch: int) -> None:
-    assert training(records, batch).sample_rate == sample_rate(batch, records)
+    assert training(records, batch).sample_rate == min(1.0, batch / records)
 
 
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])

@@ -29,7 +29,7 @@ class StubTrainer:
     """Patients without pictures: the update is one everywhere."""
 
     declared = TrainingSet(patients=10, records=10)
-    expected_batch = 5
+    batch_parts = 5
     layout = LAYOUT
 
     def __init__(self) -> None:

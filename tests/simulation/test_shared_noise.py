@@ -22,6 +22,7 @@ from securefed.privacy.distributed import calibrate
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import SeededSource
 from securefed.privacy.ring_code import RingCode
+from securefed.privacy.sampling import Batch
 from securefed.record import recording as adversary
 from securefed.secure_sum import secure_rules
 from securefed.server.opening import open_server
@@ -313,7 +314,7 @@ LAYOUT = SharedNoiseLayout(
     ),
     clients=3,
     max_patients=50,
-    batch_size=8,
+    sampling=Batch(8),
     learning_rate=0.5,
 )
 NOTHING = np.zeros(4, np.uint32)

@@ -12,6 +12,7 @@ from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.privacy.ledger import Ledger
+from securefed.privacy.sampling import Batch
 from securefed.training.mechanism import OwnNoise
 from securefed.training.patients import stack
 from securefed.training.trainer import LocalPlan, LocalTrainer
@@ -28,7 +29,7 @@ PLAN = LocalPlan(
     optimizer="sgd",
     learning_rate=0.5,
     local_steps=2,
-    batch_size=6,
+    sampling=Batch(6),
     proximal=0.0,
     unit="patient",
     seed=11,

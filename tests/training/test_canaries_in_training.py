@@ -15,6 +15,7 @@ from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError, RunError
 from securefed.privacy.distributed import calibrate
 from securefed.privacy.ring_code import RingCode, padded
+from securefed.privacy.sampling import Batch
 from securefed.simulation.patients import load_data
 from securefed.training.canaries import FILE, LENGTH, CanarySecret, draw, read, save
 from securefed.training.mechanism import NoNoise, OwnNoise, SharedNoise
@@ -26,7 +27,7 @@ MakeTrainer = Callable[..., LocalTrainer]
 
 LAYOUT = ContributionLayout(1, clients=4, value_range=4.0, max_patients=100)
 QUIET = OwnNoise(LAYOUT, clip_norm=0.5, noise_multiplier=1e-4, secret_noise=False)
-EVERYBODY = {"local_steps": 1, "batch_size": 16, "learning_rate": 1.0}  # rate 1: 16 patients
+EVERYBODY = {"local_steps": 1, "sampling": Batch(16), "learning_rate": 1.0}  # rate 1: 16 patients
 
 
 def secret_for(trainer: LocalTrainer, count: int = 12, included: Any = None) -> CanarySecret:
@@ -102,7 +103,7 @@ def test_without_dp_a_canary_adds_a_direction_of_length_one(make: MakeTrainer):
 
 
 def test_canaries_are_drawn_at_the_patients_rate_each_for_itself(make: MakeTrainer):
-    changes = {"mechanism": QUIET, **EVERYBODY, "batch_size": 4}  # rate 1/4
+    changes = {"mechanism": QUIET, **EVERYBODY, "sampling": Batch(4)}  # rate 1/4
     secret = secret_for(make(**changes), count=20, included=np.ones(20, np.bool_))
     trainer = with_canaries(make, secret, **changes)
     drawn = np.array(

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors, concatenate
 from securefed.privacy.noise import SeededSource
+from securefed.privacy.sampling import Batch
 from securefed.training.patients import by_patient, one_slice_records, parts_alike
 from securefed.training.per_patient import trained_parameters
 from securefed.training.step import Step
@@ -171,7 +172,7 @@ def test_a_step_draws_whole_patients_and_counts_patients(
 ) -> None:
     owner = torch.arange(len(phantoms)) // 4  # sixteen rows of four patients
     trainer = make_trainer(
-        train=replace(phantoms, owner=owner), mechanism=PRIVATE, batch_size=2, local_steps=1
+        train=replace(phantoms, owner=owner), mechanism=PRIVATE, sampling=Batch(2), local_steps=1
     )
     assert (trainer.patients, trainer.declared.records) == (4, 4)
     assert trainer.expected_batch == 2

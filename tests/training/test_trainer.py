@@ -16,9 +16,10 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import count_scores, score
 from securefed.model.sharing import SHARED_GROUPS, flatten, shared_names
-from securefed.privacy.accounting import Event, sample_rate
+from securefed.privacy.accounting import Event
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.noise import KeystreamSource, SeededSource
+from securefed.privacy.sampling import Batch
 from securefed.training import step
 from securefed.training import trainer as local
 from securefed.training.mechanism import Mechanism, NoNoise, OwnNoise
@@ -57,7 +58,7 @@ def _own_ledger(trainer: LocalTrainer) -> Ledger:
 def test_the_update_is_the_change_of_the_shared_parameters_alone(
     group: str, make_trainer: MakeTrainer
 ):
-    trainer = make_trainer(shared=group, train_encoders=True, batch_size=4)
+    trainer = make_trainer(shared=group, train_encoders=True, sampling=Batch(4))
     names = shared_names(trainer.network, group)
     before = _parameters(trainer)
     update = trainer.contribute(1)
@@ -135,7 +136,11 @@ def test_a_plain_round_is_sgd_on_poisson_batches_over_the_expected_batch_size(
 def test_huge_clipping_and_vanishing_noise_give_the_plain_round(
     unit: str, train_encoders: bool, make_trainer: MakeTrainer
 ):
-    settings: dict[str, Any] = {"unit": unit, "train_encoders": train_encoders, "batch_size": 4}
+    settings: dict[str, Any] = {
+        "unit": unit,
+        "train_encoders": train_encoders,
+        "sampling": Batch(4),
+    }
     plain = make_trainer(mechanism=PLAIN, **settings)
     private = make_trainer(mechanism=OwnNoise(LAYOUT, 1e3, 1e-10, secret_noise=False), **settings)
     update = plain.contribute(1)
@@ -147,7 +152,7 @@ def test_huge_clipping_and_vanishing_noise_give_the_plain_round(
 
 def test_clipping_bounds_a_noiseless_private_step_and_not_a_plain_one(make_trainer: MakeTrainer):
     clip_norm = 1e-3
-    settings: dict[str, Any] = {"local_steps": 1, "batch_size": 16, "learning_rate": 1.0}
+    settings: dict[str, Any] = {"local_steps": 1, "sampling": Batch(16), "learning_rate": 1.0}
     private = make_trainer(
         mechanism=OwnNoise(LAYOUT, clip_norm, 0.0, secret_noise=False), **settings
     )
@@ -164,7 +169,7 @@ def test_clipping_bounds_a_noiseless_private_step_and_not_a_plain_one(make_train
 
 
 def test_an_empty_draw_is_a_step_of_noise_alone(make_trainer: MakeTrainer):
-    settings: dict[str, Any] = {"batch_size": 1, "local_steps": 1, "seed": 3}
+    settings: dict[str, Any] = {"sampling": Batch(1), "local_steps": 1, "seed": 3}
     rows = poisson_sample(16, 1 / 16, SeededSource(3, "training", "clinic", 1, 0))
     assert len(rows) == 0
     assert not make_trainer(mechanism=PLAIN, **settings).contribute(1).any()
@@ -195,7 +200,7 @@ def test_the_proximal_pull_is_mu_times_the_distance_after_clipping_and_noise(
 def test_modality_dropout_shows_records_with_one_modality_and_leaves_the_patients_whole(
     make_trainer: MakeTrainer, phantoms: PatientTensors
 ):
-    settings: dict[str, Any] = {"mechanism": PRIVATE, "batch_size": 64}
+    settings: dict[str, Any] = {"mechanism": PRIVATE, "sampling": Batch(64)}
     whole = make_trainer(**settings)
     dropping, again = (make_trainer(**settings, modality_dropout=0.999999) for _ in range(2))
     drawn = dropping.draw(1, 0)[0].patients
@@ -352,8 +357,8 @@ def test_a_private_plan_without_ledger_and_a_ledger_without_private_plan_are_ref
 
 
 def test_the_sample_rate_is_the_expected_batch_over_the_records_and_never_above_one():
-    assert sample_rate(100, 300) == 100 / 300
-    assert sample_rate(100, 60) == 1.0
+    assert Batch(100).rate(300) == 100 / 300
+    assert Batch(100).rate(60) == 1.0
 
 
 def test_unit_image_draws_slices_but_the_weight_stays_patients(
