@@ -13,7 +13,7 @@ from securefed.cli.data_output import listing, of_example, progress_bar, shower,
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
-from securefed.wording import counted
+from securefed.wording import counted, listed
 
 if TYPE_CHECKING:
     from securefed.data.dicom.report import ImportReport
@@ -27,7 +27,7 @@ _OF_SCANS = (
     *("modalities", "rules", "dry_run", "interactive"),
 )
 _ONLY_FOR = {
-    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in", "label_attribute"),
+    "DICOM": (*_OF_SCANS, "max_gap_days", "allow_burned_in", "label_attribute", "label_report"),
     "NIfTI": _OF_SCANS,
     "pictures": ("levels", "example"),
 }
@@ -39,6 +39,7 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--out", required=True, type=_EXISTING, help="Folder to make.")
 @click.option("--labels", type=_EXISTING, help="CSV with patient_id,label (needed for DICOM).")
 @click.option("--label-attribute", help="Or the DICOM attribute that holds it, by its keyword.")
+@click.option("--label-report", help="Or the concept of structured reports that has it.")
 @click.option("--site", default=DEFAULT_SITE, show_default=True, help="Name of this hospital.")
 @click.option("--site-key", type=_EXISTING, help="Key of the pseudonyms.  [default: OUT.site-key]")
 @click.option("--window", default="brain", show_default=True, help="CT: brain, subdural or bone.")
@@ -63,6 +64,7 @@ def command(
     out: Path,
     labels: Path | None,
     label_attribute: str | None,
+    label_report: str | None,
     site: str,
     site_key: Path | None,
     window: str,
@@ -106,11 +108,17 @@ def command(
         raise ConfigurationError(
             f"--site: {error}", hint="a short name, such as north-hospital"
         ) from None
-    if labels and label_attribute:
+    whence = {
+        "--labels": labels,
+        "--label-attribute": label_attribute,
+        "--label-report": label_report,
+    }
+    given = [option for option, value in whence.items() if value]
+    if len(given) > 1:
         raise ConfigurationError(
-            "--labels and --label-attribute both say where labels are", hint="leave one out"
+            f"{listed(given)} say where labels are, each in its own way", hint="keep one of them"
         )
-    kind = source_of(source, labels=bool(labels or label_attribute))
+    kind = source_of(source, labels=bool(given))
     _require_of_use(context, kind.value)
     require_levels(levels)
     chosen = ImportRules(
@@ -121,6 +129,7 @@ def command(
         allow_burned_in=allow_burned_in,
         allow_unregistered=allow_unregistered,
         label_attribute=label_attribute or "",
+        label_report=(label_report or "").strip(),
         series=read_rules(rules, filter(None, map(str.strip, modalities.split(",")))),
     )
     key_path = site_key or key_beside(out)

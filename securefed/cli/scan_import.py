@@ -10,6 +10,7 @@ from securefed.cli.series_choice import ask
 from securefed.data.choice import Choice
 from securefed.data.dicom.report import ImportReport, describe
 from securefed.data.dicom.stacks import Stack
+from securefed.data.dicom.structured import MODALITY
 from securefed.data.dicom.tree import import_dicom
 from securefed.data.export import DatasetWriter
 from securefed.data.import_rules import ImportRules
@@ -44,7 +45,8 @@ def import_scans(
         writer: None to choose series only.
         interactive: ask a person where a patient has several series.
     """
-    table = None if rules.label_attribute else labels_of(source, kind, labels)
+    in_scans = bool(rules.label_attribute or rules.label_report)
+    table = None if in_scans else labels_of(source, kind, labels)
     listed = read_labels(table) if table is not None else None
     by_patient = None if listed is None else listed.by_patient
     if by_patient is not None and kind is Source.NIFTI:
@@ -57,7 +59,7 @@ def import_scans(
     else:
         tree, faults, ready = Path(source), list[Problem](), 0.0
         if kind is Source.DICOMWEB:
-            kinds = rules.series.all_kinds
+            kinds = rules.series.all_kinds | ({MODALITY} if rules.label_report else set())
             tree, faults, ready = *_fetched(source, listed, kinds, fetched, bar), _FETCHING
 
         def step(what: str, done: int, total: int) -> None:

@@ -23,6 +23,7 @@ class ImportRules:
         allow_unregistered: pair in scanner coordinates what could not be registered.
         label_attribute: keyword of the DICOM element that holds a patient's label; "" where labels
             are listed elsewhere.
+        label_report: the concept of structured reports that has it, likewise; one of the two.
         series: which modalities are imported, and which series are theirs.
     """
 
@@ -33,6 +34,7 @@ class ImportRules:
     allow_burned_in: bool = False
     allow_unregistered: bool = False
     label_attribute: str = ""
+    label_report: str = ""
     series: SeriesRules = field(default_factory=SeriesRules)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,11 @@ class ImportRules:
             raise ConfigurationError(
                 f"DICOM has no attribute of the name {self.label_attribute!r}",
                 hint="its keyword, as in PatientComments (PS3.6)",
+            )
+        if self.series.labels and not (self.label_attribute or self.label_report):
+            raise ConfigurationError(
+                "labels of --rules are words of headers and reports, and labels are elsewhere",
+                hint="leave them out, or give --label-attribute or --label-report",
             )
         if self.max_gap_days is not None and self.max_gap_days < 0:
             raise ConfigurationError(

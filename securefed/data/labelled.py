@@ -1,9 +1,9 @@
 """Patients in a label list and patients in a folder of scans: who is in one of them only."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from securefed.data.names import require_patient, shown, spelling
-from securefed.data.table import Problem, parse_label
+from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.wording import counted, first_of
 
@@ -28,22 +28,7 @@ def label_fault(patient_id: str, labels: Mapping[str, int]) -> str | None:
     return why
 
 
-def agreed_label(words: Iterable[str]) -> int:
-    """The one label that all images of a patient give; images may say nothing.
-
-    Raises:
-        DataError: none gives one, they contradict each other, or a word is no label.
-    """
-    said = {word for word in words if word}
-    if not said:
-        raise DataError("no image of its patient has the attribute with the label")
-    labels = {parse_label(word) for word in said}
-    if len(labels) > 1:
-        raise DataError("the images of its patient contradict each other in their label; left out")
-    return labels.pop()
-
-
-def without_scans(labels: Mapping[str, int], scanned: Collection[str]) -> list[Problem]:
+def without_scans(labels: Collection[str], scanned: Collection[str]) -> list[Problem]:
     """Who is in the label list and not in the tree: a folder may be missing."""
     missing = [patient for patient in labels if patient not in scanned]
     if not missing:

@@ -11,9 +11,16 @@ of the body) is not used under any rule.
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from securefed import settings_file
 from securefed.data.modalities import ALSO, DEFAULT, KINDS, is_name
@@ -35,17 +42,26 @@ DEFAULTS: dict[str, list[SeriesRule]] = {
 }
 
 
+def _as_words(value: Any) -> Any:
+    """YAML makes numbers and truth values of codes and of yes and no."""
+    if not isinstance(value, dict):
+        return value
+    return {str(words): str(label).lower() for words, label in value.items()}
+
+
 class SeriesRules(BaseModel):
     """What import.yaml says; every key but these is a modality, and its rules.
 
     Attributes:
         modalities: that are imported, the query first: the others are brought onto it.
+        labels: words of headers and reports, and what a label list would have for them.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     __pydantic_extra__: dict[str, list[SeriesRule]]
 
     modalities: list[str] = list(DEFAULT)
+    labels: Annotated[dict[str, str], BeforeValidator(_as_words)] = {}
 
     @field_validator("modalities")
     @classmethod

@@ -26,7 +26,7 @@ def source_of(source: str, *, labels: bool) -> Source:
     DICOM file makes the tree DICOM, whatever lies beside it.
 
     Args:
-        labels: whether a label list was named, or an attribute that holds labels.
+        labels: whether a label list was named, or an attribute or report that holds labels.
     """
     if "://" in source:
         return Source.DICOMWEB
@@ -57,7 +57,8 @@ def labels_of(source: str, kind: Source, named: Path | None) -> Path:
         return named
     if kind is not Source.NIFTI:
         raise ConfigurationError(
-            f"{kind.value} needs labels", hint="--labels labels.csv, or --label-attribute NAME"
+            f"{kind.value} needs labels",
+            hint="--labels labels.csv, or --label-attribute or --label-report NAME",
         )
     inside = Path(source) / "labels.csv"
     if not inside.is_file():

@@ -16,6 +16,7 @@ from securefed.data.dicom.alike import AlikeHeaders
 from securefed.data.dicom.header import Slice
 from securefed.data.dicom.objects import UnwantedError
 from securefed.data.dicom.pixels import read_dataset, unwarned
+from securefed.data.dicom.structured import StructuredReport, is_report, read_report
 from securefed.data.file_kinds import MAC_EXTRAS, kind_of, way_out
 from securefed.data.skipped import Skipped
 from securefed.data.table import Problem
@@ -32,6 +33,7 @@ class Scan:
     """What a folder tree holds."""
 
     slices: list[Slice] = field(default_factory=list)
+    reports: list[StructuredReport] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
 
@@ -43,6 +45,7 @@ def scan_tree(
     kinds: Collection[str] = ("CT", "MR"),
     allow_burned_in: bool = False,
     label_attribute: str = "",
+    label_report: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scan:
     """Read the headers of all DICOM files below a folder, in the order of their paths.
@@ -50,6 +53,7 @@ def scan_tree(
     Args:
         kinds: Modality values that are looked at.
         label_attribute: as in `slices_of`.
+        label_report: concept of structured reports, as in `read_report`; "" to skip reports.
         progress: called with (files read, files in all).
 
     Raises:
@@ -69,7 +73,11 @@ def scan_tree(
         progress(done, len(paths))
         place = place_of(path, root)
         try:
-            scan.slices.extend(headers.images(path, _read_header(path)))
+            header = _read_header(path)
+            if label_report and is_report(header):
+                scan.reports.append(read_report(path, header, label_report))
+            else:
+                scan.slices.extend(headers.images(path, header))
         except UnwantedError as reason:
             scan.skipped.add(str(reason), place)
         except DataError as error:

@@ -19,14 +19,16 @@ from securefed.data.dicom.anonymisers import repeated_instances, without_shared_
 from securefed.data.dicom.choice import choose, doubts_of
 from securefed.data.dicom.files import NOT_DICOM, scan_tree
 from securefed.data.dicom.header import Slice
-from securefed.data.dicom.identity import contradiction, traces
+from securefed.data.dicom.identity import traces
+from securefed.data.dicom.labels import Labels, Words, nowhere
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
+from securefed.data.dicom.structured import StructuredReport
 from securefed.data.dicom.volume import Series, build_series
 from securefed.data.export import DatasetWriter
 from securefed.data.file_kinds import PICTURES, way_out
 from securefed.data.import_rules import ImportRules
-from securefed.data.labelled import agreed_label, identity_fault, label_fault, without_scans
+from securefed.data.labelled import without_scans
 from securefed.data.patient_writing import require_contrast, write_patient
 from securefed.data.pseudonyms import SiteKey
 from securefed.data.series_rules import SeriesRules
@@ -51,8 +53,8 @@ def import_dicom(
 
     Args:
         writer: None to choose series only; then no pixel is read, and none can turn out damaged.
-        labels: label by original PatientID; stays at the site. None: the headers have it, in
-            `rules.label_attribute`.
+        labels: label by original PatientID; stays at the site. None: headers or reports have it,
+            in `rules.label_attribute` or under `rules.label_report`.
         progress: called with ("files" or "patients", done, in all): first all files are read.
         decide: may choose otherwise; called with a patient's pseudonym and the rules' choice.
 
@@ -64,6 +66,7 @@ def import_dicom(
         kinds=rules.series.all_kinds,
         allow_burned_in=rules.allow_burned_in,
         label_attribute=rules.label_attribute,
+        label_report=rules.label_report,
         progress=partial(progress, "files"),
     )
     report = ImportReport(list(scan.problems), [], scan.skipped)
@@ -74,46 +77,29 @@ def import_dicom(
     by_patient: dict[str, list[Slice]] = {}
     for item in slices:
         by_patient.setdefault(item.patient_id, []).append(item)
+    reports: dict[str, list[StructuredReport]] = {}
+    for each in scan.reports:
+        reports.setdefault(each.patient_id, []).append(each)
+    words = Words(rules.series.labels)
+    known = Labels(labels, rules.label_report, reports, words)
     people = traces({who: [item.person for item in each] for who, each in by_patient.items()})
     for done, patient_id in enumerate(sorted(by_patient)):
         person = key.person(people[patient_id])
         name = key.pseudonym(patient_id)
         patient = _Patient(name, person, by_patient[patient_id], root, rules, report, decide)
         try:
-            label = _label_of(patient_id, by_patient, labels)
+            label = known.of(patient_id, name, by_patient)
         except DataError as error:
             patient.refuse(str(error))
         else:
             patient.write(label, writer)
         progress("patients", done + 1, len(by_patient))
     report.notes += _mixed_weightings(root, report) + report.unused(root, rules.series)
-    report.notes += without_scans(labels or {}, by_patient)
+    report.notes += known.said(root) + without_scans(labels or reports.keys(), by_patient)
     if not (writer.patients if writer else any(each.used for each in report.series)):
-        raise _nothing_imported(root, report, rules.series)
+        why = nowhere(rules.label_report, scan.reports) if rules.label_report else None
+        raise _nothing_imported(root, report, rules.series, why)
     return report
-
-
-def _label_of(
-    patient_id: str, by_patient: Mapping[str, Sequence[Slice]], labels: Mapping[str, int] | None
-) -> int:
-    """A patient's label, before a pixel is read.
-
-    Raises:
-        DataError: why the patient cannot be imported.
-    """
-    fault = identity_fault(patient_id, by_patient)
-    if fault:
-        raise DataError(fault)
-    images = by_patient[patient_id]
-    differing = contradiction([item.person for item in images])
-    if differing:
-        raise DataError(f"its PatientID stands for different people, by {differing}; left out")
-    if labels is None:
-        return agreed_label(item.label for item in images)
-    fault = label_fault(patient_id, labels)
-    if fault:
-        raise DataError(fault)
-    return labels[patient_id]
 
 
 def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
@@ -127,9 +113,11 @@ def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
     return notes
 
 
-def _nothing_imported(root: Path, report: ImportReport, rules: SeriesRules) -> DataError:
+def _nothing_imported(
+    root: Path, report: ImportReport, rules: SeriesRules, why: str | None
+) -> DataError:
     told = [*map(str, report.problems), *report.skipped.lines()]
-    why = first_of(told) if told else "it holds no file"
+    why = why or (first_of(told) if told else "it holds no file")
     skipped = [each.removesuffix(NOT_DICOM) for each in report.skipped.counts]
     outs = [f"{kind} files are not read: {way_out(kind)}" for kind in skipped if way_out(kind)]
     files = listed(sorted(rules.all_kinds))

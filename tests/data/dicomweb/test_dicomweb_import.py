@@ -19,7 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pydicom.uid import PositronEmissionTomographyImageStorage
 
+from tests.data.dicom.test_structured_labels import content, write_report
 from tests.data.dicom.trees import WriteSeries, edit_all, ramp, rows
 from tests.data.dicomweb.archive import PASSWORD, USER, Orthanc, before, needs_orthanc, running
 
@@ -188,6 +190,33 @@ def test_labels_may_stand_in_an_attribute(tmp_path: Path, archive: Orthanc) -> N
     assert found["patients"] == 3
     labels = {line["patient_id"]: line["label"] for line in rows(tmp_path / "out")}
     assert sorted(labels.values()) == ["0", "0", "1"]
+
+
+def test_labels_may_stand_in_structured_reports(tmp_path: Path, archive: Orthanc) -> None:
+    for patient, words in (("PAT-1", "tumour"), ("PAT-2", "healthy")):
+        item = content("Diagnosis of the archive", words)
+        name = {"patient": patient, "PatientName": f"{patient}^Name"}
+        archive.store([write_report(tmp_path / "reports" / patient, item, **name)])
+    more = ("--label-report", "Diagnosis of the archive", "--json")
+    result = run(archive.address, tmp_path, *more)
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["patients"]) == (1, 2)
+    (problem,) = found["problems"]
+    assert "no structured report of its patient has 'Diagnosis of the archive'" in problem
+    labels = {line["patient_id"]: line["label"] for line in rows(tmp_path / "out")}
+    assert sorted(labels.values()) == ["0", "1"]
+
+
+def test_another_modality_is_fetched_where_it_is_asked_for(
+    tmp_path: Path, archive: Orthanc, write_series: WriteSeries
+) -> None:
+    header = {"PatientID": "PAT-30", "StudyInstanceUID": pydicom.uid.generate_uid()}
+    header["SOPClassUID"] = PositronEmissionTomographyImageStorage
+    archive.store(write_series(tmp_path / "pet", ramp(SLICES), "PT", **header))
+    (tmp_path / "labels.csv").write_text("patient_id,label\nPAT-30,1\n")
+    more = ("--labels", tmp_path / "labels.csv", "--modalities", "pet", "--json")
+    assert facts(run(archive.address, tmp_path, *more))["patients"] == 1
+    assert all(line["pet_path"] for line in rows(tmp_path / "out"))
 
 
 def test_who_is_not_in_the_archive_is_named(tmp_path: Path, archive: Orthanc) -> None:
