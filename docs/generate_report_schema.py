@@ -1,4 +1,4 @@
-"""Writes docs/schemas/*.schema.json from the types of the reports and of an evaluation.
+"""Writes docs/schemas/*.schema.json from the types of reports, evaluations and model cards.
 
     python docs/generate_report_schema.py
 
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from securefed.record.evaluation import EvaluationFile
+from securefed.record.model_card import ModelCard
 from securefed.reporting import facts, site_facts
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
@@ -20,6 +21,7 @@ def texts() -> dict[str, str]:
         "report.schema.json": facts.json_schema(),
         "site-report.schema.json": site_facts.json_schema(),
         "evaluation.schema.json": facts.schema_of(EvaluationFile, "SecureFed evaluation, schema 1"),
+        "model-card.schema.json": facts.schema_of(ModelCard, "SecureFed model card, schema 1"),
     }
     return {name: json.dumps(each, indent=2) + "\n" for name, each in schemas.items()}
 

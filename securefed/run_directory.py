@@ -73,13 +73,7 @@ class Run:
         Raises:
             RunError: they are not of this version.
         """
-        try:
-            return Settings.model_validate_json(msgspec.json.encode(self.about.settings))
-        except ValueError as error:
-            raise RunError(
-                f"{self.path / RunFile.NAME} does not hold the settings of a run",
-                hint="it is damaged, or another version of securefed wrote it; make the run again",
-            ) from error
+        return self.about.checked_settings(self.path)
 
     @property
     def hospitals(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from securefed.errors import ConfigurationError
 from securefed.evidence import checks as evidence
 from securefed.exposure import OBSERVERS, Observer
 from securefed.files import only_writer
+from securefed.model_card import card
 from securefed.record.audit import AuditFile
 from securefed.record.mismatch import Mismatch
 from securefed.run_directory import Run
@@ -99,6 +100,7 @@ def _audit(
         seconds=time.perf_counter() - started,
     )
     file.write(run.path)
+    card.renew(run.path)
     return file.sealed()
 
 
@@ -127,8 +129,9 @@ def _failed(
         evidence=contradictions,
         **{**lines, "verdict": Verdict.FAIL},
     )
-    # Pictures of an older audit beside this one would mislead.
+    # Pictures of an older audit beside this one would mislead, and so would the model's card.
     shutil.rmtree(run.path / "audit", ignore_errors=True)
+    card.withdraw(run.path)
     file.write(run.path)
     return file.sealed()
 

@@ -13,8 +13,9 @@ from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar
 from securefed.cli.screen import screen
 from securefed.errors import DataError
-from securefed.files import create_private
+from securefed.files import create_private, only_writer
 from securefed.record.evaluation import EvaluationFile, Figures, Rate
+from securefed.record.run_file import RunFile
 from securefed.wording import listed
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--ledger", type=PATH, help="Of whom the model was trained on, to tell who trained.")
 @click.option("--site-key", type=PATH, help="That tells these patients apart in the ledger.")
 @click.option("--trained-too", is_flag=True, help="Measure patients that trained as well.")
+@click.option("--no-card", is_flag=True, help="Leave the model card beside MODEL as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     model: Path,
@@ -49,6 +51,7 @@ def command(
     ledger: Path | None,
     site_key: Path | None,
     trained_too: bool,
+    no_card: bool,
     as_json: bool,
 ) -> None:
     """Say how well the model of a run tells patients apart whose labels are known.
@@ -56,7 +59,8 @@ def command(
     MODEL is a finished run's folder, or a model.safetensors; PATIENTS a manifest or a folder with
     labels. Area under the ROC curve, operating points, calibration and net benefit with 95%
     intervals: of all patients, by site, by what was acquired, and by columns of the manifest;
-    groups of few patients are withheld. Patients that trained are refused, where a site's key and
+    groups of few patients are withheld. In a run's folder the figures of all patients go onto the
+    model's card. Patients that trained are refused, where a site's key and
     ledger tell. No epsilon covers the figures. Exit code 1: some lines or images cannot be used,
     and the figures are of the others.
 
@@ -84,6 +88,7 @@ def command(
     found = evaluation(opened, predicting, trained, labelled, len(problems))
     if out:
         _write(out, found)
+    carded = None if no_card or personal else _add_to_card(model, found)
     if as_json:
         click.echo(found.encode().decode(), nl=False)
         sys.exit(1 if problems else 0)
@@ -95,6 +100,8 @@ def command(
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
     if out:
         click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
+    if carded:
+        click.echo(f"added to the model card: {carded}")
     sys.exit(1 if problems else 0)
 
 
@@ -152,6 +159,21 @@ def _write(out: Path, found: EvaluationFile) -> None:
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _add_to_card(model: Path, found: EvaluationFile) -> Path | None:
+    """The card that has the figures of all patients now; None where none is made or they are few.
+
+    Groups stay off it: a card goes with the model.
+    """
+    from securefed.model_card import card
+
+    folder = model if model.is_dir() else model.parent
+    told = card.evaluated(found)
+    if told is None or not (folder / RunFile.NAME).is_file():
+        return None
+    with only_writer(folder):
+        return folder / card.WORDS if card.renew(folder, told) else None
 
 
 def _show(found: EvaluationFile) -> None:

@@ -34,6 +34,7 @@ from securefed.hospital.site_ledger import remembers, site_ledger
 from securefed.hospital.survey import open_survey
 from securefed.hospital.tokens import kept_with, told_at_times
 from securefed.model.encoding import tokens_of
+from securefed.model_card import card
 from securefed.privacy.accounting import Guarantee
 from securefed.privacy.ledger import Ledger
 from securefed.record import jobs, memberships, model_file
@@ -289,6 +290,7 @@ class _Job:
         made_up = self._simulation
         # Uncalibrated: the total of scores is the server's, and its own has no epsilon.
         model_file.write(hospital.folder, network, job.settings, promised, made_up, job.run)
+        card.renew(hospital.folder)
         self._ended = True
         self._tell(f"finished: results and model are in {hospital.folder}")
 

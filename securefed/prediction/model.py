@@ -4,13 +4,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from securefed.config import ModelSettings, TaskSettings
 from securefed.data.harmonisation import harmonised
 from securefed.data.samples import ExampleKind, Patient
 from securefed.errors import RunError
@@ -116,7 +113,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     if file.stat().st_size > LARGEST_FILE:
         raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
     about = read_about(file)
-    settings, task, max_slices = _described(about, file)
+    settings, task, max_slices = model_file.described(about, file)
     network = FusionNetwork(NetworkShape.of(settings))
     tensors = read_tensors(file)
     _require_fit(network, tensors, file)
@@ -137,24 +134,8 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         digest=digest.hexdigest(),
         privacy=str(about.get("privacy", "not known")),
         calibration=model_file.read_calibration(file),
-        cautions=tuple(_cautions(about)),
+        cautions=model_file.cautions(about),
     )
-
-
-def _described(about: Mapping[str, Any], file: Path) -> tuple[ModelSettings, TaskSettings, int]:
-    try:
-        settings = ModelSettings.model_validate_json(str(about["shape"]))
-        # Files from before there was a choice are of patients.
-        task = TaskSettings.model_validate_json(str(about.get("task", "{}")))
-        max_slices = int(about["max_slices"])
-    except (KeyError, ValueError, ValidationError):
-        raise RunError(
-            f"{file} does not say how it is to be used",
-            hint="a model file of this version of securefed does; train it again",
-        ) from None
-    if not 1 <= max_slices <= 512:
-        raise RunError(f"{file} takes {max_slices} slices of an example; it is damaged")
-    return settings, task, max_slices
 
 
 def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:
@@ -169,14 +150,3 @@ def _require_fit(network: FusionNetwork, tensors: Mapping[str, Tensor], file: Pa
         )
     if not all(bool(torch.isfinite(each).all()) for each in tensors.values()):
         raise RunError(f"{file} holds parameters that are not numbers")
-
-
-def _cautions(about: Mapping[str, Any]) -> list[str]:
-    found = []
-    if "simulation" in about:
-        found.append(f"it was trained on made-up patients ({about['simulation']})")
-    if "canaries" in about:
-        found.append("made-up records were among its patients, for an audit")
-    if about.get("noise") == "seeded":
-        found.append("who has the seed removes its noise: it protects nobody")
-    return found

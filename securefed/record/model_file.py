@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 from torch import Tensor
 
-from securefed.config import Settings
+from securefed.config import ModelSettings, Settings, TaskSettings
 from securefed.errors import RunError
 from securefed.model.calibration import Calibration
 from securefed.model.network import FusionNetwork
@@ -117,3 +119,36 @@ def load(
             hint="the files are not of one run",
         ) from None
     return network
+
+
+def described(about: Mapping[str, Any], file: Path) -> tuple[ModelSettings, TaskSettings, int]:
+    """How a model file says it is to be used: its shape, its task, slices of an example.
+
+    Raises:
+        RunError: it does not say.
+    """
+    try:
+        settings = ModelSettings.model_validate_json(str(about["shape"]))
+        # Files from before there was a choice are of patients.
+        task = TaskSettings.model_validate_json(str(about.get("task", "{}")))
+        max_slices = int(about["max_slices"])
+    except (KeyError, ValueError, ValidationError):
+        raise RunError(
+            f"{file} does not say how it is to be used",
+            hint="a model file of this version of securefed does; train it again",
+        ) from None
+    if not 1 <= max_slices <= 512:
+        raise RunError(f"{file} takes {max_slices} slices of an example; it is damaged")
+    return settings, task, max_slices
+
+
+def cautions(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why a model is not to be used on patients, by what its file says; none where it is."""
+    found = []
+    if "simulation" in about:
+        found.append(f"it was trained on made-up patients ({about['simulation']})")
+    if "canaries" in about:
+        found.append("made-up records were among its patients, for an audit")
+    if about.get("noise") == "seeded":
+        found.append("who has the seed removes its noise: it protects nobody")
+    return tuple(found)

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from securefed.config import Configuration
+from securefed.config import Configuration, Settings
+from securefed.errors import RunError
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
@@ -111,3 +112,17 @@ class RunFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.party == "hospital") != (self.hospital in self.data.hospitals):
             raise ValueError(f"it is of the hospital {self.hospital!r}")
+
+    def checked_settings(self, folder: Path) -> Settings:
+        """The settings of the run, whose folder is named where they are wrong.
+
+        Raises:
+            RunError: they are not of this version.
+        """
+        try:
+            return Settings.model_validate_json(msgspec.json.encode(self.settings))
+        except ValueError as error:
+            raise RunError(
+                f"{folder / self.NAME} does not hold the settings of a run",
+                hint="it is damaged, or another version of securefed wrote it; make the run again",
+            ) from error

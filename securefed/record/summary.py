@@ -3,6 +3,7 @@
 No patient's data is in any of these files, and nobody's own score.
 """
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,11 +12,14 @@ import msgspec
 
 from securefed.config import Configuration
 from securefed.model.calibration import Calibration
+from securefed.model.rates import rate_interval
 from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import Metrics
 from securefed.record.times import Times
+
+CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
 
 if TYPE_CHECKING:
     from securefed.model.scores import Metrics as Scored
@@ -179,3 +183,17 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         """Of the calibration; None where the counts do not say."""
         found = self.calibration and self.calibration.temperature
         return found.value if found else None
+
+    @property
+    def rate_intervals(self) -> dict[str, tuple[float, float] | None]:
+        """95% intervals of sensitivity, specificity and accuracy; None where there is no such
+        patient."""
+        one, deviation = self.confusion, (self.noise or 0.0) * math.sqrt(CELLS)
+        right = one.true_positive + one.true_negative
+        wrong = one.false_positive + one.false_negative
+        noise, of_both = (deviation,) * 2, (deviation * math.sqrt(2),) * 2
+        return {
+            "sensitivity": rate_interval(one.true_positive, one.false_negative, noise),
+            "specificity": rate_interval(one.true_negative, one.false_positive, noise),
+            "accuracy": rate_interval(right, wrong, of_both),
+        }

@@ -6,10 +6,8 @@ keeps the figure small. Rates have Wilson's interval (1927), widened on each sid
 in their counts does; a test holds their coverage.
 """
 
-import math
 from collections.abc import Iterator
 
-from securefed.model.rates import rate_interval
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
 from securefed.reporting.facts import Utility
 from securefed.reporting.withheld import Withheld
@@ -20,7 +18,6 @@ from securefed.wording import counted
 TOO_WIDE = 0.3  # an interval that holds both a poor and a good model
 NO_MORE_THAN_CHANCE = 0.1  # sensitivity less false alarms: the answer hardly follows the truth
 ONE_ANSWER = 0.9  # of one kind of patients; with the above, nearly everybody gets the same answer
-CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
 Interval = tuple[float, float]
 
 
@@ -32,7 +29,7 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
     scores = {name: getattr(summary, name) if known else None for name in Scores.__struct_fields__}
     noise = held_out.noise if held_out else None
     confusion = held_out.confusion if held_out else None
-    intervals = rate_intervals(confusion, noise) if confusion else {}
+    intervals = held_out.rate_intervals if held_out else {}
     unsure = [
         name
         for name, interval in {"auc": scores["auc_ci95"], **intervals}.items()
@@ -65,23 +62,6 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
 def too_wide(interval: Interval | None) -> bool:
     """Whether a figure with this interval is too unsure to be put forward."""
     return interval is None or interval[1] - interval[0] > TOO_WIDE
-
-
-def rate_intervals(confusion: Confusion, noise: float | None) -> dict[str, Interval | None]:
-    """95% intervals of sensitivity, specificity and accuracy; None where there is no such patient.
-
-    Args:
-        noise: standard deviation of the noise in each of the counts behind a cell; None: exact.
-    """
-    one = confusion
-    right = one.true_positive + one.true_negative
-    wrong = one.false_positive + one.false_negative
-    deviation = (noise or 0.0) * math.sqrt(CELLS)
-    return {
-        "sensitivity": rate_interval(one.true_positive, one.false_negative, (deviation,) * 2),
-        "specificity": rate_interval(one.true_negative, one.false_positive, (deviation,) * 2),
-        "accuracy": rate_interval(right, wrong, (deviation * math.sqrt(2),) * 2),
-    }
 
 
 def cautions(

@@ -23,6 +23,7 @@ import torch
 from securefed.errors import NothingLearned
 from securefed.estimate import Estimate
 from securefed.files import only_writer
+from securefed.model_card import card
 from securefed.record import anchors, memberships, metrics, model_file
 from securefed.record.memberships import Outcome
 from securefed.record.provenance import about_run
@@ -171,6 +172,7 @@ class _Job:
             if final.scores is not None:
                 results.write_held_out(folder, final.scores)
         summary.write(folder)
+        card.renew(folder)
         self._note("finished")
         if not learned:
             raise NothingLearned(

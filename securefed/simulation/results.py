@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from securefed.model_card import card
 from securefed.privacy.accounting import largest
 from securefed.record import model_file, times
 from securefed.record.baselines import Baselines
@@ -58,6 +59,7 @@ def write_summary(
     folder, summary = simulation.directory.path, _summary(simulation, final, baselines)
     Inventory.of(folder, {Summary.NAME: summary.encode()}).write(folder)
     summary.write(folder)
+    card.renew(folder)
     return summary
 
 

@@ -22,6 +22,8 @@ ONLY_AT_A_SITE = {
     "agreement.yaml": "what a run among machines is of",
     "run.json": "in one process there is one for all",
     "model.safetensors": "in one process there is one for all",
+    "model-card.json": "the same",
+    "model-card.md": "the same",
     "exposures/index.jsonl": "in one process one recording serves all",
     "exposures/messages.bin": "the same",
     "exposures/jobs.jsonl": "the same",
@@ -120,7 +122,7 @@ def test_both_say_the_same_of_the_same_run(played: Four, alone: Path) -> None:
 
 # What is allowed to say "patient" in a server's folder: settings, and totals that were opened.
 SETTINGS = {"patients_epsilon", "max_patients", "smallest_training_set"}
-TOTALS = {"metrics.jsonl", "held_out.json"}
+TOTALS = {"metrics.jsonl", "held_out.json", "model-card.json"}
 
 
 def numbers(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
