@@ -15,7 +15,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from securefed.config import File, Modality, OneOf, Scanners, Settings
+from securefed.config import ClassName, File, Modality, OneOf, Scanners, Settings
 from securefed.hospital.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +107,7 @@ def _type(field: FieldInfo) -> str:
         bool: "`true` or `false`",
         str: "name",
         tuple[Modality, ...]: "list of names",
+        tuple[ClassName, ...]: "list of names",
         tuple[Scanners, ...]: "list of lists of names",
         Path: "path",
         tuple[File, ...]: "list of paths",

@@ -37,6 +37,7 @@ def test_the_expected_files_are_there() -> None:
     names = {path.name for path in FILES}
     assert names == {
         *CONFIGURATIONS,
+        "classes.yaml",
         "default.yaml",
         "lgg.yaml",
         "report.yaml",

@@ -7,15 +7,18 @@ manifest; `import` prints paths of files it could not use, which in a hospital m
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from securefed.cli import data_import, data_show
-from securefed.cli.data_output import listing, of_example, progress_bar, shower, tell
+from securefed.cli.data_output import listing, of_classes, of_example, progress_bar, shower, tell
 from securefed.cli.screen import Narrowing, screen
 from securefed.data.table import Problem
+
+if TYPE_CHECKING:
+    from securefed.data.samples import ExampleKind
 
 # Only light modules above: the imports that take time stand in the commands that need them.
 
@@ -48,6 +51,8 @@ command.add_command(data_show.command)
 @click.option("--contrast", type=float, help="Factor on every lesion; 1 is physical.")
 @click.option("--rho", type=float, help="Share of negatives with a sign at another place.")
 @click.option("--kappa", type=float, help="Share of the other negatives with one sign.")
+@of_example
+@of_classes
 @click.option("--seed", default=0, show_default=True, help="Same seed, same patients.")
 @click.option("--force", is_flag=True, help="Replace an older data set at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -60,6 +65,8 @@ def phantom(
     contrast: float | None,
     rho: float | None,
     kappa: float | None,
+    example: "ExampleKind",
+    classes: tuple[str, ...],
     seed: int,
     force: bool,
     as_json: bool,
@@ -67,8 +74,9 @@ def phantom(
     """Write synthetic patients: PNG slices, manifest.csv and truth.csv.
 
     Each patient is a tumour patient exactly if the signs of all modalities lie at the same place,
-    so no modality alone suffices. truth.csv says what is where, slice by slice. Never report
-    accuracy on phantoms as clinical.
+    so no modality alone suffices. With --classes each kind of patient is one: healthy, all signs at
+    one place, each sign alone, and all of them at two places. truth.csv says what is where, slice
+    by slice. Never report accuracy on phantoms as clinical.
     """
     from securefed.data.phantom import PhantomSpec
     from securefed.data.phantom_files import write_phantoms
@@ -76,7 +84,7 @@ def phantom(
     chosen = {"contrast": contrast, "rho": rho, "kappa": kappa}
     given = {name: value for name, value in chosen.items() if value is not None}
     names = [name.strip() for name in modalities.split(",")]
-    spec = PhantomSpec(tuple(names), size, **given)  # type: ignore[arg-type]  # floats, all three
+    spec = PhantomSpec(tuple(names), size, classes=len(classes), **given)  # type: ignore[arg-type]
     total = hospitals * patients
     with progress_bar(quiet=as_json) as bar:
         made = 0
@@ -86,7 +94,17 @@ def phantom(
             made += more
             bar.reach(made / total, f"phantoms {made}/{total}")
 
-        slices = write_phantoms(out, spec, hospitals, patients, seed, force=force, step=step)
+        slices = write_phantoms(
+            out,
+            spec,
+            hospitals,
+            patients,
+            seed,
+            example=example,
+            classes=classes,
+            force=force,
+            step=step,
+        )
     facts = {"manifest": str(out / "manifest.csv"), "patients": total, "slices": slices}
     tell(facts, as_json, f"{total} patients of {hospitals} hospitals, {slices} slices")
 
@@ -95,9 +113,10 @@ def phantom(
 @click.argument("manifest", type=_EXISTING)
 @click.option("--size", default=64, show_default=True, help="Image edge to load at, in pixels.")
 @of_example
+@of_classes
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def check(
-    manifest: Path, size: int, example: Literal["patient", "study", "slice"], as_json: bool
+    manifest: Path, size: int, example: "ExampleKind", classes: tuple[str, ...], as_json: bool
 ) -> None:
     """Read a manifest (or a folder) as a run would, and say what is wrong with it.
 
@@ -116,11 +135,13 @@ def check(
     from securefed.data.summary import summarise
 
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
+        loaded = inspect_manifest(
+            manifest, size, progress=shower(bar, "rows"), example=example, classes=classes
+        )
         bar.say("looking for one person under two ids")
         doubles = find_doubles(loaded.patients, loaded.persons)
         bar.say("looking for letters in pictures")
-        letters = burned_in(read(manifest, example=example).rows)
+        letters = burned_in(read(manifest, example=example, classes=classes).rows)
     doubts = [
         *map(str, doubles.pairs),
         *doubles.twice,
@@ -134,7 +155,7 @@ def check(
     problems = loaded.problems + [Problem(name, doubt) for doubt in doubts]
     near = [Problem(name, text) for text in doubles.similar]
     notes = [*loaded.warnings, *loaded.named, *outliers(loaded.patients), *letters]
-    sites = summarise(loaded.patients)
+    sites = summarise(loaded.patients, classes)
     place = key_place(manifest)
     # Made by import or by the first run; a look at the data makes no secret.
     key = load_or_create_key(place) if place.exists() else None

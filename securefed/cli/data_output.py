@@ -23,6 +23,26 @@ of_example = click.option(
     show_default=True,
     help="What a label of the manifest is of (task.example).",
 )
+
+
+def _classes(
+    context: click.Context, parameter: click.Parameter, names: str | None
+) -> tuple[str, ...]:
+    from securefed.config import load
+
+    if names is None:
+        return ()
+    return load(None, {"task.classes": [each.strip() for each in names.split(",")]}).task.classes
+
+
+#: What labels of the manifest tell apart, as task.classes of a run names it.
+of_classes = click.option(
+    "--classes",
+    callback=_classes,
+    metavar="A,B,C",
+    help="Names of three classes or more that labels are of (task.classes); without, labels are "
+    "0 and 1.",
+)
 SHOWN = 20  # problems, notes or duplicates listed before "and n more"
 
 

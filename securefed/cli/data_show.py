@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from securefed.cli.data_output import (
+    of_classes,
     of_example,
     private_folder,
     progress_bar,
@@ -35,6 +36,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--most", default=40, show_default=True, help="Patients shown, spread over all.")
 @click.option("--size", default=192, show_default=True, help="Edge of each picture, in pixels.")
 @of_example
+@of_classes
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def command(
     manifest: Path,
@@ -43,6 +45,7 @@ def command(
     most: int,
     size: int,
     example: "ExampleKind",
+    classes: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Draw a contact sheet of each patient: a PNG, and one page with all of them.
@@ -64,7 +67,9 @@ def command(
     require_new_folder(out)
     shown = []
     with progress_bar(quiet=as_json) as bar:
-        loaded = inspect_manifest(manifest, size, progress=shower(bar, "rows"), example=example)
+        loaded = inspect_manifest(
+            manifest, size, progress=shower(bar, "rows"), example=example, classes=classes
+        )
         chosen = _chosen(loaded.patients, wanted, most)
         with private_folder(out):
             for number, patient in enumerate(chosen, start=1):
@@ -77,7 +82,7 @@ def command(
                     Shown(
                         patient=patient.patient_id,
                         site=patient.site,
-                        label=patient.label,
+                        label=classes[patient.label] if classes else patient.label,
                         picture=picture,
                         slices=patient.slices,
                         acquired={name: int(there.sum()) for name, _, there in patient},

@@ -20,7 +20,7 @@ from securefed.privacy.accounting import at_most
 from securefed.progress import Bar, Rounds
 from securefed.record.metrics import RoundLine
 from securefed.record.run_file import unit_in_words
-from securefed.record.summary import HospitalSummary, Summary
+from securefed.record.summary import ClassScores, HospitalSummary, Scores, Summary
 from securefed.run_directory import Run
 from securefed.wording import counted
 
@@ -211,15 +211,14 @@ def _tell(run: Run, notes: Sequence[str]) -> None:
 
 def _show(done: Run, console: Console) -> None:
     from securefed.reporting.calibrated import calibration_in_words
-    from securefed.reporting.utility import cautions
+    from securefed.reporting.utility import cautions_of
 
     console.print(Narrowing(_table(done), EXPENDABLE))
     if (of := done.settings.task.example) != "patient":
         console.print(f"labels are of each {of}: a patient counts one, shared out over its own")
     scored = done.held_out
     if scored:
-        figures = done.summary.auc, done.summary.auc_ci95, scored.confusion
-        for caution in cautions(*figures, noised=scored.noise is not None):
+        for caution in cautions_of(done.summary, scored):
             console.print(f"note: {caution}", style="yellow")
         if scored.calibration:
             console.print(calibration_in_words(scored.calibration))
@@ -289,6 +288,9 @@ def _round_text(line: RoundLine) -> str:
         return f"{text}  aborted: {line.aborted}"
     if line.auc is not None:
         text += f"  loss {line.loss:.3f}  AUC {line.auc:.3f}"
+    if line.auc_by_class:
+        each = ", ".join(f"{name} {_figure(auc)}" for name, auc in line.auc_by_class.items())
+        text += f" ({each})"
     if line.epsilon is not None:
         text += f"  epsilon {at_most(line.epsilon)}"
     text += f"  {(line.bytes_up + line.bytes_down) / 1000:.1f} kB  {line.wall_s:.2f} s"
@@ -312,9 +314,7 @@ def _table(run: Run) -> Table:
         table.add_column("epsilon", justify="right")
 
     def add(name: str, held_out: str, row: Summary | HospitalSummary, *, last: bool) -> None:
-        interval = row.auc_ci95
-        cells = [name, held_out, _figure(row.auc)]
-        cells.append(f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "-")
+        cells = [name, held_out, *_ranked(row)]
         cells += [_figure(each) for each in (row.accuracy, row.sensitivity, row.specificity)]
         if alone:
             cells.append(_figure(row.local_auc))
@@ -328,7 +328,18 @@ def _table(run: Run) -> Table:
     # What the global figures were made from, not what the hospitals' own come to.
     about = "~" if scored and scored.noise is not None else ""
     add("global", f"{about}{scored.patients}" if scored else "-", run.summary, last=True)
+    called = {one.name: sum(one.called) for one in scored.classes} if scored else {}
+    for one in run.summary.classes:
+        count = f"{about}{called[one.name]:.0f}" if one.name in called else "-"
+        cells = [one.name, count, *_ranked(one), "-"]
+        table.add_row(*cells, _figure(one.sensitivity), _figure(one.specificity))
     return table
+
+
+def _ranked(row: Scores | ClassScores) -> tuple[str, str]:
+    """AUC and its interval."""
+    interval = row.auc_ci95
+    return _figure(row.auc), f"{interval[0]:.2f}-{interval[1]:.2f}" if interval else "-"
 
 
 def _figure(value: float | None) -> str:

@@ -70,7 +70,7 @@ def _show_survey(folder: Path, as_json: bool) -> None:
 
 def show(summary: Summary, name: str, folder: Path) -> None:
     """What a run came to."""
-    from securefed.reporting.utility import cautions
+    from securefed.reporting.utility import cautions_of
 
     console = screen(stderr=False)
     survivors = summary.survivors_by_round
@@ -83,9 +83,12 @@ def show(summary: Summary, name: str, folder: Path) -> None:
         told = f" (95% {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
         made_up = f", simulation: {summary.simulation}" if summary.simulation else ""
         console.print(f"AUC on held-out patients: {summary.auc:.3f}{told}{made_up}")
+    for one in summary.classes:
+        if one.auc is not None and one.auc_ci95:
+            told = f"{one.auc:.3f} (95% {one.auc_ci95[0]:.3f} to {one.auc_ci95[1]:.3f})"
+            console.print(f"  {one.name} against the rest: {told}")
     if (folder / HeldOut.NAME).is_file():
         scored = HeldOut.read(folder)
-        figures = summary.auc, summary.auc_ci95, scored.confusion
-        for caution in cautions(*figures, noised=scored.noise is not None):
+        for caution in cautions_of(summary, scored):
             console.print(f"note: {caution}", style="yellow")
     console.print(f"model and results are in {folder}")

@@ -72,7 +72,6 @@ def command(
 def show(found: "SurveyFile", console: Console) -> None:
     """Print what a survey said, and what it cost."""
     from securefed.privacy.accounting import Guarantee
-    from securefed.record.survey import NAMES
 
     made_up = f" (simulation: {found.simulation})" if found.simulation else ""
     told = _told(found.patients["all"])
@@ -82,7 +81,7 @@ def show(found: "SurveyFile", console: Console) -> None:
     table.add_column("patients")
     for column in columns:
         table.add_column(column, justify="right")
-    for name in NAMES:
+    for name in found.labels:
         keys = (name, *(f"{name}, {column}" for column in columns[1:]))
         table.add_row(name, *(_told(found.patients[key]) for key in keys))
     console.print(table)

@@ -13,9 +13,10 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData
 from securefed.errors import DataError, RunError
 from securefed.hospital.tokens import kept_with
+from securefed.model.class_scores import count_group, metrics
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
-from securefed.model.scores import Counts, count_group, metrics, score
+from securefed.model.scores import Counts, score
 from securefed.record import model_file
 from securefed.record.directory import read_tensors
 from securefed.run_directory import Run

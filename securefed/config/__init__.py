@@ -7,7 +7,14 @@ from securefed.config.audit import CanarySettings, EvaluationSettings, ExposureS
 from securefed.config.data import DataSettings, PhantomSettings, Scanners
 from securefed.config.federation import FederationSettings, SecureAggregationSettings
 from securefed.config.loading import load
-from securefed.config.model import VOLUME_ENCODERS, Encoder, File, ModelSettings, TaskSettings
+from securefed.config.model import (
+    VOLUME_ENCODERS,
+    ClassName,
+    Encoder,
+    File,
+    ModelSettings,
+    TaskSettings,
+)
 from securefed.config.paths import PATHS
 from securefed.config.privacy import PrivacySettings
 from securefed.config.section import MOST_HOSPITALS, Modality, OneOf, Section
@@ -19,6 +26,7 @@ __all__ = [
     "PATHS",
     "VOLUME_ENCODERS",
     "CanarySettings",
+    "ClassName",
     "Configuration",
     "DataSettings",
     "Encoder",

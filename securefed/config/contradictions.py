@@ -9,10 +9,24 @@ from securefed.config.federation import (
     FederationSettings,
     SecureAggregationSettings,
 )
-from securefed.config.model import SHIPPED_FOR, VOLUME_ENCODERS, ModelSettings
+from securefed.config.model import SHIPPED_FOR, VOLUME_ENCODERS, ModelSettings, TaskSettings
 from securefed.config.privacy import PrivacySettings
 from securefed.config.training import TrainingSettings
 from securefed.model.strategies import build_strategy
+
+
+def of_classes(task: TaskSettings) -> Iterator[str]:
+    """What labels tell apart."""
+    classes = task.classes
+    if 0 < len(classes) < 3:
+        yield (
+            f"task.classes: {' and '.join(classes)}: with two labels it is left out (labels 0 and "
+            "1), otherwise it names three classes or more"
+        )
+    if len(set(classes)) < len(classes):
+        yield f"task.classes: of {', '.join(classes)} one is named twice"
+    if "all" in classes:  # tables have a line of that name
+        yield "task.classes: all is what all classes together are called; name that one otherwise"
 
 
 def of_the_circle(

@@ -18,6 +18,7 @@ Encoder = Literal[
     "compact3d",
     "r3d_18",
 ]
+ClassName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 SHIPPED_FOR = ("compact", "compact3d")  # encoders that the shipped weights are of, or fit
 VOLUME_ENCODERS = ("compact3d", "r3d_18")  # what they make of a slice, its neighbours tell too
 
@@ -30,6 +31,13 @@ class TaskSettings(Section):
         description="What a label is of: the patient as a whole, each study (the manifest's column "
         "study), or each slice. A patient's examples train as one record: the mean of their "
         "losses, clipped once.",
+    )
+    classes: tuple[ClassName, ...] = Field(
+        (),
+        max_length=16,
+        strict=False,
+        description="What is told apart, three classes or more: labels are these names, or 0, 1, "
+        "... in their order; what is healthy first. Empty: two labels, 0 and 1 (tumour).",
     )
 
 

@@ -31,6 +31,7 @@ class DatasetWriter:
     Attributes:
         simulation: what the patients are if not real ones, of SIMULATIONS; "" for real ones.
         modalities: that the manifest has columns for.
+        classes: names of several that labels are numbers of, and are written by; none for 0 and 1.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +40,7 @@ class DatasetWriter:
         self.slices = 0
         self.simulation = ""
         self.modalities: tuple[str, ...] = DEFAULT
+        self.classes: tuple[str, ...] = ()
         self._rows: list[dict[str, str]] = []
 
     def add(
@@ -64,7 +66,7 @@ class DatasetWriter:
             if not images:
                 continue
             name = f"{patient_id}_s{number:03d}"
-            row = {"patient_id": patient_id, "label": str(label), "site": site}
+            row = {"patient_id": patient_id, "label": self._label(label), "site": site}
             row |= {"slice": str(number), "pair_id": name, "person": person}
             row["simulation"] = self.simulation
             if registrations:
@@ -72,13 +74,16 @@ class DatasetWriter:
                 row["registration_mm"] = "" if error_mm is None else f"{error_mm:.1f}"
             if examples:
                 study, label = examples[number]
-                row |= {"label": str(label)} | ({"study": study} if study else {})
+                row |= {"label": self._label(label)} | ({"study": study} if study else {})
             for modality, image in images.items():
                 row[column(modality)] = f"{modality}/{name}.png"
                 (self.folder / modality).mkdir(exist_ok=True)
                 write_png(self.folder / modality / f"{name}.png", image)
             self._rows.append(row)
             self.slices += 1
+
+    def _label(self, label: int) -> str:
+        return self.classes[label] if self.classes else str(label)
 
     def write_table(
         self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]

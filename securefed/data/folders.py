@@ -36,7 +36,11 @@ _NUMBERED = re.compile(r"(?P<patient>.+)_s(?:lice)?(?P<slice>\d{1,6})", re.IGNOR
 
 
 def read_folder(
-    root: Path, modalities: Sequence[str] | None = None, *, labelled: bool = True
+    root: Path,
+    modalities: Sequence[str] | None = None,
+    *,
+    labelled: bool = True,
+    classes: Sequence[str] = (),
 ) -> Manifest:
     """Recognise the layout of a folder and list its rows; images are not opened.
 
@@ -45,9 +49,11 @@ def read_folder(
     Args:
         modalities: which are read, in this order; None for all that there are.
         labelled: whether labels.csv is read; without, every label is UNLABELLED.
+        classes: as for `read_manifest`.
 
     Raises:
-        DataError: no such folder, an unknown layout, or paired folders without labels.csv.
+        DataError: no such folder, an unknown layout, paired folders without labels.csv, or class
+            folders, which are of two labels, where there are several classes.
     """
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such file or folder"
@@ -62,12 +68,18 @@ def read_folder(
     if len(scans) > 1:
         if modalities is not None:
             scans = {name: scans[name] for name in modalities if name in scans}
-        folder = _paired(root, scans, tuple(modalities or scans), labelled)
+        folder = _paired(root, scans, tuple(modalities or scans), labelled, classes)
         where = listed([f"{path.name}/" for path in scans.values()])
         beside = _not_read(root, {*scans.values(), root / "labels.csv"}, where)
         return replace(folder, notes=[*folder.notes, *beside])
     ct, mri = _class_folder(inside, r"\bct\b"), _class_folder(inside, r"\bmri?\b")
     if ct and mri:
+        if classes and labelled:
+            raise DataError(
+                f"{root}: Healthy/ and Tumor/ are two labels, and {len(classes)} classes are asked "
+                "for",
+                hint="leave task.classes out, or write a manifest; see docs/data.md",
+            )
         folder = _classes(ct, mri)
         beside = _not_read(root, {ct, mri}, f"{ct.name}/ and {mri.name}/")
         for each in (ct, mri):
@@ -89,11 +101,12 @@ def read(
     labelled: bool = True,
     example: ExampleKind = "patient",
     further: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> Manifest:
     """The rows of a manifest, or of a folder: its manifest.csv, else a layout that is known.
 
     Args:
-        modalities, labelled, example, further: as for `read_manifest`.
+        modalities, labelled, example, further, classes: as for `read_manifest`.
 
     Raises:
         DataError: nothing there, not a manifest, an unknown layout, or one whose labels are of
@@ -111,9 +124,11 @@ def read(
                 f"{path}: folders without a manifest.csv have no column {shown(further[0])}",
                 hint="write a manifest; see docs/data.md",
             )
-        return read_folder(path, modalities, labelled=labelled)
+        return read_folder(path, modalities, labelled=labelled, classes=classes)
     file = path / "manifest.csv" if path.is_dir() else path
-    return read_manifest(file, modalities, labelled=labelled, example=example, further=further)
+    return read_manifest(
+        file, modalities, labelled=labelled, example=example, further=further, classes=classes
+    )
 
 
 def _kinds(root: Path) -> dict[str, list[str]]:
@@ -145,7 +160,11 @@ def _not_read(folder: Path, read: set[Path], where: str) -> list[str]:
 
 
 def _paired(
-    root: Path, scans: Mapping[str, Path], modalities: tuple[str, ...], labelled: bool
+    root: Path,
+    scans: Mapping[str, Path],
+    modalities: tuple[str, ...],
+    labelled: bool,
+    classes: Sequence[str],
 ) -> Manifest:
     if labelled and not (root / "labels.csv").is_file():
         raise DataError(
@@ -153,7 +172,7 @@ def _paired(
             "labels.csv is not",
             hint="write labels.csv with the columns patient_id,label into it",
         )
-    labels = read_labels(root / "labels.csv") if labelled else Labels({}, [])
+    labels = read_labels(root / "labels.csv", classes) if labelled else Labels({}, [])
     problems = list(labels.problems)
     images = {}
     for modality, folder in scans.items():

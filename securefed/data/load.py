@@ -44,6 +44,7 @@ class Loaded:
         simulation: what the patients are if not people with scans of their own: keys of SIMULATIONS
             joined by "+"; "" for real patients.
         unregistered: pairs that no registration vouches for; names patients.
+        classes: names of several that labels are of; none for labels 0 and 1.
     """
 
     patients: list[Patient]
@@ -54,6 +55,7 @@ class Loaded:
     persons: Mapping[str, str] = field(default_factory=dict, repr=False)
     simulation: str = ""
     unregistered: tuple[str, ...] = field(default=(), repr=False)
+    classes: tuple[str, ...] = ()
 
     @property
     def usable_rows(self) -> int:
@@ -106,13 +108,14 @@ def load_manifest(
     modalities: Sequence[str] | None = None,
     *,
     example: ExampleKind = "patient",
+    classes: Sequence[str] = (),
 ) -> Loaded:
     """As `inspect_manifest`, for use.
 
     Raises:
         DataError: also if there is no usable patient.
     """
-    loaded = inspect_manifest(path, image_size, modalities, example=example)
+    loaded = inspect_manifest(path, image_size, modalities, example=example, classes=classes)
     if not loaded.patients:
         problems = loaded.problems
         raise DataError(
@@ -130,6 +133,7 @@ def inspect_manifest(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     example: ExampleKind = "patient",
+    classes: Sequence[str] = (),
 ) -> Loaded:
     """Read a manifest CSV, or a folder: its manifest.csv, else a folder layout that is known.
 
@@ -140,6 +144,7 @@ def inspect_manifest(
         modalities: which are read, in this order; None for all that there are.
         progress: called with (rows read, rows in all).
         example: what a label is of.
+        classes: names of several classes that labels are of; none for labels 0 and 1.
 
     Raises:
         DataError: nothing there, not a manifest, or an unknown layout.
@@ -148,7 +153,7 @@ def inspect_manifest(
         raise ConfigurationError(
             f"image_size must be 8 to 1024 pixels, got {image_size}", hint="64 is a common start"
         )
-    manifest = read(path, modalities, example=example)
+    manifest = read(path, modalities, example=example, classes=classes)
     warnings = [*_made_up(manifest.simulation), *manifest.notes]
     patients, unreadable = read_patients(manifest, image_size, path.resolve().name, progress)
     problems = [*manifest.problems, *unreadable]
@@ -178,6 +183,7 @@ def inspect_manifest(
         persons={row.patient_id: row.person for row in manifest.rows},
         simulation=manifest.simulation,
         unregistered=tuple(unregistered),
+        classes=tuple(classes),
     )
 
 
@@ -229,7 +235,7 @@ def _labelled(made: PhantomPatient, example: ExampleKind) -> Patient:
     if example != "slice":
         return made.patient
     return made.patient.with_examples(
-        [Example(str(k), int(shown), (k,)) for k, shown in enumerate(made.tumour)]
+        [Example(str(k), label, (k,)) for k, label in enumerate(made.labels)]
     )
 
 
@@ -266,6 +272,7 @@ def manifest_hospitals(
         alpha=alpha,
         test_share=test_share,
         seed=seed,
+        labels=len(loaded.classes) or 2,
     )
     empty = [name for name, sides in groups.items() if not sides.train]
     if empty:

@@ -3,6 +3,7 @@
 Columns (any order, any case; others are named and not read):
   patient_id  pseudonym, unique over all sites   also: patient, case_id, subject_id
   label       1/0, tumour/healthy, yes/no        also: tumour, tumor, target
+              With several classes one of their names, or its number from 0.
   NAME_path   image of the modality NAME, empty if there is none: ct_path, mri_path, pet_path, ...
               One column for each.               also: NAME_image, NAME_file; ct, mri, mr, pet, ...
   study       optional, which visit it is of     also: study_id, example_id, visit
@@ -110,6 +111,7 @@ def read_manifest(
     labelled: bool = True,
     example: ExampleKind = "patient",
     further: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a manifest; the images themselves are not opened.
 
@@ -118,6 +120,7 @@ def read_manifest(
         labelled: whether labels are read; without, every label is UNLABELLED.
         example: what a label is of.
         further: columns that no rule reads, kept as they are; as the header writes them.
+        classes: names of several classes that labels are of; none for labels 0 and 1.
 
     Raises:
         DataError: the file cannot be read as a manifest at all, or has none of these columns.
@@ -139,7 +142,7 @@ def read_manifest(
                 f"{path.name}: has no further column {shown(name)}{there}",
                 hint="columns that securefed reads itself are no groups; see docs/predict.md",
             )
-    reader = _Reader(path, table, wanted, labelled, example, tuple(further))
+    reader = _Reader(path, table, wanted, labelled, example, tuple(further), classes)
     problems = [Problem(path.name, reason, 1) for reason in reader.unread_files()]
     rows: list[Row] = []
     for line, cells in table.lines:
@@ -174,10 +177,12 @@ class _Reader:
         labelled: bool,
         example: ExampleKind,
         further: tuple[str, ...],
+        classes: Sequence[str],
     ) -> None:
         self.labelled = labelled
         self.example = example
         self.further = further
+        self.classes = classes
         self.folder = path.parent.resolve()
         self.paths = Paths(self.folder)
         self.table = table
@@ -219,7 +224,7 @@ class _Reader:
         return Row(
             line=line,
             patient_id=patient_id,
-            label=parse_label(cells["label"]) if self.labelled else UNLABELLED,
+            label=parse_label(cells["label"], self.classes) if self.labelled else UNLABELLED,
             # Beside named sites an empty cell would make a hospital of whoever has none.
             site=require_site(cells["site"]) if self.has_sites else DEFAULT_SITE,
             images=images,

@@ -41,6 +41,7 @@ def own_patients(
     *,
     max_unusable: float,
     example: ExampleKind = "patient",
+    classes: Sequence[str] = (),
     distinct_sites: bool,
     distinct_persons: bool,
     key_file: Path | None,
@@ -52,6 +53,7 @@ def own_patients(
         modalities: which are read; the first is the query's.
         max_unusable: largest share of rows that may be unusable, 0..1.
         example: what a label is of.
+        classes: names of several classes that labels are of; none for labels 0 and 1.
         distinct_sites: refuse names of sites that look like one.
         distinct_persons: refuse persons with two identifiers.
         key_file: of the site's secret; None takes that beside the data.
@@ -60,7 +62,7 @@ def own_patients(
     Raises:
         DataError: they cannot be trained on as they are (securefed/data/requirements.py).
     """
-    loaded = load_manifest(manifest, image_size, modalities, example=example)
+    loaded = load_manifest(manifest, image_size, modalities, example=example, classes=classes)
     require_usable(loaded, max_unusable)
     if distinct_sites:
         require_one_name_per_site(loaded)

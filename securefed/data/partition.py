@@ -46,6 +46,7 @@ def divide(
     alpha: float,
     test_share: float,
     seed: int,
+    labels: int = 2,
 ) -> dict[str, Split]:
     """Give patients to hospitals in one of WAYS and hold some out; every patient exactly once.
 
@@ -56,6 +57,7 @@ def divide(
         alpha: of "dirichlet".
         test_share: chance of a patient to be held out, whatever its label.
         seed: another seed divides otherwise, under the same key.
+        labels: how many there may be; public.
 
     Raises:
         ConfigurationError: `by` is not one of WAYS, or a value is out of range.
@@ -66,7 +68,10 @@ def divide(
             f"test_share must be at least 0 and below 1, got {test_share:g}", hint="0.25 is common"
         )
     require_disjoint([patients])
-    names, place = _sites(patients) if by == "site" else _simulated(key, by, hospitals, alpha, seed)
+    if by == "site":
+        names, place = _sites(patients)
+    else:
+        names, place = _simulated(key, by, hospitals, alpha, seed, labels)
     sides = {name: Split([], []) for name in names}
     for patient in patients:
         split = sides[place(patient)]
@@ -85,7 +90,7 @@ def _sites(patients: Sequence[Patient]) -> tuple[list[str], Place]:
 
 
 def _simulated(
-    key: SiteKey, by: str, hospitals: int, alpha: float, seed: int
+    key: SiteKey, by: str, hospitals: int, alpha: float, seed: int, labels: int
 ) -> tuple[list[str], Place]:
     """Names of simulated hospitals, and whose a patient is."""
     if hospitals < 1:
@@ -94,7 +99,7 @@ def _simulated(
         )
     names = [f"hospital-{index + 1}" for index in range(hospitals)]
     # Shares are drawn before anybody is looked at: they are public, as settings are.
-    cuts = np.cumsum(_shares(by, hospitals, alpha, seed), axis=1)[:, :-1].tolist()
+    cuts = np.cumsum(_shares(by, hospitals, alpha, seed, labels), axis=1)[:, :-1].tolist()
 
     def place(patient: Patient) -> str:
         where = key.uniform(f"hospital {seed}", patient.patient_id)
@@ -103,10 +108,10 @@ def _simulated(
     return names, place
 
 
-def _shares(by: str, hospitals: int, alpha: float, seed: int) -> NDArray[np.float64]:
-    """(2, hospitals) what part of each label's patients a hospital gets, in expectation."""
+def _shares(by: str, hospitals: int, alpha: float, seed: int, labels: int) -> NDArray[np.float64]:
+    """(labels, hospitals) what part of each label's patients a hospital gets, in expectation."""
     if by == "iid":
-        return np.full((2, hospitals), 1 / hospitals)
+        return np.full((labels, hospitals), 1 / hospitals)
     if by != "dirichlet":
         raise ConfigurationError(
             f"unknown partition {by!r}", hint=f"choose one of {', '.join(WAYS)}"
@@ -116,7 +121,7 @@ def _shares(by: str, hospitals: int, alpha: float, seed: int) -> NDArray[np.floa
             f"Dirichlet alpha must be between 0.001 and 1e6, got {alpha:g}",
             hint="0.1 is strong label skew, 100 nearly none",
         )
-    return np.random.default_rng(seed).dirichlet(np.full(hospitals, alpha), size=2)
+    return np.random.default_rng(seed).dirichlet(np.full(hospitals, alpha), size=labels)
 
 
 def require_disjoint(groups: Iterable[Sequence[Patient]]) -> None:

@@ -2,7 +2,8 @@
 
 Each modality shows one finding (a CT a dense core, an MRI the water of a mass, ...), and a patient
 is a tumour patient exactly when all findings lie at the same place. Negatives have all of them, one
-at another place (share `rho`), or one of them (`kappa` of the rest, in equal parts), or none. The
+at another place (share `rho`), or one of them (`kappa` of the rest, in equal parts), or none. With
+several classes each of these kinds is a class of its own (`PhantomSpec.classes`). The
 law of an image given its finding does not depend on the label, so no single modality can pass
 `single_modality_ceiling`, and no comparison of mere presence `late_fusion_ceiling`. To make
 that exact, tumours and mimics draw from one common set of appearances; this is harder than reality.
@@ -57,6 +58,7 @@ class PhantomPatient:
     kind: str  # glioma, calcified tumour, dissociated, calcification, haemorrhage, abscess, ...
     evidence: NDArray[np.bool_] = field(repr=False)  # (modalities, slices)
     tumour: Mask = field(repr=False)  # (slices,)
+    labels: tuple[int, ...] = field(repr=False)  # of each slice: the patient's where it shows why
     centres: Mapping[str, Centre] = field(repr=False)
 
     def evidence_of(self, modality: str) -> Mask:
@@ -123,16 +125,58 @@ def _make_patient(spec: PhantomSpec, site: SiteProfile, seed: int, index: int) -
     return _with_truth(patient, case, frame)
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """Which findings a patient has, and where.
+
+    Attributes:
+        together: all of them; otherwise none but `alone`.
+        alone, aside: number of the finding that is the only one, or lies elsewhere.
+        scattered: all of them together, but in each slice elsewhere.
+    """
+
+    label: int
+    together: bool = False
+    alone: int | None = None
+    aside: int | None = None
+    scattered: bool = False
+
+
+def _of_label(spec: PhantomSpec, site: SiteProfile, first: float, second: float) -> _Kind:
+    """A tumour, or one of the kinds of negatives, by two uniform numbers."""
+    if first < site.prevalence:
+        return _Kind(1, together=True)
+    if second < spec.scattered:
+        return _Kind(0, together=True, scattered=True)
+    rest = (second - spec.scattered) / (1 - spec.scattered)
+    count = len(spec.findings)
+    if rest < spec.rho:
+        # One finding lies elsewhere, each but the first by the same chance.
+        return _Kind(0, together=True, aside=1 + int(rest / spec.rho * (count - 1)))
+    share = (rest - spec.rho) / (1 - spec.rho)
+    for i in range(count):
+        if i * spec.kappa / count <= share < (i + 1) * spec.kappa / count:
+            return _Kind(0, alone=i)
+    return _Kind(0)
+
+
+def _of_class(spec: PhantomSpec, site: SiteProfile, first: float, second: float) -> _Kind:
+    """A class (`PhantomSpec.classes`), those beside 0 by the same chance."""
+    if first >= site.prevalence:
+        return _Kind(0)
+    label = 1 + int(first / site.prevalence * (spec.classes - 1))
+    count = len(spec.findings)
+    if label == 1:
+        return _Kind(label, together=True)
+    if label < count + 2:
+        return _Kind(label, alone=label - 2)
+    return _Kind(label, together=True, aside=1 + int(second * (count - 1)))
+
+
 def _draw_case(spec: PhantomSpec, site: SiteProfile, z: Field, draws: list[float]) -> Case:
     """Draw label, findings, places and appearance from 13 uniform numbers."""
-    label, findings = int(draws[0] < site.prevalence), spec.findings
-    scattered = draws[1] < spec.scattered and not label
-    rest = (draws[1] - spec.scattered) / (1 - spec.scattered) if spec.scattered < 1 else 1.0
-    dissociated = 0 <= rest < spec.rho
-    share = (rest - spec.rho) / (1 - spec.rho) if spec.rho < 1 else 1.0
-    count = len(findings)
-    # Of a dissociated patient one finding lies elsewhere, each but the first by the same chance.
-    aside = 1 + int(rest / spec.rho * (count - 1)) if dissociated and not label else None
+    law = _of_class if spec.classes else _of_label
+    kind = law(spec, site, *draws[:2])
     smallest, largest = spec.lesion_radius
     shape = Shape(
         radius=smallest + (largest - smallest) * draws[2],
@@ -143,19 +187,18 @@ def _draw_case(spec: PhantomSpec, site: SiteProfile, z: Field, draws: list[float
     height = float(candidates[int(draws[5] * len(candidates))])
     spread = FURTHEST_LESION - NEAREST_LESION
     angle = 2 * np.pi * draws[6]
-    turn_by_slice = SCATTER if scattered else 0.0
+    turn_by_slice = SCATTER if kind.scattered else 0.0
     place = Place(NEAREST_LESION + spread * draws[7], angle, height, turn_by_slice)
     # The other place has the same law: an independent distance, a turned uniform angle. Height and
     # shape stay the same, so that slices and sizes cannot tell dissociated from tumour.
     turn = np.pi * (2 / 3 + 2 / 3 * draws[8])
     other = Place(NEAREST_LESION + spread * draws[9], angle + turn, height)
     places: dict[str, Place | None] = {}
-    for i, finding in enumerate(findings):
-        alone = i * spec.kappa / count <= share < (i + 1) * spec.kappa / count
-        there = label or scattered or dissociated or alone
-        places[finding] = (other if i == aside else place) if there else None
+    for i, finding in enumerate(spec.findings):
+        there = other if i == kind.aside else place
+        places[finding] = there if kind.together or i == kind.alone else None
     return Case(
-        label=label,
+        label=kind.label,
         places=places,
         shape=shape,
         calcified=draws[10] < site.calcified_share,
@@ -182,10 +225,15 @@ def _with_truth(patient: Patient, case: Case, frame: Frame) -> PhantomPatient:
         if place:
             evidence[row] = anatomy.visible_slices(frame.z, place, case.shape)
             centres[modality] = anatomy.centre_pixel(frame, place)
+    tumour = np.logical_and.reduce(evidence) & (case.label == 1)
+    # What makes the class is what the patient has; a slice shows it where it shows all of that.
+    has = [case.places[SHOWS[modality]] is not None for modality in patient.modalities]
+    shown = np.logical_and.reduce(evidence[has]) if any(has) else tumour
     return PhantomPatient(
         patient=patient,
         kind=case.kind,
         evidence=evidence,
-        tumour=np.logical_and.reduce(evidence) & bool(case.label),
+        tumour=tumour,
+        labels=tuple((case.label * shown).tolist()),
         centres=centres,
     )

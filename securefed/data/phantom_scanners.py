@@ -53,9 +53,11 @@ class Case:
         """In a word."""
         there = [finding for finding, place in self.places.items() if place]
         if len(there) == len(self.places):
-            if not self.label:
-                turns = {place.turn for place in self.places.values() if place}
-                return "dissociated" if turns == {0.0} else "scattered"
+            where = {place for place in self.places.values() if place}
+            if len(where) > 1:
+                return "dissociated"
+            if where.pop().turn:
+                return "scattered"
             return "calcified tumour" if self.calcified and "core" in there else "glioma"
         if not there:
             return "clean"

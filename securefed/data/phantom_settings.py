@@ -47,6 +47,9 @@ class PhantomSpec:
         missing_query, missing_context: probability that a patient lacks the whole first modality,
             and each of the others; nobody lacks two.
         site_shift: how far hospitals differ, 0 (not at all) to 1.
+        classes: what labels tell apart: 0 for a tumour or none. Else as many of these, in order, in
+            equal parts: nothing; all findings at one place; each finding alone, in order; all of
+            them, one at another place. rho, kappa and scattered are of two labels.
         scanners: the modalities that each hospital acquires, from the first on and over again;
             empty for all of them everywhere. Who lacks the only one that is left has it.
 
@@ -68,9 +71,11 @@ class PhantomSpec:
     missing_context: float = 0.05
     site_shift: float = 0.5
     scanners: tuple[tuple[str, ...], ...] = ()
+    classes: int = 0
 
     def __post_init__(self) -> None:
         self._require_modalities()
+        self._require_classes()
         for name in ("rho", "kappa", "scattered", "prevalence", "site_shift"):
             require(name, getattr(self, name), 0.0, 1.0)
         for name in ("missing_query", "missing_context"):
@@ -105,6 +110,28 @@ class PhantomSpec:
                 "look for in the other",
                 hint="docs/phantom.md says what each modality shows",
             )
+
+    def _require_classes(self) -> None:
+        most = len(self.findings) + 3
+        if self.classes not in (0, *range(2, most + 1)):
+            raise ConfigurationError(
+                f"phantoms of {listed(self.modalities)} have {most} classes, and {self.classes} "
+                "are asked for",
+                hint="name fewer (task.classes), or scans of your own (data.manifest); "
+                "docs/phantom.md says what the classes show",
+            )
+        told = PhantomSpec.rho, PhantomSpec.kappa, PhantomSpec.scattered
+        if self.classes and (self.rho, self.kappa, self.scattered) != told:
+            raise ConfigurationError(
+                "phantom rho, kappa and scattered divide the negatives of two labels, and with "
+                "classes there are none",
+                hint="leave them out (data.phantom: dissociated, single_evidence, scattered)",
+            )
+
+    @property
+    def ill(self) -> float:
+        """Share of patients that are not of class 0, before the site moves it."""
+        return 1 - 1 / self.classes if self.classes else self.prevalence
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -170,7 +197,7 @@ class SiteProfile:
         return cls(
             index=index,
             name=f"hospital-{index + 1}",
-            prevalence=_move_odds(spec.prevalence, 0.5 * shift * normal[0]),
+            prevalence=_move_odds(spec.ill, 0.5 * shift * normal[0]),
             calcified_share=_move_odds(0.4, shift * normal[1]),
             ring_share=_move_odds(0.5, shift * normal[2]),
             ct_gain=1 + 0.03 * shift * uniform[0],

@@ -13,7 +13,7 @@ from securefed.data.load import HospitalData, Loaded
 from securefed.data.names import alike, shown
 from securefed.data.samples import Patient
 from securefed.errors import DataError
-from securefed.wording import counted, first_of
+from securefed.wording import counted, first_of, listed
 
 LOOK = "securefed data check lists all"
 
@@ -83,8 +83,7 @@ def require_both_labels(hospitals: Iterable[HospitalData]) -> None:
     Raises:
         DataError: all patients to train on, of all hospitals together, have one label.
     """
-    training = [patient for hospital in hospitals for patient in hospital.train]
-    for reason in one_label(training):
+    for reason in one_label(_trained(hospitals)):
         raise DataError(
             f"to train on: {reason}",
             hint="add patients of the other label; if there are some, they are all held out: take "
@@ -99,6 +98,16 @@ def one_label(patients: Sequence[Patient]) -> list[str]:
         return []
     who = "the one patient has" if len(patients) == 1 else f"all {len(patients)} patients have"
     return [f"{who} label {labels.pop()}: nothing can be learned"]
+
+
+def _trained(hospitals: Iterable[HospitalData]) -> list[Patient]:
+    return [patient for hospital in hospitals for patient in hospital.train]
+
+
+def _labels_without(patients: Sequence[Patient], classes: Sequence[str]) -> list[str]:
+    """Labels that no example has, by name."""
+    there = {example.label for patient in patients for example in patient.examples}
+    return [name for label, name in enumerate(classes or ("0", "1")) if label not in there]
 
 
 def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) -> Told:
@@ -127,8 +136,15 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
             f"{first_of(doubles.pairs)}; {LOOK}"
         )
     held_out = [patient for hospital in hospitals for patient in hospital.test]
-    if not held_out or one_label(held_out):
-        warnings.append("held-out patients are not of both labels: there is no AUC")
+    if missing := _labels_without(held_out, loaded.classes):
+        warnings.append(
+            f"held-out patients are not of every class (none is {listed(missing)}): there is no "
+            "mean AUC"
+            if loaded.classes
+            else "held-out patients are not of both labels: there is no AUC"
+        )
+    if loaded.classes and (missing := _labels_without(_trained(hospitals), loaded.classes)):
+        named.append(f"nobody to train on is {listed(missing)}: such patients are never found")
     for hospital in hospitals:
         if one_label(hospital.train):
             named.append(f"{hospital.name} trains on patients of one label only")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from securefed.errors import DataError
 
+LABELS = 256  # a fingerprint has a byte for each
 ExampleKind = Literal["patient", "study", "slice"]  # what a label is of
 Images = NDArray[np.uint8]  # (slices, size, size)
 Mask = NDArray[np.bool_]  # (slices,)
@@ -33,7 +34,7 @@ class Example:
 
     Attributes:
         name: within the patient; "" for the patient as a whole.
-        label: 1 for tumour, 0 for no tumour.
+        label: 1 for tumour, 0 for no tumour; or the number of a class (settings: task.classes).
         slices: of the patient that it is, by their place.
     """
 
@@ -49,7 +50,7 @@ class Patient:
     Attributes:
         patient_id: pseudonym, unique within its site; kept out of `repr`.
         site: name of the hospital that holds the patient.
-        label: 1 for tumour, 0 for no tumour; with examples the largest of theirs.
+        label: as of an example; with examples the largest of theirs.
         modalities: what the first axis is, in order; the same for all patients of a data set.
         images: (modalities, slices, size, size) uint8, row 0 anterior; zeros where the mask is
             False.
@@ -73,9 +74,10 @@ class Patient:
         if not self.patient_id:
             raise DataError("a patient has an empty id", hint="give every patient a pseudonym")
         for label in (self.label, *(part.label for part in self.parts)):
-            if label not in (0, 1):
+            if label not in range(LABELS):
                 raise DataError(
-                    f"label must be 0 or 1, got {label!r} (site {self.site})",
+                    f"label must be 0 or 1, or the number of a class, got {label!r} "
+                    f"(site {self.site})",
                     hint="1 means tumour, 0 means no tumour",
                 )
         self._check_shapes()

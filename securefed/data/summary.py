@@ -12,21 +12,24 @@ from securefed.data.samples import Patient
 Counts = dict[str, str | int]
 
 
-def summarise(patients: Sequence[Patient]) -> list[Counts]:
-    """One dictionary per site, in alphabetical order, and "all" last if there are several."""
+def summarise(patients: Sequence[Patient], classes: Sequence[str] = ()) -> list[Counts]:
+    """One dictionary per site, in alphabetical order, and "all" last if there are several.
+
+    Args:
+        classes: names of several that labels are of; none for labels 0 and 1.
+    """
     sites = sorted({patient.site for patient in patients})
-    table = [_count(site, [p for p in patients if p.site == site]) for site in sites]
-    return table if len(sites) < 2 else [*table, _count("all", patients)]
+    table = [_count(site, [p for p in patients if p.site == site], classes) for site in sites]
+    return table if len(sites) < 2 else [*table, _count("all", patients, classes)]
 
 
-def _count(name: str, patients: Sequence[Patient]) -> Counts:
+def _count(name: str, patients: Sequence[Patient], classes: Sequence[str]) -> Counts:
     """Patients by label and by modality; slices by modality."""
     return {
         "site": name,
         "patients": len(patients),
-        "tumour": sum(p.label for p in patients),
-        "no_tumour": sum(1 - p.label for p in patients),
-        **_examples(patients),
+        **_by_label([p.label for p in patients], classes),
+        **_examples(patients, classes),
         **_acquired(patients),
         "slices": sum(p.slices for p in patients),
         **{
@@ -36,12 +39,21 @@ def _count(name: str, patients: Sequence[Patient]) -> Counts:
     }
 
 
-def _examples(patients: Sequence[Patient]) -> Counts:
-    """Where studies or slices have labels: how many, and of a tumour. A patient of whom one shows a
-    tumour is counted as one."""
+def _by_label(labels: Sequence[int], classes: Sequence[str]) -> Counts:
+    if not classes:
+        return {"tumour": sum(labels), "no_tumour": len(labels) - sum(labels)}
+    return {name: labels.count(number) for number, name in enumerate(classes)}
+
+
+def _examples(patients: Sequence[Patient], classes: Sequence[str]) -> Counts:
+    """Where studies or slices have labels: how many, and of a tumour, or of each class. A patient
+    of whom one shows a tumour is counted as one; of classes that with the highest number counts."""
     if not any(patient.parts for patient in patients):
         return {}
     labels = [part.label for patient in patients for part in patient.examples]
+    if classes:
+        named = {f"{name}_examples": n for name, n in _by_label(labels, classes).items()}
+        return {"examples": len(labels), **named}
     return {"examples": len(labels), "tumour_examples": sum(labels)}
 
 

@@ -39,6 +39,7 @@ NEGATIVE = (
     *("no tumour", "no tumor"),
 )
 UNLABELLED = 0  # where labels are not looked at; nothing may be concluded from it
+_WHOLE = re.compile(r"(\d{1,3})(?:[.,]0+)?")
 _DELIMITERS = (",", ";", "\t")
 _EXCEL = re.compile("sep=.", re.IGNORECASE)  # what Excel may write above the header
 _LONGEST_RECORD = 100  # lines that one cell with line breaks may spread a record over
@@ -86,10 +87,13 @@ class Table:
         )
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: Path, classes: Sequence[str] = ()) -> Labels:
     """Read a CSV with the columns patient_id and label, one line per patient.
 
-    A patient listed with both labels is left out, as a problem.
+    A patient listed with two labels is left out, as a problem.
+
+    Args:
+        classes: as for `parse_label`.
 
     Raises:
         DataError: the file cannot be read as such a table at all, or has no usable line.
@@ -104,7 +108,7 @@ def read_labels(path: Path) -> Labels:
             if isinstance(cells, str):
                 raise DataError(cells)
             require_patient(cells["patient_id"], everybody)
-            label = parse_label(cells["label"])
+            label = parse_label(cells["label"], classes)
         except DataError as error:
             problems.append(Problem(path.name, str(error), line))
             continue
@@ -120,13 +124,23 @@ def read_labels(path: Path) -> Labels:
     return Labels(labels, problems, table.unread)
 
 
-def parse_label(text: str) -> int:
-    """1 for tumour, 0 for none; see POSITIVE and NEGATIVE for the words.
+def parse_label(text: str, classes: Sequence[str] = ()) -> int:
+    """1 for tumour, 0 for none, see POSITIVE and NEGATIVE for the words; or the number of a class.
+
+    Args:
+        classes: names of several classes, of which a label is one, or its number from 0.
 
     Raises:
         DataError: any other word.
     """
     word = text.strip().lower()
+    if classes:
+        number = _WHOLE.fullmatch(word)
+        place = int(number[1]) if number else classes.index(word) if word in classes else None
+        if place is None or place >= len(classes):
+            known = ", ".join(f"{name} ({number})" for number, name in enumerate(classes))
+            raise DataError(f"label {text!r} is none of the classes {known}")
+        return place
     if word in POSITIVE:
         return 1
     if word in NEGATIVE:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
+from securefed.model.class_scores import noised_words
+from securefed.model.noised_scores import NoisedScores
 from securefed.privacy.counts import STEPS
 from securefed.record.mismatch import Mismatch
 from securefed.record.noised_scores import NoisedAnswer
@@ -22,8 +23,9 @@ def of_answers(run: Run) -> Iterator[Mismatch]:
         for name, folder in folders.items()
         if (folder / NoisedAnswer.NAME).is_file()
     }
+    words = noised_words(len(run.settings.task.classes))
     for name, one in given.items():
-        if one.run != run.about.run or len(one.steps) != NOISED_COUNTS:
+        if one.run != run.about.run or len(one.steps) != words:
             yield Mismatch(_place(run, name), "is of another run")
             return
     if not run.settings.secure_aggregation.enabled or not (run.exposures / INDEX).is_file():

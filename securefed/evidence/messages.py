@@ -11,8 +11,7 @@ import numpy as np
 
 from securefed.errors import RunError
 from securefed.model.calibration import alike
-from securefed.model.noised_scores import NoisedScores, calibration
-from securefed.model.scores import Metrics, roc
+from securefed.model.scores import Metrics
 from securefed.model.sharing import flatten
 from securefed.record import jobs, metrics, model_file
 from securefed.record.check_point import CheckPoint
@@ -20,8 +19,9 @@ from securefed.record.directory import read_arrays
 from securefed.record.metrics import RoundLine
 from securefed.record.mismatch import Mismatch
 from securefed.record.recording import BYTES, INDEX, sightings
-from securefed.record.summary import HeldOut, Summary
+from securefed.record.summary import HeldOut, Summary, performance
 from securefed.run_directory import Run
+from securefed.server.results import held_out
 from securefed.server.summation import Summed
 from securefed.wire.contribution import Total
 
@@ -97,7 +97,7 @@ def of_replay(run: Run) -> Iterator[Mismatch]:
         if number > finished:  # the final scoring follows the last round, whichever that was
             number = finished + 1
         if number in lines:
-            yield from _scores(lines[number], total.metrics)
+            yield from _scores(lines[number], total.metrics, run.settings.task.classes)
     final = replayed.scores.get(run.settings.federation.rounds + 1)
     if run.finished and final is not None:
         yield from _results(run, final)
@@ -124,9 +124,11 @@ def _survivors(line: RoundLine, summed: Summed) -> Iterator[Mismatch]:
             yield Mismatch(metrics.NAME, f"{told_of}, the messages give {follows}")
 
 
-def _scores(line: RoundLine, found: Metrics | None) -> Iterator[Mismatch]:
-    for name in ("auc", "loss"):
-        told, follows = getattr(line, name), getattr(found, name, None)
+def _scores(line: RoundLine, found: Metrics | None, classes: tuple[str, ...]) -> Iterator[Mismatch]:
+    follow = {name: getattr(found, name, None) for name in ("auc", "loss")}
+    follow["auc_by_class"] = metrics.auc_by_class(found, classes)
+    for name, follows in follow.items():
+        told = getattr(line, name)
         if told != follows:
             told_of = f"{name} of round {line.round} is {told}"
             yield Mismatch(metrics.NAME, f"{told_of}, the messages give {follows}")
@@ -134,20 +136,20 @@ def _scores(line: RoundLine, found: Metrics | None) -> Iterator[Mismatch]:
 
 def _results(run: Run, total: Total) -> Iterator[Mismatch]:
     """summary.json and held_out.json, from the final scores."""
-    found = total.metrics
-    for name in ("auc", "auc_ci95", "accuracy", "sensitivity", "specificity", "f1"):
-        told, follows = getattr(run.summary, name), getattr(found, name, None)
+    classes = run.settings.task.classes
+    for name, follows in performance(total.metrics, classes).items():
+        told = getattr(run.summary, name)
         if told != follows:
             yield Mismatch(Summary.NAME, f"{name} is {told}, the messages give {follows}")
     if run.held_out is None or total.scores is None:
         return
-    counts = total.scores
-    curve = counts.roc if isinstance(counts, NoisedScores) else roc(counts)
-    corners = None if curve is None else tuple((float(x), float(y)) for x, y in curve)
-    if run.held_out.roc != corners:
+    follows = held_out(total.scores, classes)
+    if run.held_out.roc != follows.roc:
         yield Mismatch(HeldOut.NAME, "its ROC curve is not that of the messages")
-    if not alike(run.held_out.calibration, calibration(counts)):
+    if not alike(run.held_out.calibration, follows.calibration):
         yield Mismatch(HeldOut.NAME, "its calibration does not follow from the messages")
+    if run.held_out.classes != follows.classes:
+        yield Mismatch(HeldOut.NAME, "what it says of the classes is not what the messages give")
 
 
 def of_kept(run: Run) -> Iterator[Mismatch]:

@@ -1,11 +1,11 @@
 """What a run came to, in one file and in another."""
 
 from collections.abc import Iterator
-from math import isclose
 
 import torch
 
 from securefed.evidence.agreements import agreements
+from securefed.evidence.class_results import close, of_classes
 from securefed.model.auc import area_of_corners
 from securefed.record import metrics, model_file, times
 from securefed.record.agreement import Agreement
@@ -14,8 +14,6 @@ from securefed.record.check_point import CheckPoint
 from securefed.record.mismatch import Mismatch
 from securefed.record.summary import HeldOut, HospitalSummary, Summary, costs
 from securefed.run_directory import Run
-
-CLOSE = 1e-9
 
 
 def of_rounds(run: Run) -> Iterator[Mismatch]:
@@ -113,14 +111,21 @@ def of_held_out(run: Run) -> Iterator[Mismatch]:
     held_out, summary = run.held_out, run.summary
     if held_out is None:
         return  # files.missing tells whether it should be there
+    yield from _held_out_everywhere(held_out, run)
+    if summary.temperature != held_out.temperature:
+        gives = f"gives temperature {held_out.temperature}"
+        yield Mismatch(HeldOut.NAME, f"{gives}, {Summary.NAME} has {summary.temperature}")
+    carried = model_file.released_calibration(run.settings, held_out.calibration)
+    if model_file.read_calibration(run.path) != carried:
+        yield Mismatch(model_file.NAME, f"its calibration is not that of {HeldOut.NAME}")
     said = held_out.confusion
+    if said is None:
+        yield from of_classes(held_out, summary)
+        return
     right, wrong = said.true_positive + said.true_negative, said.false_positive
     wrong += said.false_negative
     positive = said.true_positive + said.false_negative
     negative = said.true_negative + said.false_positive
-    scored = [each.held_out_patients for each in run.hospital_results]
-    exact = held_out.noise is None and len(scored) == len(run.hospitals)
-    patients = sum(scored) if exact else held_out.patients
     found = said.true_positive
     for name, told, part, whole in (
         ("accuracy", summary.accuracy, right, right + wrong),
@@ -129,21 +134,12 @@ def of_held_out(run: Run) -> Iterator[Mismatch]:
         ("f1", summary.f1, 2 * found, 2 * found + wrong),
     ):
         follows = part / whole if whole else None
-        if not _close(told, follows):
+        if not close(told, follows):
             yield Mismatch(HeldOut.NAME, f"gives {name} {follows}, {Summary.NAME} has {told}")
-    if summary.temperature != held_out.temperature:
-        gives = f"gives temperature {held_out.temperature}"
-        yield Mismatch(HeldOut.NAME, f"{gives}, {Summary.NAME} has {summary.temperature}")
-    carried = model_file.released_calibration(run.settings, held_out.calibration)
-    if model_file.read_calibration(run.path) != carried:
-        yield Mismatch(model_file.NAME, f"its calibration is not that of {HeldOut.NAME}")
     if right + wrong != held_out.patients:
         yield Mismatch(HeldOut.NAME, f"counts {right + wrong} patients of {held_out.patients}")
-    if patients != held_out.patients:
-        counted = f"{patients} patients were held out, {HeldOut.NAME} has {held_out.patients}"
-        yield Mismatch(f"hospitals/*/{HospitalSummary.NAME}", counted)
     follows = area_of_corners(held_out.roc) if held_out.roc else None
-    if held_out.noise is None and not _close(summary.auc, follows):
+    if held_out.noise is None and not close(summary.auc, follows):
         yield Mismatch(HeldOut.NAME, f"gives auc {follows}, {Summary.NAME} has {summary.auc}")
 
 
@@ -169,7 +165,10 @@ def of_hospitals(run: Run) -> Iterator[Mismatch]:
             yield Mismatch(place, f"{told}, {run.place(name, Agreement.NAME)} has {records}")
 
 
-def _close(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return isclose(one, other, abs_tol=CLOSE)
+def _held_out_everywhere(held_out: HeldOut, run: Run) -> Iterator[Mismatch]:
+    """As many patients as the hospitals' own results have together, where that is known."""
+    scored = [each.held_out_patients for each in run.hospital_results]
+    exact = held_out.noise is None and len(scored) == len(run.hospitals)
+    if exact and sum(scored) != held_out.patients:
+        told = f"{sum(scored)} patients were held out, {HeldOut.NAME} has {held_out.patients}"
+        yield Mismatch(f"hospitals/*/{HospitalSummary.NAME}", told)

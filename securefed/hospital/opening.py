@@ -186,7 +186,15 @@ def _scoring(
             hint=f"set privacy.delta to {0.1 / held_out:.1g} or smaller",
         )
     most = settings.secure_aggregation.max_patients
-    return NoisedScoring(noise, folder, ledger, run=job.run, most=most, seed=_seed(settings))
+    return NoisedScoring(
+        noise,
+        folder,
+        ledger,
+        run=job.run,
+        words=job.layout.scores.words,
+        most=most,
+        seed=_seed(settings),
+    )
 
 
 def _seed(settings: Settings) -> int | None:

@@ -63,6 +63,7 @@ def load_patients(name: str, settings: Settings, *, begun: bool) -> OwnPatients:
         settings.model.modalities,
         max_unusable=data.max_unusable,
         example=settings.task.example,
+        classes=settings.task.classes,
         distinct_sites=False,
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,
         key_file=data.site_key,

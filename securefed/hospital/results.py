@@ -1,7 +1,7 @@
 """A hospital's own view of the final model, on its own patients; it stays in its folder."""
 
 from securefed.hospital.opening import Hospital
-from securefed.model.scores import metrics
+from securefed.model.class_scores import metrics
 from securefed.record.directory import SCHEMA, save_tensors
 from securefed.record.summary import HospitalSummary, performance
 
@@ -25,5 +25,5 @@ def write_results(hospital: Hospital, local_auc: float | None) -> None:
         local_auc=local_auc,
         noise=guarantee.noise if guarantee else "none",
         epsilon=guarantee.epsilon if guarantee else None,
-        **performance(scored),
+        **performance(scored, trainer.network.shape.classes),
     ).write(hospital.folder)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from securefed.hospital.one_answer import OneAnswer
-from securefed.model.noised_scores import NOISED_COUNTS, coarse
+from securefed.model.class_scores import coarse
 from securefed.model.scores import Counts, Steps
 from securefed.privacy.counts import STEPS, CountNoise
 from securefed.privacy.ledger import Ledger
@@ -24,6 +24,7 @@ class NoisedScoring:
 
     Args:
         folder: its own.
+        words: of the answer: 16, or with several classes more (model.class_scores).
         most: patients that one count can carry.
         seed: of the noise; None for secret noise.
     """
@@ -35,6 +36,7 @@ class NoisedScoring:
         ledger: Ledger,
         *,
         run: str,
+        words: int,
         most: int,
         seed: int | None,
     ) -> None:
@@ -48,17 +50,17 @@ class NoisedScoring:
             pay,
             name=ledger.client,
             run=run,
-            words=NOISED_COUNTS,
+            words=words,
             most=most,
             seed=seed,
         )
 
     def answer(self, question: str, score: Callable[[], Counts]) -> Steps:
-        """Noised counts in steps, (NOISED_COUNTS,).
+        """Noised counts in steps, (words,).
 
         Args:
             question: digest of what is scored.
-            score: gives the exact histogram, (COUNTS,).
+            score: gives the exact counts.
 
         Raises:
             as OneAnswer.answer.

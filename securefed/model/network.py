@@ -1,4 +1,4 @@
-"""The whole network: one patient's slices in, one logit out.
+"""The whole network: one patient's slices in, one logit out, or one for each of several classes.
 
     query's slices   -> its encoder -> tokens --Q--.
                                               cross-attention -> joined -> classifier -> place
@@ -8,6 +8,8 @@ One modality asks, and attends to each of the others: by default CT to MRI.
 Each place of each slice gets a logit from the feed-forward head; a patient's logit is their
 log-mean-exp, a smooth maximum (multiple-instance pooling, Pinheiro & Collobert 2015), because a
 tumour shows in some places of some slices. The sigmoid of the logit is the predicted probability.
+Of several classes each has its own logit, pooled alike, and their softmax is what is predicted:
+where one place speaks for a class, it outdoes what all other places say for health.
 
 A patient is one record: the network pools over slices, so that the gradient of a patient's loss
 is one vector, which DP-SGD clips once.
@@ -38,6 +40,7 @@ class NetworkShape:
         head_width: hidden units of the classifier.
         query: the modality whose places are classified.
         context: the modalities that it attends to, at least one.
+        classes: names of what is told apart, a logit each; none: one logit, of a tumour.
     """
 
     encoder: str = "compact"
@@ -47,11 +50,18 @@ class NetworkShape:
     head_width: int = 8
     query: str = "ct"
     context: tuple[str, ...] = ("mri",)
+    classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: object) -> "NetworkShape":
-        """What a run's settings of the model come to, which have these names among others."""
-        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
+    def of(cls, model: object, task: object) -> "NetworkShape":
+        """What a run's settings come to, which have these names among others."""
+        names = [each.name for each in fields(cls)]
+        return cls(**{name: getattr(task if name == "classes" else model, name) for name in names})
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """Shape of the logits of one example: (), or (classes,)."""
+        return (len(self.classes),) if self.classes else ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,21 +75,24 @@ def encoder_of(modality: str) -> str:
 
 
 class Classifier(nn.Module):
-    """Feed-forward head: joined features of each place to one logit per patient."""
+    """Feed-forward head: joined features of each place to one logit per patient, or per class."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, classes: int = 0) -> None:
         super().__init__()
+        self.several = classes > 0
         self.hidden = nn.Linear(width, hidden)
-        self.output = nn.Linear(hidden, 1)
+        self.output = nn.Linear(hidden, classes or 1)
 
     def places(self, joined: Tensor) -> Tensor:
-        """(..., slices, places, width) -> (..., slices, places) logits."""
-        logits: Tensor = self.output(torch.relu(self.hidden(joined))).squeeze(-1)
-        return logits
+        """(..., slices, places, width) -> (..., slices, places) logits; of classes a last axis."""
+        logits: Tensor = self.output(torch.relu(self.hidden(joined)))
+        return logits if self.several else logits.squeeze(-1)
 
     def forward(self, joined: Tensor, has_slice: Tensor) -> Tensor:
-        """(..., slices, places, width), (..., slices) bool -> (...) logits."""
+        """(..., slices, places, width), (..., slices) bool -> (...) logits, or (..., classes)."""
         place = self.places(joined)
+        if self.several:
+            place, has_slice = place.movedim(-1, -3), has_slice.unsqueeze(-2)
         place = place.masked_fill(~has_slice[..., None], -math.inf)
         count = has_slice.sum(-1) * place.shape[-1]
         return torch.logsumexp(place.flatten(-2), dim=-1) - torch.log(count)
@@ -103,7 +116,7 @@ class FusionNetwork(nn.Module):
             math.isqrt(probe.shape[-2]),
         )
         joined = shape.width + len(shape.context) * shape.attention_width
-        self.classifier = Classifier(joined, shape.head_width)
+        self.classifier = Classifier(joined, shape.head_width, len(shape.classes))
 
     @property
     def encoders(self) -> list[nn.Module]:
@@ -127,7 +140,7 @@ class FusionNetwork(nn.Module):
         return torch.stack([encode(*part) for part in parts], dim=-4)
 
     def forward(self, images: Tensor, present: Tensor, *, encoded: bool = False) -> Tensor:
-        """Logits (...) of patients.
+        """Logits (...) of patients, or with several classes (..., classes).
 
         Args:
             images: (..., modalities, slices, size, size) uint8, or with `encoded` the tokens that

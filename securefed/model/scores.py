@@ -43,6 +43,21 @@ Steps = NDArray[np.int64]  # the same as it travels, in parts of a patient
 
 
 @dataclass(frozen=True)
+class OneClass:
+    """How one of several classes is told from the rest; None where the counts cannot say.
+
+    Attributes:
+        auc, auc_ci95: one against rest, as in `Metrics`.
+        sensitivity, specificity: of the class that is called, the likeliest one.
+    """
+
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    sensitivity: float | None
+    specificity: float | None
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Performance on held-out patients; a value is None where the counts cannot give it.
 
@@ -51,6 +66,8 @@ class Metrics:
         auc, auc_ci95: area under the ROC curve and its 95% interval over patients.
         accuracy, sensitivity, specificity, f1: at probability 0.5.
         loss: mean cross-entropy, nats, from bin centres.
+        classes: each of several; all above are then means over them, but the accuracy, which is
+            the share of patients whose class was called, and the loss.
     """
 
     patients: int
@@ -61,6 +78,7 @@ class Metrics:
     specificity: float | None
     f1: float | None
     loss: float | None
+    classes: tuple[OneClass, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,15 +98,10 @@ class Confusion:
 def score(
     network: FusionNetwork, group: PatientTensors, *, encoded: bool, chunk: int = 32
 ) -> Tensor:
-    """Logits (examples,); `encoded` says whether the group holds tokens or images."""
+    """Logits (examples,), or (examples, classes); `encoded`: the group holds tokens, not images."""
     parts = [group[start : start + chunk] for start in range(0, len(group), chunk)]
     logits = [network(part.images, part.present, encoded=encoded) for part in parts]
-    return torch.cat(logits) if logits else torch.zeros(0)
-
-
-def count_group(logits: Tensor, group: PatientTensors) -> Counts:
-    """(2 * BINS,) counts of a group's (examples,) logits; each patient adds one."""
-    return count_scores(logits, group.label, group.shares(STEPS))
+    return torch.cat(logits) if logits else torch.zeros(0, *network.shape.answer)
 
 
 def count_scores(logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Counts:
@@ -143,14 +156,14 @@ def of_confusion(
         patients=round(right + wrong),
         auc=auc,
         auc_ci95=interval,
-        accuracy=_ratio(right, right + wrong),
-        sensitivity=_ratio(
+        accuracy=ratio(right, right + wrong),
+        sensitivity=ratio(
             confusion.true_positive, confusion.true_positive + confusion.false_negative
         ),
-        specificity=_ratio(
+        specificity=ratio(
             confusion.true_negative, confusion.true_negative + confusion.false_positive
         ),
-        f1=_ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong),
+        f1=ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong),
         loss=loss,
     )
 
@@ -185,7 +198,8 @@ def whole(patients: float) -> int | float:
     return int(patients) if patients.is_integer() else patients
 
 
-def _ratio(part: float, whole: float) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """A share; None of nobody."""
     return part / whole if whole else None
 
 
@@ -215,6 +229,12 @@ def auc_interval(
 
 
 def _loss(negatives: Counts, positives: Counts) -> float:
-    logit = (np.arange(BINS) + 0.5) / BINS * 2 * LARGEST_LOGIT - LARGEST_LOGIT
-    nats = negatives * np.logaddexp(0, logit) + positives * np.logaddexp(0, -logit)
+    nats = negatives * nats_of(1) + positives * nats_of(-1)
     return float(nats.sum() / (negatives.sum() + positives.sum()))
+
+
+def nats_of(sign: int) -> NDArray[np.float64]:
+    """(BINS,) cross-entropy at bin centres: of label 0 with sign 1, of label 1 with sign -1."""
+    logit = (np.arange(BINS) + 0.5) / BINS * 2 * LARGEST_LOGIT - LARGEST_LOGIT
+    nats: NDArray[np.float64] = np.logaddexp(0, sign * logit)
+    return nats

@@ -1,7 +1,7 @@
 """What hospitals hold, as one vector of counts, and what its noised sum says.
 
-    the table       patients by label (0, 1) and by what was acquired (CT alone, MRI alone, both; of
-                    n modalities 2^n - 1 selections)
+    the table       patients by label (0 and 1, or classes) and by what was acquired (CT alone, MRI
+                    alone, both; of n modalities 2^n - 1 selections)
     then            grey values of each modality, GREYS bins each: every patient adds one patient,
                     divided over the bins as its pixels are
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from securefed.privacy.counts import STEPS
 from securefed.wording import listed
 
-LABELS = 2
+LABELS = ("healthy", "tumour")  # 0 and 1, where there are no classes
 GREYS = 16  # bins of grey values
 Z = 1.959963984540054  # of a normal distribution: 95 per cent within
 
@@ -39,14 +39,16 @@ class Form:
 
     Attributes:
         modalities: as they are shown to people: CT, MRI.
+        labels: what they are called, from 0 on.
     """
 
     modalities: tuple[str, ...]
+    labels: tuple[str, ...] = LABELS
 
     @classmethod
-    def of(cls, modalities: Sequence[str]) -> "Form":
-        """Of modalities by their names in the settings."""
-        return cls(tuple(name.upper() for name in modalities))
+    def of(cls, modalities: Sequence[str], classes: Sequence[str] = ()) -> "Form":
+        """Of modalities and classes by their names in the settings."""
+        return cls(tuple(name.upper() for name in modalities), tuple(classes) or LABELS)
 
     @cached_property
     def acquired(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class Form:
     @property
     def table(self) -> int:
         """Words before the grey values."""
-        return LABELS * len(self.acquired)
+        return len(self.labels) * len(self.acquired)
 
     @property
     def words(self) -> int:
@@ -78,12 +80,12 @@ class Form:
             scans: its pixels by modality, of any shape; None where there are none.
 
         Raises:
-            ValueError: another label than 0 and 1, or no scan.
+            ValueError: a label that has no name here, or no scan.
         """
         there = sum(1 << k for k, pixels in enumerate(scans) if pixels is not None)
-        if label not in (0, 1) or not there:
-            raise ValueError("a patient has the label 0 or 1, and a scan")
-        table = np.zeros((LABELS, len(self.acquired)), np.int64)
+        if label not in range(len(self.labels)) or not there:
+            raise ValueError(f"a patient has a label from 0 to {len(self.labels) - 1}, and a scan")
+        table = np.zeros((len(self.labels), len(self.acquired)), np.int64)
         table[label, there - 1] = STEPS
         return np.concatenate([table.reshape(-1), *map(_greys, scans)])
 
@@ -151,7 +153,7 @@ class Survey:
 
     @property
     def _table(self) -> NDArray[np.float64]:
-        return self.counts[: self.form.table].reshape(LABELS, -1)
+        return self.counts[: self.form.table].reshape(len(self.form.labels), -1)
 
     def _sum(self, cells: NDArray[np.float64]) -> Estimate:
         return Estimate(float(cells.sum()), Z * self.deviation * math.sqrt(cells.size))

@@ -38,7 +38,7 @@ from securefed.verdict import gravest
 WORDS = "model-card.md"
 FEWEST = 5  # patients of each label in an evaluation on a card
 INTENDED = (
-    "Research on telling patients with a tumour from others by their scans, in hospitals whose "
+    "Research on telling patients apart by their scans, as the model does, in hospitals whose "
     "patients are like those it was trained on.",
     "To be evaluated on a hospital's own patients before anybody concludes anything from it.",
     "Not a medical device; not for diagnosis, triage or treatment; not for other organs, "
@@ -142,6 +142,7 @@ def _of_file(file: Path) -> ModelCard:
             image_size=settings.image_size,
             max_slices=max_slices,
             label_of=task.example,
+            classes=task.classes,
             initialisation="",
             weights=(),
             personal=None,
@@ -261,9 +262,10 @@ def _held_out(of: _Records) -> HeldOutFigures | None:
         auc=summary.auc,
         auc_ci95=summary.auc_ci95,
         sensitivity=summary.sensitivity,
-        sensitivity_ci95=counts.rate_intervals["sensitivity"],
+        sensitivity_ci95=counts.rate_intervals.get("sensitivity"),
         specificity=summary.specificity,
-        specificity_ci95=counts.rate_intervals["specificity"],
+        specificity_ci95=counts.rate_intervals.get("specificity"),
+        classes=summary.classes,
     )
 
 

@@ -66,7 +66,8 @@ def _details(card: ModelCard) -> Iterator[str]:
         f"Takes {_text(listed(one.modalities))}, each of which may be missing but not all, at "
         f"{one.image_size} pixels; at most {counted(one.max_slices, 'slice')} of a {one.label_of}"
     )
-    yield f"Says how probable a tumour is, of a {one.label_of}"
+    asked = f"each of {listed(one.classes)}" if one.classes else "a tumour"
+    yield f"Says how probable {asked} is, of a {one.label_of}"
     yield f"An encoder `{_text(one.encoder)}` for each modality, fused by cross-attention"
     if one.personal:
         yield (
@@ -103,7 +104,13 @@ def _analyses(card: ModelCard) -> Iterator[str]:
             f"{_figure(held_out.auc, held_out.auc_ci95)}, sensitivity "
             f"{_figure(held_out.sensitivity, held_out.sensitivity_ci95)}, "
             f"specificity {_figure(held_out.specificity, held_out.specificity_ci95)}"
+            + (", each a mean over the classes" if held_out.classes else "")
         )
+        for one in held_out.classes:
+            yield (
+                f"{one.name} against the rest: AUC {_figure(one.auc, one.auc_ci95)}, sensitivity "
+                f"{_figure(one.sensitivity)}, specificity {_figure(one.specificity)}"
+            )
     for each in card.evaluations:
         yield _evaluation(each)
     if not card.evaluations:

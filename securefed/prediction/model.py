@@ -52,6 +52,11 @@ class ReleasedModel:
     cautions: tuple[str, ...]
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart, in the order of its logits; none: tumour or not."""
+        return self.network.shape.classes
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What it takes, in its order; a patient may lack any of them, not all."""
         return self.network.shape.modalities
@@ -114,7 +119,12 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
     about = read_about(file)
     settings, task, max_slices = model_file.described(about, file)
-    network = FusionNetwork(NetworkShape.of(settings))
+    if task.classes:
+        raise RunError(
+            f"{file} tells several classes apart, which is not read yet",
+            hint="its run's report says how it does",
+        )
+    network = FusionNetwork(NetworkShape.of(settings, task))
     tensors = read_tensors(file)
     _require_fit(network, tensors, file)
     digest = hashlib.sha256(file.read_bytes())

@@ -82,6 +82,7 @@ class Predicting:
             labelled=labelled,
             example=model.example,
             further=further,
+            classes=model.classes,
         )
         self.problems, self.notes = self._manifest.problems, self._manifest.notes
         self.digests = model.digest[:DIGITS], _digest(self._manifest)[:DIGITS]

@@ -4,16 +4,20 @@ A line with `"client": null` is a round's. A round that was repeated after a cra
 each time, and counts as it went the last. The last training round plus one is the final evaluation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from securefed.privacy.accounting import Noise
 from securefed.record import lines as lines_file
 from securefed.record.json_file import decode
+
+if TYPE_CHECKING:
+    from securefed.model.scores import Metrics as Scored
 
 NAME = "metrics.jsonl"
 LARGEST_FILE = 256 * 2**20  # bytes; 100,000 rounds stay below
@@ -30,6 +34,8 @@ class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
         aborted: why nothing was aggregated, or "".
         patients: training patients of the survivors.
         loss, auc: of the parameters the round started from; None in rounds without evaluation.
+        auc_by_class: of each of several classes against the rest, of which `auc` is the mean; None
+            with labels 0 and 1, and in rounds without evaluation.
         noise: only the cryptographic one protects anybody.
         epsilon: the largest spent so far, None without DP and with seeded noise.
         bytes_up, bytes_down: over all hospitals.
@@ -45,6 +51,7 @@ class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
     patients: int
     loss: float | None
     auc: float | None
+    auc_by_class: dict[str, float | None] | None = None
     noise: Noise
     epsilon: float | None
     bytes_up: int
@@ -70,6 +77,13 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Whose(msgspec.Struct):
     client: str | None
+
+
+def auc_by_class(scored: "Scored | None", classes: Sequence[str]) -> dict[str, float | None] | None:
+    """The field of a line; None where there are no classes, or nobody was scored."""
+    if scored is None or not classes:
+        return None
+    return {name: one.auc for name, one in zip(classes, scored.classes, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from securefed.privacy.accounting import Noise
 from securefed.record.evaluation import Interval, Rate
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.run_file import Weights
+from securefed.record.summary import ClassScores
 from securefed.verdict import Verdict
 
 
@@ -27,6 +28,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
         run: the run's identity, as in ledgers; "" where the file does not say.
         securefed: version of the program that trained it; "" where only the file is there.
         label_of: what it answers for: a patient, a study or a slice.
+        classes: what it tells apart; none where it says how probable a tumour is.
         initialisation, weights: what its encoders started from; "" and none where only the file is
             there.
         personal: parts that were trained stay with each hospital, and the held-out figures are of
@@ -41,6 +43,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     image_size: int
     max_slices: int
     label_of: str
+    classes: tuple[str, ...] = ()
     initialisation: str
     weights: tuple[Weights, ...]
     personal: bool | None
@@ -68,6 +71,7 @@ class HeldOutFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         noise: standard deviation of the noise in the counts behind it, patients; null where exact.
+        classes: each of several against the rest; the figures beside them are means over these.
     """
 
     patients: int
@@ -78,6 +82,7 @@ class HeldOutFigures(msgspec.Struct, frozen=True, kw_only=True):
     sensitivity_ci95: Interval | None
     specificity: float | None
     specificity_ci95: Interval | None
+    classes: tuple[ClassScores, ...] = ()
 
 
 class PrivacyPromise(msgspec.Struct, frozen=True, kw_only=True):

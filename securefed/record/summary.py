@@ -5,6 +5,7 @@ No patient's data is in any of these files, and nobody's own score.
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,11 +26,28 @@ if TYPE_CHECKING:
     from securefed.model.scores import Metrics as Scored
 
 
+class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
+    """How one of several classes is told from the rest; as in `Scores`.
+
+    Attributes:
+        sensitivity, specificity: where the likeliest class is the one called.
+    """
+
+    name: str
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    sensitivity: float | None
+    specificity: float | None
+
+
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """How a model did on held-out patients at probability one half; None where it cannot be said.
 
     Attributes:
         auc_ci95: 95% interval of `auc` (lower, upper).
+        classes: each of several against the rest; none with labels 0 and 1. With them all other
+            figures are means over the classes, and accuracy is the share of patients whose class
+            was called.
     """
 
     auc: float | None
@@ -38,10 +56,15 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     sensitivity: float | None
     specificity: float | None
     f1: float | None
+    classes: tuple[ClassScores, ...] = ()
 
 
-def performance(scored: "Scored | None") -> dict[str, Any]:
-    """The fields of `Scores`; all None where nobody was scored."""
+def performance(scored: "Scored | None", classes: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of `Scores`; all None where nobody was scored.
+
+    Args:
+        classes: names of the task's, none of labels 0 and 1.
+    """
     return {
         "auc": scored.auc if scored else None,
         "auc_ci95": scored.auc_ci95 if scored else None,
@@ -49,6 +72,12 @@ def performance(scored: "Scored | None") -> dict[str, Any]:
         "sensitivity": scored.sensitivity if scored else None,
         "specificity": scored.specificity if scored else None,
         "f1": scored.f1 if scored else None,
+        "classes": tuple(
+            ClassScores(name=name, **asdict(one))
+            for name, one in zip(classes, scored.classes, strict=True)
+        )
+        if scored
+        else (),
     }
 
 
@@ -158,15 +187,35 @@ class Confusion(msgspec.Struct, frozen=True, kw_only=True):
     true_negative: int | float
 
 
+Corners = tuple[tuple[float, float], ...]  # (false-positive rate, true-positive rate)
+
+
+class OfClass(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out patients of one of several classes.
+
+    Attributes:
+        called: how many of them were called each class, in the order of the classes.
+        roc: corners of the curve of this class against the rest; None where one of the two is
+            missing.
+    """
+
+    name: str
+    called: tuple[int | float, ...]
+    roc: Corners | None
+
+
 class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     """held_out.json: what the final model says of all held-out patients, in totals.
 
     Attributes:
-        noise: standard deviation of the noise in each of 16 counts that all of this was made from,
-            patients; None where they are exact. Noised numbers below 0 are shown as 0.
-        roc: corners of the ROC curve as (false-positive rate, true-positive rate); None where the
-            patients are all of one label.
-        calibration: of the model's probabilities, from the same counts; None of nobody.
+        noise: standard deviation of the noise in each of the counts that all of this was made from
+            (16; with several classes 16 for each, and each cell of the matrix), patients; None
+            where they are exact. Noised numbers below 0 are shown as 0.
+        confusion, roc: of labels 0 and 1; None where there are several classes. The curve is also
+            None where the patients are all of one label.
+        calibration: of the model's probabilities, from the same counts; None of nobody, and of
+            several classes.
+        classes: of several; none with labels 0 and 1.
     """
 
     NAME: ClassVar[str] = "held_out.json"
@@ -174,9 +223,10 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 
     patients: int
     noise: float | None = None
-    confusion: Confusion
-    roc: tuple[tuple[float, float], ...] | None
+    confusion: Confusion | None
+    roc: Corners | None
     calibration: Calibration | None = None
+    classes: tuple[OfClass, ...] = ()
 
     @property
     def temperature(self) -> float | None:
@@ -187,7 +237,9 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rate_intervals(self) -> dict[str, tuple[float, float] | None]:
         """95% intervals of sensitivity, specificity and accuracy; None where there is no such
-        patient."""
+        patient. Of several classes of accuracy alone: the rest are means over classes."""
+        if self.confusion is None:
+            return {"accuracy": self._called_right()}
         one, deviation = self.confusion, (self.noise or 0.0) * math.sqrt(CELLS)
         right = one.true_positive + one.true_negative
         wrong = one.false_positive + one.false_negative
@@ -197,3 +249,12 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
             "specificity": rate_interval(one.true_negative, one.false_positive, noise),
             "accuracy": rate_interval(right, wrong, of_both),
         }
+
+    def _called_right(self) -> tuple[float, float] | None:
+        """95% interval of the share of patients whose class was called."""
+        right = sum(one.called[place] for place, one in enumerate(self.classes))
+        wrong = sum(sum(one.called) for one in self.classes) - right
+        count, each = len(self.classes), self.noise or 0.0  # of every cell of the matrix
+        return rate_interval(
+            right, wrong, (each * math.sqrt(count), each * math.sqrt(count * (count - 1)))
+        )

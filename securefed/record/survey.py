@@ -13,7 +13,6 @@ from securefed.privacy.accountant import Accountant
 from securefed.privacy.accounting import Noise
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 
-NAMES = ("healthy", "tumour")  # of labels 0 and 1
 WIDTH = 256 // GREYS
 
 
@@ -44,6 +43,7 @@ class SurveyFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         noise_from: hospitals whose noise together does that.
         deviation: standard deviation of the noise of one count, patients.
         modalities, acquired: what there may be, alone and together.
+        labels: what labels are called, from 0 on.
         patients: keys "all", of labels, of modalities, and "tumour, CT alone" and the like.
         greys: of pixels that are not black; none of a modality where noise leaves nobody with it.
     """
@@ -63,6 +63,7 @@ class SurveyFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     deviation: float
     modalities: tuple[str, ...]
     acquired: tuple[str, ...]
+    labels: tuple[str, ...] = LABELS
     patients: dict[str, Number]
     greys: tuple[Greys, ...]
 
@@ -70,11 +71,12 @@ class SurveyFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 def numbers(survey: Survey) -> dict[str, Number]:
     """Every number of patients."""
     found = {"all": survey.patients}
-    found |= {NAMES[label]: survey.of_label(label) for label in range(LABELS)}
+    labels = list(enumerate(survey.form.labels))
+    found |= {name: survey.of_label(label) for label, name in labels}
     found |= {modality: survey.with_modality(modality) for modality in survey.form.modalities}
     found |= {
-        f"{NAMES[label]}, {acquired}": survey.cell(label, acquired)
-        for label in range(LABELS)
+        f"{name}, {acquired}": survey.cell(label, acquired)
+        for label, name in labels
         for acquired in survey.form.acquired
     }
     return {key: _number(each) for key, each in found.items()}

@@ -124,8 +124,9 @@ def roc(
     auc: float | None,
     sensitivity: float | None,
     specificity: float | None,
+    where: str = "at probability one half",
 ) -> Markup:
-    """The ROC curve with the operating point at probability 0.5."""
+    """The ROC curve with the operating point, and in words where that is."""
     if not corners or sensitivity is None or specificity is None:
         return Markup("")
     side = 300
@@ -140,8 +141,8 @@ def roc(
         + f'<circle class="dot" cx="{x.place(alarm)}" cy="{y.place(sensitivity)}" r="6"/>'
     )
     about = (
-        f"ROC curve with area {number(auc)}; at probability one half sensitivity "
-        f"{number(sensitivity)} at false alarm rate {number(alarm)}."
+        f"ROC curve with area {number(auc)}; {where} sensitivity {number(sensitivity)} at false "
+        f"alarm rate {number(alarm)}."
     )
     return svg("ROC curve", about, body, side, side, "chart square")
 

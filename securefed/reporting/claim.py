@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from securefed.privacy.accounting import Guarantee, at_most
 from securefed.privacy.accounting import epsilon as epsilon_of
-from securefed.privacy.counts import CountNoise
 from securefed.privacy.statement import of_one_person
 from securefed.record.mismatch import Mismatch
 from securefed.reporting.facts import Privacy
@@ -67,7 +67,8 @@ def scored(run: Run) -> Scored | None:
     noise, privacy = run.job.score_noise, run.settings.privacy
     if noise is None or run.evaluation is None or run.evaluation.epsilon is None:
         return None
-    alone = epsilon_of([CountNoise(noise.sigma).event], privacy.delta, privacy.accountant)
+    own = replace(noise, counted=1)  # what a patient changes stays what it is
+    alone = epsilon_of([own.event], privacy.delta, privacy.accountant)
     return Scored(f"epsilon {at_most(run.evaluation.epsilon)}", f"epsilon {at_most(alone)}")
 
 

@@ -20,7 +20,8 @@ from securefed.reporting.comparison_facts import (
     Worth,
 )
 from securefed.reporting.facts import RunFacts
-from securefed.reporting.utility import cautions, too_wide
+from securefed.reporting.rates import too_wide
+from securefed.reporting.utility import cautions
 from securefed.reporting.words import NOTHING, number, seconds, size, span
 from securefed.verdict import Verdict
 

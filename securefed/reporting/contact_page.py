@@ -13,6 +13,7 @@ class Shown(msgspec.Struct, frozen=True):
     """One patient's sheet.
 
     Attributes:
+        label: 0 or 1, or the name of a class.
         picture: file name of the PNG, beside the page.
         slices: how many the patient has; the sheet shows some.
         acquired: modality -> how many slices have it.
@@ -20,7 +21,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     patient: str
     site: str
-    label: int
+    label: int | str
     picture: str
     slices: int
     acquired: dict[str, int]

@@ -13,7 +13,8 @@ from securefed.record.evaluation import EvaluationFile, Figures, Group
 from securefed.reporting import charts, threshold_charts
 from securefed.reporting.glossary import GLOSSARY
 from securefed.reporting.page import content_security_policy, environment
-from securefed.reporting.utility import cautions, too_wide
+from securefed.reporting.rates import too_wide
+from securefed.reporting.utility import cautions
 
 NAME = "evaluation.html"
 WORDS = (

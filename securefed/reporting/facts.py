@@ -7,6 +7,7 @@ field beside it says why. Lengths are bytes, times are seconds, rates and AUCs a
 another file of the run says already stands here in that file's own type (`securefed.record`).
 """
 
+import json
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from securefed.record.inventory import InputFile
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import RoundLine
 from securefed.record.mismatch import Mismatch
-from securefed.record.summary import Confusion, HospitalSummary, Scores
+from securefed.record.summary import ClassScores, Confusion, HospitalSummary, Scores
 from securefed.reporting.attack_facts import Audit
 from securefed.reporting.comparison_facts import Comparison
 
@@ -74,6 +75,18 @@ class Uncovered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     less: str
 
 
+class ClassFacts(ClassScores, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of several classes against the rest. `called`: its held-out patients by the class they
+    were called, in the order of the classes; `unsure`: the AUC is not to be put forward."""
+
+    patients: float
+    called: tuple[int | float, ...]
+    sensitivity_ci95: tuple[float, float] | None
+    specificity_ci95: tuple[float, float] | None
+    roc: tuple[tuple[float, float], ...] | None
+    unsure: bool
+
+
 class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Held-out performance of the final model; `roc` as (false-, true-positive rate).
 
@@ -81,9 +94,11 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `declared_with_noise`: so is the number of training patients. `unsure` names figures whose 95%
     interval is too wide for them to be put forward; `cautions` say what must be said beside the
     figures. `answers_alike`, that the answers at probability one half do not follow the truth, is
-    one of them; "" where that does not hold or the patients are too few.
+    one of them; "" where that does not hold or the patients are too few. `classes`: each of
+    several, in place of `confusion` and `roc`.
     """
 
+    classes: tuple[ClassFacts, ...] = ()
     patients: int
     training_patients: int | None
     declared_with_noise: bool
@@ -157,6 +172,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `title` is what a page calls it. `place` is its path from the folder that the reported directory
     lies in: from there every command of the page can be typed as it stands.
     `label_of`: what has a label, a patient, a study or a slice; patients count one all the same.
+    `auditable`: whether attacks know such patients.
     `banners` stand above everything else: what the run must not be taken for. `hidden` says what
     masks hide and from how many hospitals; null without them.
     `evidence` says where its files contradict each other or are missing. What such a file says is
@@ -173,6 +189,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: tuple[Mismatch, ...]
     simulation: str | None
     label_of: str
+    auditable: bool
     canaries: int | None
     banners: list[str]
     two_hospitals: bool
@@ -266,8 +283,9 @@ def json_schema() -> dict[str, Any]:
 
 def schema_of(kind: type[JsonFile], title: str) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a file."""
-    return {
+    schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
         **msgspec.json.schema(kind),
     }
+    return json.loads(json.dumps(schema))  # type: ignore[no-any-return]  # defaults: as it is read

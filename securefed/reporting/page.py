@@ -24,7 +24,7 @@ from securefed.reporting.calibrated import calibration_in_words
 from securefed.reporting.compared import ALARMS
 from securefed.reporting.compared_figures import figures
 from securefed.reporting.egress import STAGES
-from securefed.reporting.facts import Report, RunFacts
+from securefed.reporting.facts import ClassFacts, Report, RunFacts
 from securefed.reporting.glossary import GLOSSARY
 from securefed.reporting.site_facts import SiteReport
 from securefed.reporting.unmeasured import unjudged, unmeasured
@@ -154,9 +154,15 @@ def _charts(run: RunFacts) -> dict[str, Any]:
     return {
         "training": charts.training(run.curve, run.rounds, budget),
         "roc": charts.roc(u.roc, u.auc, u.sensitivity, u.specificity),
+        "classes": [(each.name, curve) for each in u.classes if (curve := _class_curve(each))],
         "egress": charts.egress_bars(run.egress) if run.egress else "",
         "forest": charts.forest(run.audit.judgements) if run.audit else "",
     }
+
+
+def _class_curve(one: ClassFacts) -> Markup:
+    where = f"where {one.name} is called"
+    return charts.roc(one.roc, one.auc, one.sensitivity, one.specificity, where)
 
 
 def _site_charts(report: SiteReport) -> dict[str, Any]:

@@ -9,16 +9,16 @@ in their counts does; a test holds their coverage.
 from collections.abc import Iterator
 
 from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores, Summary
+from securefed.reporting.class_utility import classes_of, of_single_classes
 from securefed.reporting.facts import Utility
+from securefed.reporting.rates import Interval, too_wide
 from securefed.reporting.withheld import Withheld
 from securefed.reporting.words import number, span
 from securefed.run_directory import Run
 from securefed.wording import counted
 
-TOO_WIDE = 0.3  # an interval that holds both a poor and a good model
 NO_MORE_THAN_CHANCE = 0.1  # sensitivity less false alarms: the answer hardly follows the truth
 ONE_ANSWER = 0.9  # of one kind of patients; with the above, nearly everybody gets the same answer
-Interval = tuple[float, float]
 
 
 def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utility:
@@ -26,10 +26,12 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
     summary = run.summary
     held_out = None if HeldOut.NAME in withheld else run.held_out
     known = Summary.NAME not in withheld
-    scores = {name: getattr(summary, name) if known else None for name in Scores.__struct_fields__}
+    names = [name for name in Scores.__struct_fields__ if name != "classes"]
+    scores = {name: getattr(summary, name) if known else None for name in names}
     noise = held_out.noise if held_out else None
     confusion = held_out.confusion if held_out else None
     intervals = held_out.rate_intervals if held_out else {}
+    classes = classes_of(summary.classes if known else (), held_out)
     unsure = [
         name
         for name, interval in {"auc": scores["auc_ci95"], **intervals}.items()
@@ -40,6 +42,7 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
         training_patients=summary.patients if known else None,
         declared_with_noise=declared_with_noise,
         **scores,
+        classes=tuple(classes),
         sensitivity_ci95=intervals.get("sensitivity"),
         specificity_ci95=intervals.get("specificity"),
         accuracy_ci95=intervals.get("accuracy"),
@@ -49,9 +52,10 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
         roc=held_out.roc if held_out else None,
         calibration=held_out.calibration if held_out else None,
         unsure=unsure,
-        cautions=list(
-            cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None)
-        ),
+        cautions=[
+            *cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None),
+            *of_single_classes(classes),
+        ],
         # Of few patients it is a caution, of enough something to act on.
         answers_alike=answers_alike(confusion, scores["auc"])
         if confusion and not {"sensitivity", "specificity"} & set(unsure)
@@ -59,9 +63,11 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
     )
 
 
-def too_wide(interval: Interval | None) -> bool:
-    """Whether a figure with this interval is too unsure to be put forward."""
-    return interval is None or interval[1] - interval[0] > TOO_WIDE
+def cautions_of(summary: Summary, held_out: HeldOut) -> Iterator[str]:
+    """What must be said beside the figures of a summary, in sentences."""
+    noised = held_out.noise is not None
+    yield from cautions(summary.auc, summary.auc_ci95, held_out.confusion, noised=noised)
+    yield from of_single_classes(classes_of(summary.classes, held_out))
 
 
 def cautions(

@@ -170,7 +170,7 @@ class _Job:
                 calibration=final.calibration,
             )
             if final.scores is not None:
-                results.write_held_out(folder, final.scores)
+                results.held_out(final.scores, job.settings.task.classes).write(folder)
         summary.write(folder)
         card.renew(folder)
         self._note("finished")

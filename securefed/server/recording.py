@@ -2,10 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from securefed.privacy.accounting import Noise
-from securefed.record.metrics import RoundLine
+from securefed.record.metrics import RoundLine, auc_by_class
 from securefed.record.recording import Recording
 from securefed.server.rounds import RoundRecord
 from securefed.wire.messages import decode_request
@@ -40,11 +40,14 @@ class RecordingTransport:
             self._recording.add([*down, *up])  # type: ignore[list-item]
         return replies
 
-    def line_of(self, record: RoundRecord, noise: Noise, epsilon: float | None) -> RoundLine:
+    def line_of(
+        self, record: RoundRecord, noise: Noise, epsilon: float | None, classes: Sequence[str]
+    ) -> RoundLine:
         """A round's line of metrics.jsonl, with the bytes since the last `reset`.
 
         Args:
             epsilon: the largest that was spent, where whoever writes the line knows it.
+            classes: names of the task's, none of labels 0 and 1.
         """
         scored = record.metrics
         return RoundLine(
@@ -55,6 +58,7 @@ class RecordingTransport:
             patients=record.patients,
             loss=scored.loss if scored else None,
             auc=scored.auc if scored else None,
+            auc_by_class=auc_by_class(scored, classes),
             noise=noise,
             epsilon=epsilon,
             bytes_up=sum(self.bytes_up.values()),

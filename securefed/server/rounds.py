@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from securefed.errors import RoundAborted, RunError
 from securefed.model.calibration import Calibration
-from securefed.model.noised_scores import NoisedScores, calibration
+from securefed.model.class_scores import calibration
+from securefed.model.noised_scores import NoisedScores
 from securefed.model.scores import Counts, Metrics
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.model.strategies.strategy import State, Strategy

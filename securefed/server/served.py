@@ -87,7 +87,7 @@ class Served:
             spent: what each hospital's ledger comes to, where whoever plays them knows.
         """
         noise, wire = self.job.settings.privacy.noise, self.transport
-        line = wire.line_of(record, noise, largest(spent.values()))
+        line = wire.line_of(record, noise, largest(spent.values()), self.job.settings.task.classes)
         each = [
             ClientLine(
                 round=record.round,
@@ -140,6 +140,6 @@ class Served:
             "wall_seconds": self.elapsed_s(),
             "survivors_by_round": tuple(len(line.survivors) for line in rounds),
             "rounds_aborted": sum(not line.survivors for line in rounds),
-            **performance(final.metrics if final else None),
+            **performance(final.metrics if final else None, self.job.settings.task.classes),
             "temperature": fitted.temperature.value if fitted and fitted.temperature else None,
         }

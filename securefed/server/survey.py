@@ -62,6 +62,7 @@ def ask(job: SurveyJob, transport: Transport, folder: Path, simulation: str) -> 
         deviation=survey.deviation,
         modalities=survey.form.modalities,
         acquired=survey.form.acquired,
+        labels=survey.form.labels,
         patients=numbers(survey),
         greys=greys(survey),
     )

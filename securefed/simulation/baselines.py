@@ -28,10 +28,11 @@ from securefed.config import Settings
 from securefed.data.load import FederatedData, HospitalData
 from securefed.hospital.opening import open_hospital
 from securefed.hospital.tokens import kept_with
+from securefed.model.class_scores import count_group, metrics
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
-from securefed.model.scores import Counts, count_group, metrics, score
+from securefed.model.scores import Counts, score
 from securefed.model.strategies.strategy import State
 from securefed.privacy.sampling import Batch, Sampling
 from securefed.record.baselines import Baselines
@@ -51,7 +52,7 @@ class Baseline:
     """One baseline's result.
 
     Attributes:
-        counts: hospital -> histogram of its held-out scores, (2 * BINS,).
+        counts: hospital -> counts of its held-out scores.
         curve: AUC over the rounds; of `alone` the mean over hospitals; empty where unknown.
         wall_s: seconds of training and scoring.
     """
@@ -208,20 +209,24 @@ def _held_out(
 
 
 def _logits(trainer: LocalTrainer, group: PatientTensors) -> Tensor:
-    """(examples,) logits of images under the trainer's current parameters."""
+    """Logits of images under the trainer's current parameters, by example."""
     network: FusionNetwork = trainer.network
     network.eval()
     return score(network, tokens_of(network, group), encoded=True)
 
 
 def _mean_logits(trainers: Mapping[str, LocalTrainer], group: PatientTensors) -> Tensor:
-    """(examples,) mean logit of the models of one modality each, where it has that one."""
-    total, weight = torch.zeros(len(group)), torch.zeros(len(group))
+    """Mean logits of the models of one modality each, where an example has that one.
+
+    Of several classes too: a softmax of mean logits, which is the models' geometric mean.
+    """
+    answer = next(iter(trainers.values())).network.shape.answer
+    total, weight = torch.zeros(len(group), *answer), torch.zeros(len(group))
     for kept, trainer in trainers.items():
         rows = group.present[:, group.modalities.index(kept)].any(dim=1)
         total[rows] += _logits(trainer, group.only(kept)).to(total)
         weight += rows.to(weight)
-    return total / weight
+    return total / weight.view(-1, *(1 for _ in answer))
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:

@@ -37,6 +37,7 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
         settings.model.modalities,
         max_unusable=data.max_unusable,
         example=settings.task.example,
+        classes=settings.task.classes,
         distinct_sites=data.partition == "site",
         distinct_persons=settings.privacy.dp and not data.allow_duplicates,
         key_file=data.site_key,
@@ -92,4 +93,5 @@ def phantom_spec(settings: Settings) -> PhantomSpec:
         missing_context=phantom.missing_context,
         site_shift=phantom.site_shift,
         scanners=phantom.scanners,
+        classes=len(settings.task.classes),
     )

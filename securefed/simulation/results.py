@@ -41,7 +41,8 @@ def write_results(
         calibration=final.calibration,
     )
     if final.scores is not None:
-        server_results.write_held_out(folder, final.scores)
+        classes = simulation.settings.task.classes
+        server_results.held_out(final.scores, classes).write(folder)
     simulation.group.write_results(baselines.local if baselines else {})
     if baselines:
         baselines.write(folder)

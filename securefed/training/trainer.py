@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from securefed.errors import ConfigurationError, RunError
+from securefed.model import task
+from securefed.model.class_scores import count_group
 from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import FusionNetwork, encoder_of
 from securefed.model.patients import PatientTensors, concatenate
-from securefed.model.scores import Counts, count_group, score
+from securefed.model.scores import Counts, score
 from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
@@ -118,6 +120,8 @@ class LocalTrainer:
         encode: Encode = tokens_of,
     ) -> None:
         refuse_batch_statistics(network)
+        for group in (train, test):
+            task.require_labels(group.label, len(network.shape.classes))
         self.name = name
         self.stepped: Callable[[], object] = lambda: None
         self.patients = train.patients
@@ -163,7 +167,7 @@ class LocalTrainer:
         load_vector(self.network, self._shared, shared)
 
     def evaluate(self) -> Counts:
-        """Histogram of held-out scores under the current parameters."""
+        """Counts of held-out scores under the current parameters."""
         self.network.eval()
         logits = score(self.network, self._test, encoded=self._encoded)
         return count_group(logits, self._test)

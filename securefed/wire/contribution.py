@@ -2,8 +2,8 @@
 
     training   word 0 .. P-1   patients / max_patients * update, fixed point
                word P          patients
-    scoring    word 0 ..       histogram of held-out scores (model.scores), or one in few bins with
-                               noise (model.noised_scores), in steps of privacy.counts
+    scoring    word 0 ..       counts of held-out scores (model.scores; model.class_scores), or in
+                               few bins with noise (model.noised_scores), steps of privacy.counts
 
 All of it is inside the mask, so the server learns totals only. FedAvg (McMahan et al. 2017) is the
 weighted update divided by the patients. Nothing can wrap: a layout refuses to exist where the
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from protocols.errors import WouldOverflow
 from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from securefed.errors import ConfigurationError, RunError
+from securefed.model import class_scores
 from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
-from securefed.model.scores import COUNTS, Counts, Metrics, Steps, metrics
+from securefed.model.scores import COUNTS, Counts, Metrics, Steps
 from securefed.model.sharing import Vector
 from securefed.privacy.counts import STEPS, CountNoise
 
@@ -51,8 +52,7 @@ class Total:
     Attributes:
         mean_update: (P,) FedAvg mean, or None when nobody trained.
         patients: training patients of the survivors together.
-        scores: summed histogram of held-out scores, (COUNTS,) exact or noised; None of a step that
-            trains.
+        scores: summed counts of held-out scores, exact or noised; None of a step that trains.
     """
 
     mean_update: NDArray[np.float64] | None = None
@@ -62,9 +62,7 @@ class Total:
     @property
     def metrics(self) -> Metrics | None:
         """Of the scores."""
-        if isinstance(self.scores, NoisedScores):
-            return self.scores.metrics
-        return None if self.scores is None else metrics(self.scores)
+        return None if self.scores is None else class_scores.metrics(self.scores)
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ class ScoreLayout:
         noise: that each hospital adds to its own; None where histograms are exact.
         noised: words of one with noise: of scores, or of a survey (model.survey).
         parts: of a patient, that exact counts are in: 1 where each has one example.
+        exact: words of one without noise.
     """
 
     clients: int
@@ -84,6 +83,7 @@ class ScoreLayout:
     noise: CountNoise | None = None
     noised: int = NOISED_COUNTS
     parts: int = 1
+    exact: int = COUNTS
 
     def __post_init__(self) -> None:
         self._code()
@@ -98,10 +98,10 @@ class ScoreLayout:
     @property
     def words(self) -> int:
         """Length of the encoded vector."""
-        return self.noised if self.noise else COUNTS
+        return self.noised if self.noise else self.exact
 
     def steps(self, counts: Counts) -> Steps:
-        """An exact histogram of patients, (COUNTS,), as it is encoded."""
+        """An exact histogram of patients, (words,), as it is encoded."""
         return np.rint(self.parts * counts).astype(np.int64)
 
     def encode(self, counts: Steps) -> Words:
@@ -146,6 +146,37 @@ class ScoreLayout:
 
     def _code(self) -> CountSlot:
         return CountSlot(maximum=self.max_patients * self.parts, summands=self.clients)
+
+
+class OfScores(Protocol):
+    """What a mechanism's layout says of scores; the same for all mechanisms."""
+
+    @property
+    def clients(self) -> int: ...
+
+    @property
+    def max_patients(self) -> int: ...
+
+    @property
+    def score_noise(self) -> CountNoise | None: ...
+
+    @property
+    def score_parts(self) -> int: ...
+
+    @property
+    def classes(self) -> int: ...
+
+
+def score_layout(layout: OfScores) -> ScoreLayout:
+    """How the held-out scores of a layout's hospitals are encoded."""
+    return ScoreLayout(
+        layout.clients,
+        layout.max_patients,
+        layout.score_noise,
+        noised=class_scores.noised_words(layout.classes),
+        parts=layout.score_parts,
+        exact=class_scores.exact_words(layout.classes),
+    )
 
 
 class Layout(Protocol):
@@ -212,6 +243,7 @@ class ContributionLayout:
         score_noise: of held-out scores; None where they are exact.
         modulus_bits: of the ring.
         score_parts: of a patient, that exact scores are in.
+        classes: that are scored; 0 for two labels.
     """
 
     parameters: int
@@ -221,6 +253,7 @@ class ContributionLayout:
     score_noise: CountNoise | None = None
     modulus_bits: int = 32
     score_parts: int = 1
+    classes: int = 0
 
     def __post_init__(self) -> None:
         self._update_code()
@@ -233,9 +266,7 @@ class ContributionLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(
-            self.clients, self.max_patients, self.score_noise, parts=self.score_parts
-        )
+        return score_layout(self)
 
     @property
     def largest_update(self) -> float:

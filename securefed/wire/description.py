@@ -19,7 +19,7 @@ from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
-from securefed.model import weight_files
+from securefed.model import class_scores, weight_files
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
@@ -53,7 +53,7 @@ def _built(
     model = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = FusionNetwork(NetworkShape.of(model))
+        network = FusionNetwork(NetworkShape.of(model, settings.task))
     if model.initialisation == "random":
         return network, ()
     files = model.weights or dict.fromkeys(map(weight_files.shipped, model.modalities))
@@ -238,6 +238,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             learning_rate=settings.training.learning_rate,
             score_noise=score_noise_of(settings),
             score_parts=score_parts_of(settings),
+            classes=len(settings.task.classes),
         )
     secure = settings.secure_aggregation
     bits = bits_for(
@@ -255,6 +256,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         score_noise_of(settings),
         bits,
         score_parts_of(settings),
+        len(settings.task.classes),
     )
 
 
@@ -291,7 +293,11 @@ def score_noise_of(settings: Settings) -> CountNoise | None:
     if not privacy.dp or privacy.evaluation_epsilon is None:
         return None
     return count_noise(
-        privacy.evaluation_epsilon, privacy.delta, privacy.accountant, counted=counted_of(settings)
+        privacy.evaluation_epsilon,
+        privacy.delta,
+        privacy.accountant,
+        changed=class_scores.changed(len(settings.task.classes)),
+        counted=counted_of(settings),
     )
 
 

@@ -19,7 +19,7 @@ from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.privacy.counts import CountNoise
 from securefed.privacy.ring_code import RingCode
 from securefed.privacy.sampling import Sampling
-from securefed.wire.contribution import Contribution, ScoreLayout, Total, Words
+from securefed.wire.contribution import Contribution, ScoreLayout, Total, Words, score_layout
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class SharedNoiseLayout:
         learning_rate: of the step.
         score_noise: of held-out scores; None where they are exact.
         score_parts: of a patient, that exact scores are in.
+        classes: that are scored; 0 for two labels.
     """
 
     code: RingCode
@@ -43,6 +44,7 @@ class SharedNoiseLayout:
     learning_rate: float
     score_noise: CountNoise | None = None
     score_parts: int = 1
+    classes: int = 0
 
     def __post_init__(self) -> None:
         self._count_code()
@@ -60,9 +62,7 @@ class SharedNoiseLayout:
 
     @property
     def scores(self) -> ScoreLayout:
-        return ScoreLayout(
-            self.clients, self.max_patients, self.score_noise, parts=self.score_parts
-        )
+        return score_layout(self)
 
     @property
     def largest_update(self) -> float:

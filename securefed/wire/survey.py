@@ -118,7 +118,7 @@ def noise_of(settings: Settings, epsilon: float) -> CountNoise:
 
 def form_of(settings: Settings) -> Form:
     """What a survey asks of patients with these modalities."""
-    return Form.of(settings.model.modalities)
+    return Form.of(settings.model.modalities, settings.task.classes)
 
 
 def _layout(settings: Settings, epsilon: float) -> _SurveyLayout:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from securefed.config import VOLUME_ENCODERS, File, Modality, OneOf, Scanners, Settings, load
+from securefed.config import (
+    VOLUME_ENCODERS,
+    ClassName,
+    File,
+    Modality,
+    OneOf,
+    Scanners,
+    Settings,
+    load,
+)
 from securefed.errors import ConfigurationError
 from securefed.privacy.sampling import Batch, Rate
 
@@ -78,6 +87,9 @@ def _strategy(kind: Any, limits: dict[str, float]) -> st.SearchStrategy[Any]:
     if kind == tuple[Modality, ...]:
         names = st.lists(st.sampled_from(["mri", "pet", "t1", "t2", "flair"]), min_size=1)
         return names.map(lambda each: tuple(dict.fromkeys(each)))
+    if kind == tuple[ClassName, ...]:
+        names = st.permutations(["healthy", "glioma", "grade-2", "no_18", "z"])
+        return st.builds(lambda each, few: tuple(each[:few]), names, st.sampled_from([0, 3, 5]))
     if kind == tuple[Scanners, ...]:
         return st.lists(st.sampled_from([("ct",), ("mri", "ct")])).map(tuple)
     low, high = _ends(limits)

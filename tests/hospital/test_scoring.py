@@ -172,7 +172,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def scoring(folder: Path, ledger: Ledger, seed: int | None = None, most: int = 50) -> NoisedScoring:
-    return NoisedScoring(NOISE, folder, ledger, run="run", most=most, seed=seed)
+    return NoisedScoring(
+        NOISE, folder, ledger, run="run", words=NOISED_COUNTS, most=most, seed=seed
+    )
 
 
 def histogram() -> NDArray[np.int64]:

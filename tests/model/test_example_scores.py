@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from securefed.model.class_scores import count_group
 from securefed.model.noised_scores import coarse
 from securefed.model.patients import PatientTensors
-from securefed.model.scores import BINS, LARGEST_LOGIT, Counts, count_group, metrics
+from securefed.model.scores import BINS, LARGEST_LOGIT, Counts, metrics
 from securefed.privacy.counts import STEPS
 
 BIN = 2 * LARGEST_LOGIT / BINS

@@ -5,7 +5,8 @@ import pytest
 
 from securefed.model.rates import rate_interval
 from securefed.record.summary import Confusion
-from securefed.reporting.utility import answers_alike, cautions, too_wide
+from securefed.reporting.rates import too_wide
+from securefed.reporting.utility import answers_alike, cautions
 from tests.reporting.conftest import COUNTS
 
 DRAWS = 2000

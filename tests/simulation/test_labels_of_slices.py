@@ -93,6 +93,7 @@ def test_exact_files_of_shared_out_patients_agree_with_each_other(trained: Path)
     assert list(checks.mismatches(run)) == []
     assert run.held_out is not None
     cells = run.held_out.confusion
+    assert cells is not None
     assert cells.true_positive + cells.false_negative != round(
         cells.true_positive + cells.false_negative
     ), "tumour patients have slices without one"
