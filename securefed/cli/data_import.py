@@ -46,9 +46,7 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
 @of_example
-@click.option(
-    "--modalities", default="", help="What to import, the query first.  [default: ct,mri]"
-)
+@click.option("--modalities", help="What to import, the query first.  [default: ct,mri]")
 @click.option("--rules", type=_EXISTING, help="YAML: modalities, and which series are theirs.")
 @click.option("--dry-run", is_flag=True, help="Show which series would be used; write nothing.")
 @click.option("--interactive", is_flag=True, help="Ask where a patient has several series.")
@@ -71,7 +69,7 @@ def command(
     levels: tuple[float, float] | None,
     size: int,
     example: "ExampleKind",
-    modalities: str,
+    modalities: str | None,
     rules: Path | None,
     dry_run: bool,
     interactive: bool,
@@ -96,6 +94,7 @@ def command(
     from securefed.data.dicom.report import ImportReport
     from securefed.data.export import new_dataset
     from securefed.data.import_rules import ImportRules
+    from securefed.data.modalities import named_in
     from securefed.data.names import require_site
     from securefed.data.picture_import import import_pictures
     from securefed.data.pseudonyms import key_beside, load_or_create_key, passing_key
@@ -130,7 +129,7 @@ def command(
         allow_unregistered=allow_unregistered,
         label_attribute=label_attribute or "",
         label_report=(label_report or "").strip(),
-        series=read_rules(rules, filter(None, map(str.strip, modalities.split(",")))),
+        series=read_rules(rules, None if modalities is None else named_in(modalities)),
     )
     key_path = site_key or key_beside(out)
     if key_path.resolve().is_relative_to(out.resolve()):

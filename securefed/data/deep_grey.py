@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.data.dicom.grey_values import scale_mri
-from securefed.data.images import fit_square, is_blank, read_picture
+from securefed.data.images import BlankError, fit_square, is_blank, read_picture
 from securefed.errors import ConfigurationError, DataError
 
 Levels = tuple[float, float]
@@ -88,7 +88,7 @@ def read_mri(paths: Sequence[Path], size: int) -> list[NDArray[np.uint8] | DataE
 
 def _fitted(path: Path, image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if is_blank(image):
-        raise DataError(f"{path.name}: shows one grey value, {image.flat[0]}, on this scale")
+        raise BlankError(f"{path.name}: shows one grey value, {image.flat[0]}, on this scale")
     return fit_square(image, size)
 
 

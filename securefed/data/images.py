@@ -81,7 +81,7 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise DataError(f"{path.name}: holds values that are no numbers")
     if is_blank(values):
-        raise DataError(
+        raise BlankError(
             f"{path.name}: is blank, every pixel has the value {values.flat[0]:g}",
             hint="leave it out: it holds no scan",
         )
@@ -110,6 +110,10 @@ def fit_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     # Bilinear resampling in pillow widens its support when it shrinks: that is the anti-aliasing.
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.array(resized)
+
+
+class BlankError(DataError):
+    """A picture of one grey value: nothing is seen in it, and nothing is wrong with its row."""
 
 
 def is_blank(image: NDArray[np.uint8] | NDArray[np.float32]) -> bool:

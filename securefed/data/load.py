@@ -40,6 +40,7 @@ class Loaded:
         warnings: what limits any conclusion, without a number of patients: it travels.
         named: the same in numbers, for the operator alone.
         rows: lines or images that were offered, usable or not.
+        impaired: of those that are used, how many lack a picture that is blank.
         persons: patient -> who it is under a keyed pseudonym, "" where the manifest does not say.
         simulation: what the patients are if not people with scans of their own: keys of SIMULATIONS
             joined by "+"; "" for real patients.
@@ -52,6 +53,7 @@ class Loaded:
     warnings: list[str]
     named: list[str] = field(default_factory=list)
     rows: int = 0
+    impaired: int = 0
     persons: Mapping[str, str] = field(default_factory=dict, repr=False)
     simulation: str = ""
     unregistered: tuple[str, ...] = field(default=(), repr=False)
@@ -180,6 +182,7 @@ def inspect_manifest(
         warnings,
         named,
         rows=manifest.offered,
+        impaired=len(unreadable) - len(manifest.rows) + sum(each.slices for each in patients),
         persons={row.patient_id: row.person for row in manifest.rows},
         simulation=manifest.simulation,
         unregistered=tuple(unregistered),

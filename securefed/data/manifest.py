@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.data.modalities import DEFAULT, column
-from securefed.data.names import require_patient, require_site, shown
+from securefed.data.names import require_cell, require_patient, require_site, shown
 from securefed.data.paths import Paths
 from securefed.data.row_faults import without_contradictions, without_repeats
 from securefed.data.samples import ExampleKind
@@ -218,7 +218,7 @@ class _Reader:
         images = {name: path for name, path in found.items() if path}
         if not images:
             raise DataError(f"no image is given ({', '.join(map(column, self.modalities))})")
-        study, number = cells.get("study", ""), _slice(cells.get("slice", ""))
+        study, number = self._cell("study", cells), _slice(cells.get("slice", ""))
         if self.example == "study" and not study:
             raise DataError("study is empty, and the label is of a study")
         return Row(
@@ -231,12 +231,15 @@ class _Reader:
             slice=number,
             study=study,
             example=_example(self.example, line, study, number),
-            person=cells.get("person", ""),
+            person=self._cell("person", cells),
             simulation=_simulation(cells.get("simulation", "")),
-            registration=cells.get("registration", ""),
+            registration=self._cell("registration", cells),
             registration_mm=cells.get("registration_mm", ""),
             further={name: cells[name] for name in self.further},
         )
+
+    def _cell(self, column: str, cells: dict[str, str]) -> str:
+        return require_cell(column, cells.get(column, ""))
 
     def _image(self, where: str, text: str) -> Path | None:
         if not text:

@@ -33,6 +33,11 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def named_in(text: str) -> list[str]:
+    """The names in a list with commas; blanks, and commas too many, are no part of any."""
+    return [name for name in map(str.strip, text.split(",")) if name]
+
+
 def of_column(text: str) -> str | None:
     """The modality whose images a column (small letters, underscores) names: NAME_path, NAME_image,
     NAME_file of any, or a known one alone."""

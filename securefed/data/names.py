@@ -54,12 +54,20 @@ def require_patient(name: str, among: Collection[str] = ()) -> str:
             f"patient_id {name!r} is a number that a spreadsheet has shortened; several patients "
             "may share it"
         )
-    if _FORMULA.match(name):
-        raise DataError(
-            f"patient_id {name!r} is a formula where a spreadsheet opens a table with it",
-            hint="give the patient an identifier that begins with a letter or a digit",
-        )
+    _require_no_formula("patient_id", name)
     return name
+
+
+def require_cell(what: str, text: str) -> str:
+    """What a table says beside names, as it is, since it is written into tables again.
+
+    Raises:
+        DataError: a formula, too long, or of characters that no name has.
+    """
+    if text:
+        _require_text(what, text, LONGEST_NAME)
+        _require_no_formula(what, text)
+    return text
 
 
 def require_site(name: str) -> str:
@@ -140,6 +148,15 @@ def _require_text(what: str, name: str, longest: int) -> None:
     # Line breaks and escape sequences would forge lines of a log or colours of a terminal.
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
         raise DataError(f"{what} {name!r} holds control characters")
+
+
+def _require_no_formula(what: str, name: str) -> None:
+    # Some spreadsheets take the wide signs of East Asian letters for the narrow ones.
+    if _FORMULA.match(unicodedata.normalize("NFKC", name)):
+        raise DataError(
+            f"{what} {name!r} is a formula where a spreadsheet opens a table with it",
+            hint="begin it with a letter or a digit",
+        )
 
 
 def stands_for_nobody(name: str, among: Collection[str] = ()) -> bool:

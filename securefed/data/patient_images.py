@@ -1,14 +1,15 @@
 """From a manifest's rows to patients: images are opened, put in order and stacked.
 
-A row whose image cannot be read costs that row. A modality that a slice does not have is a block of
-zeros with its mask False. A label is of an example, which may be some of a patient's slices.
+A row whose image cannot be read costs that row; a blank one costs itself alone. A modality that a
+slice does not have is a block of zeros with its mask False. A label is of an example, which may be
+some of a patient's slices.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from securefed.data.images import read_image
+from securefed.data.images import BlankError, read_image
 from securefed.data.manifest import Manifest, Row
 from securefed.data.samples import Example, Images, Patient
 from securefed.data.table import Problem
@@ -21,7 +22,7 @@ def read_patients(
     name: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Patient], list[Problem]]:
-    """The patients of a manifest's rows, and the rows whose images cannot be read.
+    """The patients of a manifest's rows, and a problem for each row that is lost, or not whole.
 
     Args:
         name: of what was read, for problems.
@@ -40,7 +41,10 @@ def read_patients(
         slices = []
         for row in _in_order(group):
             try:
-                slices.append((row, _read_row(row, size)))
+                shown, blank = _read_row(row, size)
+                slices.append((row, shown))
+                if blank:
+                    problems.append(Problem(name, blank, row.line))
             except DataError as error:
                 problems.append(Problem(name, str(error), row.line))
         if slices:
@@ -59,8 +63,22 @@ def _in_order(rows: list[Row]) -> list[Row]:
 _Slice = dict[str, Images]  # modality -> (size, size)
 
 
-def _read_row(row: Row, size: int) -> _Slice:
-    return {name: read_image(path, size) for name, path in row.images.items()}
+def _read_row(row: Row, size: int) -> tuple[_Slice, str]:
+    """The pictures of a row, and which of them are blank, "" if none is.
+
+    Raises:
+        DataError: one cannot be read, or all are blank.
+    """
+    shown: _Slice = {}
+    blank: list[str] = []
+    for name, path in row.images.items():
+        try:
+            shown[name] = read_image(path, size)
+        except BlankError as error:
+            blank.append(str(error))
+    if not shown:
+        raise DataError(blank[0])
+    return shown, f"{', '.join(blank)}; the row's others are used" if blank else ""
 
 
 def _stack(slices: list[tuple[Row, _Slice]], modalities: tuple[str, ...], size: int) -> Patient:

@@ -2,7 +2,7 @@
 
 Every id is replaced, of people and of those that are made up: an id may be a name, a path or a
 formula. What a manifest says of persons, simulation and registration goes on. A row that cannot be
-read costs that row.
+read costs that row, a blank picture itself alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 from securefed.data.deep_grey import Levels, read_ct, read_mri
 from securefed.data.export import DatasetWriter, Image
 from securefed.data.folders import read
+from securefed.data.images import BlankError
 from securefed.data.manifest import DEFAULT_SITE, Manifest, Row
 from securefed.data.modalities import WINDOWED
 from securefed.data.names import shown
@@ -45,12 +46,15 @@ def import_pictures(
     writer.simulation, writer.modalities = folder.simulation, folder.modalities
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
+    offered, written = set[str](), set[str]()  # modalities
     for row in sorted(folder.rows, key=lambda row: (row.study, row.slice or 0)):
         by_patient.setdefault(row.patient_id, []).append(row)
     for done, (patient_id, rows) in enumerate(by_patient.items()):
         progress(done, len(by_patient))
         read_rows, slices, faults = _read(rows, size, levels)
         problems += [Problem(shown(patient_id), fault) for fault in faults]
+        offered |= {name for row in rows for name in row.images}
+        written |= {name for each in slices for name in each}
         first = rows[0]
         its_own = folder.simulation or first.site != DEFAULT_SITE
         if slices:
@@ -63,10 +67,12 @@ def import_pictures(
                 person=first.person,
                 examples=[(row.study, row.label) for row in read_rows],
             )
-    if not writer.patients:
+    lost = [name for name in folder.modalities if name in offered - written]
+    if not writer.patients or lost:
+        what = f"{lost[0].upper()} image" if lost and writer.patients else "image"
         why = first_of(problems) if problems else "there is none"
         raise DataError(
-            f"{root}: not one image could be imported ({why})", hint="look at what it holds"
+            f"{root}: not one {what} could be imported ({why})", hint="look at what it holds"
         )
     return replace(folder, problems=problems)
 
@@ -86,14 +92,27 @@ def _read(
     for row in rows:
         found = {name: next(scaled[name]) for name in row.images if name != WINDOWED}
         try:
-            images = {}
+            images, blank = dict[str, Image](), list[str]()
             for name, path in row.images.items():
-                image = read_ct(path, size, levels) if name == WINDOWED else found[name]
-                if isinstance(image, DataError):
+                image = _ct(path, size, levels) if name == WINDOWED else found[name]
+                if isinstance(image, BlankError):
+                    blank.append(str(image))
+                elif isinstance(image, DataError):
                     raise image
-                images[name] = image
+                else:
+                    images[name] = image
+            if not images:
+                raise DataError(blank[0])
+            faults += [f"{each}; the row's others are used" for each in blank]
             slices.append(images)
             read_rows.append(row)
         except DataError as error:
             faults.append(str(error))
     return read_rows, slices, faults
+
+
+def _ct(path: Path, size: int, levels: Levels | None) -> Image | DataError:
+    try:
+        return read_ct(path, size, levels)
+    except DataError as error:
+        return error

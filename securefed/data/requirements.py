@@ -36,9 +36,10 @@ def require_usable(loaded: Loaded, most_unusable: float) -> None:
     """Refuse a data set of which too much cannot be used.
 
     Raises:
-        DataError: the share of unusable rows is above `most_unusable`; the first ones are named.
+        DataError: the share of rows that cannot be used, or not in whole, is above
+            `most_unusable`; the first ones are named.
     """
-    unusable = loaded.rows - loaded.usable_rows
+    unusable = loaded.rows - loaded.usable_rows + loaded.impaired
     if unusable <= most_unusable * loaded.rows:
         return
     raise DataError(
@@ -114,9 +115,10 @@ def tell(loaded: Loaded, doubles: Doubles, hospitals: Sequence[HospitalData]) ->
     """What a run says of patients that it accepts."""
     warnings, named = [], list(loaded.named)
     if loaded.problems:
-        unusable = loaded.rows - loaded.usable_rows
+        unusable = loaded.rows - loaded.usable_rows + loaded.impaired
         named.append(
-            f"not used, {unusable} of {loaded.rows} rows: {first_of(loaded.problems)}; {LOOK}"
+            f"not used, or not in whole, {unusable} of {loaded.rows} rows: "
+            f"{first_of(loaded.problems)}; {LOOK}"
         )
     if doubles.pairs:
         side = {

@@ -153,15 +153,16 @@ class SeriesRules(BaseModel):
 
     def why_left(self, series: Described) -> str:
         """Why no rule takes a series."""
-        told = [
-            (name, number, broken)
-            for name in self.modalities
-            for number, rule in enumerate(self._for(name, series), 1)
-            if (broken := _broken(name, rule, series)) != _ANOTHER
-        ]
-        several = len({name for name, _, _ in told}) > 1
-        words = [f"{name} {n}: {why}" if several else f"{n}: {why}" for name, n, why in told]
-        return f"no rule takes it ({', '.join(words)})"
+        told: list[str] = []
+        for name in self.modalities:
+            rules = enumerate(self._for(name, series), 1)
+            broken = {
+                n: why for n, rule in rules if (why := _broken(name, rule, series)) != _ANOTHER
+            }
+            whole = len(set(broken.values())) == 1
+            for number, why in list(broken.items())[: 1 if whole else None]:
+                told.append(f"{name}: {why}" if whole else f"{name} {number}: {why}")
+        return f"no rule takes it ({', '.join(told)})"
 
     def why_chosen(self, name: str, place: int, rivals: int) -> str:
         """Why a series is a modality's, of `rivals` that its rules take."""
@@ -197,11 +198,11 @@ def _broken(name: str, rule: SeriesRule, series: Described) -> str | None:
     return rule.broken_by(series)
 
 
-def read_rules(path: Path | None, modalities: Iterable[str] = ()) -> SeriesRules:
+def read_rules(path: Path | None, modalities: Iterable[str] | None = None) -> SeriesRules:
     """The rules of import.yaml, or the general ones where there is none.
 
     Args:
-        modalities: in the place of those that the file names; none: the file's, or DEFAULT.
+        modalities: in the place of those that the file names; None: the file's, or DEFAULT.
 
     Raises:
         ConfigurationError: it cannot be read, or says what no rule knows.
@@ -210,17 +211,17 @@ def read_rules(path: Path | None, modalities: Iterable[str] = ()) -> SeriesRules
     if path is not None:
         hint = "give an existing YAML file"
         values |= settings_file.read(path, "file of rules", _EXAMPLE, hint)
-    if named := list(modalities):
-        values["modalities"] = named
+    if modalities is not None:
+        values["modalities"] = list(modalities)
     try:
         return SeriesRules.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = path.name if path is not None else "--modalities"
-        key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        place = [str(part + 1 if isinstance(part, int) else part) for part in first["loc"]]
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "no rule knows this key"
-        if key:
-            message = f"{key}: {message[:1].lower()}{message[1:]}"
-        raise ConfigurationError(f"{where}: {message}", hint=f"see {_EXAMPLE}") from None
+        if place:
+            message = message[:1].lower() + message[1:]
+        where = ["--modalities"] if path is None else [path.name, *filter(None, [".".join(place)])]
+        raise ConfigurationError(f"{': '.join(where)}: {message}", hint=f"see {_EXAMPLE}") from None

@@ -153,6 +153,20 @@ def test_deep_grey_is_imported_with_levels_for_ct_and_by_its_own_range_for_mri(
     assert (patient.images_of("mri").min(), patient.images_of("mri").max()) == (0, 255)
 
 
+def test_a_blank_picture_costs_its_modality_alone_in_an_import(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for number in range(3):
+        deep(root / "ct" / f"anna_s{number}.png", number)
+        deep(root / "mri" / f"anna_s{number}.png", 10 + number, scale=0 if number == 1 else 20)
+    (root / "labels.csv").write_text("patient_id,label\nanna,1\n")
+    (problem,) = imported(root, tmp_path / "out", (1024, 1104)).problems
+    assert "anna_s1.png: is blank" in problem.reason
+    assert "the row's others are used" in problem.reason
+    (patient,) = load_manifest(tmp_path / "out", 16).patients
+    assert patient.present_of("ct").tolist() == [True] * 3
+    assert patient.present_of("mri").tolist() == [True, False, True]
+
+
 def test_one_scale_is_for_all_mri_of_a_patient(tmp_path: Path) -> None:
     root = tmp_path / "in"
     for number, scale in enumerate((1, 4)):

@@ -17,6 +17,7 @@ from securefed.data.images import write_png
 from securefed.data.load import fingerprint, inspect_manifest, load_manifest
 from securefed.data.manifest import read_manifest
 from securefed.data.pseudonyms import SiteKey
+from securefed.data.requirements import require_usable
 from securefed.data.table import read_labels
 from securefed.errors import ConfigurationError, DataError
 
@@ -63,6 +64,40 @@ def test_an_empty_path_is_a_missing_modality(write_manifest: WriteManifest) -> N
     assert patient.present_of("mri").tolist() == [False, True]
     assert not patient.images_of("ct")[1].any()
     assert not patient.images_of("mri")[0].any()
+
+
+def test_a_blank_picture_costs_its_modality_and_no_row(write_manifest: WriteManifest) -> None:
+    path = write_manifest([HEADER, line("p", "1"), line("p", "2"), line("q", "3", label="0")])
+    for name in ("mri/1.png", "ct/3.png", "mri/3.png"):
+        write_png(path.parent / name, np.full((16, 16), 9, np.uint8))
+    loaded = load_manifest(path, 16)
+    (patient,) = loaded.patients
+    assert patient.present_of("ct").tolist() == [True, True]
+    assert patient.present_of("mri").tolist() == [False, True]
+    assert not patient.images_of("mri")[0].any()
+    assert [problem.line for problem in loaded.problems] == [2, 4]
+    assert loaded.problems[0].reason.startswith("1.png: is blank")
+    assert loaded.problems[0].reason.endswith("; the row's others are used")
+    assert "others" not in loaded.problems[1].reason
+    assert (loaded.rows, loaded.usable_rows, loaded.impaired) == (3, 2, 1)
+    # As strict as if the row were lost: a modality must not go in silence.
+    require_usable(loaded, 0.67)
+    with pytest.raises(DataError, match="2 of 3 rows cannot be used"):
+        require_usable(loaded, 0.5)
+
+
+@pytest.mark.parametrize("column", ["study", "person", "registration"])
+def test_a_cell_that_is_a_formula_costs_its_line(
+    write_manifest: WriteManifest, column: str
+) -> None:
+    """These are written into other tables, which a spreadsheet opens."""
+    header = ["patient_id", "label", "ct_path", column]
+    path = write_manifest(
+        [header, ["p", "1", "ct/0.png", "=HYPERLINK(1)"], ["q", "0", "ct/1.png", ""]]
+    )
+    loaded = load_manifest(path, 16)
+    assert [patient.patient_id for patient in loaded.patients] == ["q"]
+    assert f"{column} '=HYPERLINK(1)' is a formula" in loaded.problems[0].reason
 
 
 @pytest.mark.parametrize(

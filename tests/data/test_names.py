@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securefed.data.names import alike, require_patient, require_site, shown, spelling
+from securefed.data.names import alike, require_cell, require_patient, require_site, shown, spelling
 from securefed.data.pseudonyms import SiteKey
 from securefed.errors import DataError
 
@@ -54,12 +54,21 @@ def test_names_of_patients_pass_as_they_are(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ['=HYPERLINK("http://a.b")', "@SUM(1)", "+cmd|' /C calc'!A0", "-2+3", "=1", "-x"]
+    "name",
+    ['=HYPERLINK("http://a.b")', "@SUM(1)", "+cmd|' /C calc'!A0", "-2+3", "=1", "-x", "\uff1d1+1"],
 )
 def test_what_a_spreadsheet_would_evaluate_is_refused(name: str) -> None:
     """Tables of predictions and problems are opened in one."""
     with pytest.raises(DataError, match="is a formula"):
         require_patient(name)
+
+
+def test_other_cells_that_are_written_on_are_no_formulas_either() -> None:
+    for text in ("", "follow-up 2", "k" * 100, "-3"):
+        assert require_cell("study", text) == text
+    for text in ("=1+1", "@SUM(1)", "\uff0b1+cmd", "a\x1b[31m", "a" * 101):
+        with pytest.raises(DataError, match="study"):
+            require_cell("study", text)
 
 
 def test_zero_and_nines_count_where_people_are_counted_from_there() -> None:

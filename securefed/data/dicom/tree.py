@@ -114,14 +114,16 @@ def _mixed_weightings(root: Path, report: ImportReport) -> list[Problem]:
 
 
 def _nothing_imported(
-    root: Path, report: ImportReport, rules: SeriesRules, why: str | None
+    root: Path, report: ImportReport, rules: SeriesRules, why_labels: str | None
 ) -> DataError:
     told = [*map(str, report.problems), *report.skipped.lines()]
-    why = why or (first_of(told) if told else "it holds no file")
+    why = why_labels or (first_of(told) if told else "it holds no file")
     skipped = [each.removesuffix(NOT_DICOM) for each in report.skipped.counts]
     outs = [f"{kind} files are not read: {way_out(kind)}" for kind in skipped if way_out(kind)]
     files = listed(sorted(rules.all_kinds))
     hint = outs[0] if outs else f"it should hold {files} files, and --labels their PatientID"
+    if why_labels:
+        hint = "reports are DICOM files of Modality SR; a list, --labels, is another way"
     if set(skipped) & set(PICTURES):
         hint = "for pictures leave --labels out: labels.csv lies beside their folders ct/ and mri/"
     return DataError(f"{root}: not one patient could be imported ({why})", hint=hint)

@@ -85,8 +85,8 @@ def test_a_series_is_taken_by_the_first_rule_that_it_keeps(
 def test_what_no_rule_takes_is_left_with_the_reason_of_each_rule(tree: Path) -> None:
     name, left = chosen(tree, {"plane": "axial", "contrast": True}, {"thickness_mm": [5, 7]})
     assert name == "T1 post"
-    assert left["T1 pre"] == "no rule takes it (1: without contrast medium, 2: 4 mm thick)"
-    assert left["T1 sag"] == "no rule takes it (1: without contrast medium, 2: 4 mm thick)"
+    assert left["T1 pre"] == "no rule takes it (mri 1: without contrast medium, mri 2: 4 mm thick)"
+    assert left["T1 sag"] == "no rule takes it (mri 1: without contrast medium, mri 2: 4 mm thick)"
     assert left["FLAIR"] == "taken by rule 2, the chosen one by rule 1"
 
 
@@ -170,7 +170,7 @@ def test_a_dry_run_shows_every_choice_and_writes_nothing(tmp_path: Path, tree: P
         shown.output
     )
     assert "left: MR series 1 'T1 post'" in shown.output
-    assert "no rule takes it (1: its description)" in shown.output
+    assert "no rule takes it (mri: its description)" in shown.output
     assert "1 patient would be imported; nothing was written" in shown.output
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "labels.csv"])
     facts = json.loads(imported(tree, "--dry-run", "--json").output)

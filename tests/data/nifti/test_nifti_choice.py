@@ -117,7 +117,7 @@ def test_rules_choose_by_place_plane_and_thickness(tmp_path: Path, bids: Path) -
         "t2": "rule 1 of --rules, the only one",
     }
     left = "\n".join(series["left"])
-    assert "_FLAIR.nii.gz (8 slices, axial): no rule takes it (t1 1: its description" in left
+    assert "_FLAIR.nii.gz (8 slices, axial): no rule takes it (t1: its description" in left
     assert "flair 1: axial, flair 2: 8 mm thick)" in left
     assert "taken by rule 2, the chosen one by rule 1" in left
     assert [note for note in found["notes"] if "--rules" in note] == [
