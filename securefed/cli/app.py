@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": ("securefed.cli.predict", "Ask a run's model about patients."),
     "evaluate": ("securefed.cli.evaluate", "Measure a run's model on labelled patients."),
     "explain": ("securefed.cli.explain", "Show which places of a patient made the answer."),
+    "export": ("securefed.cli.export", "Hand a run's model on, as ONNX or a MONAI bundle."),
     "pretrain": ("securefed.cli.pretrain", "Make public encoder weights."),
     "convert-weights": ("securefed.cli.convert_weights", "Make them of torchvision's weights."),
     "survey": ("securefed.cli.survey", "Count what hospitals hold, under masks and with noise."),

@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
-_PERSONAL = "A hospital's personal.safetensors, laid over MODEL."
+
+personal_option = click.option(
+    "--personal", type=PATH, help="A hospital's personal.safetensors, laid over MODEL."
+)
 
 
 def of_patients(command: Callable[..., Any]) -> Callable[..., Any]:
     """MODEL, PATIENTS and --personal."""
-    personal = click.option("--personal", type=PATH, help=_PERSONAL)
     patients = click.argument("patients", type=PATH)
-    return click.argument("model", type=PATH)(patients(personal(command)))
+    return click.argument("model", type=PATH)(patients(personal_option(command)))

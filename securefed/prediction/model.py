@@ -39,6 +39,7 @@ class ReleasedModel:
         calibration: how its probabilities fit the held-out patients of its run, and the temperature
             that mends them; None where its file does not say.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
+        about: what its file says of itself, by key.
     """
 
     network: FusionNetwork = field(repr=False)
@@ -50,6 +51,7 @@ class ReleasedModel:
     privacy: str
     calibration: Calibration | None
     cautions: tuple[str, ...]
+    about: Mapping[str, str] = field(repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,6 +147,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         privacy=str(about.get("privacy", "not known")),
         calibration=model_file.read_calibration(file),
         cautions=model_file.cautions(about),
+        about={name: str(value) for name, value in about.items()},
     )
 
 

@@ -65,7 +65,7 @@ def test_similarity_is_one_for_the_same_and_by_hand_for_flat_pictures() -> None:
 
 def test_similarity_is_that_of_other_code() -> None:
     torch = pytest.importorskip("torch")
-    monai = pytest.importorskip("monai", reason="needs the extra export (monai)")
+    monai = pytest.importorskip("monai", reason="needs the extra monai")
     metric = monai.metrics.SSIMMetric(spatial_dims=2, data_range=255.0)
     one, other = (torch.from_numpy(each.astype(np.float32))[None, None] for each in (NOISE, OTHER))
     assert similarity(NOISE, OTHER, OTHER) == pytest.approx(float(metric(one, other)), abs=1e-4)

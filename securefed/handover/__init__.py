@@ -1,0 +1,1 @@
+"""A released model in other programs' formats, with its papers."""
