@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -20,7 +20,6 @@ from securefed.wording import listed
 
 if TYPE_CHECKING:
     from securefed.data.table import Problem
-    from securefed.prediction.evaluate import Labelled
     from securefed.prediction.model import ReleasedModel
     from securefed.prediction.predict import Predicting
     from securefed.prediction.table import Prediction
@@ -59,16 +58,16 @@ def command(
     MODEL is a finished run's folder, or a model.safetensors; PATIENTS a manifest or a folder with
     labels. Area under the ROC curve, operating points, calibration and net benefit with 95%
     intervals: of all patients, by site, by what was acquired, and by columns of the manifest;
-    groups of few patients are withheld. In a run's folder the figures of all patients go onto the
-    model's card. Patients that trained are refused, where a site's key and
-    ledger tell. No epsilon covers the figures. Exit code 1: some lines or images cannot be used,
-    and the figures are of the others.
+    groups of few patients are withheld. Of a model of several classes: each against the rest, and
+    who is called what. In a run's folder the figures of all patients go onto the model's card.
+    Patients that trained are refused, where a site's key and ledger tell. No epsilon covers the
+    figures. Exit code 1: some lines or images cannot be used, and the figures are of the others.
 
     \b
     securefed evaluate runs/2026-01-31-120000-dp-secure other-site/manifest.csv --out evaluation
     securefed evaluate runs/2026-01-31-120000-dp-secure mine/manifest.csv --by sex --by scanner
     """
-    from securefed.prediction.evaluate import evaluation
+    from securefed.prediction.evaluate import Labelled, evaluation
     from securefed.prediction.model import load_model
     from securefed.prediction.predict import Predicting
 
@@ -80,11 +79,20 @@ def command(
             hint=f"give --out {out.with_suffix('')}",
         )
     opened = load_model(model, personal)
+    if opened.classes and (columns or out):
+        raise DataError(
+            "of several classes there are figures of all patients only, without a page",
+            hint="leave out --by and --out; --json has them all",
+        )
     predicting = Predicting(opened, patients, labelled=True, further=columns)
     trained = _trained(
         opened, model, patients, predicting, ledger, site_key, refuse=not trained_too
     )
-    labelled, problems = _answered(opened, predicting, columns, quiet=as_json)
+    predictions, labels, problems = _answered(predicting, quiet=as_json)
+    if opened.classes:
+        _of_classes(opened, predicting, predictions, labels, problems, as_json=as_json)
+    further = {column: predicting.further(column) for column in columns}
+    labelled = Labelled.of(predictions, labels, opened.modalities, further)
     found = evaluation(opened, predicting, trained, labelled, len(problems))
     if out:
         _write(out, found)
@@ -128,12 +136,36 @@ def _trained(
     return trained
 
 
-def _answered(
-    opened: "ReleasedModel", predicting: "Predicting", columns: tuple[str, ...], *, quiet: bool
-) -> "tuple[Labelled, list[Problem]]":
-    """All predictions beside their labels, and what could not be used."""
-    from securefed.prediction.evaluate import Labelled
+def _of_classes(
+    opened: "ReleasedModel",
+    predicting: "Predicting",
+    predictions: "list[Prediction]",
+    labels: list[int],
+    problems: "list[Problem]",
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """The same command of a model of several classes, to its end."""
+    from securefed.cli import class_evaluation
+    from securefed.prediction.class_evaluation import evaluated
 
+    found = evaluated(opened, predictions, labels, len(problems))
+    if as_json:
+        click.echo(found.encode().decode(), nl=False)
+        sys.exit(1 if problems else 0)
+    class_evaluation.show(found)
+    listing("problems", problems)
+    for note in predicting.notes:
+        click.echo(f"note: {note}")
+    if opened.cautions:
+        click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
+    sys.exit(1 if problems else 0)
+
+
+def _answered(
+    predicting: "Predicting", *, quiet: bool
+) -> "tuple[list[Prediction], list[int], list[Problem]]":
+    """All predictions, their labels, and what could not be used."""
     predictions: list[Prediction] = []
     labels: list[int] = []
     problems = list(predicting.problems)
@@ -144,8 +176,7 @@ def _answered(
             problems += answered.problems
             done, total = len(predictions), predicting.examples
             bar.reach(min(done / total, 1.0), f"{predicting.unit} {done}/{total}")
-    further = {column: predicting.further(column) for column in columns}
-    return Labelled.of(predictions, labels, opened.modalities, further), problems
+    return predictions, labels, problems
 
 
 def _write(out: Path, found: EvaluationFile) -> None:

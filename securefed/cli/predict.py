@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
 def command(
     model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool
 ) -> None:
-    """Say for each patient, study or slice how probable a tumour is, by the model of a run.
+    """Say for each patient, study or slice how probable a tumour is, or each class of the model.
 
     MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
     for `securefed run`; labels are not needed and not looked at. A patient may lack a modality.
+    Of several classes each has a column, and the likeliest is called.
     Probabilities are calibrated, with a 95% interval, where the run could tell how; they are no
     diagnosis. Exit code 1: some lines or images cannot be used, and the others are there.
 
@@ -44,7 +44,7 @@ def command(
     predicting = Predicting(opened, patients, labelled=False)
     if out:
         require_outside_runs(out)
-    kept = table.read(out) if out and out.exists() else []
+    kept = table.read(out, opened.classes) if out and out.exists() else []
     if {(each.model, each.data) for each in kept} - {predicting.digests}:
         raise DataError(
             f"{out} has predictions of another model, or of other patients",
@@ -61,7 +61,7 @@ def command(
             problems += answered.problems
             if out:
                 with only_writer(out):
-                    table.append(out, answered.predictions)
+                    table.append(out, answered.predictions, opened.classes)
             bar.reach(min(len(found) / total, 1.0), f"{unit} {len(found)}/{total}")
     if as_json:
         facts = {
@@ -71,7 +71,7 @@ def command(
             "calibration": msgspec.to_builtins(opened.calibration),
             "uncalibrated": opened.uncalibrated,
             "problems": list(map(str, problems)),
-            "predictions": [asdict(each) for each in found],
+            "predictions": [table.told(each, opened.classes) for each in found],
         }
         click.echo(json.dumps(facts))
         sys.exit(1 if problems else 0)
@@ -79,12 +79,14 @@ def command(
         click.echo(
             f"{'patient':<32} {'site':<14} "
             + f"{unit:<10} " * several
+            + f"{'called':<16} " * bool(opened.classes)
             + "probability  95% interval    missing"
         )
         for each in found:
             click.echo(
                 f"{each.patient_id:<32.32} {each.site:<14.14} "
                 + f"{each.example:<10.10} " * several
+                + f"{each.called:<16.16} " * bool(opened.classes)
                 + f"{_probability(each)}  {each.missing or '-'}"
             )
     if opened.uncalibrated:

@@ -142,7 +142,7 @@ def metrics(counted: Counts | NoisedScores) -> Metrics:
     return Metrics(
         patients=round(total),
         auc=mean_of_all([one.auc for one in classes]),
-        auc_ci95=_ends([one.auc_ci95 for one in classes]),
+        auc_ci95=ends_of_all([one.auc_ci95 for one in classes]),
         accuracy=ratio(float(matrix.trace()), total),
         sensitivity=mean_of_all([one.sensitivity for one in told]),
         specificity=mean_of_all([one.specificity for one in told]),
@@ -217,7 +217,8 @@ def mean_of_all(values: Sequence[float | None]) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _ends(intervals: Sequence[Interval | None]) -> Interval | None:
+def ends_of_all(intervals: Sequence[Interval | None]) -> Interval | None:
+    """The mean of the intervals' ends: an interval of the mean, whatever depends on what."""
     known = [interval for interval in intervals if interval is not None]
     if len(known) < len(intervals):
         return None

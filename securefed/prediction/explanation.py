@@ -103,8 +103,15 @@ def explain(
         in_slice: of the patient, from 0; by default where the contribution is largest.
 
     Raises:
-        DataError: no such example or place, or a slice that the model did not look at.
+        DataError: a model of several classes; no such example or place, or a slice that the model
+            did not look at.
     """
+    if model.classes:
+        raise DataError(
+            f"an explanation is of one logit, and this model has one for each of "
+            f"{len(model.classes)} classes",
+            hint="securefed predict says how probable each class is",
+        )
     row = _row_of(patient, example)
     group, chosen = model.stacked([patient]), patient.examples[row]
     numbers = kept_slices(chosen.slices, model.max_slices)

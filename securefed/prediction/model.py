@@ -81,12 +81,15 @@ class ReleasedModel:
     @property
     def uncalibrated(self) -> str:
         """Why nothing does, in words; "" where something does."""
+        if self.classes:
+            return "no temperature follows from the counts of several classes"
         if self.calibration is None:
             return "its file says nothing of held-out patients (docs/predict.md, calibration)"
         return self.calibration.why_not
 
     def logits(self, patients: Sequence[Patient]) -> Tensor:
         """(examples,) logits, of each patient's in turn; the sigmoid is the predicted probability.
+        Of several classes (examples, classes), whose softmax it is.
 
         Args:
             patients: with the modalities and the size of the model.
@@ -121,11 +124,6 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         raise RunError(f"{file} has more than {LARGEST_FILE / 2**30:g} GiB; it is no model of ours")
     about = read_about(file)
     settings, task, max_slices = model_file.described(about, file)
-    if task.classes:
-        raise RunError(
-            f"{file} tells several classes apart, which is not read yet",
-            hint="its run's report says how it does",
-        )
     network = FusionNetwork(NetworkShape.of(settings, task))
     tensors = read_tensors(file)
     _require_fit(network, tensors, file)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,18 +133,17 @@ class Predicting:
             return []
         logits = self._model.logits(patients)
         examples = [(patient, each) for patient in patients for each in patient.examples]
-        probabilities = torch.sigmoid(logits.double())
-        calibrated = _calibrated(self._model, logits)
+        answers = (
+            _of_classes(self._model, logits)
+            if self._model.classes
+            else _of_tumours(self._model, logits)
+        )
         return [
             Prediction(
                 patient_id=patient.patient_id,
                 site=patient.site,
                 example=example.name,
-                probability=round(float(probability), 6),
-                calibrated=middle,
-                calibrated_low=low,
-                calibrated_high=high,
-                logit=round(float(logit), 6),
+                **answer,
                 slices=min(len(example.slices), self._model.max_slices),
                 missing="+".join(
                     name for name, _, there in patient if not there[list(example.slices)].any()
@@ -151,10 +151,38 @@ class Predicting:
                 model=self.digests[0],
                 data=self.digests[1],
             )
-            for (patient, example), logit, probability, (middle, low, high) in zip(
-                examples, logits, probabilities, calibrated, strict=True
-            )
+            for (patient, example), answer in zip(examples, answers, strict=True)
         ]
+
+
+def _of_tumours(model: ReleasedModel, logits: Tensor) -> Iterator[dict[str, Any]]:
+    """What a line has of each of (examples,) logits."""
+    probabilities = torch.sigmoid(logits.double())
+    calibrated = _calibrated(model, logits)
+    for logit, probability, ends in zip(logits, probabilities, calibrated, strict=True):
+        names = ("calibrated", "calibrated_low", "calibrated_high")
+        yield {
+            "probability": round(float(probability), 6),
+            **dict(zip(names, ends, strict=True)),
+            "logit": round(float(logit), 6),
+        }
+
+
+def _of_classes(model: ReleasedModel, logits: Tensor) -> Iterator[dict[str, Any]]:
+    """The same of (examples, classes) logits; no temperature is known of several classes."""
+    probabilities = logits.double().softmax(dim=1)
+    for each, shares in zip(logits.tolist(), probabilities.tolist(), strict=True):
+        called = max(range(len(shares)), key=each.__getitem__)  # the first of equal ones
+        yield {
+            "called": model.classes[called],
+            "probability": round(shares[called], 6),
+            "probabilities": tuple(round(share, 6) for share in shares),
+            "calibrated": None,
+            "calibrated_low": None,
+            "calibrated_high": None,
+            "logit": round(each[called], 6),
+            "logits": tuple(round(logit, 6) for logit in each),
+        }
 
 
 def _calibrated(

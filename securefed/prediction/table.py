@@ -8,7 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Prediction:
     Attributes:
         patient_id, site: as in the manifest.
         example: which of the patient's, by study and number of the slice; "" for the patient.
-        probability: of a tumour, 0 to 1, as the network gives it.
+        probability: of a tumour, 0 to 1, as the network gives it; of several classes, of the one
+            that is called.
         calibrated, calibrated_low, calibrated_high: the same by the model's temperature, and its
             95% interval; None where it has none.
         logit: whose sigmoid the probability is.
@@ -34,6 +35,8 @@ class Prediction:
         missing: modalities of the model that no slice of the example has, joined by "+".
         model: the first DIGITS hex digits of the model's digest, of its file and the personal one.
         data: the same of what the manifest, or the folder, says and which files it names.
+        called: of several classes, the likeliest; "" where a tumour is asked for.
+        probabilities, logits: of each class in their order; the first are the others' softmax.
     """
 
     patient_id: str
@@ -48,12 +51,16 @@ class Prediction:
     missing: str
     model: str
     data: str
+    called: str = ""
+    probabilities: tuple[float, ...] = ()
+    logits: tuple[float, ...] = ()
 
 
-COLUMNS = tuple(each.name for each in fields(Prediction))
+_OF_CLASSES = ("called", "probabilities", "logits")
+COLUMNS = tuple(each.name for each in fields(Prediction) if each.name not in _OF_CLASSES)
+_OF_EACH = {"probability": "probabilities", "logit": "logits"}  # columns, one a class
 
-
-_READ: dict[str, Callable[[str], Any]] = dict.fromkeys(COLUMNS, str) | {
+_READ: dict[str, Callable[[str], Any]] = dict.fromkeys((*COLUMNS, "called"), str) | {
     "probability": float,
     "logit": float,
     "slices": int,
@@ -64,10 +71,30 @@ _READ: dict[str, Callable[[str], Any]] = dict.fromkeys(COLUMNS, str) | {
 }
 
 
-def append(path: Path, predictions: Iterable[Prediction]) -> None:
+def columns(classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Of a table of these classes, probability_NAME and logit_NAME for each; none: COLUMNS."""
+    if not classes:
+        return COLUMNS
+    of_each = [f"{what}_{name}" for what in _OF_EACH for name in classes]
+    return "patient_id", "site", "example", "called", *of_each, *COLUMNS[-4:]
+
+
+def told(each: Prediction, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What a prediction has in each of these columns."""
+    known = asdict(each)
+    for what, kept in _OF_EACH.items() if classes else ():
+        names = [f"{what}_{name}" for name in classes]
+        known |= dict(zip(names, getattr(each, kept), strict=True))
+    return {name: known[name] for name in columns(classes)}
+
+
+def append(path: Path, predictions: Iterable[Prediction], classes: Sequence[str] = ()) -> None:
     """Add lines behind the last whole one, below a header where the file is new.
 
     A new file is its owner's alone.
+
+    Args:
+        classes: of the model, which the columns follow.
     """
     if path.exists():
         content = read_bounded(path, LARGEST_TABLE)
@@ -75,14 +102,17 @@ def append(path: Path, predictions: Iterable[Prediction]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if not path.exists() or not path.stat().st_size:
-        writer.writerow(COLUMNS)
-    writer.writerows(astuple(each) for each in predictions)
+        writer.writerow(columns(classes))
+    writer.writerows(told(each, classes).values() for each in predictions)
     with append_private(path) as out:
         out.write(text.getvalue().encode())
 
 
-def read(path: Path) -> list[Prediction]:
+def read(path: Path, classes: Sequence[str] = ()) -> list[Prediction]:
     """All whole lines of a file; one that a crash cut off is left out.
+
+    Args:
+        classes: as of `append`.
 
     Raises:
         DataError: it is no table of predictions, nor the beginning of one.
@@ -92,13 +122,13 @@ def read(path: Path) -> list[Prediction]:
     text = read_bounded(path, LARGEST_TABLE).decode("utf-8", "replace")
     whole = text[: text.rfind("\n") + 1]
     # `append` takes a line off that was cut off: it must be one of ours.
-    if not whole and not ",".join(COLUMNS).startswith(text):
+    if not whole and not ",".join(columns(classes)).startswith(text):
         raise _no_table(path)
     try:
         rows = list(csv.reader(io.StringIO(whole)))
     except csv.Error:
         raise _no_table(path) from None
-    return list(_lines(path, rows))
+    return list(_lines(path, rows, classes))
 
 
 def _no_table(path: Path) -> DataError:
@@ -107,15 +137,31 @@ def _no_table(path: Path) -> DataError:
     )
 
 
-def _lines(path: Path, rows: Sequence[Sequence[str]]) -> Iterator[Prediction]:
-    if rows and tuple(rows[0]) != COLUMNS:
+def _lines(
+    path: Path, rows: Sequence[Sequence[str]], classes: Sequence[str]
+) -> Iterator[Prediction]:
+    if rows and tuple(rows[0]) != columns(classes):
         raise _no_table(path)
     for number, row in enumerate(rows[1:], start=2):
         try:
-            told: dict[str, str] = dict(zip(COLUMNS, row, strict=True))
-            yield Prediction(**{name: _READ[name](text) for name, text in told.items()})
+            cells = dict(zip(columns(classes), row, strict=True))
+            yield _of_classes(cells, classes) if classes else _of_cells(cells)
         except ValueError:
             raise DataError(
                 f"{path}, line {number}: this is no prediction",
                 hint="remove the file, and predict again",
             ) from None
+
+
+def _of_cells(cells: dict[str, str]) -> Prediction:
+    return Prediction(**{name: _READ[name](text) for name, text in cells.items()})
+
+
+def _of_classes(cells: dict[str, str], classes: Sequence[str]) -> Prediction:
+    probabilities, logits = (
+        tuple(float(cells.pop(f"{what}_{name}")) for name in classes) for what in _OF_EACH
+    )
+    called = classes.index(cells["called"])  # ValueError where it is none
+    own = {"probability": str(probabilities[called]), "logit": str(logits[called])}
+    ends = dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high"), "")
+    return replace(_of_cells(cells | own | ends), probabilities=probabilities, logits=logits)

@@ -12,9 +12,10 @@ from protocols.discrete_gaussian import MAX_SIGMA
 from securefed.auditing.audit import audit
 from securefed.cli.app import cli
 from securefed.config import load
-from securefed.errors import ConfigurationError, RunError
+from securefed.errors import ConfigurationError, DataError
 from securefed.evidence import checks
 from securefed.model.class_scores import changed, exact_words, metrics, noised_words
+from securefed.prediction.explanation import explain
 from securefed.prediction.model import load_model
 from securefed.privacy.accounting import at_most
 from securefed.privacy.accounting import epsilon as epsilon_of
@@ -172,11 +173,12 @@ def test_the_network_ends_in_a_logit_for_each_class(private: Path) -> None:
     assert all(bool(torch.isfinite(each).all()) for each in weights.values())
 
 
-def test_what_does_not_know_classes_refuses_them(private: Path, tmp_path: Path) -> None:
+def test_what_does_not_know_classes_refuses_them(private: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"labels 0 and 1, and task\.classes are 4"):
         audit(Run.open(private))
-    with pytest.raises(RunError, match="tells several classes apart"):
-        load_model(private)
+    (hospital, *_) = load_data(settings()).hospitals
+    with pytest.raises(DataError, match="an explanation is of one logit"):
+        explain(load_model(private), hospital.test[0])
 
 
 def test_the_screen_and_the_page_have_a_line_for_each_class(private: Path) -> None:
