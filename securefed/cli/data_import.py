@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from securefed.cli.data_output import listing, of_example, progress_bar, shower, tell
+from securefed.cli.data_output import listing, of_classes, of_example, progress_bar, shower, tell
 from securefed.data.manifest import DEFAULT_SITE
 from securefed.data.table import Problem
 from securefed.errors import ConfigurationError, DataError
@@ -46,6 +46,7 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--levels", type=(float, float), help="CT pictures over 8 bits: black, white value.")
 @click.option("--size", default=256, show_default=True, help="Image edge in pixels.")
 @of_example
+@of_classes
 @click.option("--modalities", help="What to import, the query first.  [default: ct,mri]")
 @click.option("--rules", type=_EXISTING, help="YAML: modalities, and which series are theirs.")
 @click.option("--dry-run", is_flag=True, help="Show which series would be used; write nothing.")
@@ -69,6 +70,7 @@ def command(
     levels: tuple[float, float] | None,
     size: int,
     example: "ExampleKind",
+    classes: tuple[str, ...],
     modalities: str | None,
     rules: Path | None,
     dry_run: bool,
@@ -129,6 +131,7 @@ def command(
         allow_unregistered=allow_unregistered,
         label_attribute=label_attribute or "",
         label_report=(label_report or "").strip(),
+        classes=classes,
         series=read_rules(rules, None if modalities is None else named_in(modalities)),
     )
     key_path = site_key or key_beside(out)
@@ -149,7 +152,7 @@ def command(
             if writer is not None and place is not None and kind is Source.PICTURES:
                 show = shower(bar, "patients")
                 folder = import_pictures(
-                    place, writer, key, size, site, levels, show, example=example
+                    place, writer, key, size, site, levels, show, example=example, classes=classes
                 )
                 report = ImportReport(folder.problems)
                 report.notes = [Problem(place.name, warning) for warning in folder.notes]

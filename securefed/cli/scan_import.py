@@ -47,7 +47,7 @@ def import_scans(
     """
     in_scans = bool(rules.label_attribute or rules.label_report)
     table = None if in_scans else labels_of(source, kind, labels)
-    listed = read_labels(table) if table is not None else None
+    listed = read_labels(table, rules.classes) if table is not None else None
     by_patient = None if listed is None else listed.by_patient
     if by_patient is not None and kind is Source.NIFTI:
         show = shower(bar, "patients")

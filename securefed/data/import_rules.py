@@ -24,6 +24,7 @@ class ImportRules:
         label_attribute: keyword of the DICOM element that holds a patient's label; "" where labels
             are listed elsewhere.
         label_report: the concept of structured reports that has it, likewise; one of the two.
+        classes: that labels are of, as for `parse_label`; none for 0 and 1.
         series: which modalities are imported, and which series are theirs.
     """
 
@@ -35,6 +36,7 @@ class ImportRules:
     allow_unregistered: bool = False
     label_attribute: str = ""
     label_report: str = ""
+    classes: tuple[str, ...] = ()
     series: SeriesRules = field(default_factory=SeriesRules)
 
     def __post_init__(self) -> None:

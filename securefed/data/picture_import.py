@@ -34,6 +34,7 @@ def import_pictures(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     example: ExampleKind = "patient",
+    classes: tuple[str, ...] = (),
 ) -> Manifest:
     """Write the images of a known layout, or of a manifest, with pseudonyms in place of names.
 
@@ -41,9 +42,11 @@ def import_pictures(
         levels: values shown black and white in CT pictures of more than 8 bits.
         progress: called with (patients done, patients in all).
         example: what a label is of.
+        classes: as for `read_manifest`.
     """
-    folder = read(root, example=example)
+    folder = read(root, example=example, classes=classes)
     writer.simulation, writer.modalities = folder.simulation, folder.modalities
+    writer.classes = classes
     problems = list(folder.problems)
     by_patient: dict[str, list[Row]] = {}
     offered, written = set[str](), set[str]()  # modalities

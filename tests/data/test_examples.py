@@ -114,7 +114,7 @@ def test_examples_must_divide_the_slices(write_manifest: WriteManifest) -> None:
         with pytest.raises(DataError, match="do not divide"):
             patient.with_examples(wrong)
     with pytest.raises(DataError, match="label must be 0 or 1"):
-        patient.with_examples([Example("a", 2, (0, 1, 2, 3))])
+        patient.with_examples([Example("a", 256, (0, 1, 2, 3))])
 
 
 def test_a_fingerprint_covers_labels_of_examples(write_manifest: WriteManifest) -> None:

@@ -28,13 +28,17 @@ class Words:
 
     Args:
         labels: words, or codes, and what a label list would have for them.
+        classes: as for `parse_label`.
 
     Raises:
         ConfigurationError: that is no label.
     """
 
-    def __init__(self, labels: Mapping[str, str]) -> None:
-        self._labels = {folded(words): _label(words, label) for words, label in labels.items()}
+    def __init__(self, labels: Mapping[str, str], classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._labels = {
+            folded(words): _label(words, label, classes) for words, label in labels.items()
+        }
         self._written = {folded(words): words for words in labels}
         self._met: set[str] = set()
 
@@ -49,7 +53,7 @@ class Words:
                 self._met.add(form)
                 return self._labels[form]
         try:
-            return parse_label(forms[-1])
+            return parse_label(forms[-1], self._classes)
         except DataError:
             words = shown(forms[-1][:_LONGEST_WORDS])
             raise DataError(
@@ -61,9 +65,9 @@ class Words:
         return [written for form, written in self._written.items() if form not in self._met]
 
 
-def _label(words: str, label: str) -> int:
+def _label(words: str, label: str, classes: Sequence[str]) -> int:
     try:
-        return parse_label(label)
+        return parse_label(label, classes)
     except DataError as error:
         raise ConfigurationError(
             f"labels of --rules: {shown(words)}: {error}", hint="as in: Glioma: tumour"

@@ -71,7 +71,7 @@ def import_dicom(
     )
     report = ImportReport(list(scan.problems), [], scan.skipped)
     if writer is not None:
-        writer.modalities = tuple(rules.series.modalities)
+        writer.modalities, writer.classes = tuple(rules.series.modalities), rules.classes
     slices, notes = without_shared_frames(scan.slices)
     report.notes += [Problem(root.name, note) for note in notes]
     by_patient: dict[str, list[Slice]] = {}
@@ -80,7 +80,7 @@ def import_dicom(
     reports: dict[str, list[StructuredReport]] = {}
     for each in scan.reports:
         reports.setdefault(each.patient_id, []).append(each)
-    words = Words(rules.series.labels)
+    words = Words(rules.series.labels, rules.classes)
     known = Labels(labels, rules.label_report, reports, words)
     people = traces({who: [item.person for item in each] for who, each in by_patient.items()})
     for done, patient_id in enumerate(sorted(by_patient)):

@@ -54,7 +54,7 @@ def import_nifti(
     report = ImportReport()
     rules = replace(rules, max_gap_days=None)  # no file has a date
     if writer is not None:
-        writer.modalities = tuple(rules.series.modalities)
+        writer.modalities, writer.classes = tuple(rules.series.modalities), rules.classes
     by_patient = find_volumes(root, rules.series, report)
     for done, (patient_id, volumes) in enumerate(sorted(by_patient.items())):
         progress(done, len(by_patient))

@@ -279,6 +279,17 @@ def test_one_place_of_labels_is_enough(tree: Path, more: Sequence[str], words: s
     assert words in str(refused.exception)
 
 
+def test_labels_may_be_of_several_classes(tree: Path, write_series: WriteSeries) -> None:
+    write_report(tree / "a", content("Diagnosis", GLIOMA))
+    write_series(tree / "q", ramp(6), gap=20.0, PatientID="Q", PatientName="Roe^Q")
+    other = content("Diagnosis", "Hypophysenadenom")
+    write_report(tree / "b", other, patient="Q", PatientName="Roe^Q")
+    more = ("--classes", "healthy,glioma,pituitary")
+    found = facts(imported(tree, "Diagnosis", *more, labels="Hypophysenadenom: pituitary"))
+    assert found["problems"] == []
+    assert label(tree) == {"glioma", "pituitary"}
+
+
 def test_words_of_labels_that_are_none_are_refused(tree: Path) -> None:
     write_report(tree / "a", content("Diagnosis", GLIOMA))
     refused = imported(tree, labels="Glioma: perhaps")

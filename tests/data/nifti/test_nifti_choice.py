@@ -183,3 +183,13 @@ def test_a_file_of_nobody_is_a_problem(tmp_path: Path) -> None:
     result = run(tmp_path / "in", tmp_path / "out", "--modalities", "t1")
     assert isinstance(result.exception, DataError)
     assert "t1.nii.gz: its name says no patient" in str(result.exception)
+
+
+def test_labels_may_be_of_several_classes(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    volume(root / "anna" / "ct.nii.gz")
+    (root / "labels.csv").write_text("patient_id,label\nanna,glioma\n")
+    line = ["import", root, "--out", tmp_path / "out", "--classes", "healthy,glioma,pituitary"]
+    result = CliRunner().invoke(command, [str(word) for word in line])
+    assert result.exit_code == 0, result.output
+    assert {row["label"] for row in rows(tmp_path / "out")} == {"glioma"}
