@@ -89,7 +89,11 @@ def command(
         told = "none to tell" if agreement is None else f"rank correlation {agreement:.2f}"
         click.echo(f"contributions and {method}, over the places of the slice: {told}")
     at = about.place
+    if about.calibrated is None:
+        probability = f"{about.probability:.3f} (not calibrated)"
+    else:
+        probability = f"{about.calibrated:.3f}"
     click.echo(
-        f"{patient_id}: probability {about.probability:.3f}; attention is of row {at.row}, "
+        f"{patient_id}: probability {probability}; attention is of row {at.row}, "
         f"column {at.column} in slice {at.slice}: {out / PAGE}"
     )

@@ -10,7 +10,8 @@ import msgspec
 
 from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar, require_outside_runs
-from securefed.errors import DataError
+from securefed.data.table import Problem
+from securefed.errors import ConfigurationError, DataError
 from securefed.files import only_writer
 from securefed.wording import counted, listed
 
@@ -21,36 +22,66 @@ if TYPE_CHECKING:
 @click.command()
 @of_patients
 @click.option("--out", type=PATH, help="CSV to write; one that is there is taken up again.")
+@click.option("--site-key", type=PATH, help="Of a DICOM tree: key of its patients' pseudonyms.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def command(
-    model: Path, patients: Path, out: Path | None, personal: Path | None, as_json: bool
+    model: Path,
+    patients: Path,
+    out: Path | None,
+    personal: Path | None,
+    site_key: Path | None,
+    as_json: bool,
 ) -> None:
     """Say for each patient, study or slice how probable a tumour is, or each class of the model.
 
     MODEL is a finished run's folder, or a model.safetensors. PATIENTS is a manifest or a folder, as
-    for `securefed run`; labels are not needed and not looked at. A patient may lack a modality.
-    Of several classes each has a column, and the likeliest is called.
+    for `securefed run`, or a DICOM tree, which is imported to a temporary folder; labels are not
+    needed and not looked at. A patient may lack a modality. Of several classes each
+    has a column, and the likeliest is called.
     Probabilities are calibrated, with a 95% interval, where the run could tell how; they are no
     diagnosis. Exit code 1: some lines or images cannot be used, and the others are there.
 
     \b
     securefed predict runs/2026-01-31-120000-dp-secure mine/manifest.csv --out predictions.csv
+    securefed predict runs/2026-01-31-120000-dp-secure scans --site-key mine.site-key
     """
+    from securefed.cli.passing_import import imported
+    from securefed.data.folders import holds_scans
     from securefed.prediction import table
     from securefed.prediction.model import load_model
     from securefed.prediction.predict import Predicting
 
     opened = load_model(model, personal)
-    predicting = Predicting(opened, patients, labelled=False)
     if out:
         require_outside_runs(out)
+    series: list[str] = []
+    notes: list[str] = []
+    problems: list[Problem] = []
+    if holds_scans(patients):
+        if out and out.exists():
+            raise DataError(
+                f"{out} exists already, and predictions of a DICOM tree are not gone on with",
+                hint="securefed data import first, and predict for its manifest",
+            )
+        made = imported(patients, opened.modalities, site_key, quiet=as_json)
+        patients, report = click.get_current_context().with_resource(made)
+        series = [line for each in report.series for line in each.lines()]
+        problems += report.problems
+        notes += [*map(str, report.notes), *report.skipped.lines()]
+    elif site_key:
+        raise ConfigurationError(
+            f"--site-key is for a DICOM tree, and {patients} is none", hint="leave it out"
+        )
+    predicting = Predicting(opened, patients, labelled=False)
+    problems += predicting.problems
+    notes += predicting.notes
     kept = table.read(out, opened.classes) if out and out.exists() else []
     if {(each.model, each.data) for each in kept} - {predicting.digests}:
         raise DataError(
             f"{out} has predictions of another model, or of other patients",
             hint="give --out another file, or remove this one",
         )
-    found, problems = list(kept), list(predicting.problems)
+    found = list(kept)
     total, unit = predicting.examples, predicting.unit
     several, noun = unit != "patient", "patient" if unit == "patient" else "example"
     with progress_bar(quiet=as_json) as bar:
@@ -70,6 +101,7 @@ def command(
             "cautions": opened.cautions,
             "calibration": msgspec.to_builtins(opened.calibration),
             "uncalibrated": opened.uncalibrated,
+            "series": series,
             "problems": list(map(str, problems)),
             "predictions": [table.told(each, opened.classes) for each in found],
         }
@@ -91,8 +123,12 @@ def command(
             )
     if opened.uncalibrated:
         click.echo(f"not calibrated, as the network gives them: {opened.uncalibrated}")
+    if series:
+        click.echo("series that were chosen, and those left:")
+        for line in series:
+            click.echo(f"  {line}")
     listing("problems", problems)
-    for note in predicting.notes:
+    for note in notes:
         click.echo(f"note: {note}")
     if opened.cautions:
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")

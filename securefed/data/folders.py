@@ -131,6 +131,14 @@ def read(
     )
 
 
+def holds_scans(root: Path) -> bool:
+    """Whether a folder without a manifest has DICOM files and no pictures: an import reads it."""
+    if not root.is_dir() or (root / "manifest.csv").exists():
+        return False
+    holds = _kinds(root)
+    return "DICOM" in holds and not holds.keys() & set(PICTURES)
+
+
 def _kinds(root: Path) -> dict[str, list[str]]:
     """Names of the files below a folder by kind; at most _LOOKED_AT, for a message."""
     kinds: dict[str, list[str]] = {}

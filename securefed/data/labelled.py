@@ -1,11 +1,27 @@
 """Patients in a label list and patients in a folder of scans: who is in one of them only."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from securefed.data.names import require_patient, shown, spelling
-from securefed.data.table import Problem
+from securefed.data.table import UNLABELLED, Problem
 from securefed.errors import DataError
 from securefed.wording import counted, first_of
+
+
+class Unlabelled(Mapping[str, int]):
+    """The label list where nobody looks at labels: it has everybody, and names none."""
+
+    def __contains__(self, patient_id: object) -> bool:
+        return True
+
+    def __getitem__(self, patient_id: str) -> int:
+        return UNLABELLED
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def identity_fault(patient_id: str, among: Collection[str]) -> str | None:

@@ -33,7 +33,7 @@ from securefed.wording import listed
 PROGRAM = "models/model.pt2"
 MONAI = "1.6.1"  # what the tests load bundles with
 
-INFERENCE = {
+INFERENCE: dict[str, Any] = {
     "imports": ["$import csv", "$import glob", "$import os", "$import torch"],
     "bundle_root": ".",
     "dataset_dir": "$@bundle_root + '/data'",
@@ -55,17 +55,20 @@ INFERENCE = {
         "data": "$[{'image': each} for each in @files]",
         "transform": "@preprocessing",
     },
-    "probabilities": "$[float(torch.sigmoid(@network(each['image'][None].as_tensor()))) "
+    "probabilities": "$[@normalise(@network(each['image'][None].as_tensor()))[0].tolist() "
     "for each in @dataset]",
     "run": [
-        "$csv.writer(open(@output, 'w')).writerows("
-        "[('image', 'probability'), *zip(map(os.path.basename, @files), @probabilities)])"
+        "$csv.writer(open(@output, 'w')).writerows([('image', *@columns), "
+        "*((os.path.basename(f), *p) for f, p in zip(@files, @probabilities))])"
     ],
 }
 
 
 class OneTensor(nn.Module):
-    """The network as MONAI asks it: (examples, modalities, size, size, slices) -> (examples, 1)."""
+    """The network as MONAI asks it: (examples, modalities, size, size, slices) to logits.
+
+    They are (examples, 1), or (examples, classes) of a model of several.
+    """
 
     def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
@@ -74,7 +77,7 @@ class OneTensor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         images = image.movedim(-1, 2)
         logits: Tensor = self.network(images, (images != 0).flatten(-2).any(-1))
-        return logits[:, None]
+        return logits if self.network.shape.classes else logits[:, None]
 
 
 def write_bundle(folder: Path, model: ReleasedModel, told: Mapping[str, str]) -> None:
@@ -92,7 +95,12 @@ def write_bundle(folder: Path, model: ReleasedModel, told: Mapping[str, str]) ->
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir()
     (folder / PROGRAM).write_bytes(program)
-    (folder / "configs/inference.json").write_text(json.dumps(INFERENCE, indent=2) + "\n")
+    answers = {
+        "columns": list(model.classes or CLASSES[1:]),
+        "normalise": "$lambda x: torch.softmax(x, -1)" if model.classes else "$torch.sigmoid",
+    }
+    inference = json.dumps(INFERENCE | answers, indent=2) + "\n"
+    (folder / "configs/inference.json").write_text(inference)
     (folder / "configs/metadata.json").write_text(json.dumps(_about(model, told), indent=2) + "\n")
     (folder / "docs/README.md").write_text(told["securefed-card"])
 
@@ -112,8 +120,8 @@ def _program(network: FusionNetwork) -> bytes:
     read = torch.export.unflatten(torch.export.load(io.BytesIO(written.getvalue())))
 
     def answer(images: Tensor, present: Tensor) -> Tensor:
-        logits: Tensor = read(images.float().movedim(2, -1))[:, 0]
-        return logits
+        logits: Tensor = read(images.float().movedim(2, -1))
+        return logits if network.shape.classes else logits[:, 0]
 
     require_equal(network, answer, "MONAI bundle")
     return written.getvalue()
@@ -131,7 +139,8 @@ def _about(model: ReleasedModel, told: Mapping[str, str]) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": {},
         "name": "SecureFed model",
-        "task": f"Probability of a tumour of a {model.example}, from {names}",
+        "task": f"Probability of {listed(model.classes or CLASSES[1:])} of a {model.example}, "
+        f"from {names}",
         "description": f"Dual-encoder cross-attention network, trained by a federation.{caution}",
         "authors": "The hospitals of the run",
         "copyright": "as the hospitals of the run agreed",
@@ -156,12 +165,15 @@ def _about(model: ReleasedModel, told: Mapping[str, str]) -> dict[str, Any]:
                 "pred": {
                     "type": "probabilities",
                     "format": "classification",
-                    "num_channels": 1,
+                    "num_channels": len(model.classes) or 1,
                     "spatial_shape": [],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": False,
-                    "channel_def": {0: f"logit of {CLASSES[1]} against {CLASSES[0]}"},
+                    "channel_def": {
+                        number: f"logit of {name}"
+                        for number, name in enumerate(model.classes or CLASSES[1:])
+                    },
                 }
             },
         },

@@ -1,7 +1,9 @@
 """An explanation as it is written down: explanation.json, and the pictures that it names."""
 
-import math
 from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import expit
 
 from securefed.data.samples import Patient
 from securefed.model.place_grid import place_grid
@@ -64,6 +66,7 @@ def explained(
                 "of the query attends to it; the mean of both, and their Laplacian pyramids fused.",
             )
         )
+    calibrated = _calibrated(model, shown.logit)
     about = ExplanationFile(
         model=model.digest,
         cautions=model.cautions,
@@ -73,7 +76,9 @@ def explained(
         modalities=shown.modalities,
         missing=tuple(name for name in shown.modalities if not shown.present_of(name).any()),
         logit=shown.logit,
-        probability=1 / (1 + math.exp(-shown.logit)),
+        probability=float(expit(shown.logit)),
+        calibrated=calibrated[0] if calibrated else None,
+        calibrated_ci95=calibrated[1:] if calibrated else None,
         slices=tuple(numbers),
         image_size=model.image_size,
         first_centre=grid.first,
@@ -90,3 +95,11 @@ def explained(
         pictures=tuple(drawn),
     )
     return about, pictures
+
+
+def _calibrated(model: ReleasedModel, logit: float) -> tuple[float, float, float] | None:
+    """A probability and the ends of its interval; None where nothing calibrates the model."""
+    if model.temperature is None:
+        return None
+    middle, low, high = model.temperature.probabilities(np.array([logit]))
+    return float(middle[0]), float(low[0]), float(high[0])

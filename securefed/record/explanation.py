@@ -57,7 +57,9 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
         patient, example, site: as in the manifest.
         modalities: of the model, the query first.
         missing: those that no slice of the example has.
-        logit: of the example; `probability` is its sigmoid, by the network, not calibrated.
+        logit: of the example; `probability` is its sigmoid, as the network gives it.
+        calibrated, calibrated_ci95: the same by the model's temperature, and its 95% interval; null
+            where it has none.
         slices: those that were looked at, counted from 1.
         first_centre, centre_step: where places lie, along rows and along columns: the centre of the
             first one and the distance of two, pixels of a picture of `image_size`.
@@ -81,6 +83,8 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     logit: float
     probability: float
+    calibrated: float | None
+    calibrated_ci95: tuple[float, float] | None
     slices: tuple[int, ...]
     image_size: int
     first_centre: float

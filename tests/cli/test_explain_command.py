@@ -45,6 +45,8 @@ def test_a_page_with_pictures_and_the_same_as_json_for_their_owner_alone(
     about = ExplanationFile.read(out)
     assert about.missing == tuple(filter(None, [missing]))
     assert about.logit == pytest.approx(predictions[patient]["logit"], abs=1e-5)
+    for key in ("probability", "calibrated"):
+        assert getattr(about, key) == pytest.approx(predictions[patient][key], abs=1e-5)
     added = [value for each in about.contributions for row in each for value in row]
     assert sum(added) == pytest.approx(about.logit, abs=1e-5)
     assert set(about.attention) == ({"mri"} if missing != "mri" else set())

@@ -6,15 +6,19 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
+import pydicom
 import pytest
 from click.testing import CliRunner, Result
 from jsonschema import validate
 
 from securefed.cli.app import cli
-from securefed.errors import ConfigurationError, DataError
+from securefed.data.pseudonyms import load_or_create_key
+from securefed.errors import ConfigurationError, DataError, Interrupted
 from securefed.prediction import table
+from securefed.prediction.model import ReleasedModel
 from securefed.record.evaluation import EvaluationFile
 from tests.prediction.conftest import strangers, trained
 
@@ -197,3 +201,65 @@ def test_what_is_about_single_patients_does_not_land_in_a_run(
         securefed("data", "show", strangers, "--out", trained / "hospitals" / "look")
     assert not (trained / "predictions.csv").exists()
     assert not (trained / "hospitals" / "look").exists()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CT and an MR of two people, and a place of its own for temporary files."""
+    samples = Path(pydicom.__path__[0]) / "data" / "test_files"
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("CT_small.dcm", "MR_small.dcm"):
+        shutil.copy(samples / name, folder)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return folder
+
+
+def test_a_dicom_tree_is_imported_without_labels_and_goes_again(
+    trained: Path, tree: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "mine.site-key"
+    names = [load_or_create_key(key).pseudonym(each) for each in ("1CT1", "4MR1")]
+    done = securefed("predict", trained, tree, "--site-key", key, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert {each["patient_id"]: each["missing"] for each in told["predictions"]} == {
+        names[0]: "mri",
+        names[1]: "ct",
+    }
+    assert all(any(name in line for line in told["series"]) for name in names)
+    assert not list((tmp_path / "temporary").iterdir())
+    shown = securefed("predict", trained, tree, "--site-key", key)
+    assert "series that were chosen" in shown.stdout
+    assert "2 of 2 patients" in shown.stdout
+    assert "1CT1" not in shown.stdout
+
+
+def test_an_imported_tree_goes_when_a_prediction_is_stopped(
+    trained: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def stop(*_: object) -> None:
+        seen.extend((tmp_path / "temporary").rglob("*.png"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ReleasedModel, "logits", stop)
+    with pytest.raises(Interrupted):
+        securefed("predict", trained, tree)
+    assert seen
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_a_dicom_tree_cannot_do_is_said(
+    trained: Path, strangers: Path, tree: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.csv"
+    assert securefed("predict", trained, tree, "--out", out).exit_code == 0
+    with pytest.raises(DataError, match="of a DICOM tree are not gone on with"):
+        securefed("predict", trained, tree, "--out", out)
+    with pytest.raises(ConfigurationError, match="there is no site key at"):
+        securefed("predict", trained, tree, "--site-key", tmp_path / "none")
+    with pytest.raises(ConfigurationError, match="--site-key is for a DICOM tree"):
+        securefed("predict", trained, strangers, "--site-key", tmp_path / "none")

@@ -4,6 +4,7 @@ import csv
 import json
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from securefed.data.load import load_manifest
 from securefed.handover.monai_bundle import write_bundle
 from securefed.handover.papers import papers
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model_card.card import of_model
 from securefed.prediction.model import ReleasedModel, load_model
 from securefed.training.patients import stack
@@ -82,4 +84,19 @@ def test_monai_checks_it_and_predicts_with_it_as_the_model_does(
     with (bundle / "predictions.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     expected = torch.sigmoid(model.logits(patients)).tolist()
-    assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert [float(row["tumour"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+
+
+def test_of_several_classes_each_has_a_channel(
+    model: ReleasedModel, trained: Path, tmp_path: Path
+) -> None:
+    shape = NetworkShape(image_size=32, classes=("none", "glioma", "abscess"))
+    several = replace(model, network=FusionNetwork(shape).eval().requires_grad_(False))
+    write_bundle(tmp_path, several, papers(several, of_model(trained)))
+    about = json.loads((tmp_path / "configs/metadata.json").read_text())
+    pred = about["network_data_format"]["outputs"]["pred"]
+    assert pred["num_channels"] == 3
+    assert pred["channel_def"]["1"] == "logit of glioma"
+    inference = json.loads((tmp_path / "configs/inference.json").read_text())
+    assert inference["columns"] == ["none", "glioma", "abscess"]
+    assert "softmax" in inference["normalise"]

@@ -13,6 +13,7 @@ from securefed.data.load import load_manifest
 from securefed.errors import ConfigurationError
 from securefed.handover.onnx_file import onnx_file
 from securefed.handover.papers import papers
+from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model_card.card import of_model
 from securefed.prediction.model import ReleasedModel, load_model
 from securefed.training.patients import stack
@@ -59,6 +60,14 @@ def test_slices_of_one_patient_may_lack_different_modalities(
     images = images.to(torch.uint8)
     (logits,) = session.run(None, {"images": images.numpy(), "present": present.numpy()})
     assert logits == pytest.approx(model.network(images, present).numpy(), abs=1e-5)
+
+
+def test_of_several_classes_each_has_a_logit() -> None:
+    shape = NetworkShape(image_size=16, classes=("none", "glioma", "abscess"))
+    network = FusionNetwork(shape).eval().requires_grad_(False)
+    read = onnx.load_from_string(onnx_file(network, {}))  # which it held against the network
+    (logits,) = read.graph.output
+    assert [each.dim_value for each in logits.type.tensor_type.shape.dim][1:] == [3]
 
 
 def test_its_papers_stand_in_the_metadata(model: ReleasedModel, content: bytes) -> None:
