@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attacks import labels
 from attacks.findings import Scene
 from attacks.head.controls import controls_on_run
 from attacks.head.features import HeadGradient, head_gradient, label_count, signatures
@@ -217,7 +218,7 @@ def _as_configured(
 ) -> AttackResult:
     hits: list[bool] = []
     cosines: list[float] = []
-    shares: list[tuple[float, float]] = []
+    errors: list[float] = []
     for done, view in enumerate(views):
         stage = stages.at(view)
         sources = _sources(view, exposure)
@@ -243,16 +244,16 @@ def _as_configured(
             counted = label_count(
                 gradient.output_bias, max(1, round(patients)), stage.reference.probability
             )
-            share = counted.estimate / max(1, round(patients))
-            shares.append((share, float(hospital.train.positive.mean())))
+            told = counted.estimate / max(1, round(patients))
+            true = labels.shares(hospital.train, stage.logits).mean(0).numpy()
+            errors.append(float(np.abs(told - true).mean()))
         progress((done + 1) / len(views))
-    errors = [abs(estimated - true) for estimated, true in shares]
     details = {
         "rounds": [view.number for view in views],
         "attacked": "updates" if exposure.sees_updates else "mean of the updates",
         "trials": len(hits),
         "mean cosine of targets": float(np.mean(cosines)),
-        "mean error of the share of positives": float(np.mean(errors)),
+        "mean error of the share of labels": float(np.mean(errors)),
         "approximate": _approximations(subject),
     }
     finding = identification(exposure.observer, "row ratio", "as configured", hits)

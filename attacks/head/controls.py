@@ -23,6 +23,7 @@ from attacks.head.features import (
     HeadGradient,
     Signatures,
     head_gradient,
+    output_weight,
     row_ratio,
     signatures,
 )
@@ -155,8 +156,7 @@ def _alone(scene: _Scene, batches: int, rng: np.random.Generator) -> tuple[Contr
     order = rng.permutation(len(scene.known))
     targets, rest = order[: len(order) // 3], order[len(order) // 3 :]
     reference = scene.known[rest]
-    output = scene.network.classifier.output.weight[0].detach().double().numpy()
-    matched = build_filter(reference, output, patients=1, noise_std=ROUNDING)
+    matched = build_filter(reference, patients=1, noise_std=ROUNDING)
     right, wrong = [], []
     for row in targets[:batches]:
         gradient = scene.gradient([int(row)], rng)
@@ -182,7 +182,7 @@ def _together(scene: _Scene, size: int, batches: int, rng: np.random.Generator) 
     """Of each batch the worst patient's cosine by sparse recovery; 0 where it gave up."""
     head = scene.network.classifier
     parameters = [p.detach().double().numpy() for p in (head.hidden.weight, head.hidden.bias)]
-    output = head.output.weight[0].detach().double().numpy()
+    output = output_weight(scene.network)
     features = np.nanmean(scene.known.ratios, axis=1)  # one place: every unit's ratio is the same
     mean = features.mean(axis=0)
     worst = []

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks.head.features import Floats, signature_rows
+from attacks.head.features import Floats, gradient_rows
 from attacks.result import Progress
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
 STEP = 0.02  # of Adam, in grey values of [0, 1]
+SMALLEST = 1e-9  # of a bias gradient, to divide by
 SMOOTHNESS = 0.02  # weight of total variation beside the mean squared feature error
 
 
@@ -44,6 +45,7 @@ class Inverted:
 def invert_feature(
     network: FusionNetwork,
     ratios: Floats,
+    label: Tensor,
     spread: Floats,
     start: Tensor,
     iterations: int,
@@ -54,6 +56,7 @@ def invert_feature(
     Args:
         network: with the parameters the update was taken at; encoders known or a surrogate's.
         ratios: (m, d); rows that are NaN have no say.
+        label: of the slice, (1,); of several classes the ratios depend on it.
         spread: standard deviation of each entry over reference patients, (m, d).
         start: mean image of each modality, (modalities, size, size) in [0, 1].
     """
@@ -65,7 +68,7 @@ def invert_feature(
     error = torch.zeros(())
     for done in range(iterations):
         optimizer.zero_grad()
-        error = _feature_error(network, images, target, scale, known)
+        error = _feature_error(network, images, label, target, scale, known)
         (error + SMOOTHNESS * _total_variation(images)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         with torch.no_grad():
@@ -75,15 +78,22 @@ def invert_feature(
 
 
 def _feature_error(
-    network: FusionNetwork, images: Tensor, target: Tensor, scale: Tensor, known: Tensor
+    network: FusionNetwork,
+    images: Tensor,
+    label: Tensor,
+    target: Tensor,
+    scale: Tensor,
+    known: Tensor,
 ) -> Tensor:
     tokens = network.encode(images[None, :, None])  # (1, modalities, 1, places, width)
     there = torch.ones(tokens.shape[:3], dtype=torch.bool)
-    one = PatientTensors(network.shape.modalities, tokens, there, torch.zeros(1))
-    rows = signature_rows(network, one)[0]
-    ratios = rows[:, :-1] / rows[:, -1:].clamp_min(1e-9)
+    one = PatientTensors(network.shape.modalities, tokens, there, label)
+    rows = gradient_rows(network, one)[0]
+    divisor = rows[:, -1:]
+    there = divisor.abs() > SMALLEST
+    ratios = rows[:, :-1] / torch.where(there, divisor, 1.0)
     squares = ((ratios - target) / scale).square()
-    return squares[known & (rows[:, -1:] > 0)].mean()
+    return squares[known & there].mean()
 
 
 def _total_variation(images: Tensor) -> Tensor:

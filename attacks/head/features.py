@@ -16,24 +16,24 @@ the ratio is that patient's exactly, whatever clipping did (it scales r). With s
 is their mean with weights r t_i, of either sign: a mixture, which `sparse_recovery` takes apart
 only where each patient enters with a single place.
 
-A patient of several labelled examples has one gradient, the sum of theirs by weight (model.task):
-its signature is the sum of w r (s_i, t_i) over them, a function of the patient, of all its labels
-and of public parameters as before. Its ratio mixes the examples, and is as exact.
+A patient of several labelled examples has one gradient, the sum of theirs by weight, and of several
+classes each has a logit with weights, places and a residual of its own (model.task). So in general
+the patient's gradient is the sum of w r v_i (s_i, t_i) over examples and logits: a function of the
+patient, of all its labels and of public parameters as before. The ratio mixes them, as exactly.
 
 Reference: Phong et al. 2018, "Privacy-Preserving Deep Learning via Additively Homomorphic
 Encryption", section 3; Geiping et al. 2020 (arXiv 2003.14053), proposition 3.1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import grad
 
-from securefed.model import task
+from attacks import labels
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 
@@ -49,12 +49,13 @@ class HeadGradient:
     Attributes:
         weight: of the hidden layer's weights, (m, d).
         bias: of its biases, (m,).
-        output_bias: of the last bias: the sum of residuals over the batch, times its scale.
+        output_bias: of the last biases, (logits,): the sum of residuals over the batch, times its
+            scale.
     """
 
     weight: Floats = field(repr=False)
     bias: Floats = field(repr=False)
-    output_bias: float
+    output_bias: Floats
 
     @property
     def rows(self) -> Floats:
@@ -67,12 +68,12 @@ class Signatures:
     """Signatures of patients under given parameters.
 
     Attributes:
-        rows: what each hidden unit's gradient is in proportion to, (patients, m, d + 1): the
-            examples' s and t times their residuals, in units of `residual`.
-        places: s and t as they are, the mean over the examples, (patients, m, d + 1).
-        residual: root mean square of the examples' residuals, (patients,).
-        probability: the network's prediction, the mean over the examples, (patients,).
-        label: (patients,), 0 or 1; of several examples the share of positive ones.
+        rows: each hidden unit's gradient, in units of `residual`, (patients, m, d + 1).
+        places: s and t as they are, the mean over examples and logits, (patients, m, d + 1).
+        residual: root mean square of the examples' residuals, of all logits, (patients,).
+        probability: of each logit's label, by the network, (patients, logits); of several examples
+            the mean.
+        label: (patients, logits), 0 or 1, whether it is true; of several examples the share.
     """
 
     rows: Floats = field(repr=False)
@@ -108,7 +109,7 @@ def head_gradient(
     return HeadGradient(
         parts["classifier.hidden.weight"],
         parts["classifier.hidden.bias"],
-        float(parts["classifier.output.bias"][0]),
+        parts["classifier.output.bias"],
     )
 
 
@@ -120,6 +121,12 @@ def named_parts(
     sizes = [int(np.prod(shapes[name])) for name in shared]
     pieces = np.split(np.asarray(vector, np.float64), np.cumsum(sizes)[:-1])
     return {name: part.reshape(shapes[name]) for name, part in zip(shared, pieces, strict=True)}
+
+
+def output_weight(network: FusionNetwork) -> Floats:
+    """Of the first logit, (m,)."""
+    weight: Floats = network.classifier.output.weight[0].detach().double().numpy()
+    return weight
 
 
 def row_ratio(gradient: HeadGradient) -> Floats:
@@ -141,72 +148,85 @@ def signatures(network: FusionNetwork, tokens: PatientTensors) -> Signatures:
     found = [_signature(network, part) for part in parts]
     rows, logit = (torch.cat(each).double() for each in zip(*found, strict=True))
     label, weight, patient = tokens.label.double(), tokens.weight.double(), tokens.patient
+    slope = labels.residuals(logit, label, weight)  # (examples, logits), weighted
 
     def summed(values: Tensor) -> Tensor:
         """(examples, ...) -> (patients, ...)."""
         return values.new_zeros(tokens.patients, *values.shape[1:]).index_add_(0, patient, values)
 
-    slope = grad(task.loss)(logit, label, weight)  # (examples,) weighted residuals
-    residual = summed(slope.square() / weight).sqrt()
-    of_residual = slope / residual.clamp_min(SMALLEST)[patient]
+    residual = summed(slope.square().sum(1) / weight).sqrt()
+    through = slope / residual.clamp_min(SMALLEST)[patient, None]
+    true = labels.shares(replace(tokens, label=label), logit.shape[1])
     return Signatures(
-        rows=summed(of_residual[:, None, None] * rows).numpy(),
-        places=summed(weight[:, None, None] * rows).numpy(),
+        rows=summed(_gradient(network, rows, through)).numpy(),
+        places=summed(weight[:, None, None] * rows.mean(1)).numpy(),
         residual=residual.numpy(),
-        probability=summed(weight * torch.sigmoid(logit)).numpy(),
-        label=summed(weight * label).numpy(),
+        probability=(true + summed(slope)).numpy(),
+        label=true.numpy(),
     )
 
 
+def _gradient(network: FusionNetwork, rows: Tensor, through: Tensor) -> Tensor:
+    """The hidden layer's gradients, (n, m, d + 1), of (n, logits, m, d + 1) and residuals."""
+    output = network.classifier.output.weight.to(rows.dtype)  # (logits, m)
+    return torch.einsum("nl,lm,nlmd->nmd", through, output, rows)
+
+
 def _signature(network: FusionNetwork, tokens: PatientTensors) -> tuple[Tensor, Tensor]:
-    """(n, m, d + 1), (n,): the docstring's s and t of examples, and the logits. Differentiable."""
+    """(n, logits, m, d + 1), (n, logits): the docstring's s and t of examples, and their logits.
+
+    Differentiable.
+    """
     head, has_slice = network.classifier, tokens.real
     joined = network.fusion(tokens.images, tokens.present)
     before = head.hidden(joined)  # (n, slices, places, m)
-    place = head.output(torch.relu(before)).squeeze(-1)  # (n, slices, places)
-    place = place.masked_fill(~has_slice[..., None], -torch.inf).flatten(1)
-    weights = torch.softmax(place, dim=1)[..., None]  # (n, slices * places, 1)
+    place = head.output(torch.relu(before))  # (n, slices, places, logits)
+    place = place.masked_fill(~has_slice[..., None, None], -torch.inf).flatten(1, 2)
+    weights = torch.softmax(place, dim=1)  # (n, slices * places, logits)
     on = (before > 0).to(weights.dtype).flatten(1, 2)
     x = torch.cat([joined, torch.ones_like(joined[..., :1])], dim=-1).flatten(1, 2)
-    rows = (weights * on).transpose(1, 2) @ x  # (n, m, d + 1)
+    rows = torch.einsum("npl,npm,npd->nlmd", weights, on, x)
     count = has_slice.sum(1) * joined.shape[-2]
-    return rows, torch.logsumexp(place, dim=1) - torch.log(count)
+    return rows, torch.logsumexp(place, dim=1) - torch.log(count)[:, None]
 
 
-def signature_rows(network: FusionNetwork, tokens: PatientTensors) -> Tensor:
-    """As `signatures`, with gradients towards the tokens; (n, m, d + 1)."""
-    return _signature(network, tokens)[0]
+def gradient_rows(network: FusionNetwork, tokens: PatientTensors) -> Tensor:
+    """Each example's gradient of the hidden layer, (n, m, d + 1), differentiable in the tokens."""
+    rows, logit = _signature(network, tokens)
+    slope = labels.residuals(logit, tokens.label, torch.ones_like(tokens.label))
+    return _gradient(network, rows, slope)
 
 
 @dataclass(frozen=True)
 class LabelCount:
-    """Positives in a batch, from the last bias.
+    """Patients of each logit's label in a batch, from the last biases: positives, where it is one.
 
     Attributes:
-        estimate: at the mean predicted probability.
+        estimate: at the mean predicted probability, (logits,).
         lowest, highest: at the lowest and highest predicted probability of the reference patients.
     """
 
-    estimate: float
-    lowest: float
-    highest: float
+    estimate: Floats
+    lowest: Floats
+    highest: Floats
 
 
-def label_count(residual_sum: float, batch: int, reference: Floats) -> LabelCount:
-    """Positives among `batch` patients whose residuals sum to `residual_sum`.
+def label_count(residual_sum: Floats, batch: int, reference: Floats) -> LabelCount:
+    """Patients of each label among `batch` whose residuals sum to `residual_sum`, (logits,).
 
-    sum(sigmoid(logit) - label) = sum of predicted probabilities - positives, so the positives are
-    the batch times a probability in the reference's range, less the sum (Geng et al. 2021 count
-    labels in the same way). Exact only where all predictions are equal, as near the first round.
+    sum(probability - label) = sum of predicted probabilities - those who have it, so they are the
+    batch times a probability in the reference's range, less the sum (Geng et al. 2021 count labels
+    in the same way). Exact only where all predictions are equal, as near the first round.
 
     Args:
         residual_sum: gradient of the last bias times the batch's divisor; unclipped, without noise.
-        reference: predicted probabilities of patients the attacker knows, (n,).
+        reference: predicted probabilities of patients the attacker knows, (n, logits).
     """
 
-    def count(probability: float) -> float:
-        return float(np.clip(batch * probability - residual_sum, 0, batch))
+    def count(probability: Floats) -> Floats:
+        counted: Floats = np.clip(batch * probability - residual_sum, 0, batch)
+        return counted
 
     return LabelCount(
-        count(float(reference.mean())), count(float(reference.min())), count(float(reference.max()))
+        count(reference.mean(axis=0)), count(reference.min(axis=0)), count(reference.max(axis=0))
     )

@@ -11,7 +11,8 @@ of the classifier takes the part, with weights of ordinary size:
 
 The thresholds are quantiles of a patient's largest measurement over reference patients, such that
 each bin expects one patient of the batch; of large batches only the highest patients have a bin.
-Where a patient has several labelled examples, each enters with a place, and a bin expects one.
+Where a patient has several labelled examples, each enters with a place, and a bin expects one. Of
+several classes only the first one's logit looks at the units: residuals of all cancel.
 The measurement is the direction in which reference patients' places vary most.
 
 LOKI (Zhao et al. 2023) sends a layer of its own to each client, so that a sum over clients keeps
@@ -21,6 +22,7 @@ can tell, since none sees what the others got.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -58,11 +60,14 @@ def imprint(network: FusionNetwork, reference: PatientTensors, batch: int) -> Fu
     head.hidden.bias[1:] = -_thresholds(measured, reference, len(head.hidden.bias) - 1, batch)
     # On for every place, those of patients outside the reference included.
     head.hidden.bias[0] = 1 - 2 * measured[present].min() + measured[present].max()
-    head.output.weight.fill_(BIN_WEIGHT)
+    head.output.weight.zero_()
+    head.output.weight[0] = BIN_WEIGHT
     head.output.weight[0, 0] = GAIN
     head.output.bias.zero_()
-    # Logits around 0 have the largest residuals, of both labels.
-    head.output.bias.copy_(-head(joined, present).median())
+    # Probabilities around one half have the largest residuals, of both labels.
+    logits = head(joined, present).view(len(reference), -1)
+    even = math.log(max(1, logits.shape[1] - 1))
+    head.output.bias[0] = even - logits[:, 0].median()
     return changed
 
 
@@ -154,9 +159,11 @@ def bins_of_gradient(
     return _bins(gradient.rows / output_weight[:, None], faintest)
 
 
-def bins_of_patients(known: Signatures, least_share: float = LEAST_SHARE) -> Bins:
+def bins_of_patients(
+    known: Signatures, output_weight: Floats, least_share: float = LEAST_SHARE
+) -> Bins:
     """What the server would read of each patient alone."""
-    return _bins(known.rows, least_share)
+    return _bins(known.rows / output_weight[:, None], least_share)
 
 
 def _bins(rows: Floats, faintest: float | Floats) -> Bins:

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from attacks.head.features import Floats, signatures
+from attacks.head.features import Floats, output_weight, signatures
 from attacks.head.imprint import (
     BIN_WEIGHT,
     bins_of_gradient,
@@ -76,8 +76,8 @@ def _outcomes(
     """Of each batch: whether its first patient is identified, and how many are told apart."""
     people = stage.people
     network = imprint(stage.network, people.reference, size)
-    output = network.classifier.output.weight[0].detach().double().numpy()
-    spread = spread_of(bins_of_patients(signatures(network, people.reference)).feature)
+    output = output_weight(network)
+    spread = spread_of(bins_of_patients(signatures(network, people.reference), output).feature)
     decoys = {name: signatures(network, group) for name, group in people.decoys.items()}
     outcomes = []
     for trial in range(trials):
@@ -89,9 +89,9 @@ def _outcomes(
             mechanism = replace(mechanism, clip_norm=None, noise_std=0.0)
         gradient = simulated_gradient(subject, network, batch, mechanism, rng)
         seen = bins_of_gradient(gradient, output, _faintest(mechanism, size))
-        own = bins_of_patients(signatures(network, tokens_of(network, batch)))
+        own = bins_of_patients(signatures(network, tokens_of(network, batch)), output)
         near = distances(seen, own, spread)
-        wrong = distances(seen, bins_of_patients(decoys[hospital.name]), spread)
+        wrong = distances(seen, bins_of_patients(decoys[hospital.name], output), spread)
         outcomes.append((bool(near[0] < wrong.min()), int((near < SAME).sum())))
     return outcomes
 

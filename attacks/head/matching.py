@@ -5,13 +5,13 @@ after the mean. So both sides lose the mean feature mu_i of each hidden unit, wi
 that makes the row ratio unstable where residuals of both signs cancel:
 
     gradient    dl/dW_i - mu_i dl/db_i = v_i sum_k r_k t_ki (x_ki - mu_i)
-    candidate   v_i t_i (x_i - mu_i)
+    candidate   v_i r t_i (x_i - mu_i)
 
-(x_i is the candidate's row ratio.) Both are whitened by the covariance of what else is in the
-gradient: the other patients of the batch and the noise of differential privacy. The score is the
-cosine in that space. Residuals have the sign, and of several examples the size, that candidates'
-labels give them: labels are assumed known, all of them. For a patient alone in the gradient the
-score is 1, whatever the scale.
+(x_i is the candidate's row ratio; of several logits both are sums over them.) Both are whitened by
+the covariance of what else is in the gradient: the other patients of the batch and the noise of
+differential privacy. The score is the cosine in that space. Residuals have the sign, and of several
+examples or classes the sizes, that candidates' labels give them: labels are assumed known, all of
+them. For a patient alone in the gradient the score is 1, whatever the scale.
 
 mu and the covariance come from reference patients that are neither targets nor candidates, as an
 attacker has them from a public collection.
@@ -35,16 +35,12 @@ class Filter:
     """The matched filter of one set of parameters and one mechanism."""
 
     mean: Floats = field(repr=False)  # (m, d)
-    output_weight: Floats = field(repr=False)  # (m,)
     whitener: Floats = field(repr=False)  # lower Cholesky factor, (m * d, m * d)
 
     def cosines(self, gradient: HeadGradient, candidates: Signatures) -> Floats:
         """One cosine per candidate, (candidates,); 0 where there is nothing to compare."""
         seen = self._white((gradient.weight - gradient.bias[:, None] * self.mean)[None])
-        known = self._white(
-            self.output_weight[:, None]
-            * (candidates.rows[..., :-1] - candidates.rows[..., -1:] * self.mean)
-        )
+        known = self._white(candidates.rows[..., :-1] - candidates.rows[..., -1:] * self.mean)
         lengths = np.linalg.norm(known, axis=1) * np.linalg.norm(seen)
         cosines: Floats = (known @ seen[0]) / np.where(lengths > 0, lengths, 1.0)
         return cosines
@@ -55,14 +51,11 @@ class Filter:
         return white
 
 
-def build_filter(
-    reference: Signatures, output_weight: Floats, patients: float, noise_std: float
-) -> Filter:
+def build_filter(reference: Signatures, patients: float, noise_std: float) -> Filter:
     """The filter for gradients that are sums over `patients` patients.
 
     Args:
         reference: signatures under the parameters that the gradient was taken at.
-        output_weight: v, (m,).
         patients: expected number in the sum.
         noise_std: of one entry of the sum, rounding included; > 0.
 
@@ -78,7 +71,7 @@ def build_filter(
     total = places[:, -1:]
     mean = places[:, :-1] / np.where(total > 0, total, 1.0)  # (m, d)
     s, t = reference.rows[..., :-1], reference.rows[..., -1:]
-    centred = (output_weight[:, None] * (s - t * mean)).reshape(len(reference), -1)
+    centred = (s - t * mean).reshape(len(reference), -1)
     spread = centred.T @ centred / len(centred)
     spread = (1 - SHRINKAGE) * spread + SHRINKAGE * np.diag(np.diag(spread))
     covariance = patients * MEAN_SQUARE_RESIDUAL * spread
@@ -87,4 +80,4 @@ def build_filter(
         # Noise of the weight gradient, and mu times that of the bias gradient.
         block = slice(unit * width, (unit + 1) * width)
         covariance[block, block] += noise_std**2 * (np.eye(width) + np.outer(row, row))
-    return Filter(mean, output_weight, cholesky(covariance, lower=True))
+    return Filter(mean, cholesky(covariance, lower=True))

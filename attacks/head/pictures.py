@@ -59,6 +59,7 @@ def pictures_of(
             inverted = invert_feature(
                 with_encoders,
                 row_ratio(gradient),
+                patient.label,
                 spread,
                 start,
                 iterations,

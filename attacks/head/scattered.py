@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from attacks.findings import Finding
-from attacks.head.features import Floats, HeadGradient, Signatures, signatures
+from attacks.head.features import Floats, HeadGradient, Signatures, output_weight, signatures
 from attacks.head.imprint import (
     Bins,
     bins_of_gradient,
@@ -100,16 +100,16 @@ def harvest(
     for number in range(rounds):
         imprinted = quiet_imprint(network, people[2], batch, number)
         sent.append(vector_of(imprinted, shared))
-        output = imprinted.classifier.output.weight[0].detach().double().numpy()
+        output = output_weight(imprinted)
         candidates, strangers, known = (signatures(imprinted, each) for each in people)
         drawn = rng.random(len(near)) < rates
         ever |= drawn
         rounding = _rounding(imprinted, coarseness) * batch / mechanism.learning_rate
         deviation = math.hypot(mechanism.noise_std, rounding)
         seen = _read(candidates, drawn, output, deviation, rng)
-        spread = spread_of(bins_of_patients(known, LEAST_SHARE).feature)
+        spread = spread_of(bins_of_patients(known, output, LEAST_SHARE).feature)
         close, wrong = (
-            distances(seen, bins_of_patients(each, LEAST_SHARE), spread)
+            distances(seen, bins_of_patients(each, output, LEAST_SHARE), spread)
             for each in (candidates, strangers)
         )
         near, far = np.minimum(near, close), np.minimum(far, wrong)
@@ -132,9 +132,9 @@ def _read(
     rng: np.random.Generator,
 ) -> Bins:
     """The bins of a sum over those who were drawn, each entry off by `deviation`."""
-    rows = np.tensordot(np.where(drawn, known.residual, 0.0), known.rows, 1) * output[:, None]
+    rows = np.tensordot(np.where(drawn, known.residual, 0.0), known.rows, 1)  # (m, d + 1)
     rows = rows + deviation * rng.standard_normal(rows.shape)
-    last = float((known.probability - known.label)[drawn].sum())
+    last = (known.probability - known.label)[drawn].sum(axis=0)
     gradient = HeadGradient(rows[:, :-1], rows[:, -1], last)
     # A bin is a difference of two rows, each divided by its output weight.
     unsure = np.hypot(1 / output[1:], np.append(1 / output[2:], 0.0))
@@ -156,6 +156,8 @@ def scattered(
 
     if exposure.observer not in ("server", "coalition"):
         return absent("only the server sends parameters")
+    if stage.logits > 1:
+        return absent("each class adds weights of its own: rows are no bins that can be subtracted")
     views = [view.shared for view in exposure.rounds]
     longest = max((float(np.linalg.norm(b - a)) for a, b in pairwise(views)), default=0.0)
     if not longest:

@@ -14,7 +14,7 @@ import torch
 
 from attacks.findings import Finding, Scene
 from attacks.head import NAME
-from attacks.head.features import Floats, HeadGradient, Signatures, signatures
+from attacks.head.features import Floats, HeadGradient, Signatures, output_weight, signatures
 from attacks.head.matching import FEWEST_REFERENCES, Filter, build_filter
 from attacks.result import Progress
 from attacks.statistics.intervals import Proportion
@@ -106,11 +106,15 @@ class Stage:
 
     @property
     def output_weight(self) -> Floats:
-        weight: Floats = self.network.classifier.output.weight[0].detach().double().numpy()
-        return weight
+        """Of the only logit, (m,)."""
+        return output_weight(self.network)
+
+    @property
+    def logits(self) -> int:
+        return len(self.network.classifier.output.bias)
 
     def filter(self, patients: float, noise_std: float) -> Filter:
-        return build_filter(self.reference, self.output_weight, patients, noise_std)
+        return build_filter(self.reference, patients, noise_std)
 
 
 class Stages:

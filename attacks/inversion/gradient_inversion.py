@@ -8,7 +8,7 @@ by signed Adam, from several random starts (Geiping et al. 2020, arXiv 2003.1405
 matching idea is Zhu et al. 2019). `update` is any differentiable map, given as a closure
 (`local_updates` has those of the two-input network), so that one engine serves a single gradient,
 several unrolled local steps, one image, or a batch of patients. Labels are the closure's;
-`infer_labels` and `count_positive` read them off the last bias (Zhao et al. 2020, section 3).
+`infer_labels` and `count_labelled` read them off the last bias (Zhao et al. 2020, section 3).
 
 Two choices differ from the paper's code. The step falls linearly to zero, not to a tenth after 3/8
 of the iterations: a signed step goes its length whatever the slope, so that the sum of steps is how
@@ -241,10 +241,11 @@ def infer_labels(bias_gradients: Tensor) -> Tensor:
     return bias_gradients.argmin(dim=1)
 
 
-def count_positive(bias_gradient: float, records: int, probability: float) -> int:
-    """Positive records in a batch from a sigmoid's mean bias gradient, rounded, 0 to records.
+def count_labelled(bias_gradient: float, records: int, probability: float) -> int:
+    """Records of a logit's label in a batch from its mean bias gradient, rounded, 0 to records.
 
-    mean(p - y) is the gradient, so that the positives are records * (mean p - gradient).
+    mean(p - y) is the gradient, of a sigmoid and of each class of a softmax, so that those who have
+    the label are records * (mean p - gradient).
 
     Args:
         bias_gradient: mean over the records.

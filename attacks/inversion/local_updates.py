@@ -50,7 +50,7 @@ class Presence:
 
     Attributes:
         present: (problems, patients, modalities, slices) bool.
-        label: (problems, patients), 0 or 1.
+        label: (problems, patients), 0 or 1, or the number of a class.
     """
 
     present: Tensor = field(repr=False)

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks.inversion.gradient_inversion import Recipe, count_positive, invert
+from attacks import labels
+from attacks.inversion.gradient_inversion import Recipe, count_labelled, invert
 from attacks.inversion.local_updates import LocalSteps, Presence, trained_names, updates_of
 from attacks.inversion.matching import (
     Gallery,
@@ -38,7 +39,7 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.sharing import Vector, load_vector
 
-LAST_BIAS = "classifier.output.bias"  # its gradient is the mean of (probability - label)
+LAST_BIAS = "classifier.output.bias"  # its gradient is the mean of (probability - label), by logit
 LONGEST_UNROLL = 20  # steps; more of SGD are unrolled as 20 longer ones
 
 
@@ -103,10 +104,9 @@ def as_configured(
     """Explain one update by `dummies` patients, and try each trial's candidates on them."""
     network = network_at(subject, seen.shared)
     start = mean_head(trials)
-    share = positive_share(subject, network, seen, trials)
-    positive = round(dummies * share)
+    parts = label_parts(subject, network, seen, trials)
     yes = torch.ones(1, dummies, len(start), 1, dtype=torch.bool)
-    presence = Presence(yes, (torch.arange(dummies) < positive).float()[None])
+    presence = Presence(yes, labels.mixture(parts, dummies)[None])
     trained = trained_names(network, subject.encoders_train)
     simulate = updates_of(network, subject.shared, trained, presence, local_steps(subject))
     observed = torch.from_numpy(seen.update.copy())[None]
@@ -129,25 +129,33 @@ def local_steps(subject: Subject) -> LocalSteps:
     return LocalSteps(training.optimizer, rate, count, training.strategy.proximal)
 
 
-def positive_share(
+def label_parts(
     subject: Subject, network: FusionNetwork, seen: Seen, trials: Sequence[Trial]
-) -> float:
-    """Share of positive patients in the update's batch, from the last bias; one half if unseen.
+) -> Tensor:
+    """Share of each logit's label in the update's batch, (logits,), from the last bias: of positive
+    patients, where it is one. All alike if unseen.
 
-    The network's mean probability comes from decoys: images that an attacker may have.
+    The network's mean probabilities come from decoys: images that an attacker may have.
     """
+    logits = len(network.get_parameter(LAST_BIAS))
     if LAST_BIAS not in subject.shared or subject.training.optimizer != "sgd":
-        return 0.5
+        return torch.full((logits,), 1 / max(2, logits))
     sizes = [network.get_parameter(name).numel() for name in subject.shared]
     place = sum(sizes[: subject.shared.index(LAST_BIAS)])
     taken = subject.training.local_steps * subject.training.learning_rate
     decoys = trials[0].decoys
     with torch.no_grad():
-        probability = torch.sigmoid(network(decoys.images, decoys.present))
+        answer = network(decoys.images, decoys.present).view(-1, logits)
+    # What is predicted of a decoy is its label and how far the loss is from liking it.
+    residual = labels.residuals(answer, decoys.label, decoys.weight).sum(0)
+    mean = (labels.shares(decoys, logits).sum(0) + residual) / decoys.patients
     records = 100  # only the resolution of the share
-    gradient = -float(seen.update[place]) / taken
-    mean = float(probability @ decoys.weight) / decoys.patients
-    return count_positive(gradient, records, mean) / records
+    gradient = -seen.update[place : place + logits] / taken
+    counts = [
+        count_labelled(float(g), records, min(max(float(p), 0.0), 1.0))
+        for g, p in zip(gradient, mean, strict=True)
+    ]
+    return torch.tensor(counts) / records
 
 
 def worst_case(
@@ -168,8 +176,10 @@ def worst_case(
     slices = [trial.candidates.middle_slices() for trial in trials]
     # Of trials with one patient each: (trials, 1, modalities, 1 slice, size, size).
     images = torch.stack([each.images[:1] for each in slices]).float() / 255
-    labels = torch.stack([each.label[:1] for each in slices])
-    presence = Presence(torch.stack([each.present[:1] for each in slices]), labels)
+    present, label = (
+        torch.stack([getattr(each, name)[:1] for each in slices]) for name in ("present", "label")
+    )
+    presence = Presence(present, label)
     trained = trained_names(network, subject.encoders_train or everything)
     names = trained if everything else list(subject.shared)
     noise = torch.Generator().manual_seed(seed)

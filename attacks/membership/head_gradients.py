@@ -18,10 +18,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from securefed.model import task
+from attacks import labels
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors, segments
 
@@ -50,6 +49,11 @@ class HeadShape:
                 offset += parameter.numel()
         return cls(places, offset)
 
+    @property
+    def logits(self) -> int:
+        """One, of a tumour, or one for each class."""
+        return self.places["classifier.output.bias"][1][0]
+
     def views(self, vectors: Tensor) -> dict[str, Tensor]:
         """(models, size) -> name -> (models, *shape), without copying."""
         return {
@@ -67,7 +71,7 @@ class Records:
         tokens: (slices, modalities, width, places) float32.
         present: (slices, modalities) bool.
         first: (examples + 1,) where each example's slices begin; the last entry is their number.
-        label: (examples,) float32, 0 or 1.
+        label: (examples,) float32, 0 or 1, or the number of a class.
         weight: (examples,) float32, of an example in its record's loss.
         examples: (records + 1,) where each record's examples begin; the last is their number.
         coordinates: (2, places) the grid of places, centred.
@@ -280,7 +284,7 @@ class _Attention:
 class _Forward:
     """One chunk through fusion and classifier, with what the backward pass needs.
 
-    Shapes: as of _Attention, with c contexts, h hidden units, r records, e examples.
+    Shapes: as of _Attention, with c contexts, h hidden units, l logits, r records, e examples.
     """
 
     def __init__(self, views: dict[str, Tensor], records: Records, part: Drawn) -> None:
@@ -315,13 +319,13 @@ class _Forward:
 
     def losses(self) -> Tensor:
         """The records' losses, (r,)."""
-        each: Tensor = vmap(task.loss)(self.logit, self.label, self.weight)  # (e,)
+        each = labels.losses(self.logit, self.label, self.weight)  # (e,)
         return each.new_zeros(self.records).index_add_(0, self.record, each)
 
-    def residual(self) -> Tensor:
-        """What the records' losses change by with the examples' logits, (e,)."""
-        slope: Tensor = grad(task.loss)(self.logit, self.label, self.weight)
-        return slope
+    def of_places(self) -> Tensor:
+        """What the records' losses change by with the logits of places, (n, l, p)."""
+        residual = labels.residuals(self.logit, self.label, self.weight)  # (e, l)
+        return self.share * residual[self.owner, :, None]
 
     def _classify(self, counts: Tensor) -> None:
         """Args: counts: (e,) slices of each example."""
@@ -330,23 +334,25 @@ class _Forward:
         self.hidden = torch.relu(
             torch.baddbmm(bias, weights["classifier.hidden.weight"], self.joined)
         )  # (n, h, p)
-        output = weights["classifier.output.weight"]  # (n, 1, h)
-        place = (output @ self.hidden).squeeze(1) + weights["classifier.output.bias"]  # (n, p)
+        bias = weights["classifier.output.bias"][:, :, None]
+        place = torch.baddbmm(bias, weights["classifier.output.weight"], self.hidden)  # (n, l, p)
         # Log-mean-exp over the places of each example, stable, in segments.
-        top = place.new_full((len(counts),), -math.inf)
-        top.scatter_reduce_(0, self.owner, place.amax(1), "amax")
-        exponential = torch.exp(place - top[self.owner, None])
-        mass = torch.zeros_like(top).index_add_(0, self.owner, exponential.sum(1))
-        self.share = exponential / mass[self.owner, None]  # (n, p): d logit / d place
-        self.logit = top + mass.log() - torch.log(counts * float(place.shape[1]))  # (e,)
+        largest = place.amax(2)  # (n, l)
+        top = place.new_full((len(counts), place.shape[1]), -math.inf)
+        top.scatter_reduce_(0, self.owner[:, None].expand_as(largest), largest, "amax")
+        exponential = torch.exp(place - top[self.owner, :, None])
+        mass = torch.zeros_like(top).index_add_(0, self.owner, exponential.sum(2))
+        self.share = exponential / mass[self.owner, :, None]  # (n, l, p): d logit / d place
+        size = torch.log(counts * float(place.shape[2]))
+        self.logit = top + mass.log() - size[:, None]  # (e, l)
 
 
 def _gradients(shape: HeadShape, views: dict[str, Tensor], records: Records, part: Drawn) -> Tensor:
     """As `gradients`, of one chunk."""
     f = _Forward(views, records, part)
     weights = f.weights
-    share = f.share[:, None]  # (n, 1, p)
-    of_hidden = weights["classifier.output.weight"].transpose(1, 2) * share  # (n, h, p)
+    of_place = f.of_places()  # (n, l, p)
+    of_hidden = weights["classifier.output.weight"].transpose(1, 2) @ of_place  # (n, h, p)
     of_hidden = torch.ops.aten.threshold_backward(of_hidden, f.hidden, 0)
     of_joined = weights["classifier.hidden.weight"].transpose(1, 2) @ of_hidden
     width, heads = f.own.shape[1], len(weights["fusion.query.weight"][0])
@@ -362,12 +368,10 @@ def _gradients(shape: HeadShape, views: dict[str, Tensor], records: Records, par
         "fusion.query.weight": projected @ f.own.transpose(1, 2),
         "classifier.hidden.weight": of_hidden @ f.joined.transpose(1, 2),
         "classifier.hidden.bias": of_hidden.sum(2),
-        "classifier.output.weight": share @ f.hidden.transpose(1, 2),
-        "classifier.output.bias": share.sum(2),
+        "classifier.output.weight": of_place @ f.hidden.transpose(1, 2),
+        "classifier.output.bias": of_place.sum(2),
     }
     for _, of_context in found:
         each |= of_context
     flat = torch.cat([each[name].flatten(1) for name in shape.places], dim=1)  # (n, size)
-    of_logit = flat.new_zeros(len(f.label), shape.size).index_add_(0, f.owner, flat)  # (e, size)
-    of_loss = of_logit * f.residual()[:, None]
-    return flat.new_zeros(f.records, shape.size).index_add_(0, f.record, of_loss)
+    return flat.new_zeros(f.records, shape.size).index_add_(0, f.record[f.owner], flat)

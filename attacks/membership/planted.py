@@ -23,6 +23,7 @@ from torch import Tensor
 from attacks.errors import TooFewTargets
 from attacks.family import Case
 from attacks.findings import Control, Finding
+from attacks.labels import another
 from attacks.membership import NAME
 from attacks.membership.federation_replay import Pool, ReplayPlan
 from attacks.membership.fixture import NULL_CONFIDENCE, fixture
@@ -88,7 +89,8 @@ class Scene:
             hospitals=(plan.hospitals[victim], plan.hospitals[peer]),
             training=replace(plan.training, rounds=min(rounds, plan.training.rounds)),
         )
-        return cls(two, joined(pool, theirs, own), joined(pool, theirs, copies, True), targets)
+        planted = joined(pool, theirs, copies, wrong=plan.shape.logits)
+        return cls(two, joined(pool, theirs, own), planted, targets)
 
     @classmethod
     def of_run(cls, case: Case, peer: str, who: Candidates) -> "Scene":
@@ -99,19 +101,24 @@ class Scene:
         return cls.of(who.plan, who.pool, pair, ROUNDS[case.effort], TARGETS, rng)
 
 
-def joined(pool: Pool, victims: Patients, peers: Patients, flipped: bool = False) -> Pool:
-    """A pool of two hospitals, patients of `pool`; the peer's with the other label if `flipped`.
+def joined(pool: Pool, victims: Patients, peers: Patients, wrong: int = 0) -> Pool:
+    """A pool of two hospitals, patients of `pool`.
 
     The victim's are members as they were; the peer trains on all that it has.
+
+    Args:
+        wrong: logits of a network for which all of the peer's labels are wrong; 0 leaves them.
     """
     order = np.concatenate([victims, peers])
     records = [torch.nonzero(pool.patient == patient).squeeze(1) for patient in order.tolist()]
     owner = torch.arange(len(order)).repeat_interleave(torch.tensor([*map(len, records)]))
     place = (torch.arange(len(order)) >= len(victims)).long()
     of, record = pool.records.taken(torch.cat(records))
-    wrong = flipped & (place[owner[record]] == 1)  # every label of a copy
+    copied = place[owner[record]] == 1
+    if wrong:
+        of = replace(of, label=torch.where(copied, another(of.label, wrong), of.label))
     return Pool(
-        records=replace(of, label=torch.where(wrong, 1 - of.label, of.label)),
+        records=of,
         patient=owner,
         hospital=place,
         is_member=pool.is_member[torch.from_numpy(order)] | (place == 1),

@@ -7,7 +7,7 @@ a guess, which is the share among the patients that the attacker knows. Its figu
 judged only where a policy says what a hospital's case mix may cost.
 
     positives                  case mix: counts of labels, over rounds; of a patient with several
-                               labelled examples, the share of positive ones
+                               labelled examples, the share of positive ones; so for each class
     without CT, without MRI    what equipment and protocol give; so for each modality
     bright CT, bright MRI      scanner: grey values over the median of the known patients', which
                                calibration and sequence move for all patients of a scanner alike
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from attacks import labels
 from attacks.family import Case
 from attacks.findings import Finding
 from attacks.membership.patient_gradients import incomputable
@@ -37,6 +38,7 @@ from attacks.statistics.intervals import Proportion
 from attacks.statistics.targets import Bools, Floats
 from attacks.subject import Hospital, Subject
 from securefed.exposure import Exposure
+from securefed.model.network import NetworkShape
 from securefed.model.patients import PatientTensors
 
 METRIC = "told within 0.05"
@@ -49,7 +51,7 @@ RAREST = 0.1  # share of the known patients that has a property, or has not
 def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
     """What one observer can say of the hospitals that it tells apart."""
     subject = case.subject
-    properties = names_of(subject.network.shape.modalities)
+    properties = names_of(subject.network.shape)
     who = candidates(subject, case.released.tobytes())
     rounds = _rounds(subject, exposure, ROUNDS[case.effort])
     if reason := case.covered(exposure.observer) or _not_applicable(subject, exposure, who, rounds):
@@ -57,7 +59,10 @@ def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
     assert isinstance(who, Candidates)  # noqa: S101  # else there was a reason
     known = ~who.pool.is_member.numpy()
     levels = median_brightness([each.held_out for each in subject.hospitals])
-    of_known = np.concatenate([properties_of(each.held_out, levels) for each in subject.hospitals])
+    logits = max(1, len(subject.network.shape.classes))
+    of_known = np.concatenate(
+        [properties_of(each.held_out, levels, logits) for each in subject.hospitals]
+    )
     common = np.minimum(of_known.mean(axis=0), 1 - of_known.mean(axis=0)) >= RAREST
     rare = f"fewer than {RAREST:.0%} of the known patients have it, or have it not"
     if not common.any():
@@ -67,7 +72,7 @@ def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
         reason = "every sum that it saw is of the same hospitals, and tells of them together only"
         return AttackResult(findings=tuple(_absent(exposure, each, reason) for each in properties))
     found = shares(who.plan, who.pool, known, of_known[:, common], rounds, progress)
-    truth = [properties_of(each.train, levels).mean(axis=0) for each in subject.hospitals]
+    truth = [properties_of(each.train, levels, logits).mean(axis=0) for each in subject.hospitals]
     names = [name for name, there in zip(properties, common, strict=True) if there]
     findings, details = _compared(exposure, names, found, np.stack(truth)[:, common], apart)
     findings += [_absent(exposure, name, rare) for name in properties if name not in names]
@@ -75,22 +80,24 @@ def attack(case: Case, exposure: Exposure, progress: Progress) -> AttackResult:
     return AttackResult(findings=tuple(findings), details=details)
 
 
-def names_of(modalities: Sequence[str]) -> tuple[str, ...]:
-    """The properties of patients with these modalities."""
-    shown = [modality.upper() for modality in modalities]
+def names_of(shape: NetworkShape) -> tuple[str, ...]:
+    """The properties of patients with these modalities and classes."""
+    shown = [modality.upper() for modality in shape.modalities]
     without, bright = (tuple(f"{what} {name}" for name in shown) for what in ("without", "bright"))
-    return ("positives", *without, *bright)
+    mix = tuple(f"class {name}" for name in shape.classes) or ("positives",)
+    return (*mix, *without, *bright)
 
 
-def properties_of(patients: PatientTensors, levels: Floats) -> Floats:
+def properties_of(patients: PatientTensors, levels: Floats, logits: int = 1) -> Floats:
     """(patients, properties), 0 to 1, in the order of `names_of`.
 
     Args:
         levels: of each modality, from `median_brightness`.
+        logits: of the network, one for each class.
     """
     scans = in_one_row(patients)
     without, bright = ~scans.present.any(dim=2), brightness(scans) > levels
-    each = np.column_stack([patients.positive.numpy(), without.numpy(), bright])
+    each = np.column_stack([labels.shares(patients, logits).numpy(), without.numpy(), bright])
     return each.astype(np.float64)
 
 

@@ -3,8 +3,6 @@
 from typing import Literal
 
 from attacks.families import FAMILIES
-from securefed.config import Settings
-from securefed.errors import ConfigurationError
 
 ATTACKS = tuple(FAMILIES)
 Effort = Literal["quick", "default", "thorough"]
@@ -17,12 +15,3 @@ PROCESSOR_SECONDS: dict[Effort, float] = {"quick": 190.0, "default": 690.0, "tho
 def processor_minutes(effort: Effort) -> str:
     """ "3 minutes of processor time", in words for a help text."""
     return f"{PROCESSOR_SECONDS[effort] / 60:.0f} minutes of processor time"
-
-
-def require_auditable(settings: Settings) -> None:
-    """Raises ConfigurationError where settings are not `auditable`."""
-    if not settings.auditable:
-        raise ConfigurationError(
-            f"an audit knows the labels 0 and 1, and task.classes are {len(settings.task.classes)}",
-            hint="audit a run without task.classes; a comparison takes --no-audit",
-        )

@@ -56,11 +56,6 @@ class Settings(Section):
         """Whether everybody's noise follows from how many patients the smallest hospital has."""
         return self.privacy.placement == "distributed" and self.training.sample_rate is None
 
-    @property
-    def auditable(self) -> bool:
-        """Whether attacks know such labels: 0 and 1."""
-        return not self.task.classes
-
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         found = chain(

@@ -58,12 +58,6 @@ class PatientTensors:
             return torch.ones_like(self.label)
         return 1 / self.patient.bincount()[self.patient].to(self.label)
 
-    @property
-    def positive(self) -> Tensor:
-        """(patients,) float32: the label, of several examples the share of positive ones."""
-        none = self.label.new_zeros(self.patients)
-        return none.index_add_(0, self.patient, self.label * self.weight)
-
     def shares(self, whole: int) -> Tensor:
         """(examples,) int64 that add up to `whole` for each patient, as even as can be."""
         if self.owner is None:

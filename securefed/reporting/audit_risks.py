@@ -16,18 +16,14 @@ def audited(run: RunFacts) -> Iterator[Risk]:
     """What was found, what is broken, what is open."""
     audit = run.audit
     if audit is None and run.verdict == "NOT AUDITED":
-        known = run.auditable
         yield risk(
             run,
             65,
             "Nobody has attacked this run",
             "What attackers do learn was not measured; only the bounds below speak.",
-            "Audit it, then make the report again."
-            if known
-            else "Audits know the labels 0 and 1, and refuse this run: audit one without "
-            "task.classes, for what the mechanism holds.",
+            "Audit it, then make the report again.",
             "audit",
-            [command_line("audit", run.place)] if known else (),
+            [command_line("audit", run.place)],
         )
     if audit is None:
         return

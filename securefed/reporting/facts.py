@@ -172,7 +172,6 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `title` is what a page calls it. `place` is its path from the folder that the reported directory
     lies in: from there every command of the page can be typed as it stands.
     `label_of`: what has a label, a patient, a study or a slice; patients count one all the same.
-    `auditable`: whether attacks know such patients.
     `banners` stand above everything else: what the run must not be taken for. `hidden` says what
     masks hide and from how many hospitals; null without them.
     `evidence` says where its files contradict each other or are missing. What such a file says is
@@ -189,7 +188,6 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: tuple[Mismatch, ...]
     simulation: str | None
     label_of: str
-    auditable: bool
     canaries: int | None
     banners: list[str]
     two_hospitals: bool

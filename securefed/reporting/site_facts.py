@@ -101,7 +101,6 @@ class SiteReport(JsonFile, msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     evidence: tuple[Mismatch, ...]
     simulation: str | None
     label_of: str
-    auditable: bool
     banners: list[str]
     agreement: AgreementFacts
     jobs: list[Job]

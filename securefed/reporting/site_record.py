@@ -106,7 +106,6 @@ def site_report(
         evidence=tuple(evidence),
         simulation=run.about.data.simulation,
         label_of=run.settings.task.example,
-        auditable=run.settings.auditable,
         banners=list(simulated(run)),
         agreement=AgreementFacts(
             name=agreed.name,

@@ -13,7 +13,7 @@ from attacks.inversion.gradient_inversion import (
     Simulate,
     _add_variation_slope,
     _slope,
-    count_positive,
+    count_labelled,
     infer_labels,
     invert,
 )
@@ -160,7 +160,7 @@ def test_positives_in_a_batch_are_counted_from_the_bias_gradient(positive: int) 
     probabilities = np.linspace(0.3, 0.6, 8)
     labels = np.arange(8) < positive
     gradient = float(np.mean(probabilities - labels))
-    assert count_positive(gradient, 8, float(probabilities.mean())) == positive
+    assert count_labelled(gradient, 8, float(probabilities.mean())) == positive
 
 
 def test_one_unrolled_step_is_minus_the_gradient() -> None:
@@ -258,7 +258,7 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(InvalidScores, match="cannot unroll"):
         LocalSteps("lbfgs")
     with pytest.raises(InvalidScores, match="cannot count"):
-        count_positive(float("nan"), 8, 0.5)
+        count_labelled(float("nan"), 8, 0.5)
     with pytest.raises(InvalidScores, match="bias gradients"):
         infer_labels(torch.ones(3))
     net, names = network(), shared_names(network(), SHARED)

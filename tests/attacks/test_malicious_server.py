@@ -208,13 +208,13 @@ def test_an_imprint_tells_more_of_a_batch_apart_than_honest_parameters(
     apart = {}
     for kind, sent in (("imprint", changed), ("honest", network)):
         output = sent.classifier.output.weight[0].detach().double().numpy()
-        known = bins_of_patients(signatures(sent, tokens))
+        known = bins_of_patients(signatures(sent, tokens), output)
         spread = np.nanstd(known.feature.reshape(-1, known.feature.shape[-1]), axis=0)
         apart[kind] = 0
         for start in range(0, 20, 4):
             batch = tokens[start : start + 4]
             seen = bins_of_gradient(_gradient(sent, names, batch), output, 1e-3)
-            near = distances(seen, bins_of_patients(signatures(sent, batch)), spread)
+            near = distances(seen, bins_of_patients(signatures(sent, batch), output), spread)
             apart[kind] += int((near < 0.1).sum())
     assert apart["imprint"] >= 8  # of 20
     assert apart["imprint"] >= 3 * max(apart["honest"], 1)

@@ -54,7 +54,7 @@ def test_patients_of_several_slices_and_records_are_copied_whole(
     owner = torch.arange(100) // 2
     hospital, member = (each[::4] for each in (pool.hospital, pool.is_member))
     several = Pool(whole, owner, hospital, member)
-    chosen = joined(several, np.array([3, 1]), np.array([30]), flipped=True)
+    chosen = joined(several, np.array([3, 1]), np.array([30]), wrong=1)
     assert chosen.patient.tolist() == [0, 0, 1, 1, 2, 2]
     slices = torch.tensor([12, 13, 14, 15, 4, 5, 6, 7, 120, 121, 122, 123])
     assert torch.equal(chosen.records.tokens, pool.records.tokens[slices])

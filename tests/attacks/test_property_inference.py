@@ -23,7 +23,7 @@ from securefed.exposure import Exposure, Observer, RoundView
 from securefed.model.network import NetworkShape
 from securefed.model.patients import PatientTensors
 
-PROPERTIES = properties.names_of(("ct", "mri"))
+PROPERTIES = properties.names_of(NetworkShape())
 Fixture = tuple[Pool, ReplayPlan, Bools, list[RoundView]]
 
 

@@ -1,4 +1,7 @@
-"""A patient of several labelled examples is one record to every attack: one loss, one gradient."""
+"""A patient of several labelled examples is one record to every attack: one loss, one gradient.
+
+Of two labels, and of several classes.
+"""
 
 import copy
 from dataclasses import replace
@@ -8,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from attacks import labels
 from attacks.head.features import head_gradient, row_ratio, signatures
 from attacks.head.matching import build_filter
 from attacks.head.updates import PLAIN, client_update
 from attacks.inversion.matching import draw_trials
 from attacks.inversion.quality import LEAST_DECOYS
+from attacks.inversion.scenes import Seen, label_parts
 from attacks.membership.federation_replay import replay
 from attacks.membership.head_gradients import Drawn, HeadShape, losses, records_of, summed_gradients
 from attacks.membership.planted import joined
@@ -26,7 +31,7 @@ from securefed.data.samples import Example, Patient
 from securefed.model.encoding import tokens_of
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors, concatenate
-from securefed.model.sharing import shared_names
+from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies.fedavg import FedAvg
 from securefed.privacy.noise import SeededSource
 from securefed.privacy.sampling import Batch
@@ -39,6 +44,7 @@ from securefed.training.trainer import LocalPlan, LocalTrainer
 from securefed.wire.contribution import ContributionLayout
 
 SHAPE = NetworkShape(image_size=32, width=4, attention_width=4, head_width=4)
+CLASSES = ("healthy", "glioma", "meningioma")
 TRAINING = Training(
     rounds=3,
     local_steps=1,
@@ -52,44 +58,72 @@ TRAINING = Training(
 )
 
 
-def of_slices(patient: Patient, tumour: np.ndarray) -> Patient:
+def of_slices(patient: Patient, tumour: np.ndarray, label: int) -> Patient:
     """The patient with a label for each slice."""
-    parts = tuple(Example(str(k), int(shown), (k,)) for k, shown in enumerate(tumour))
-    return replace(patient, parts=parts)
+    parts = tuple(Example(str(k), label * int(shown), (k,)) for k, shown in enumerate(tumour))
+    return patient.with_examples(parts)
 
 
-def phantoms(count: int, seed: int) -> PatientTensors:
-    """Patients of 2 to 4 labelled slices, some without a modality."""
-    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_query=0.2, missing_context=0.2)
+def phantoms(
+    count: int, seed: int, classes: tuple[str, ...], missing: float = 0.2
+) -> PatientTensors:
+    """Patients of 2 to 4 labelled slices, some without a modality; tumours of every class."""
+    spec = PhantomSpec(image_size=32, slices=(2, 4), missing_query=missing, missing_context=missing)
     made = generate(spec, SiteProfile.draw(spec, 0, seed), count, seed)
-    return stack([of_slices(each.patient, each.tumour) for each in made], max_slices=4)
+    kinds = max(1, len(classes) - 1)
+    patients = [
+        of_slices(each.patient, each.tumour, 1 + number // 2 % kinds)
+        for number, each in enumerate(made)
+    ]
+    return stack(patients, max_slices=4)
+
+
+@pytest.fixture(scope="module", params=[(), CLASSES], ids=["two labels", "classes"])
+def classes(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    found: tuple[str, ...] = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def network() -> FusionNetwork:
+def network(classes: tuple[str, ...]) -> FusionNetwork:
     torch.manual_seed(0)
-    network = FusionNetwork(SHAPE).eval()
+    network = FusionNetwork(replace(SHAPE, classes=classes)).eval()
     for encoder in network.encoders:
         encoder.requires_grad_(False)
     return network
 
 
 @pytest.fixture(scope="module")
-def group() -> PatientTensors:
-    found = phantoms(60, 5)
+def group(classes: tuple[str, ...]) -> PatientTensors:
+    found = phantoms(60, 5, classes)
     assert found.patients == 60 < len(found)
-    assert {0.0, 0.5} < set(found.positive.tolist()), "patients with labels of both kinds"
+    assert set(found.label.tolist()) == set(range(len(classes) or 2))
+    assert {0.0, 0.5} < set(labels.shares(found, len(classes) or 1).flatten().tolist())
     return found
 
 
 @pytest.fixture(scope="module")
-def subject(network: FusionNetwork) -> Subject:
+def subject(network: FusionNetwork, classes: tuple[str, ...]) -> Subject:
     hospitals = tuple(
-        Hospital(name, phantoms(n, n), phantoms(30, n + 1), 1.0, 0.0, None, n, n)
+        Hospital(name, phantoms(n, n, classes), phantoms(30, n + 1, classes), 1.0, 0.0, None, n, n)
         for name, n in (("north", 12), ("south", 20))
     )
     names = tuple(shared_names(network, "fusion+classifier"))
     return Subject("plain", network, names, False, hospitals, TRAINING, seed=1)
+
+
+@pytest.fixture(scope="module")
+def complete(subject: Subject, classes: tuple[str, ...]) -> Subject:
+    """The same hospitals, whose patients have every modality: decoys for each other."""
+    hospitals = tuple(
+        replace(
+            each,
+            train=phantoms(each.weight, each.weight, classes, missing=0),
+            held_out=phantoms(30, each.weight + 1, classes, missing=0),
+        )
+        for each in subject.hospitals
+    )
+    return replace(subject, hospitals=hospitals)
 
 
 def product_gradient(
@@ -140,7 +174,9 @@ def test_a_patient_s_score_is_the_mean_loss_of_its_examples(
         own = tokens.of_patients(number[None])
         with torch.no_grad():
             logits = network(own.images, own.present, encoded=True)
-        probability = torch.where(own.label > 0, torch.sigmoid(logits), torch.sigmoid(-logits))
+        both = torch.stack([torch.zeros_like(logits), logits], dim=-1)  # of one logit
+        several = logits if network.shape.classes else both
+        probability = several.softmax(-1)[torch.arange(len(own)), own.label.long()]
         assert float(loss) == pytest.approx(float(-probability.log().mean()), abs=1e-5)
 
 
@@ -222,11 +258,13 @@ def test_a_replay_ends_where_the_federation_of_such_patients_ends(subject: Subje
 
 def test_planted_copies_have_every_label_wrong(subject: Subject) -> None:
     pool = pool_of(subject.network, subject)
-    planted = joined(pool, np.arange(5), np.array([3, 1]), flipped=True)
+    logits = max(1, len(subject.network.shape.classes))
+    planted = joined(pool, np.arange(5), np.array([3, 1]), wrong=logits)
     own, copies = planted.records.taken(torch.arange(5)), planted.records.taken(torch.arange(5, 7))
     true = pool.records.taken(torch.tensor([3, 1]))[0]
     assert torch.equal(own[0].label, pool.records.taken(torch.arange(5))[0].label)
-    assert torch.equal(copies[0].label, 1 - true.label)
+    assert bool((copies[0].label != true.label).all())
+    assert set(copies[0].label.tolist()) <= set(range(max(2, logits)))
     assert torch.equal(copies[0].tokens, true.tokens)
 
 
@@ -240,17 +278,16 @@ def test_a_patient_alone_in_the_gradient_is_known_by_its_signature(
     names, rng = shared_names(network, "fusion+classifier"), np.random.default_rng(0)
     network = copy.deepcopy(network).requires_grad_(True)
     known = signatures(network, tokens)
-    output = network.classifier.output.weight[0].detach().double().numpy()
-    matched = build_filter(known[slice(20, None)], output, patients=1, noise_std=1e-7)
+    matched = build_filter(known[slice(20, None)], patients=1, noise_std=1e-7)
     several = tokens.patient.bincount()
     assert int(several[:20].min()) > 1
     for number in range(20):
         one = tokens.of_patients(torch.tensor([number]))
         update = client_update(network, names, one, PLAIN, rng, encoded=True)
         gradient = head_gradient(network, names, update / -PLAIN.learning_rate)
-        expected = known.residual[number] * known.rows[number] * output[:, None]
+        expected = known.residual[number] * known.rows[number]
         assert np.allclose(gradient.rows, expected, atol=1e-6)
-        on = np.abs(known.rows[number, :, -1]) > 0.05  # else the quotient is of rounding
+        on = np.abs(known.rows[number, :, -1]) > 0.01  # else the quotient is of rounding
         assert np.allclose(row_ratio(gradient)[on], known.ratios[number][on], atol=1e-3)
         cosines = matched.cosines(gradient, known[slice(0, 20)])
         assert cosines.argmax() == number
@@ -264,10 +301,14 @@ def test_labels_of_a_batch_are_counted_as_parts_of_patients(
     names = shared_names(network, "fusion+classifier")
     network = copy.deepcopy(network).requires_grad_(True)
     known = signatures(network, tokens)
-    assert np.allclose(known.label, group.positive.numpy())
+    logits = max(1, len(network.shape.classes))
+    assert known.label.shape == known.probability.shape == (60, logits)
+    assert np.allclose(known.label, labels.shares(group, logits).numpy())
+    if logits > 1:
+        assert np.allclose(known.probability.sum(1), 1)
     update = client_update(network, names, tokens, PLAIN, rng, encoded=True)
     gradient = head_gradient(network, names, update * (-60 / PLAIN.learning_rate))
-    assert gradient.output_bias == pytest.approx((known.probability - known.label).sum(), abs=1e-3)
+    assert gradient.output_bias == pytest.approx((known.probability - known.label).sum(0), abs=1e-3)
 
 
 # ---- whole patients ----------------------------------------------------------------------------
@@ -297,10 +338,10 @@ def _made(count: int):
     return generate(spec, SiteProfile.draw(spec, 0, 1), count, 1)
 
 
-def test_targets_of_inversion_are_patients_with_all_their_slices(subject: Subject) -> None:
+def test_targets_of_inversion_are_patients_with_all_their_slices(complete: Subject) -> None:
     rng = np.random.default_rng(0)
-    trials = draw_trials(subject.hospitals, ["north"], 99, rng)
-    assert len({trial.keys[0] for trial in trials}) == len(trials) <= 12
+    trials = draw_trials(complete.hospitals, ["north"], 99, rng)
+    assert len({trial.keys[0] for trial in trials}) == len(trials) == 12
     for trial in trials:
         assert len(trial.candidates) == LEAST_DECOYS + 1
         assert trial.candidates.owner is None
@@ -308,22 +349,26 @@ def test_targets_of_inversion_are_patients_with_all_their_slices(subject: Subjec
         assert trial.decoys.patients == LEAST_DECOYS
         hospital, held_out, number = trial.keys[0]
         assert (hospital, held_out) == ("north", False)
-        own = subject.hospitals[0].train.of_patients(torch.tensor([number]))
+        own = complete.hospitals[0].train.of_patients(torch.tensor([number]))
         assert int(trial.candidates.real[0].sum()) == len(own)
 
 
 def test_properties_are_of_patients_and_positives_the_share_of_their_labels(
-    group: PatientTensors,
+    network: FusionNetwork, group: PatientTensors
 ) -> None:
     levels = properties.median_brightness([group])
-    found = properties.properties_of(group, levels)
-    assert found.shape == (group.patients, len(properties.names_of(group.modalities)))
-    assert np.allclose(found[:, 0], group.positive.numpy())
+    mix = max(1, len(network.shape.classes))
+    found = properties.properties_of(group, levels, mix)
+    names = properties.names_of(network.shape)
+    assert found.shape == (group.patients, len(names))
+    assert names[:mix] == (tuple(f"class {name}" for name in CLASSES) if mix > 1 else names[:1])
+    assert np.allclose(found[:, :mix], labels.shares(group, mix).numpy())
+    found = found[:, mix:]
     for number in (0, 17, 59):
         own = group.of_patients(torch.tensor([number]))
         without = (~own.present.flatten(2).any(2).any(0)).tolist()
-        assert found[number, 1:3].astype(bool).tolist() == without
-    assert 0.3 < found[:, 3:].mean() < 0.6, "about half are brighter than the median"
+        assert found[number, :2].astype(bool).tolist() == without
+    assert 0.3 < found[:, 2:].mean() < 0.6, "about half are brighter than the median"
 
 
 def test_patients_are_taken_in_the_order_that_is_asked_for(group: PatientTensors) -> None:
@@ -334,3 +379,36 @@ def test_patients_are_taken_in_the_order_that_is_asked_for(group: PatientTensors
     together = concatenate(parts)
     for name in ("images", "present", "label", "patient", "weight"):
         assert torch.equal(getattr(found, name), getattr(together, name)), name
+
+
+# ---- labels ------------------------------------------------------------------------------------
+
+
+def test_a_mixture_has_about_as_many_of_each_label_as_is_said() -> None:
+    assert labels.mixture(torch.tensor([0.5]), 4).tolist() == [1, 1, 0, 0]
+    assert labels.mixture(torch.tensor([0.0]), 3).tolist() == [0, 0, 0]
+    assert labels.mixture(torch.tensor([0.5, 0.25, 0.25]), 4).tolist() == [0, 0, 1, 2]
+    assert labels.mixture(torch.tensor([0.0, 1.1, -0.1]), 2).tolist() == [1, 1]
+
+
+def test_another_label_is_wrong_and_known() -> None:
+    assert labels.another(torch.tensor([0.0, 1.0]), 1).tolist() == [1, 0]
+    assert labels.another(torch.tensor([0.0, 1.0, 2.0]), 3).tolist() == [1, 2, 0]
+
+
+def test_a_batch_s_mixture_of_labels_is_read_off_the_last_biases(complete: Subject) -> None:
+    network, hospital = copy.deepcopy(complete.network).requires_grad_(True), complete.hospitals[0]
+    shared = list(complete.shared)
+    start = flatten(dict(network.named_parameters()), shared)
+    tokens, rng = tokens_of(network, hospital.train), np.random.default_rng(0)
+    mechanism = replace(PLAIN, learning_rate=TRAINING.learning_rate)
+    update = client_update(network, shared, tokens, mechanism, rng, encoded=True)
+    trials = draw_trials(complete.hospitals, ["north"], 1, rng)
+    seen = Seen(("north",), 1, start, update)
+    parts = label_parts(complete, network, seen, trials)
+    true = labels.shares(hospital.train, len(parts)).mean(0)
+    # The probabilities of the decoys stand for those of the batch.
+    assert torch.allclose(parts, true, atol=0.05)
+    unseen = replace(complete, training=replace(TRAINING, optimizer="adam"))
+    even = label_parts(unseen, network, seen, trials)
+    assert torch.allclose(even, torch.full_like(even, 1 / max(2, len(even))))

@@ -26,7 +26,7 @@ class _Head:
                 if self.weight[unit] @ x + self.bias[unit] > 0:
                     weight[unit] += residual * self.output[unit] * x
                     bias[unit] += residual * self.output[unit]
-        return HeadGradient(weight, bias, float(residuals.sum()))
+        return HeadGradient(weight, bias, residuals.sum(keepdims=True))
 
     def recover(self, gradient: HeadGradient):
         return recover(gradient, self.weight, self.bias, self.output, np.random.default_rng(0))
@@ -84,7 +84,7 @@ def test_rounding_of_a_float32_update_does_not_spoil_the_answer():
     moved = start - np.float32(0.075) * exact.rows.astype(np.float32)
     seen = (moved.astype(np.float64) - start) / -0.075
     assert not np.array_equal(seen, exact.rows)
-    found = head.recover(HeadGradient(seen[:, :-1], seen[:, -1], 0.0))
+    found = head.recover(HeadGradient(seen[:, :-1], seen[:, -1], np.zeros(1)))
     assert _worst_error(found.inputs, inputs) < 1e-3
 
 
@@ -106,7 +106,7 @@ def test_noise_is_not_taken_for_inputs():
     for seed in range(10):
         head = _Head(seed)
         noise = head.rng.normal(size=(UNITS, WIDTH + 1))
-        found = head.recover(HeadGradient(noise[:, :-1], noise[:, -1], 0.0))
+        found = head.recover(HeadGradient(noise[:, :-1], noise[:, -1], np.zeros(1)))
         assert len(found.inputs) == 0
         assert found.reason
 
@@ -114,7 +114,7 @@ def test_noise_is_not_taken_for_inputs():
 def test_a_low_rank_gradient_without_relu_structure_is_refused():
     head = _Head(7)
     rows = head.rng.normal(size=(UNITS, 3)) @ head.rng.normal(size=(3, WIDTH + 1))
-    found = head.recover(HeadGradient(rows[:, :-1], rows[:, -1], 0.0))
+    found = head.recover(HeadGradient(rows[:, :-1], rows[:, -1], np.zeros(1)))
     assert found.rank == 3
     assert len(found.inputs) == 0
     assert "fit" in found.reason
