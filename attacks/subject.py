@@ -57,7 +57,8 @@ class Training:
     Attributes:
         rounds, local_steps: of the run.
         optimizer, learning_rate: of a hospital, "sgd" or "adam".
-        clip_norm: None without differential privacy.
+        clip_norm: that noise is in units of; None without differential privacy.
+        clipped: share of clip_norm that a record is clipped to.
         unit: "patient" or "image".
         shared_noise: hospitals share out one noise (privacy.placement: distributed); then what is
             shared is one SGD step over the union.
@@ -76,6 +77,12 @@ class Training:
     strategy: Strategy
     delta: float
     value_range: float = math.inf
+    clipped: float = 1.0
+
+    @property
+    def clipped_to(self) -> float | None:
+        """Longest that a record's gradient is after clipping; None without."""
+        return None if self.clip_norm is None else self.clipped * self.clip_norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,9 +70,9 @@ class Patients:
         return Part(self._with_canaries(hospital, clipped), excess, hospital.sample_rate)
 
     def _with_canaries(self, hospital: Hospital, rows: Array) -> Array:
-        """Canaries that are in are records like others, as long as the clipping norm."""
+        """Canaries that are in are records like others, as long as clipping leaves any."""
         canaries = self._subject.canaries
         if canaries is None or canaries.hospital != hospital.name:
             return rows
-        clip_norm = self._subject.training.clip_norm or 0.0
-        return np.concatenate([rows, clip_norm * canaries.directions[canaries.included]])
+        length = self._subject.training.clipped_to or 0.0
+        return np.concatenate([rows, length * canaries.directions[canaries.included]])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from attacks.membership.head_gradients import (
+    LIKE_OPACUS,
     Drawn,
     HeadShape,
     Records,
@@ -31,7 +32,6 @@ from attacks.subject import Subject
 from securefed.exposure import Vector
 
 LARGEST = 1 << 25  # numbers in the gradients that are held at once, 256 MB
-LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by
 
 Array = npt.NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class KnownHospital:
 
     Attributes:
         rate: expected draws of each record in one round.
-        clip_norm: None where nothing is clipped.
+        clipped_to: None where nothing is clipped.
     """
 
     network_head: torch.Tensor = field(repr=False)  # (size,) of the initial network
@@ -78,7 +78,7 @@ class KnownHospital:
     shared: torch.Tensor = field(repr=False)  # (size,) bool
     records: Records = field(repr=False)
     rate: float
-    clip_norm: float | None
+    clipped_to: float | None
     _sums: dict[bytes, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -102,7 +102,7 @@ class KnownHospital:
             shared=torch.cat(shared),
             records=records,
             rate=hospital.sample_rate * training.local_steps,
-            clip_norm=training.clip_norm,
+            clipped_to=training.clipped_to,
         )
 
     def gradients(self, start: Vector, records: slice = slice(None)) -> tuple[Array, Array]:
@@ -120,9 +120,9 @@ class KnownHospital:
         rows = gradients(self.shape, vectors, self.records, drawn)[:, self.shared].double().numpy()
         rows[~np.isfinite(rows).all(axis=1)] = 0.0
         clipped = rows
-        if self.clip_norm is not None:
+        if self.clipped_to is not None:
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
-            clipped = rows * np.minimum(self.clip_norm / (norms + LIKE_OPACUS), 1.0)
+            clipped = rows * np.minimum(self.clipped_to / (norms + LIKE_OPACUS), 1.0)
         if len(rows) == len(self.records):
             self._sums[start.tobytes()] = clipped.sum(axis=0)  # whoever asks next has it
         return rows, clipped

@@ -86,7 +86,7 @@ def _outcomes(
         batch = hospital.train.of_patients(torch.from_numpy(rows))
         mechanism = mechanism_of(subject, hospital)
         if plain:
-            mechanism = replace(mechanism, clip_norm=None, noise_std=0.0)
+            mechanism = replace(mechanism, clipped_to=None, noise_std=0.0)
         gradient = simulated_gradient(subject, network, batch, mechanism, rng)
         seen = bins_of_gradient(gradient, output, _faintest(mechanism, size))
         own = bins_of_patients(signatures(network, tokens_of(network, batch)), output)

@@ -24,16 +24,16 @@ class Mechanism:
 
     Attributes:
         learning_rate: of the client.
-        clip_norm: bound on a patient's gradient over all trained parameters; None: no clipping.
+        clipped_to: bound on a patient's gradient over all trained parameters; None: no clipping.
         noise_std: of the noise on the sum of clipped gradients, per entry; 0 for none.
     """
 
     learning_rate: float
-    clip_norm: float | None
+    clipped_to: float | None
     noise_std: float
 
 
-PLAIN = Mechanism(learning_rate=0.3, clip_norm=None, noise_std=0.0)
+PLAIN = Mechanism(learning_rate=0.3, clipped_to=None, noise_std=0.0)
 
 
 def client_update(
@@ -57,9 +57,9 @@ def client_update(
     for number in torch.arange(batch.patients)[:, None]:
         gradient = _patient_gradient(network, trained, batch.of_patients(number), encoded)
         scale = 1.0
-        if mechanism.clip_norm is not None:
+        if mechanism.clipped_to is not None:
             norm = float(torch.cat([g.flatten() for g in gradient.values()]).double().norm())
-            scale = min(1.0, mechanism.clip_norm / max(norm, 1e-12))
+            scale = min(1.0, mechanism.clipped_to / max(norm, 1e-12))
         for name, value in gradient.items():
             total[name] += scale * value
     before = _flat(parameters, shared)

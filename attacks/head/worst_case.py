@@ -121,7 +121,7 @@ def mechanism_of(subject: Subject, hospital: Hospital) -> Mechanism:
     noise_std = (training.clip_norm or 0.0) * hospital.noise_multiplier
     if training.shared_noise:
         noise_std *= len(subject.hospitals) ** 0.5
-    return Mechanism(training.learning_rate, training.clip_norm, noise_std)
+    return Mechanism(training.learning_rate, training.clipped_to, noise_std)
 
 
 def simulated_gradient(

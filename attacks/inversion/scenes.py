@@ -205,10 +205,10 @@ def _released(
     drawn: torch.Generator,
 ) -> Tensor:
     """Clip each gradient by the norm over all trained parameters, and add the hospital's noise."""
-    clip = subject.training.clip_norm
-    if clip is None:
+    clip, clipped_to = subject.training.clip_norm, subject.training.clipped_to
+    if clip is None or clipped_to is None:
         return gradients
-    scale = (clip / whole.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+    scale = (clipped_to / whole.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
     multipliers = {each.name: each.noise_multiplier for each in subject.hospitals}
     std = torch.tensor([multipliers[trial.hospital] * clip for trial in trials])[:, None]
     released: Tensor = gradients * scale + std * torch.randn(gradients.shape, generator=drawn)

@@ -193,16 +193,17 @@ class _Site:
 
     def noised_sum(self, pool: Pool, heads: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Sum of the drawn records' gradients, clipped and noised as the run does it."""
-        clip_norm = self._plan.training.clip_norm
+        training = self._plan.training
         uniform = torch.stack([torch.rand(len(self._rows), generator=g) for g in generators])
         chosen = self._here & (uniform < self.hospital.sample_rate)
         model, place = torch.nonzero(chosen, as_tuple=True)
         drawn = Drawn(model, self._rows[place])
-        total = summed_gradients(self._plan.shape, heads, pool.records, drawn, clip_norm)
-        if clip_norm is None:
+        clipped_to = training.clipped_to
+        total = summed_gradients(self._plan.shape, heads, pool.records, drawn, clipped_to)
+        if training.clip_norm is None:
             return total
         noise = torch.stack([torch.randn(heads.shape[1], generator=g) for g in generators])
-        return total + self.hospital.noise_multiplier * clip_norm * noise
+        return total + self.hospital.noise_multiplier * training.clip_norm * noise
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if self._plan.training.optimizer != "adam":

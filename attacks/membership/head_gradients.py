@@ -25,6 +25,7 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors, segments
 
 HEAD = ("fusion.", "classifier.")
+LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by: a shadow clips as the product does
 CHUNK = 1 << 19  # entries of the attention matrices and parameters held at once, 2 MB each
 
 
@@ -211,9 +212,8 @@ def summed_gradients(
         rows = _gradients(shape, views, records, part)
         if clip_norm is not None:
             norms = rows.norm(dim=1, keepdim=True)
-            # Opacus adds 1e-6 to the norm; a shadow clips as the product does.
             rows = torch.where(norms.isfinite(), rows, 0.0)
-            rows = rows * (clip_norm / (norms + 1e-6)).clamp(max=1.0).nan_to_num(0.0)
+            rows = rows * (clip_norm / (norms + LIKE_OPACUS)).clamp(max=1.0).nan_to_num(0.0)
         total.index_add_(0, part.model, rows)
     return total
 

@@ -3,13 +3,12 @@
 import torch
 
 from attacks.membership.federation_replay import Pool, ReplayPlan
-from attacks.membership.head_gradients import Drawn, gradients
+from attacks.membership.head_gradients import LIKE_OPACUS, Drawn, gradients
 from attacks.statistics.targets import Bools, Floats
 from securefed.exposure import Vector
 
 LARGEST = 1 << 25  # numbers in the gradients of one round, 256 MB
 WIDEST = 3_000  # directions of a covariance; its eigenvectors take a minute
-LIKE_OPACUS = 1e-6  # is added to a norm before it is divided by
 
 
 def incomputable(plan: ReplayPlan, pool: Pool) -> str:
@@ -43,9 +42,9 @@ def patient_gradients(
     rows = gradients(plan.shape, plan.head(start), pool.records, drawn)
     rows = torch.where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0).double()
     clipped = rows
-    if (clip_norm := plan.training.clip_norm) is not None:
+    if (clipped_to := plan.training.clipped_to) is not None:
         norms = rows.norm(dim=1, keepdim=True)
-        clipped = rows * (clip_norm / (norms + LIKE_OPACUS)).clamp(max=1.0)
+        clipped = rows * (clipped_to / (norms + LIKE_OPACUS)).clamp(max=1.0)
     empty = rows.new_zeros(int(wanted.sum()), int(plan.shared.sum()))
     of = place[pool.patient[records]]
     one, other = (empty.index_add(0, of, each[:, plan.shared]) for each in (rows, clipped))

@@ -27,6 +27,7 @@ from securefed.run_directory import Run
 from securefed.simulation.patients import load_data
 from securefed.training import canaries
 from securefed.training.mechanism import build_mechanism
+from securefed.training.noising_optimizer import CLIPPED
 from securefed.training.patients import stack
 from securefed.training.stress import stress_records
 from securefed.training.trainer import TrainingSet
@@ -173,6 +174,7 @@ def _training(settings: Settings, rounds: int) -> Training:
         strategy=build_strategy(federation.strategy, federation),
         delta=privacy.delta,
         value_range=_value_range(settings),
+        clipped=CLIPPED if privacy.placement == "local" else 1.0,
     )
 
 

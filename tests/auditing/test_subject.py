@@ -19,6 +19,7 @@ from securefed.simulation.patients import load_data
 from securefed.simulation.results import write_results
 from securefed.simulation.simulation import Simulation
 from securefed.training import canaries
+from securefed.training.noising_optimizer import CLIPPED
 from securefed.wire.contribution import Contribution
 from securefed.wire.description import layout_of
 from tests.tiny import finish, settings_with, start
@@ -67,6 +68,7 @@ def test_the_subject_is_the_run(finished: Simulation) -> None:
     assert (subject.training.rounds, subject.training.local_steps) == (2, 1)
     assert (subject.training.strategy, subject.training.optimizer) == (FedAdam(0.03), "sgd")
     assert (subject.training.clip_norm, subject.training.delta) == (1.0, 1e-3)
+    assert subject.training.clipped_to == CLIPPED < 1, "shadows clip where the product does"
     assert not subject.training.shared_noise
     for hospital, source in zip(subject.hospitals, load_data(settings()).hospitals, strict=True):
         trainer = finished.hospitals[hospital.name].trainer
@@ -142,6 +144,7 @@ def test_under_shared_noise_a_hospital_adds_its_share(tmp_path: Path) -> None:
     run(settings(privacy={"epsilon": 50.0, "placement": "distributed"}), tmp_path / "run")
     subject = subject_of(Run.open(tmp_path / "run"))
     assert subject.training.shared_noise
+    assert subject.training.clipped_to == 1.0, "the ring code clips to the norm itself"
     (share,) = {hospital.noise_multiplier for hospital in subject.hospitals}
     noise = json.loads((tmp_path / "run" / "exposures" / "jobs.jsonl").read_text())["noise"]
     assert share == noise["share_sigma"] / noise["clip_steps"]
