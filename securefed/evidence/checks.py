@@ -19,6 +19,7 @@ from securefed.errors import RunError, SecureFedError
 from securefed.evidence import (
     agreements,
     audits,
+    cards,
     departures,
     files,
     held_out,
@@ -36,6 +37,7 @@ from securefed.record.audit import AuditFile
 from securefed.record.inventory import Inventory
 from securefed.record.metrics import NAME as METRICS
 from securefed.record.mismatch import Mismatch
+from securefed.record.model_card import ModelCard
 from securefed.record.noised_scores import NoisedAnswer
 from securefed.record.recording import BYTES
 from securefed.record.run_file import Party, RunFile
@@ -43,6 +45,7 @@ from securefed.record.summary import HeldOut, Summary
 from securefed.run_directory import Run
 from securefed.wire import openings
 
+AGAIN = (AuditFile.NAME, ModelCard.NAME)  # what an audit writes anew
 SHOWN = 5  # mismatches in one error message
 
 
@@ -128,6 +131,8 @@ CHECKS = (
     Check("the audit's verdict follows from its policy", AuditFile.NAME, policies.of_policy),
     Check("the audit is as it was written", AuditFile.NAME, policies.of_digest),
     Check("the audit tested what was claimed", AuditFile.NAME, audits.of_claims, results=True),
+    Check("the card follows from the records", ModelCard.NAME, cards.of_records, results=True),
+    Check("the card tells the audit", ModelCard.NAME, cards.of_audit, results=True),
 )
 
 
@@ -135,11 +140,12 @@ def mismatches(run: Run, *, audit: bool = True) -> tuple[Mismatch, ...]:
     """Everything that does not agree; empty for a run that nobody touched.
 
     Args:
-        audit: look at audit.json too; not where it is about to be made again.
+        audit: look at audit.json and the model's card too; not where these are about to be made
+            again.
     """
     found: dict[Mismatch, None] = {}
     for check in CHECKS:
-        if not check.applies(run) or (check.file == AuditFile.NAME and not audit):
+        if not check.applies(run) or (check.file in AGAIN and not audit):
             continue
         try:
             found.update(dict.fromkeys(check.find(run)))

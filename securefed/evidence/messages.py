@@ -146,6 +146,8 @@ def _results(run: Run, total: Total) -> Iterator[Mismatch]:
     follows = held_out(total.scores, classes)
     if run.held_out.roc != follows.roc:
         yield Mismatch(HeldOut.NAME, "its ROC curve is not that of the messages")
+    if run.held_out.bins != follows.bins:
+        yield Mismatch(HeldOut.NAME, "its counts are not those of the messages")
     if not alike(run.held_out.calibration, follows.calibration):
         yield Mismatch(HeldOut.NAME, "its calibration does not follow from the messages")
     if run.held_out.classes != follows.classes:

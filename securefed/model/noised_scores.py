@@ -97,13 +97,27 @@ class NoisedScores:
         return self.deviation * math.sqrt(float(np.square(slopes).sum()))
 
 
-def calibration(scores: "Counts | NoisedScores") -> Calibration | None:
-    """A temperature from exact counts, (2 * BINS,), or from noised ones; None of nobody."""
+def cells(scores: "Counts | NoisedScores") -> Cells:
+    """Exact counts, (2 * BINS,), or noised ones, as a histogram of logits; exact bins of nobody
+    are left out."""
     if isinstance(scores, NoisedScores):
         negatives, positives = scores.counts.reshape(2, COARSE)
-        return calibrate(Cells(_MIDDLES, negatives, positives, np.arange(COARSE), scores.deviation))
+        return Cells(_MIDDLES, negatives, positives, np.arange(COARSE), scores.deviation)
     negatives, positives = scores.astype(np.float64).reshape(2, BINS)
     middles = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 2 * BINS + 1, dtype=np.float64)[1::2]
     group = np.searchsorted(EDGES, middles)
     some = negatives + positives > 0  # the others add nothing
-    return calibrate(Cells(middles[some], negatives[some], positives[some], group[some], 0.0))
+    return Cells(middles[some], negatives[some], positives[some], group[some], 0.0)
+
+
+def edges(scores: "Counts | NoisedScores") -> NDArray[np.float64]:
+    """(bins,) the least logit of each bin of `cells`; the lowest has none."""
+    if isinstance(scores, NoisedScores):
+        return np.array([-np.inf, *EDGES])
+    least = cells(scores).logit - LARGEST_LOGIT / BINS
+    return np.where(least <= -LARGEST_LOGIT, -np.inf, least)
+
+
+def calibration(scores: "Counts | NoisedScores") -> Calibration | None:
+    """A temperature from exact counts, (2 * BINS,), or from noised ones; None of nobody."""
+    return calibrate(cells(scores))

@@ -73,6 +73,23 @@ def of_model(model: Path) -> ModelCard:
     return _of_file(file)
 
 
+def of_records(folder: Path) -> ModelCard | None:
+    """The card of a run's folder as its records give it, without evaluations.
+
+    Returns:
+        None where there is nothing to vouch for: no finished run with a model, or files that an
+        audit found to contradict each other.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    file = folder / model_file.NAME
+    if not (file.is_file() and (folder / RunFile.NAME).is_file()):
+        return None
+    records = _Records.read(folder)
+    return None if records is None else _of_run(records, file)
+
+
 def renew(folder: Path, evaluated: Evaluated | None = None) -> ModelCard | None:
     """Write the card of a run's folder again, from its records as they are now.
 
@@ -80,20 +97,16 @@ def renew(folder: Path, evaluated: Evaluated | None = None) -> ModelCard | None:
         evaluated: to be added; one of the same data is replaced.
 
     Returns:
-        The card; None where there is nothing to vouch for: no finished run with a model, or files
-        that an audit found to contradict each other.
+        The card; None as of `of_records`.
 
     Raises:
         RunError: a record, or the card that is there, is damaged.
         OSError: it cannot be written.
     """
-    file = folder / model_file.NAME
-    if not (file.is_file() and (folder / RunFile.NAME).is_file()):
+    made = of_records(folder)
+    if made is None:
         return None
-    records = _Records.read(folder)
-    if records is None:
-        return None
-    card = _with(_of_run(records, file), of_model(file).evaluations, evaluated)
+    card = _with(made, of_model(folder).evaluations, evaluated)
     card.write(folder)
     write_atomically(folder / WORDS, in_words(card).encode())
     return card

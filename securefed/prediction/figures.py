@@ -140,8 +140,8 @@ def reliability(levels: Levels) -> Iterator[Bin]:
         counts = levels.negatives[run].clip(0), levels.positives[run].clip(0)
         negatives, positives = (float(each.sum()) for each in counts)
         interval = rate_interval(positives, negatives, (levels.deviation, levels.deviation))
-        if interval is None:
-            continue
+        if interval is None or (levels.deviation and positives + negatives < FEWEST):
+            continue  # of nobody, or little but noise
         yield Bin(
             patients=_whole(positives + negatives),
             predicted=float(np.average(levels.mean[run], weights=sum(counts))),

@@ -5,6 +5,7 @@ and from the histogram that a federation opens of its held-out patients, each of
 So the figures of both are one computation (prediction/figures.py). No torch: pages use it too.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securefed.model.auc import area
+from securefed.record.summary import ScoreBin
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +55,18 @@ class Levels:
         )
         of_each = None if calibrated is None else calibrated[first]
         return cls(values, values, negatives, positives, calibrated=of_each)
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[ScoreBin], deviation: float) -> "Levels":
+        """Bins of a histogram, ascending; `deviation` as above."""
+        least = [-math.inf if each.least is None else each.least for each in counts]
+        return cls(
+            least=probability(np.array(least)),
+            mean=probability(np.array([each.middle for each in counts])),
+            negatives=np.array([each.negatives for each in counts]),
+            positives=np.array([each.positives for each in counts]),
+            deviation=deviation,
+        )
 
     @property
     def patients(self) -> tuple[float, float]:
@@ -114,10 +128,10 @@ class Levels:
             runs.append(run)
         return runs
 
-    def nearest(self, probabilities: Sequence[float]) -> list[int]:
-        """The levels whose `least` come nearest to some probabilities, each once, ascending."""
-        distance = np.abs(self.least[:, None] - np.array(probabilities)[None])
-        return sorted({int(place) for place in distance.argmin(axis=0)})
+
+def probability(logit: Floats) -> Floats:
+    """(...) of logits."""
+    return np.asarray(0.5 + 0.5 * np.tanh(logit / 2))
 
 
 def _between(starts: Sequence[int], end: int) -> list[slice]:

@@ -86,6 +86,18 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     decision_curve: tuple[NetBenefit, ...]
 
 
+class AtThresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's counts of held-out patients say of thresholds; attributes as in `Figures`.
+
+    Attributes:
+        operating_points: but for that at probability one half, which the run has as it is.
+    """
+
+    operating_points: tuple[OperatingPoint, ...]
+    reliability: tuple[Bin, ...]
+    decision_curve: tuple[NetBenefit, ...]
+
+
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """All patients, or those who have something in common.
 

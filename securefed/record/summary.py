@@ -23,6 +23,8 @@ from securefed.record.times import Times
 CELLS = 4  # noised counts in each cell of the confusion matrix (model.noised_scores)
 
 if TYPE_CHECKING:
+    from securefed.model.noised_scores import NoisedScores
+    from securefed.model.scores import Counts
     from securefed.model.scores import Metrics as Scored
 
 
@@ -204,6 +206,39 @@ class OfClass(msgspec.Struct, frozen=True, kw_only=True):
     roc: Corners | None
 
 
+class ScoreBin(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out patients of about the same score.
+
+    Attributes:
+        least: logit that all of them have at least; null in the lowest bin.
+        middle: logit at which they are taken to be.
+        negatives, positives: patients, or parts of them; with noise neither whole nor above zero.
+    """
+
+    least: float | None
+    middle: float
+    negatives: float
+    positives: float
+
+    @classmethod
+    def of(cls, scores: "Counts | NoisedScores") -> "tuple[ScoreBin, ...]":
+        """All bins of a histogram of scores, but for those of nobody where it is exact."""
+        from securefed.model.noised_scores import cells, edges  # imports torch
+
+        bins = cells(scores)
+        return tuple(
+            cls(
+                least=float(least) if math.isfinite(least) else None,
+                middle=float(middle),
+                negatives=float(negatives),
+                positives=float(positives),
+            )
+            for least, middle, negatives, positives in zip(
+                edges(scores), bins.logit, bins.negatives, bins.positives, strict=True
+            )
+        )
+
+
 class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     """held_out.json: what the final model says of all held-out patients, in totals.
 
@@ -213,6 +248,7 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
             where they are exact. Noised numbers below 0 are shown as 0.
         confusion, roc: of labels 0 and 1; None where there are several classes. The curve is also
             None where the patients are all of one label.
+        bins: the counts themselves, ascending, without those of nobody; none of several classes.
         calibration: of the model's probabilities, from the same counts; None of nobody, and of
             several classes.
         classes: of several; none with labels 0 and 1.
@@ -225,6 +261,7 @@ class HeldOut(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     noise: float | None = None
     confusion: Confusion | None
     roc: Corners | None
+    bins: tuple[ScoreBin, ...] = ()
     calibration: Calibration | None = None
     classes: tuple[OfClass, ...] = ()
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from securefed.model.calibration import Calibration
+from securefed.record.evaluation import AtThresholds
 from securefed.record.inventory import InputFile
 from securefed.record.json_file import SCHEMA, JsonFile, Schema
 from securefed.record.metrics import RoundLine
@@ -95,7 +96,8 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     interval is too wide for them to be put forward; `cautions` say what must be said beside the
     figures. `answers_alike`, that the answers at probability one half do not follow the truth, is
     one of them; "" where that does not hold or the patients are too few. `classes`: each of
-    several, in place of `confusion` and `roc`.
+    several, in place of `confusion` and `roc`. `thresholds` is null
+    where the counts are not of labels 0 and 1, or of one alone.
     """
 
     classes: tuple[ClassFacts, ...] = ()
@@ -110,6 +112,7 @@ class Utility(Scores, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confusion: Confusion | None
     roc: tuple[tuple[float, float], ...] | None
     calibration: Calibration | None
+    thresholds: AtThresholds | None
     unsure: list[str]
     cautions: list[str]
     answers_alike: str

@@ -19,7 +19,7 @@ from securefed.errors import RunError
 from securefed.files import read_bounded
 from securefed.privacy.accounting import at_least, at_most
 from securefed.record.audit import CHECKED
-from securefed.reporting import charts, words
+from securefed.reporting import charts, threshold_charts, words
 from securefed.reporting.calibrated import calibration_in_words
 from securefed.reporting.compared import ALARMS
 from securefed.reporting.compared_figures import figures
@@ -155,6 +155,12 @@ def _charts(run: RunFacts) -> dict[str, Any]:
         "training": charts.training(run.curve, run.rounds, budget),
         "roc": charts.roc(u.roc, u.auc, u.sensitivity, u.specificity),
         "classes": [(each.name, curve) for each in u.classes if (curve := _class_curve(each))],
+        "reliability": threshold_charts.reliability(u.thresholds.reliability)
+        if u.thresholds
+        else "",
+        "net_benefit": threshold_charts.net_benefit(u.thresholds.decision_curve)
+        if u.thresholds
+        else "",
         "egress": charts.egress_bars(run.egress) if run.egress else "",
         "forest": charts.forest(run.audit.judgements) if run.audit else "",
     }

@@ -26,6 +26,7 @@ from securefed.reporting.svg import (
 from securefed.reporting.words import number, span
 
 SIDE = 300
+ABOVE = 1.3  # times the highest line, that is drawn
 BELOW = 0.25  # of the height above zero, that is drawn below it
 CURVES = ("the model", "treat everybody", "treat nobody")
 
@@ -61,7 +62,8 @@ def net_benefit(curve: Sequence[NetBenefit]) -> Markup:
     """The decision curve with its interval, between treating everybody and treating nobody."""
     if not curve:
         return Markup("")
-    high = max([0.05, *(each.ci95[1] for each in curve), *(each.treat_all for each in curve)])
+    # The interval may be far wider at thresholds near 1; the lines are what is looked for.
+    high = ABOVE * max([0.04, *(each.model for each in curve), *(each.treat_all for each in curve)])
     low = -BELOW * high
     height = HEIGHT + legend_height(CURVES)
     x, y = Axis(0, 1, LEFT, WIDTH - RIGHT), Axis(low, high, HEIGHT - BOTTOM, TOP)
@@ -72,7 +74,7 @@ def net_benefit(curve: Sequence[NetBenefit]) -> Markup:
     ]
     edge = [(each.threshold, each.ci95[1]) for each in curve]
     edge += [(each.threshold, each.ci95[0]) for each in reversed(curve)]
-    band = " ".join(f"{x.place(at)},{y.place(max(low, value))}" for at, value in edge)
+    band = " ".join(f"{x.place(at)},{y.place(min(high, max(low, value)))}" for at, value in edge)
     parts = [
         frame(x, y, "threshold probability", "net benefit", WIDTH, HEIGHT),
         f'<polygon class="band" points="{band}"/>',

@@ -12,6 +12,7 @@ from securefed.record.summary import Confusion, HeldOut, HospitalSummary, Scores
 from securefed.reporting.class_utility import classes_of, of_single_classes
 from securefed.reporting.facts import Utility
 from securefed.reporting.rates import Interval, too_wide
+from securefed.reporting.thresholds import thresholds
 from securefed.reporting.withheld import Withheld
 from securefed.reporting.words import number, span
 from securefed.run_directory import Run
@@ -51,6 +52,7 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
         confusion=confusion,
         roc=held_out.roc if held_out else None,
         calibration=held_out.calibration if held_out else None,
+        thresholds=thresholds(held_out) if held_out else None,
         unsure=unsure,
         cautions=[
             *cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None),

@@ -7,7 +7,7 @@ from securefed.model import scores as two_labels
 from securefed.model.class_scores import calibration, metrics, parts
 from securefed.model.noised_scores import NoisedScores
 from securefed.model.scores import Counts, whole
-from securefed.record.summary import Confusion, Corners, HeldOut, OfClass
+from securefed.record.summary import Confusion, Corners, HeldOut, OfClass, ScoreBin
 
 
 def held_out(counted: Counts | NoisedScores, classes: Sequence[str]) -> HeldOut:
@@ -28,6 +28,7 @@ def held_out(counted: Counts | NoisedScores, classes: Sequence[str]) -> HeldOut:
             noise=noise,
             confusion=Confusion(**asdict(cells)),
             roc=curves[0],
+            bins=ScoreBin.of(one),
             calibration=calibration(counted),
         )
     return HeldOut(

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from securefed.cli.app import cli
 from securefed.errors import RunError
+from securefed.evidence.checks import mismatches
 from securefed.model_card import card
 from securefed.model_card.words import in_words
 from securefed.record.model_card import ModelCard
@@ -167,3 +168,24 @@ def test_texts_of_files_are_no_markdown(run: Path) -> None:
     details = msgspec.structs.replace(made.details, weights=(source,))
     told = in_words(msgspec.structs.replace(made, details=details))
     assert r"\[x\](http://y) \# \<b\>, licence \*a\*" in told
+
+
+def test_a_card_that_records_do_not_give_is_told_and_an_audit_would_write_it_again(
+    run: Path,
+) -> None:
+    def told(*, audit: bool = True) -> list[str]:
+        return [str(each) for each in mismatches(Run.open(run), audit=audit)]
+
+    assert told() == []
+    words = (run / card.WORDS).read_text()
+    (run / card.WORDS).write_text(words.replace("**Do not use on patients:**", "Use it:"))
+    assert told() == ["model-card.md: is not model-card.json in words"]
+    made = ModelCard.read(run)
+    msgspec.structs.replace(made, do_not_use=()).write(run)
+    assert told()[0] == "model-card.json: its do_not_use is not what the records give"
+    assert told(audit=False) == []
+    (run / ModelCard.NAME).unlink()
+    assert "missing" in told()[0]
+    card.renew(run)
+    assert told() == []
+    assert (run / card.WORDS).read_text() == words
