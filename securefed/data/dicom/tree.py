@@ -16,11 +16,12 @@ from pathlib import Path
 
 from securefed.data.choice import Choice, keep
 from securefed.data.dicom.anonymisers import repeated_instances, without_shared_frames
-from securefed.data.dicom.choice import choose, doubts_of
+from securefed.data.dicom.choice import choose
 from securefed.data.dicom.files import NOT_DICOM, scan_tree
 from securefed.data.dicom.header import Slice
 from securefed.data.dicom.identity import traces
 from securefed.data.dicom.labels import Labels, Words, nowhere
+from securefed.data.dicom.ranks import doubts_of
 from securefed.data.dicom.report import ImportReport, PatientSeries
 from securefed.data.dicom.stacks import Stack, stacks_of
 from securefed.data.dicom.structured import StructuredReport

@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage, PositronEmissionTomographyImageStorage
 
 from securefed.cli.data import command
-from securefed.data.dicom.choice import choose, ranks
+from securefed.data.dicom.choice import choose
 from securefed.data.dicom.files import scan_tree
+from securefed.data.dicom.ranks import ranks
 from securefed.data.dicom.stacks import Stack, stacks_of
 from securefed.data.dicom.volume import build_series
 from securefed.data.series_rule import SeriesRule
