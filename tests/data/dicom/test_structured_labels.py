@@ -297,6 +297,16 @@ def test_words_of_labels_that_are_none_are_refused(tree: Path) -> None:
     assert "labels of --rules: 'Glioma': label 'perhaps' is neither" in str(refused.exception)
 
 
+def test_words_of_labels_beside_a_list_are_refused(tree: Path) -> None:
+    tree.with_name("import.yaml").write_text("labels: {Glioma: 1}\n")
+    tree.with_name("labels.csv").write_text("patient_id,label\nORIGINAL-ID,1\n")
+    line: list[object] = ["import", tree, "--out", tree.with_name("out")]
+    line += ["--labels", tree.with_name("labels.csv"), "--rules", tree.with_name("import.yaml")]
+    refused = CliRunner().invoke(command, [str(word) for word in line])
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "labels of --rules are words of headers and reports" in str(refused.exception)
+
+
 def test_an_attribute_s_words_may_be_mapped_too(tmp_path: Path, write_series: WriteSeries) -> None:
     write_series(tmp_path / "t", ramp(6), gap=20.0, PatientComments="GLIOM")
     rules = tmp_path / "import.yaml"
