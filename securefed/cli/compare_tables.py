@@ -32,7 +32,8 @@ def tables(compared: CompareFile) -> Iterator[Group]:
     """What a comparison came to."""
     yield _configurations(compared)
     yield _performance(compared)
-    yield _answers(compared)
+    several = any(row.classes for row in compared.rows)
+    yield _classes(compared) if several else _answers(compared)
     if compared.audit_effort:
         yield _leakage(compared)
     if compared.data_efficiency:
@@ -103,6 +104,8 @@ def _answers(compared: CompareFile) -> Group:
     table = _table(("", "found", "missed", "false alarm", "rightly none", "converged"))
     for row in compared.rows:
         said = row.confusion
+        if said is None:
+            continue
         counts = (said.true_positive, said.false_negative, said.false_positive, said.true_negative)
         table.add_row(
             row.title,
@@ -115,6 +118,22 @@ def _answers(compared: CompareFile) -> Group:
         table,
         "converged: finished rounds when the AUC was within .01 of the final one to stay, median "
         f"over seeds, evaluated every {compared.settings['federation']['evaluate_every']} rounds",
+        *row_cautions(compared),
+    )
+
+
+def _classes(compared: CompareFile) -> Group:
+    names = [one.name for one in next(iter(compared.rows)).classes]
+    table = _table(("", "class", "AUC", *(f"called {name}" for name in names)), names=2)
+    for row in compared.rows:
+        for one in row.classes:
+            counts = (number(count, 1) for count in one.called)
+            title = row.title if one is row.classes[0] else ""
+            last = one is row.classes[-1]
+            table.add_row(title, one.name, _with_interval(one.auc), *counts, end_section=last)
+    return _under(
+        "each class against the rest, and what its patients were called (all seeds together)",
+        table,
         *row_cautions(compared),
     )
 

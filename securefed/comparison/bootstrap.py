@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from securefed.comparison.class_bootstrap import class_figures, drawn, once, redrawn
 from securefed.model.auc import area
-from securefed.model.scores import BINS, Counts
+from securefed.model.class_scores import classes_of
+from securefed.model.scores import BINS, COUNTS, Counts
 from securefed.record.comparison import Figures
 
 REPLICATES = 1000
@@ -30,14 +32,18 @@ Floats = NDArray[np.float64]
 
 
 def figures(groups: Sequence[Counts]) -> dict[str, float | None]:
-    """The figures of several hospitals' histograms, each (2 * BINS,); None where undefined.
+    """The figures of several hospitals' counts; None where undefined.
 
     All are of the summed histogram, except `mean_auc`: the mean over hospitals of each one's own
     AUC (hospitals with one label only left out). That is the figure for models that differ from
     hospital to hospital, whose scores have no common scale. At probability 0.5: `accuracy`;
     `precision`, the share of alarms that are right; `recall`, the share of tumours found
-    (sensitivity); `specificity`; `f1`.
+    (sensitivity); `specificity`; `f1`. Of several classes all but the accuracy are means over them,
+    of each against the rest, and of the class that is called.
     """
+    if classes_of(len(groups[0]), COUNTS):
+        whole = class_figures([*map(once, groups)], np.random.default_rng())
+        return {name: _number(float(values[0])) for name, values in whole.items()}
     single = _figures([np.asarray(counts).reshape(1, 2, BINS) for counts in groups])
     return {name: _number(float(values[0])) for name, values in single.items()}
 
@@ -46,6 +52,8 @@ def replicates(
     groups: Sequence[Counts], rng: np.random.Generator, count: int = REPLICATES
 ) -> dict[str, Floats]:
     """The same figures of `count` redrawn sets of patients, (count,) each; NaN where undefined."""
+    if classes_of(len(groups[0]), COUNTS):
+        return class_figures([drawn(counts, rng, count) for counts in groups], rng)
     return _figures([_redrawn(counts, rng, count) for counts in groups])
 
 
@@ -64,14 +72,7 @@ def intervals(redraws: Mapping[str, Floats]) -> dict[str, tuple[float, float] | 
 
 def _redrawn(counts: Counts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """(count, 2, BINS): as many patients of each label as there were."""
-    redraws = np.zeros((count, 2, BINS), np.int64)
-    for label, bins in enumerate(counts.reshape(2, BINS)):
-        if patients := round(bins.sum()):
-            # Over the occupied bins only: a hospital has far fewer patients than bins.
-            occupied = np.flatnonzero(bins)
-            share = bins[occupied] / bins.sum()
-            redraws[:, label, occupied] = rng.multinomial(patients, share, size=count)
-    return redraws
+    return np.stack([redrawn(bins, rng, count) for bins in counts.reshape(2, BINS)], axis=1)
 
 
 def _figures(groups: Sequence[Counts]) -> dict[str, Floats]:

@@ -127,11 +127,6 @@ def compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None = None
             "an audit reads the recorded messages, and exposures.record is false",
             hint="set it to true, or give --no-audit",
         )
-    if plan.base.task.classes:
-        raise ConfigurationError(
-            "a comparison knows the labels 0 and 1, and task.classes names several classes",
-            hint="run them one by one; every run's report has a line for each class",
-        )
     work_left(plan, folder, effort)  # refuses before anything is trained
     with writing_into(folder):
         return _compare(plan, folder, watch, effort)

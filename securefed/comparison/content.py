@@ -60,7 +60,7 @@ def content(plan: Plan, evidence: Evidence, effort: str | None, complete: bool) 
         effort: of the audits; None where there were none.
         complete: nothing is missing.
     """
-    privacy = plan.base.privacy
+    privacy, classes = plan.base.privacy, plan.base.task.classes
     return CompareFile(
         securefed=__version__,
         complete=complete,
@@ -74,10 +74,11 @@ def content(plan: Plan, evidence: Evidence, effort: str | None, complete: bool) 
         audited=evidence.audited,
         same_within_a_seed=tuple(evidence.same),
         configurations=tuple(
-            _configuration(case, measured, evidence) for case, measured in evidence.runs.items()
+            _configuration(case, measured, evidence, classes)
+            for case, measured in evidence.runs.items()
         ),
         baselines=tuple(
-            _baseline(name, level, measured)
+            _baseline(name, level, measured, classes)
             for (level, name), measured in evidence.baselines.items()
         ),
         baselines_refused=plan.refused or None,
@@ -87,9 +88,11 @@ def content(plan: Plan, evidence: Evidence, effort: str | None, complete: bool) 
     )
 
 
-def _configuration(case: Case, measured: list[Measured], evidence: Evidence) -> ConfigurationRow:
+def _configuration(
+    case: Case, measured: list[Measured], evidence: Evidence, classes: tuple[str, ...]
+) -> ConfigurationRow:
     return ConfigurationRow(
-        **msgspec.structs.asdict(row(case.name, case.epsilon, measured)),
+        **msgspec.structs.asdict(row(case.name, case.epsilon, measured, classes=classes)),
         configuration=case.configuration,
         noise=measured[0].noise,  # a setting that all seeds share
         runs=tuple(f"seed-{each.seed}/{case.folder}" for each in measured),
@@ -97,10 +100,12 @@ def _configuration(case: Case, measured: list[Measured], evidence: Evidence) -> 
     )
 
 
-def _baseline(name: str, level: float | None, measured: list[Measured]) -> BaselineRow:
+def _baseline(
+    name: str, level: float | None, measured: list[Measured], classes: tuple[str, ...]
+) -> BaselineRow:
     headline: Headline = "mean_auc" if name == "alone" else "auc"
     return BaselineRow(
-        **msgspec.structs.asdict(row(name, level, measured, headline=headline)),
+        **msgspec.structs.asdict(row(name, level, measured, headline=headline, classes=classes)),
         privacy=level_text(level),
         remark=_remark(name),
     )

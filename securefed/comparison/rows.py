@@ -20,10 +20,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from securefed.comparison.bootstrap import FIGURES, Floats, figures, intervals, replicates
+from securefed.model.class_scores import counts_of, metrics
 from securefed.model.scores import Confusion as Counted
-from securefed.model.scores import Counts, confusion, metrics
+from securefed.model.scores import Counts, confusion, whole
 from securefed.privacy.accounting import Noise
-from securefed.record.comparison import Cost, Figure, Figures, Headline, Row
+from securefed.record.comparison import ClassRow, Cost, Figure, Figures, Headline, Row
 from securefed.record.metrics import Curve
 from securefed.record.summary import Confusion
 
@@ -55,7 +56,12 @@ class Measured:
 
 
 def row(
-    name: str, budget: float | None, measured: Sequence[Measured], *, headline: Headline = "auc"
+    name: str,
+    budget: float | None,
+    measured: Sequence[Measured],
+    *,
+    headline: Headline = "auc",
+    classes: Sequence[str] = (),
 ) -> Row:
     """The figures of one row over its seeds (at least one).
 
@@ -63,6 +69,7 @@ def row(
         budget: epsilon that it was given; None without DP.
         headline: which figure is the row's AUC: "mean_auc" where every hospital has a model of
             its own, so that scores of different hospitals have no common scale.
+        classes: names of the task's, none of labels 0 and 1.
     """
     # Replicates of different seeds are independent: their mean is a replicate of the mean.
     over_patients = intervals(
@@ -75,7 +82,7 @@ def row(
         name=name,
         epsilon_budget=budget,
         seeds=tuple(each.seed for each in measured),
-        held_out_patients=tuple(int(_total(each).sum()) for each in measured),
+        held_out_patients=tuple(metrics(_total(each)).patients for each in measured),
         auc_is=headline,
         figures=Figures(
             **{
@@ -86,7 +93,8 @@ def row(
         auc_newcombe_ci95=tuple(
             metrics(_total(each)).auc_ci95 if headline == "auc" else None for each in measured
         ),
-        confusion=_sum([confusion(_total(each)) for each in measured]),
+        confusion=None if classes else _sum([confusion(_total(each)) for each in measured]),
+        classes=tuple(_of_class(c, name, measured) for c, name in enumerate(classes)),
         convergence_round=_median(rounds),
         convergence_round_by_seed=tuple(rounds),
         epsilon_spent=max(spent) if spent else None,
@@ -96,6 +104,22 @@ def row(
                 for kind in Cost.__struct_fields__
             }
         ),
+    )
+
+
+def _of_class(number: int, name: str, measured: Sequence[Measured]) -> ClassRow:
+    """One class against the rest, over the seeds."""
+    matrix = np.sum([counts_of(_total(each))[1] for each in measured], axis=0)
+    own = [[counts_of(each)[0][number] for each in one.counts.values()] for one in measured]
+    draws = [
+        replicates(groups, np.random.default_rng([one.seed, number]))["auc"]
+        for groups, one in zip(own, measured, strict=True)
+    ]
+    over_patients = intervals({"auc": np.mean(draws, axis=0)})["auc"]
+    return ClassRow(
+        name=name,
+        auc=_over_seeds([figures(groups)["auc"] for groups in own], over_patients),
+        called=tuple(whole(float(cell)) for cell in matrix[number]),
     )
 
 

@@ -27,7 +27,8 @@ from securefed.data.load import FederatedData, fingerprint
 from securefed.errors import RunError
 from securefed.evidence import checks as evidence
 from securefed.files import LOCK, write_atomically
-from securefed.model.scores import COUNTS, Counts, whole
+from securefed.model.class_scores import exact_words
+from securefed.model.scores import Counts, whole
 from securefed.record import model_file
 from securefed.record.comparison import CompareFile, TrainedBaseline, TrainedBaselines
 from securefed.record.json_file import decode_file
@@ -173,7 +174,7 @@ def on_a_share(data: FederatedData, share: float, seed: int) -> FederatedData:
     for index, hospital in enumerate(data.hospitals):
         order = np.random.default_rng([seed, index]).permutation(len(hospital.train))
         rows: set[int] = set()
-        for label in (0, 1):
+        for label in sorted({patient.label for patient in hospital.train}):
             mine = [int(row) for row in order if hospital.train[row].label == label]
             rows |= set(mine[: max(1, round(share * len(mine)))] if mine else [])
         train = [patient for row, patient in enumerate(hospital.train) if row in rows]
@@ -202,10 +203,11 @@ def _stored(baseline: Baseline) -> TrainedBaseline:
 
 
 def _read_baselines(path: Path, settings: dict[str, Any], data: FederatedData) -> list[Baseline]:
+    words = exact_words(len(settings["task"]["classes"]))
     try:
         stored = decode_file(path, TrainedBaselines)
         if (stored.settings, stored.data) == (settings, data.fingerprint):
-            return [_baseline(each) for each in stored.baselines]
+            return [_baseline(each, words) for each in stored.baselines]
     except (RunError, IndexError) as error:
         raise RunError(str(error), hint="delete it to train them again") from None
     raise RunError(
@@ -214,10 +216,10 @@ def _read_baselines(path: Path, settings: dict[str, Any], data: FederatedData) -
     )
 
 
-def _baseline(stored: TrainedBaseline) -> Baseline:
+def _baseline(stored: TrainedBaseline, words: int) -> Baseline:
     counts: dict[str, Counts] = {}
     for name, pairs in stored.counts.items():
-        counts[name] = np.zeros(COUNTS)
+        counts[name] = np.zeros(words)
         for place, patients in pairs:
             counts[name][place] = patients
     return Baseline(stored.name, counts, stored.curve, stored.wall_s)

@@ -194,6 +194,11 @@ def parts(
     return _apart(counted, classes) if classes else ([counted], None)
 
 
+def counts_of(counts: Counts) -> tuple[list[Counts], Cells]:
+    """Each class's histogram and the matrix of exact counts of several classes."""
+    return _apart(counts, classes_of(len(counts), COUNTS))
+
+
 def _apart(counts: Counts, classes: int) -> tuple[list[Counts], Cells]:
     behind = len(counts) - classes**2
     return list(counts[:behind].reshape(classes, -1)), counts[behind:].reshape(classes, classes)

@@ -75,6 +75,19 @@ class Leakage(msgspec.Struct, frozen=True, kw_only=True):
     observers: dict[str, dict[str, Leak]]
 
 
+class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several classes against the rest.
+
+    Attributes:
+        called: its held-out patients by the class they were called, in the order of the classes;
+            all seeds together.
+    """
+
+    name: str
+    auc: Figure
+    called: tuple[int | float, ...]
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one configuration or baseline over its seeds.
 
@@ -83,6 +96,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             that scores of different hospitals have no common scale.
         epsilon_spent: the largest over hospitals and seeds; None without DP, and with seeded
             noise.
+        confusion: of labels 0 and 1; None where there are `classes`, of which `figures` are means.
     """
 
     name: str
@@ -92,7 +106,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     auc_is: Headline
     figures: Figures
     auc_newcombe_ci95: tuple[Interval | None, ...]
-    confusion: Confusion
+    confusion: Confusion | None
+    classes: tuple[ClassRow, ...] = ()
     convergence_round: float | None
     convergence_round_by_seed: tuple[int | None, ...]
     epsilon_spent: float | None

@@ -60,7 +60,10 @@ def of_single_classes(classes: Sequence[ClassFacts]) -> Iterator[str]:
     """What must be said beside the figures of single classes, in sentences."""
     for one in classes:
         if one.auc is None:
-            yield f"Of {one.name} nothing is known: no held-out patient is, or all are."
+            yield (
+                f"Of {one.name} nothing is known: too few held-out patients were counted of it, or "
+                "of the other classes."
+            )
         elif one.unsure and one.auc_ci95:
             yield (
                 f"{one.name}: {counted(round(one.patients), 'held-out patient')} are too few; AUC "

@@ -49,6 +49,7 @@ def comparison_facts(file: CompareFile, runs: Sequence[RunFacts]) -> Comparison:
         _performance(file.rows),
         _curves(rocs),
         _confusion(file.rows),
+        _classes(file.rows),
         _cost(file.configurations),
         gravest_leaks(file.configurations),
         leaks_by_observer(leaks),
@@ -171,12 +172,36 @@ def _confusion(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
     compared = []
     for row in rows:
         said = row.confusion
+        if said is None:
+            continue
         counts = (said.true_positive, said.false_negative, said.false_positive, said.true_negative)
         compared.append(ComparedRow(name=row.title, cells=[number(count, 1) for count in counts]))
     return ComparedTable(
         title="Confusion matrices: held-out patients, all seeds together",
         columns=["found", "missed", "false alarms", "rightly none"],
         rows=compared,
+    )
+
+
+def _classes(rows: Sequence[ConfigurationRow | BaselineRow]) -> ComparedTable:
+    names = [one.name for one in rows[0].classes] if rows else []
+    return ComparedTable(
+        title="Each class against the rest, and what its held-out patients were called",
+        columns=["AUC", "95% over patients", "95% over seeds", *(f"called {n}" for n in names)],
+        rows=[
+            ComparedRow(
+                name=f"{row.title}: {one.name}",
+                cells=[
+                    number(one.auc.value),
+                    span(one.auc.ci95_patients),
+                    span(one.auc.ci95_seeds),
+                    *(number(count, 1) for count in one.called),
+                ],
+            )
+            for row in rows
+            for one in row.classes
+        ],
+        note="AUCs are means over seeds, counts all seeds together.",
     )
 
 
