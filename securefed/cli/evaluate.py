@@ -16,7 +16,7 @@ from securefed.errors import DataError
 from securefed.files import create_private, only_writer
 from securefed.record.evaluation import EvaluationFile, Figures, Rate
 from securefed.record.run_file import RunFile
-from securefed.wording import listed
+from securefed.wording import first_of, listed
 
 if TYPE_CHECKING:
     from securefed.data.table import Problem
@@ -176,6 +176,11 @@ def _answered(
             problems += answered.problems
             done, total = len(predictions), predicting.examples
             bar.reach(min(done / total, 1.0), f"{predicting.unit} {done}/{total}")
+    if not predictions:
+        raise DataError(
+            f"nobody could be predicted: {first_of(problems) or 'nobody is there'}",
+            hint="securefed data check lists every problem",
+        )
     return predictions, labels, problems
 
 

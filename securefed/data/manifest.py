@@ -29,7 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from securefed.data.modalities import DEFAULT, column
-from securefed.data.names import require_cell, require_patient, require_site, shown
+from securefed.data.names import (
+    require_cell,
+    require_patient,
+    require_readable,
+    require_site,
+    shown,
+)
 from securefed.data.paths import Paths
 from securefed.data.row_faults import without_contradictions, without_repeats
 from securefed.data.samples import ExampleKind
@@ -119,7 +125,8 @@ def read_manifest(
         modalities: whose columns are read, in this order; None for all that it has.
         labelled: whether labels are read; without, every label is UNLABELLED.
         example: what a label is of.
-        further: columns that no rule reads, kept as they are; as the header writes them.
+        further: columns that no rule reads, kept as they are; as the header writes them. A cell
+            that cannot be shown costs its line.
         classes: names of several classes that labels are of; none for labels 0 and 1.
 
     Raises:
@@ -235,7 +242,7 @@ class _Reader:
             simulation=_simulation(cells.get("simulation", "")),
             registration=self._cell("registration", cells),
             registration_mm=cells.get("registration_mm", ""),
-            further={name: cells[name] for name in self.further},
+            further={name: require_readable(shown(name), cells[name]) for name in self.further},
         )
 
     def _cell(self, column: str, cells: dict[str, str]) -> str:

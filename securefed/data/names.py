@@ -64,9 +64,19 @@ def require_cell(what: str, text: str) -> str:
     Raises:
         DataError: a formula, too long, or of characters that no name has.
     """
+    if require_readable(what, text):
+        _require_no_formula(what, text)
+    return text
+
+
+def require_readable(what: str, text: str) -> str:
+    """What a table says, as it is, where it is only shown.
+
+    Raises:
+        DataError: too long, or of characters that no name has.
+    """
     if text:
         _require_text(what, text, LONGEST_NAME)
-        _require_no_formula(what, text)
     return text
 
 

@@ -100,7 +100,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
             probabilities are right.
     """
 
-    patients: int
+    patients: Annotated[int, msgspec.Meta(ge=1)]
     temperature: Temperature | None
     why_not: str
     loss_before: float
@@ -108,6 +108,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     error_before: float
     error_after: float | None
     error_by_chance: float
+
+    def __post_init__(self) -> None:
+        if not self.why_not.isprintable():
+            raise ValueError("a reason with control characters")
 
 
 def alike(one: Calibration | None, other: Calibration | None) -> bool:

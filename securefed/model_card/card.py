@@ -8,7 +8,7 @@ with all other files of the run.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
@@ -148,7 +148,7 @@ def _of_file(file: Path) -> ModelCard:
         do_not_use=model_file.cautions(about),
         details=Details(
             model=digest(file),
-            run=str(about.get("run", "")),
+            run=about.get("run", ""),
             securefed="",
             encoder=settings.encoder,
             modalities=settings.modalities,
@@ -166,7 +166,7 @@ def _of_file(file: Path) -> ModelCard:
         held_out=None,
         evaluations=(),
         privacy=PrivacyPromise(
-            sentence=str(about.get("privacy", "not known")),
+            sentence=about.get("privacy", "not known"),
             noise=_noise(about, file),
             epsilon=None,
             delta=None,
@@ -178,8 +178,8 @@ def _of_file(file: Path) -> ModelCard:
     )
 
 
-def _noise(about: Mapping[str, Any], file: Path) -> Noise:
-    said = str(about.get("noise", "none"))
+def _noise(about: Mapping[str, str], file: Path) -> Noise:
+    said = about.get("noise", "none")
     for known in get_args(Noise):
         if said == known:
             return known  # type: ignore[no-any-return]

@@ -73,7 +73,8 @@ class Labelled:
             raise DataError(
                 f"{len(positive)} predictions, {int(positive.sum())} of them of positives: an "
                 "evaluation needs both labels",
-                hint="securefed predict needs no labels",
+                hint="securefed predict needs no labels; securefed data check lists lines that are "
+                "left out",
             )
         patient = np.unique([each.patient_id for each in predictions], return_inverse=True)[1]
         columns = {

@@ -28,7 +28,7 @@ class Trained:
 
     Attributes:
         patients: how many of those that were asked for; None where it cannot be told.
-        told: from what, or why it cannot be.
+        told: from what, or why it cannot be; on pages that leave, so without paths.
     """
 
     patients: int | None
@@ -96,16 +96,16 @@ def who_trained(patients: Collection[str], papers: Papers) -> Trained:
     if papers.key is None:
         return Trained(None, "the model was trained on phantoms, of whom nobody keeps a list")
     if not papers.key.is_file():
-        return Trained(None, f"the key that tells patients apart is not here ({papers.key})")
+        return Trained(None, f"the key that tells patients apart is not here ({papers.key.name})")
     key = passing_key(papers.key)
     if papers.ledger and papers.ledger.is_file() and papers.identity:
         tokens = _enrolled(papers.ledger, papers.identity, key)
         if tokens is not None:
             found = sum(key.token(each) in tokens for each in patients)
-            return Trained(found, f"by identifier, from the ledger {papers.ledger}")
+            return Trained(found, f"by identifier, from the ledger {papers.ledger.name}")
     if papers.run and papers.manifest:
         return _divided(patients, papers.run, papers.manifest, key)
-    ledger = papers.ledger or "a ledger"
+    ledger = papers.ledger.name if papers.ledger else "a ledger"
     what = "knows no such run" if papers.ledger and papers.ledger.is_file() else "is not here"
     return Trained(None, f"{ledger} {what}")
 
@@ -128,14 +128,14 @@ def _divided(patients: Collection[str], run: Run, manifest: Path, key: SiteKey) 
     settings = run.settings
     try:
         rows = folders.read(manifest, labelled=False).rows
-    except DataError as error:
-        return Trained(None, f"the run's patients are not here ({error})")
+    except DataError:
+        return Trained(None, f"the run's patients are not here ({manifest.name})")
     everybody = {row.patient_id for row in rows}
     found = sum(
         each in everybody and not is_held_out(key, each, settings.data.test_fraction, settings.seed)
         for each in patients
     )
-    return Trained(found, f"by identifier, from the division of {manifest}")
+    return Trained(found, f"by identifier, from the division of {manifest.name}")
 
 
 def require_strangers(trained: Trained, patients: int) -> None:

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from safetensors.torch import save as tensors_to_bytes
 
 from securefed.errors import RunError
 from securefed.files import LOCK, gone_if_empty, write_atomically, writing_into
+from securefed.record.json_file import decode
 
 SCHEMA = 1
 
@@ -133,15 +133,22 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise RunError(f"cannot read {path}: {error}") from None
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """What `save_tensors` was told about a file; RunError if missing or damaged."""
+def read_about(path: Path) -> dict[str, str]:
+    """What `save_tensors` was told about a file.
+
+    Raises:
+        RunError: missing, damaged, or with characters that would act on a terminal.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            told = (file.metadata() or {}).get("about", "{}")
     except (OSError, SafetensorError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
-    if not isinstance(about, dict):
-        raise RunError(f"{path} is damaged: what it says about itself is no object")
+    about = decode(told.encode(), dict[str, str], f"what {path} says about itself")
+    for name, text in about.items():
+        # A model comes from anybody, and what it says is printed and put onto pages.
+        if not text.isprintable():
+            raise RunError(f"{path} is damaged: its {name!r} holds control characters")
     return about
 
 

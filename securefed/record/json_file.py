@@ -71,5 +71,5 @@ def decode(content: bytes, kind: type[Shape], place: str) -> Shape:
     """JSON as a value; RunError that names the place where it is not one of that kind."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, ConfigurationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigurationError, RecursionError) as error:
         raise RunError(f"{place} is damaged: {error}") from None

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from pydantic import ValidationError
@@ -44,7 +43,8 @@ def write(
     about = {
         "schema": str(SCHEMA),
         "run": run,
-        "shape": settings.model.model_dump_json(),
+        # Where weights lay is a path of whoever trained; using the network does not take it.
+        "shape": settings.model.model_copy(update={"weights": ()}).model_dump_json(),
         "task": settings.task.model_dump_json(),
         "max_slices": str(settings.training.max_slices),
         "noise": guarantee.noise if guarantee else "none",
@@ -96,7 +96,7 @@ def read_calibration(file: Path) -> Calibration | None:
     told = read_about(path).get("calibration")
     if told is None:
         return None
-    return decode(str(told).encode(), Calibration, f"the calibration in {path}")
+    return decode(told.encode(), Calibration, f"the calibration in {path}")
 
 
 def load(
@@ -121,16 +121,16 @@ def load(
     return network
 
 
-def described(about: Mapping[str, Any], file: Path) -> tuple[ModelSettings, TaskSettings, int]:
+def described(about: Mapping[str, str], file: Path) -> tuple[ModelSettings, TaskSettings, int]:
     """How a model file says it is to be used: its shape, its task, slices of an example.
 
     Raises:
         RunError: it does not say.
     """
     try:
-        settings = ModelSettings.model_validate_json(str(about["shape"]))
+        settings = ModelSettings.model_validate_json(about["shape"])
         # Files from before there was a choice are of patients.
-        task = TaskSettings.model_validate_json(str(about.get("task", "{}")))
+        task = TaskSettings.model_validate_json(about.get("task", "{}"))
         max_slices = int(about["max_slices"])
     except (KeyError, ValueError, ValidationError):
         raise RunError(
@@ -142,7 +142,7 @@ def described(about: Mapping[str, Any], file: Path) -> tuple[ModelSettings, Task
     return settings, task, max_slices
 
 
-def cautions(about: Mapping[str, Any]) -> tuple[str, ...]:
+def cautions(about: Mapping[str, str]) -> tuple[str, ...]:
     """Why a model is not to be used on patients, by what its file says; none where it is."""
     found = []
     if "simulation" in about:

@@ -162,6 +162,37 @@ def test_groups_by_a_column_of_the_manifest(trained: Path, strangers: Path, tmp_
             securefed("evaluate", trained, folder, "--by", column)
 
 
+def rewritten(folder: Path, **cells: str) -> None:
+    """Every line of a folder's manifest with other cells."""
+    rows = [{**row, **cells} for row in rows_of(folder / "manifest.csv")]
+    with (folder / "manifest.csv").open("w") as out:
+        writer = csv.DictWriter(out, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_an_evaluation_of_nobody_says_what_is_wrong_with_the_lines(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "patients")
+    rewritten(folder, ct_path="../away.png", mri_path="")
+    with pytest.raises(DataError, match=r"nobody could be predicted: .*leads outside"):
+        securefed("evaluate", trained, folder)
+    (folder / "manifest.csv").write_text("patient_id,label,ct_path\n")
+    with pytest.raises(DataError, match="nobody could be predicted: nobody is there"):
+        securefed("evaluate", trained, folder)
+
+
+@pytest.mark.parametrize("value", ["\x1b[31mred", "\x00", "a\nb", "x" * 101], ids=repr)
+def test_a_group_that_would_act_on_a_terminal_costs_its_lines(
+    trained: Path, strangers: Path, tmp_path: Path, value: str
+) -> None:
+    folder = shutil.copytree(strangers.parent, tmp_path / "patients")
+    rewritten(folder, sex=value)
+    with pytest.raises(DataError, match=r"'sex' .*(control characters|is longer)"):
+        securefed("evaluate", trained, folder, "--by", "sex")
+
+
 def test_predictions_of_other_images_under_the_same_names_are_not_gone_on_with(
     trained: Path, strangers: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -120,7 +121,7 @@ def test_a_file_says_its_temperature_and_what_is_none_is_refused(
             load_model(out)
 
 
-def changed(trained: Path, out: Path, about: dict[str, str], **tensors: torch.Tensor) -> Path:
+def changed(trained: Path, out: Path, about: dict[str, Any], **tensors: torch.Tensor) -> Path:
     file = trained / "model.safetensors"
     told = {**read_about(file), **about}
     told = {key: value for key, value in told.items() if value}
@@ -137,14 +138,34 @@ def changed(trained: Path, out: Path, about: dict[str, str], **tensors: torch.Te
         ({"shape": '{"encoder": "pickle"}'}, "does not say how"),
         ({"shape": '{"width": 4}'}, "does not hold the parameters"),
         ({"shape": "[]"}, "does not say how"),
+        ({"run": ["a"]}, "is damaged"),
+        ({"simulation": "phantom\x1b[2J"}, "its 'simulation' holds control characters"),
+        ({"calibration": json.dumps(CALIBRATION | {"patients": -5})}, "is damaged"),
+        ({"calibration": json.dumps(CALIBRATION | {"why_not": "\x1b[2J"})}, "is damaged"),
     ],
     ids=str,
 )
 def test_what_a_file_says_is_checked(
-    trained: Path, tmp_path: Path, about: dict[str, str], told: str
+    trained: Path, tmp_path: Path, about: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(RunError, match=told):
         load_model(changed(trained, tmp_path / "odd.safetensors", about))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"more":' + "[" * 200_000, "[]", "{"])
+def test_what_a_file_says_is_an_object_and_not_deeper_than_can_be_read(
+    trained: Path, tmp_path: Path, text: str
+) -> None:
+    odd = tmp_path / "odd.safetensors"
+    save_file(load_file(trained / "model.safetensors"), odd, {"about": text})
+    with pytest.raises(RunError, match="is damaged"):
+        load_model(odd)
+
+
+def test_a_model_does_not_tell_where_weights_lay(trained: Path, tmp_path: Path) -> None:
+    settings = settings_with(model={"weights": ["/home/somebody/weights.safetensors"]})()
+    model_file.write(tmp_path, Run.open(trained).network(), settings, None, "", "")
+    assert b"somebody" not in (tmp_path / "model.safetensors").read_bytes()
 
 
 def test_parameters_that_are_no_numbers_too_many_or_none_are_refused(

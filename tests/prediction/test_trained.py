@@ -60,6 +60,7 @@ def test_the_ledger_and_the_division_tell_the_same(home: Path, ids: frozenset[st
     assert (private.patients, plain.patients) == (trained, trained)
     assert "ledger" in private.told
     assert "division" in plain.told
+    assert not any(str(home) in each.told for each in (private, plain))  # pages leave
     for each in ids:  # one by one, so that it is the same patients and not only as many
         one = frozenset([each])
         assert (
