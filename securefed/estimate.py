@@ -20,7 +20,7 @@ class Estimate:
     """Of one run.
 
     Args:
-        hospitals: how many train.
+        hospitals: of the run; where only some train in a round, the settings say how many.
         rounds: that are left.
         tell: given the line, once; on whichever thread the measurement ends.
     """
@@ -34,7 +34,8 @@ class Estimate:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._settings, self._rounds, self._tell, self._clock = settings, rounds, tell, clock
-        self._steps = settings.training.local_steps * hospitals * rounds
+        asked = settings.federation.clients_per_round or hospitals
+        self._steps = settings.training.local_steps * asked * rounds
         self._taken = 0
         self._first: dict[str, tuple[float, int]] = {}  # when a hospital's was, as the how manieth
         self._told = False

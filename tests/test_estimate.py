@@ -48,6 +48,17 @@ def test_hospitals_that_work_one_after_the_other_are_counted_as_they_do() -> Non
     assert told[0].startswith("time: about 17 minutes for 1 round;")  # 1000 steps of a second
 
 
+def test_who_is_not_asked_takes_no_time() -> None:
+    told: list[str] = []
+    clock = Clock()
+    federation = {"clients": 100, "clients_per_round": 10}
+    some = settings(training={"local_steps": 10}, federation=federation)
+    estimate = Estimate(some, 100, 1, told.append, clock)
+    for clock.now in (5.0, 6.0):
+        estimate.stepped("a")
+    assert told[0].startswith("time: about 2 minutes for 1 round;")  # 100 steps of a second
+
+
 def test_one_step_a_round_is_measured_by_the_first_round() -> None:
     told: list[str] = []
     estimate = Estimate(settings(), 4, 80, told.append, Clock())
@@ -86,3 +97,5 @@ def test_encoders_that_train_are_shortened_by_smaller_images() -> None:
 def test_a_run_of_one_round_and_one_step_is_told_too() -> None:
     chosen = settings(federation={"rounds": 1})
     assert shorter(chosen) == "a smaller training.batch_size would take less"
+    rate = settings(federation={"rounds": 1}, training={"sample_rate": 0.5})
+    assert shorter(rate) == "a smaller training.sample_rate would take less"

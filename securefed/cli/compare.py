@@ -151,7 +151,9 @@ SECONDS = {"run": 60.0, "baselines": 160.0, "share": 60.0}
 def _seconds(plan: "Plan", effort: Effort | None) -> dict[str, float]:
     """What one piece of each kind of work takes, about: training in proportion to its steps."""
     steps, usual = (
-        each.federation.rounds * each.federation.clients * each.training.local_steps
+        each.federation.rounds
+        * (each.federation.clients_per_round or each.federation.clients)
+        * each.training.local_steps
         for each in (plan.base, Settings())
     )
     training = {kind: seconds * steps / usual for kind, seconds in SECONDS.items()}
