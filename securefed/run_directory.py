@@ -228,8 +228,11 @@ class Run:
     @property
     def trained(self) -> int:
         """Rounds of a finished run."""
-        # A server among machines trains all of them.
-        return self.settings.federation.rounds if self.party == "hospital" else self.summary.rounds
+        if self.party != "hospital":
+            return self.summary.rounds
+        if self.settings.federation.patience is None:
+            return self.settings.federation.rounds  # a server among machines trains all of them
+        return max(map(CheckPoint.round_of, self.path.glob(CheckPoint.parameters("*"))), default=0)
 
     def require_learned(self) -> None:
         """Refuse a finished run that has no model.

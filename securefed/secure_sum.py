@@ -33,7 +33,7 @@ def secure_rules(
         minimum_cohort=cohort_size(settings),
         # Sums are numbered apart from the plan's steps: each has one, and may have announced one
         # more that came to nothing.
-        max_rounds=2 * (2 * settings.federation.rounds + 1),
+        max_rounds=2 * (2 * settings.federation.rounds + 1 + bool(settings.federation.patience)),
         sparse=SparseGraph() if secure.graph == "sparse" else None,
         # Of two kinds of the same length the rules cannot tell which is narrow.
         modulus_bits=32 if vector_length in others else modulus_bits,

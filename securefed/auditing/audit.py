@@ -10,7 +10,7 @@ from attacks.family import Case
 from attacks.policy import Policy
 from attacks.result import Effort as Efforts
 from attacks.suite import Done, Step, conclude, steps
-from securefed.auditing.choices import ATTACKS, Effort
+from securefed.auditing.choices import ATTACKS, Effort, require_auditable
 from securefed.auditing.exposures import exposures_of, observers_of
 from securefed.auditing.figures import draw
 from securefed.auditing.partial import able, of_party, within
@@ -74,6 +74,7 @@ def _audit(
     report: Report,
 ) -> AuditFile:
     run.require_finished()
+    require_auditable(run.settings)
     started = time.perf_counter()
     if contradictions := _contradictions(run, report):
         return _failed(run, contradictions, effort, judge_by)

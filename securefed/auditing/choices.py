@@ -3,6 +3,8 @@
 from typing import Literal
 
 from attacks.families import FAMILIES
+from securefed.config import Settings
+from securefed.errors import ConfigurationError
 
 ATTACKS = tuple(FAMILIES)
 Effort = Literal["quick", "default", "thorough"]
@@ -15,3 +17,13 @@ PROCESSOR_SECONDS: dict[Effort, float] = {"quick": 190.0, "default": 690.0, "tho
 def processor_minutes(effort: Effort) -> str:
     """ "3 minutes of processor time", in words for a help text."""
     return f"{PROCESSOR_SECONDS[effort] / 60:.0f} minutes of processor time"
+
+
+def require_auditable(settings: Settings) -> None:
+    """Raises ConfigurationError where no attack knows such a model."""
+    if not settings.auditable:
+        raise ConfigurationError(
+            "an audit takes the released model for the last round's, and with "
+            f"federation.patience: {settings.federation.patience} it is the best one's",
+            hint="audit a run of as many rounds without it; a comparison takes --no-audit",
+        )

@@ -211,7 +211,7 @@ def _tell(run: Run, notes: Sequence[str]) -> None:
 
 def _show(done: Run, console: Console) -> None:
     from securefed.reporting.calibrated import calibration_in_words
-    from securefed.reporting.utility import cautions_of
+    from securefed.reporting.utility import cautions_of, choice
 
     console.print(Narrowing(_table(done), EXPENDABLE))
     if (of := done.settings.task.example) != "patient":
@@ -229,6 +229,8 @@ def _show(done: Run, console: Console) -> None:
     for line in _lasting(done):
         console.print(line)
     summary = done.summary
+    if kept := choice(done):
+        console.print(kept)
     if summary.rounds_aborted:
         console.print(
             f"{counted(summary.rounds_aborted, 'round')} of {summary.rounds} aborted, and moved "
@@ -239,7 +241,8 @@ def _show(done: Run, console: Console) -> None:
         console.print("the final model was not scored: see metrics.jsonl", style="yellow")
     console.print(f"results: {done.path} (summary.json, model.safetensors, progress.svg)")
     # An audit reads what was recorded.
-    show_next(console, "audit" if done.settings.exposures.record else "report", done.path)
+    audits = done.settings.exposures.record and done.settings.auditable
+    show_next(console, "audit" if audits else "report", done.path)
 
 
 def _lasting(done: Run) -> list[str]:

@@ -87,6 +87,8 @@ def show(summary: Summary, name: str, folder: Path) -> None:
         if one.auc is not None and one.auc_ci95:
             told = f"{one.auc:.3f} (95% {one.auc_ci95[0]:.3f} to {one.auc_ci95[1]:.3f})"
             console.print(f"  {one.name} against the rest: {told}")
+    if summary.chosen_after is not None:
+        console.print(f"the model is what round {summary.chosen_after} came to, the best scored")
     if (folder / HeldOut.NAME).is_file():
         scored = HeldOut.read(folder)
         for caution in cautions_of(summary, scored):

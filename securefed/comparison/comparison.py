@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from securefed.auditing.choices import Effort
+from securefed.auditing.choices import Effort, require_auditable
 from securefed.comparison.audits import audited, is_audited, make_audit
 from securefed.comparison.content import Evidence, content, level_text
 from securefed.comparison.held_out import HeldOut
@@ -127,6 +127,8 @@ def compare(plan: Plan, folder: Path, watch: Watch, effort: Effort | None = None
             "an audit reads the recorded messages, and exposures.record is false",
             hint="set it to true, or give --no-audit",
         )
+    if effort:
+        require_auditable(plan.base)
     work_left(plan, folder, effort)  # refuses before anything is trained
     with writing_into(folder):
         return _compare(plan, folder, watch, effort)

@@ -139,6 +139,28 @@ def of_the_network(
         )
 
 
+def of_early_stop(
+    federation: FederationSettings, privacy: PrivacySettings, model: ModelSettings
+) -> Iterator[str]:
+    """What makes federation.patience impossible."""
+    if federation.patience is None:
+        return
+    if privacy.dp and privacy.evaluation_epsilon is not None:
+        yield (
+            "federation.patience: held-out patients are scored once with noise, and which round "
+            "was best would take many scorings that share privacy.evaluation_epsilon, each too "
+            "noisy to choose by; leave it out, or set privacy.evaluation_epsilon: null, which "
+            "covers none of them"
+        )
+    shared = "all" if model.train_encoders else "fusion+classifier"
+    if federation.shared != shared:
+        # What stays in the hospitals is of the last round, and does not go back to the best one.
+        yield (
+            f"federation.patience: needs federation.shared: {shared}, got {federation.shared}: "
+            "parameters that stay in a hospital do not go back to the best round"
+        )
+
+
 def of_shared_noise(
     privacy: PrivacySettings,
     masks: SecureAggregationSettings,

@@ -44,6 +44,14 @@ class FederationSettings(Section):
         description="Rounds between lines on the terminal, and between evaluations where scores "
         "are exact (privacy.evaluation_epsilon).",
     )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Evaluations in a row without a better AUC after which training ends; the best "
+        "of all that were scored is the final model. Needs exact scores. Not set: all rounds are "
+        "trained, and the last parameters are final.",
+    )
 
 
 class SecureAggregationSettings(Section):

@@ -56,6 +56,11 @@ class Settings(Section):
         """Whether everybody's noise follows from how many patients the smallest hospital has."""
         return self.privacy.placement == "distributed" and self.training.sample_rate is None
 
+    @property
+    def auditable(self) -> bool:
+        """Whether attacks know what the released model is: the last round's."""
+        return self.federation.patience is None
+
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         found = chain(
@@ -64,6 +69,7 @@ class Settings(Section):
             contradictions.of_patients(self.training, self.privacy, self.secure_aggregation),
             contradictions.of_baselines(self.evaluation, self.privacy, self.data),
             contradictions.of_the_network(self.model, self.federation, self.privacy),
+            contradictions.of_early_stop(self.federation, self.privacy, self.model),
             contradictions.of_shared_noise(
                 self.privacy, self.secure_aggregation, self.training, self.federation, self.model
             ),

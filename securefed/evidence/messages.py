@@ -80,7 +80,8 @@ def of_replay(run: Run) -> Iterator[Mismatch]:
         names = run.job.shared_names
         released = flatten(model_file.read(run.path), names)
         try:
-            replayed.trail.at(replayed.end, released)
+            chosen = run.summary.chosen_after
+            replayed.trail.at(replayed.end if chosen is None else chosen + 1, released)
         except RunError as error:
             yield Mismatch(model_file.NAME, f"does not follow from the messages: {error}")
     if not run.past_a_round:
@@ -93,12 +94,15 @@ def of_replay(run: Run) -> Iterator[Mismatch]:
     for number, each in replayed.rounds.items():
         if each.summed and number in lines:
             yield from _survivors(lines[number], each.summed)
+    plan = run.job.plan
     for number, total in replayed.scores.items():
+        if plan.chooses and number == plan.final.round:
+            continue  # once more what was scored before
         if number > finished:  # the final scoring follows the last round, whichever that was
             number = finished + 1
         if number in lines:
             yield from _scores(lines[number], total.metrics, run.settings.task.classes)
-    final = replayed.scores.get(run.settings.federation.rounds + 1)
+    final = replayed.scores.get(plan.final.round)
     if run.finished and final is not None:
         yield from _results(run, final)
 

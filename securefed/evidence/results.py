@@ -28,6 +28,9 @@ def of_rounds(run: Run) -> Iterator[Mismatch]:
         ends = {finished, finished + 1}
         if run.finished:
             ends = {finished + run.learned}
+            if run.learned and run.job.plan.chooses:
+                # The last round's parameters are scored, where planned, and then the best ones.
+                ends.add(finished + 2)
         if last not in ends:
             yield Mismatch(metrics.NAME, f"ends with round {last}, the check point is {finished}")
     elif len(numbers) > 1:
@@ -48,12 +51,14 @@ def of_summary(run: Run) -> Iterator[Mismatch]:
     summary, about, found = run.summary, run.about, run.metrics
     finished = CheckPoint.read(run.path)
     rounds = [line for line in found.rounds if line.round <= finished.round]
-    final = [line for line in found.rounds if line.round == finished.round + 1]
+    after = finished.round if summary.chosen_after is None else summary.chosen_after
+    final = [line for line in found.rounds if line.round == after + 1]
     declared = [agreed.declared_patients for agreed in agreements(run).values()]
     patients = sum(declared) if len(declared) == len(run.hospitals) else summary.patients
     worked = [times.read(run.hospital(name)) for name in run.here]
     pairs = [
         ("rounds", summary.rounds, finished.round, CheckPoint.NAME),
+        ("chosen_after", summary.chosen_after, _best_round(run, finished.round), metrics.NAME),
         ("clients", summary.clients, len(run.hospitals), "run.json"),
         ("patients", summary.patients, patients, Agreement.NAME),
         ("canaries", summary.canaries, run.settings.canaries.count or None, "run.json"),
@@ -172,3 +177,11 @@ def _held_out_everywhere(held_out: HeldOut, run: Run) -> Iterator[Mismatch]:
     if exact and sum(scored) != held_out.patients:
         told = f"{sum(scored)} patients were held out, {HeldOut.NAME} has {held_out.patients}"
         yield Mismatch(f"hospitals/*/{HospitalSummary.NAME}", told)
+
+
+def _best_round(run: Run, finished: int) -> int | None:
+    """The first round whose result had the best AUC of all; None where the last is wanted."""
+    if not (run.job.plan.chooses and run.learned):
+        return None
+    scored = [(auc, -after) for after, auc in run.metrics.curve if after <= finished]
+    return -max(scored)[1] if scored else None

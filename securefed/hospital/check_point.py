@@ -73,8 +73,7 @@ def newest(folder: Path) -> int:
 
 def _kept(folder: Path) -> list[int]:
     """The rounds whose state is on disk, ascending."""
-    names = (path.name for path in folder.glob(CheckPoint.parameters("*")))
-    return sorted(int("".join(filter(str.isdigit, name))) for name in names)
+    return sorted(map(CheckPoint.round_of, folder.glob(CheckPoint.parameters("*"))))
 
 
 def _file(hospital: Hospital, finished: int) -> Path:

@@ -150,7 +150,7 @@ def _successive(
     for number, each in seen.items():
         if number + 1 in seen:
             pairs[number] = (each.shared, seen[number + 1].shared)
-        elif number == run.job.settings.federation.rounds:
+        elif number == run.job.plan.rounds and not run.job.plan.chooses:
             pairs[number] = (each.shared, released)
     return {n: pair for n, pair in sorted(pairs.items()) if not _aborted(*pair)}
 

@@ -66,7 +66,7 @@ class ServerReplay:
         rounds: number -> the attempt that the run went on from.
         trail: the shared parameters, as far as they can be followed.
         scores: totals of held-out scores, by the round that starts from what was scored; of the
-            final parameters under the plan's rounds plus one.
+            final parameters by that of the plan's last step.
         notes: why rounds are missing.
         end: number of the round that follows the last one trained.
     """
@@ -113,8 +113,12 @@ def _play(
         _lose(found, step, "only sizes were kept (exposures.limit_mb)")
         return
     shared = run.shared(request)
-    # The final parameters follow the last round, whichever that was.
-    found.trail.at(found.end if step == run.job.plan.final else step.round, shared)
+    if step != run.job.plan.final:
+        found.trail.at(step.round, shared)
+    elif run.job.plan.chooses:
+        found.trail.among(found.scores, shared)
+    else:  # the final parameters follow the last round, whichever that was
+        found.trail.at(found.end, shared)
     summed = _advance(server, attempt, step, request, found)
     if summed and not step.train:
         found.scores[step.round] = summed.total

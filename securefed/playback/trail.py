@@ -8,6 +8,7 @@ Not checked: a round whose predecessor's mean is unknown. The trail of a strateg
 taken up again there; what another remembers cannot be known, and its trail ends.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,10 @@ class _Before:
     shared: Values
     error: Values
     state: State
+
+
+def _close(one: Values, other: Vector) -> bool:
+    return np.allclose(one, other.astype(np.float64), rtol=1e-5, atol=1e-6)
 
 
 class Trail:
@@ -69,6 +74,21 @@ class Trail:
                 f"recorded rounds before ({int(wrong.sum())} of {wrong.size} values)",
                 hint="the recording in exposures/ is damaged; make the run again",
             )
+
+    def among(self, numbers: Iterable[int], shared: Vector) -> None:
+        """One of these rounds starts from `shared` (P,).
+
+        Raises:
+            RunError: each of them is known to start from something else.
+        """
+        candidates = list(numbers)
+        known = [self.shared(number) for number in candidates]
+        if not candidates or any(one is None or _close(one, shared) for one in known):
+            return
+        raise RunError(
+            "the final parameters are none of those that were scored",
+            hint="the recording in exposures/ is damaged; make the run again",
+        )
 
     def shared(self, number: int) -> Values | None:
         """What round `number` starts from, (P,); None where that is not known."""

@@ -1,5 +1,6 @@
 """checkpoint.json: which round to resume from; checkpoint-N.safetensors holds its parameters."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -15,6 +16,11 @@ class CheckPoint(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
 
     round: Annotated[int, msgspec.Meta(ge=0)]
     elapsed_s: float
+
+    @staticmethod
+    def round_of(path: Path) -> int:
+        """After how many rounds the state in a file of such a name is."""
+        return int("".join(filter(str.isdigit, path.name)))
 
     @staticmethod
     def parameters(finished: int | Literal["*"]) -> str:

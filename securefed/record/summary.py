@@ -101,6 +101,9 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
             None where they are exact.
         temperature: what the model's logits are divided by for calibrated probabilities; more of it
             is in held_out.json. None where the scores do not say.
+        rounds: that were trained.
+        chosen_after: the round whose result the model is, where the best of what was scored was
+            wanted (federation.patience); None for the last.
         bytes_up_per_client_round, client_seconds_per_round, ...: medians.
         survivors_by_round: clients in each round's sum; 0 is an aborted round.
         rounds_aborted: how many came to nothing; where that is all of them there is no model.
@@ -111,6 +114,7 @@ class Summary(JsonFile, Scores, frozen=True, kw_only=True):
 
     configuration: Configuration
     rounds: int
+    chosen_after: int | None = None
     clients: int
     patients: int | None
     simulation: str | None

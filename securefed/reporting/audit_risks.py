@@ -21,9 +21,12 @@ def audited(run: RunFacts) -> Iterator[Risk]:
             65,
             "Nobody has attacked this run",
             "What attackers do learn was not measured; only the bounds below speak.",
-            "Audit it, then make the report again.",
+            "Audit it, then make the report again."
+            if run.auditable
+            else "Audits know models of the last round, and refuse this run: audit one without "
+            "federation.patience, for what the mechanism holds.",
             "audit",
-            [command_line("audit", run.place)],
+            [command_line("audit", run.place)] if run.auditable else (),
         )
     if audit is None:
         return

@@ -175,6 +175,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `title` is what a page calls it. `place` is its path from the folder that the reported directory
     lies in: from there every command of the page can be typed as it stands.
     `label_of`: what has a label, a patient, a study or a slice; patients count one all the same.
+    `auditable`: whether attacks know what the released model is.
     `banners` stand above everything else: what the run must not be taken for. `hidden` says what
     masks hide and from how many hospitals; null without them.
     `evidence` says where its files contradict each other or are missing. What such a file says is
@@ -211,6 +212,7 @@ class RunFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: list[Setting]
     environment: list[Setting]
     warnings: tuple[str, ...]
+    auditable: bool = True
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

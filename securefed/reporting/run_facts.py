@@ -90,6 +90,7 @@ def run_facts(
         evidence=tuple(evidence),
         simulation=about.data.simulation,
         label_of=run.settings.task.example,
+        auditable=run.settings.auditable,
         canaries=run.settings.canaries.count or None,
         banners=list(_banners(run)),
         two_hospitals=summary.clients == 2,

@@ -57,6 +57,7 @@ def utility(run: Run, withheld: Withheld, *, declared_with_noise: bool) -> Utili
         cautions=[
             *cautions(scores["auc"], scores["auc_ci95"], confusion, noised=noise is not None),
             *of_single_classes(classes),
+            *([chosen] if known and (chosen := choice(run)) else []),
         ],
         # Of few patients it is a caution, of enough something to act on.
         answers_alike=answers_alike(confusion, scores["auc"])
@@ -99,6 +100,20 @@ def cautions(
             yield f"All held-out patients are {kind}: nothing shows whether the model can tell."
         if alike := answers_alike(confusion, auc):
             yield alike
+
+
+def choice(run: Run) -> str:
+    """Which round's model was kept, and what that means; "" where it is the last one's."""
+    after, trained = run.summary.chosen_after, run.summary.rounds
+    if after is None:
+        return ""
+    scored = len([where for where, _ in run.metrics.curve if where <= trained])
+    left = run.settings.federation.rounds - trained
+    ended = f" {counted(left, 'round')} were not trained and cost nothing." if left else ""
+    return (
+        f"The model is what round {after} of {trained} came to, the best of {scored} that were "
+        f"scored on the same held-out patients: its AUC looks better than it is.{ended}"
+    )
 
 
 def answers_alike(one: Confusion, auc: float | None) -> str:

@@ -116,7 +116,7 @@ class _Job:
 
     def to_its_end(self, leave: Leave) -> Summary | None:
         served, server = self.served, self.served.server
-        trains = server.finished < server.rounds
+        trains = server.finished < server.rounds and not (server.best and server.best.stops)
         left = server.rounds - server.finished
         estimate = Estimate(served.job.settings, len(served.job.hospitals), left, self.tell)
         for record in server.train():
@@ -130,13 +130,18 @@ class _Job:
                 self.tell(f"ending the job after round {record.round}: hospitals are to rejoin")
                 self._note("left")
                 return None
-        final = server.evaluate()
-        if final.aborted and trains:
-            # Scores are a sum over everybody, and who was lost can be back in a job for them alone.
-            self.tell(f"no scores yet: {final.aborted}; ending the job: hospitals are to rejoin")
-            self._note("left")
-            return None
-        served.account(final)
+        served.keep_end()
+        if server.best and server.best.stops:
+            self.tell(f"no round after {server.best.after} is better: training ends early")
+        for final in server.conclude():
+            if final.aborted and trains:
+                # Scores are a sum over all, and who was lost can be back in a job for them alone.
+                self.tell(
+                    f"no scores yet: {final.aborted}; ending the job: hospitals are to rejoin"
+                )
+                self._note("left")
+                return None
+            served.account(final)
         if final.aborted:
             self.tell(f"the final model was not scored: {final.aborted}")
         return self._finish(final)

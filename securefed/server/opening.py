@@ -21,7 +21,8 @@ def open_server(job: JobDescription, transport: Transport, folder: Path) -> Serv
         RunError: that memory is damaged.
         ConfigurationError, PrivacyError: the description cannot be carried out.
     """
-    return Server(job.plan, _summation(job, transport, folder), job.strategy, job.shared)
+    summation, patience = _summation(job, transport, folder), job.settings.federation.patience
+    return Server(job.plan, summation, job.strategy, job.shared, patience)
 
 
 def _summation(job: JobDescription, transport: Transport, folder: Path) -> Summation:

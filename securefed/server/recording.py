@@ -49,7 +49,8 @@ class RecordingTransport:
             epsilon: the largest that was spent, where whoever writes the line knows it.
             classes: names of the task's, none of labels 0 and 1.
         """
-        scored = record.metrics
+        # What is scored once more has its figures in the line of its own round.
+        scored = None if record.again else record.metrics
         return RoundLine(
             round=record.round,
             survivors=record.survivors,

@@ -5,6 +5,9 @@
     3. let the strategy step
     4. check point
 
+Where the best parameters are wanted and not the last ones (server.best), a scoring may end training
+before its round, and the best are sent out once more at the end.
+
 Scores describe the parameters that their round started from; after the last round the final ones
 are scored. What is lost is lost by itself: training goes on without scores, and a round without a
 sum leaves the parameters as they are.
@@ -19,7 +22,7 @@ been opened, this one asks the same hospitals instead.
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,7 @@ from securefed.model.noised_scores import NoisedScores
 from securefed.model.scores import Counts, Metrics
 from securefed.model.sharing import LARGEST_PARAMETER
 from securefed.model.strategies.strategy import State, Strategy
+from securefed.server.best import Best
 from securefed.server.summation import Summation, Summed
 from securefed.wire.messages import Request, vector_to_bytes
 from securefed.wire.plan import Plan, Step
@@ -50,6 +54,7 @@ class RoundRecord:
         metrics, scores: of the parameters the round started from, if they were scored; scores are
             held-out patients as a histogram (model.scores, model.noised_scores).
         unscored: why they were not, where the plan wanted it.
+        again: whether the scores are those of an earlier record, whose parameters were the best.
         aborted: why nothing was aggregated, or "".
         wall_s, server_s: seconds of the whole round, and of the server's own computation.
     """
@@ -65,6 +70,7 @@ class RoundRecord:
     server_s: float
     scores: Counts | NoisedScores | None = None
     unscored: str = ""
+    again: bool = False
 
     @property
     def calibration(self) -> Calibration | None:
@@ -80,23 +86,31 @@ class Server:
         shared: (P,) current shared parameters.
         finished: number of finished training rounds.
         rounds: how many it will train, the plan's or fewer.
+        best: which parameters will be final; None for the last ones.
     """
 
     def __init__(
-        self, plan: Plan, summation: Summation, strategy: Strategy, shared: NDArray[np.float64]
+        self,
+        plan: Plan,
+        summation: Summation,
+        strategy: Strategy,
+        shared: NDArray[np.float64],
+        patience: int | None = None,
     ) -> None:
         self.plan = plan
         self.rounds = plan.rounds
         self.shared = shared
         self.finished = 0
+        self.best = Best(patience) if patience else None
         self._summation = summation
         self._strategy = strategy
         self._memory: State = {}  # of the strategy
+        self._ended_by: RoundRecord | None = None  # the scoring that ended training
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """What `restore` needs to go on from here."""
         memory = {f"strategy.{key}": value for key, value in self._memory.items()}
-        return {"shared": self.shared, **memory}
+        return {"shared": self.shared, **memory, **(self.best.state() if self.best else {})}
 
     def restore(self, finished: int, state: Mapping[str, NDArray[np.float64]]) -> None:
         """Go on after `finished` rounds from another server's `state`.
@@ -108,6 +122,8 @@ class Server:
         shared = memory.pop("shared", None)
         if shared is None or shared.shape != self.shared.shape or not np.isfinite(shared).all():
             raise RunError("the server's check point does not hold this run's shared parameters")
+        if self.best:
+            self.best.restore(memory, finished, len(shared))
         memory = {key.removeprefix("strategy."): value for key, value in memory.items()}
         self._strategy.require(memory)
         if not 0 <= finished <= self.plan.rounds:
@@ -124,18 +140,49 @@ class Server:
         Raises:
             RunError: it cannot go on from here (see `SecureSummation.sum`).
         """
+        if self.best and self.best.stops:
+            self.rounds = self.finished
         while self.finished < self.rounds:
             record = self._round(self.plan.training(self.finished + 1))
+            if record is None:
+                self.rounds = self.finished
+                break
             self.finished = record.round
             yield record
 
-    def evaluate(self) -> RoundRecord:
-        """Have the final parameters scored; nothing is trained."""
+    def conclude(self) -> Iterator[RoundRecord]:
+        """Have what is left scored; nothing is trained. The last record is of the final parameters.
+
+        Where the best ones are to be final, the last round's are scored before, unless they were
+        already, and the best take their place. Give each record to the run before the next.
+        """
+        if self.best is None:
+            yield self._scored(self.plan.final, self.finished + 1)
+            return
+        number = self.finished + 1
+        last, self._ended_by = self._ended_by, None
+        step = self.plan.scoring(number)
+        if last is None and step:
+            last = self._scored(step, number)
+            self.best.scored(self.finished, self.shared, last.metrics.auc if last.metrics else None)
+        if last:
+            number += 1
+            yield last
+        if self.best.shared is not None:
+            self.shared = self.best.shared
+        yield replace(self._scored(self.plan.final, number), again=True)
+
+    def _scored(self, step: Step, number: int) -> RoundRecord:
         start = time.perf_counter()
-        step = self.plan.final
         summed, lost = self._sum(step, None)
+        return self._record_of(step, number, summed, lost, start)
+
+    @staticmethod
+    def _record_of(
+        step: Step, number: int, summed: Summed | None, lost: RoundAborted | None, start: float
+    ) -> RoundRecord:
         return RoundRecord(
-            round=self.finished + 1,
+            round=number,
             cohort=step.cohort,
             survivors=summed.survivors if summed else (),
             dropped=summed.dropped if summed else {},
@@ -147,12 +194,20 @@ class Server:
             server_s=summed.server_s if summed else 0.0,
         )
 
-    def _round(self, step: Step) -> RoundRecord:
+    def _round(self, step: Step) -> RoundRecord | None:
+        """One round; None where what it starts from was scored and is to be the end."""
         start = time.perf_counter()
         scoring, scored, unscored = self.plan.scoring(step.round), None, ""
         if scoring:
-            scored, lost = self._sum(scoring, step)
+            # What is pipelined cannot be taken back: nothing is where this scoring may be the end.
+            scored, lost = self._sum(scoring, None if self.best and self.best.may_stop else step)
             unscored = _reason(lost)
+            if self.best and scored:
+                found = scored.total.metrics
+                self.best.scored(self.finished, self.shared, found.auc if found else None)
+                if self.best.stops:
+                    self._ended_by = self._record_of(scoring, step.round, scored, None, start)
+                    return None
         last = step.round == self.rounds
         summed, lost = self._sum(step, None if last else self.plan.after(step))
         if summed:

@@ -108,6 +108,12 @@ class Served:
         """Make the state after the last round the one that a later job goes on from."""
         check_point.save(self.folder, self.server, self.elapsed_s())
 
+    def keep_end(self) -> None:
+        """Where a scoring has ended training, make sure that no later job goes on with it."""
+        best = self.server.best
+        if best and best.stops:
+            self.keep()
+
     def elapsed_s(self) -> float:
         """Wall seconds of the run so far, earlier jobs included."""
         return self.before_s + time.perf_counter() - self.started
@@ -125,12 +131,14 @@ class Served:
             final: the evaluation after the last round; None where there is no model to score.
         """
         privacy, finished = self.job.settings.privacy, self.server.finished
+        best = self.server.best
         lines = metrics.read(self.folder)
         fitted = final.calibration if final else None
         rounds = [line for line in lines.rounds if line.round <= finished]
         return {
             "configuration": self.job.settings.configuration,
             "rounds": finished,
+            "chosen_after": best.after if final and best and best.auc is not None else None,
             "clients": len(self.job.hospitals),
             "noise": privacy.noise,
             "delta": privacy.delta if privacy.dp else None,

@@ -207,7 +207,7 @@ def _finish(simulation: Simulation, say: Say) -> Summary:
     if simulation.settings.evaluation.baselines:
         say("training each hospital alone")
         baselines = train_baselines(simulation)
-    draw_progress(metrics.read(path), path / "progress.svg")
+    draw_progress(metrics.read(path), simulation.server.finished, path / "progress.svg")
     return write_results(simulation, final, baselines)
 
 

@@ -7,8 +7,11 @@ from securefed.record.metrics import Metrics
 from securefed.reporting.charts import stacked, training
 
 
-def draw_progress(metrics: Metrics, path: Path) -> None:
-    """What was recorded over rounds, as on the report's page, to an SVG file."""
-    # The last line is the scoring of the final model.
-    charts = [chart for chart, _ in training(metrics.rounds, len(metrics.rounds) - 1)]
+def draw_progress(metrics: Metrics, rounds: int, path: Path) -> None:
+    """What was recorded over rounds, as on the report's page, to an SVG file.
+
+    Args:
+        rounds: of training; the lines after them score.
+    """
+    charts = [chart for chart, _ in training(metrics.rounds, rounds)]
     write_atomically(path, stacked(charts).encode())

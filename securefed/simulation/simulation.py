@@ -72,11 +72,12 @@ class Simulation:
             line = self._account(record)
             self.served.keep()
             yield record, line
+        self.served.keep_end()
 
     def evaluate(self) -> RoundRecord:
         """Score the final model with everybody's held-out patients."""
-        record = self.server.evaluate()
-        self._account(record)
+        for record in self.server.conclude():
+            self._account(record)
         return record
 
     def restore(self) -> None:

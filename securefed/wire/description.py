@@ -125,6 +125,7 @@ class JobDescription:
             clients_per_round=federation.clients_per_round,
             evaluate_every=None if self.score_noise else federation.evaluate_every,
             seed=self.settings.seed,
+            chooses=federation.patience is not None,
         )
 
     @property

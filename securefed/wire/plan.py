@@ -4,7 +4,9 @@ Everything that may be asked is a step with a number of its own, which travels i
 
     1 .. R        training rounds of a cohort
     R + r         scoring of the parameters that round r starts from, by everybody; r = R + 1 are
-                  the final ones, and the only ones that are scored where scores carry noise
+                  the last ones, and the only ones that are scored where scores carry noise
+    2R + 2        where the best of what was scored becomes the final model: that one once more,
+                  which is how everybody gets to have it
 
 A step trains or scores, never both: the two are sums of their own, of vectors as long as they need
 (`contribution.vector_length`), so that a hospital that is missing from one does not cost the other.
@@ -48,6 +50,7 @@ class Plan:
 
     Attributes:
         evaluate_every: rounds between scorings; None scores the final parameters only.
+        chooses: whether the final parameters are the best that were scored, not the last ones.
     """
 
     clients: tuple[str, ...]
@@ -55,6 +58,7 @@ class Plan:
     clients_per_round: int | None
     evaluate_every: int | None
     seed: int
+    chooses: bool = False
 
     def cohort(self, round_number: int) -> tuple[str, ...]:
         """Who takes part. Where only some do, one order of all is gone round until it comes out
@@ -99,13 +103,14 @@ class Plan:
     @property
     def final(self) -> Step:
         """The step that scores the final parameters."""
-        return Step(2 * self.rounds + 1, self.rounds + 1, False, self.clients)
+        last = self.rounds + 1 + self.chooses
+        return Step(self.rounds + last, last, False, self.clients)
 
     def step(self, number: int) -> Step | None:
         """The step with a number; None if the plan has none."""
         if 1 <= number <= self.rounds:
             return self.training(number)
-        return self.scoring(number - self.rounds)
+        return self.final if number == self.final.number else self.scoring(number - self.rounds)
 
     def after(self, step: Step) -> Step | None:
         """The next step in time; None if that is the final scoring, which waits for the results."""
