@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from securefed.cli.asked_model import PATH, of_patients
 from securefed.cli.data_output import listing, progress_bar
-from securefed.cli.screen import screen
-from securefed.errors import DataError
+from securefed.cli.screen import screen, show_next
+from securefed.errors import DataError, RunError
 from securefed.files import create_private, only_writer
 from securefed.record.evaluation import EvaluationFile, Figures, Rate
 from securefed.record.run_file import RunFile
@@ -96,20 +97,19 @@ def command(
     found = evaluation(opened, predicting, trained, labelled, len(problems))
     if out:
         _write(out, found)
-    carded = None if no_card or personal else _add_to_card(model, found)
     if as_json:
         click.echo(found.encode().decode(), nl=False)
-        sys.exit(1 if problems else 0)
-    _show(found)
-    listing("problems", problems)
-    for note in predicting.notes:
-        click.echo(f"note: {note}")
-    if opened.cautions:
-        click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
-    if out:
-        click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
-    if carded:
-        click.echo(f"added to the model card: {carded}")
+    else:
+        _show(found)
+        listing("problems", problems)
+        for note in predicting.notes:
+            click.echo(f"note: {note}")
+        if opened.cautions:
+            click.echo(f"NOT FOR USE ON PATIENTS: {listed(opened.cautions)}")
+        if out:
+            click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
+    if not (no_card or personal):
+        _add_to_card(model, found, screen(quiet=as_json))
     sys.exit(1 if problems else 0)
 
 
@@ -197,19 +197,31 @@ def _write(out: Path, found: EvaluationFile) -> None:
         raise
 
 
-def _add_to_card(model: Path, found: EvaluationFile) -> Path | None:
-    """The card that has the figures of all patients now; None where none is made or they are few.
+def _add_to_card(model: Path, found: EvaluationFile, console: Console) -> None:
+    """Add the figures of all patients to the card beside a run's model, unless they are few.
 
     Groups stay off it: a card goes with the model.
     """
     from securefed.model_card import card
+    from securefed.reporting.integrity import SIGNATURE
 
     folder = model if model.is_dir() else model.parent
     told = card.evaluated(found)
     if told is None or not (folder / RunFile.NAME).is_file():
-        return None
-    with only_writer(folder):
-        return folder / card.WORDS if card.renew(folder, told) else None
+        return
+    try:
+        with only_writer(folder):
+            made = card.renew(folder, told)
+    except RunError as error:
+        raise RunError(
+            f"the figures are not on the model card: {error}",
+            hint="they are complete without it; --no-card leaves the card as it is",
+        ) from None
+    if made:
+        console.print(f"added to the model card: {folder / card.WORDS}")
+        if (folder / SIGNATURE).is_file():
+            console.print("the run's report was signed before; make it again:")
+            show_next(console, "report", folder)
 
 
 def _show(found: EvaluationFile) -> None:

@@ -105,11 +105,30 @@ def test_an_evaluation_is_added_once_for_its_data(run: Path, strangers: Path) ->
         everybody = json.loads(done.stdout)["groups"][0]
         assert (added.patients, added.auc) == (40, everybody["figures"]["auc"])
     assert "Evaluation on 40 patients" in (run / card.WORDS).read_text()
-    assert securefed("evaluate", run, strangers).stdout.count("added to the model card") == 1
+    assert securefed("evaluate", run, strangers).stderr.count("added to the model card") == 1
     card.renew(run)  # as an audit does
     assert ModelCard.read(run).evaluations == (added,)
     lone = shutil.copy(run / "model.safetensors", run.parent)
     assert "model card" not in securefed("evaluate", lone, strangers).output
+
+
+def test_a_card_that_cannot_be_written_costs_no_figures(run: Path, strangers: Path) -> None:
+    (run / ModelCard.NAME).write_text("{")
+    done = CliRunner().invoke(cli, ["evaluate", str(run), str(strangers)])
+    assert isinstance(done.exception, RunError)
+    assert "the figures are not on the model card" in str(done.exception)
+    assert "--no-card" in str(done.exception.hint)
+    assert "expected calibration error" in done.stdout
+
+
+def test_a_report_that_was_signed_before_is_to_be_made_again(run: Path, strangers: Path) -> None:
+    from securefed.cli.report import command
+
+    key = str(run.parent / "key.pem")
+    assert CliRunner().invoke(command, [str(run), "--key", key, "--new-key"]).exit_code == 0
+    done = securefed("evaluate", run, strangers)
+    assert "signed before" in done.stderr
+    assert f"securefed report {run}" in done.stderr
 
 
 def test_an_audit_is_told_and_files_that_contradict_each_other_have_no_card(run: Path) -> None:
