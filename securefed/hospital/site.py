@@ -317,6 +317,7 @@ def simulation(folder: Path) -> str:
     """
     named = read_about(folder).data.manifest
     try:
-        return read_manifest(folder / named).simulation if named else ""
+        # Whatever labels are of: no agreement has said that yet.
+        return read_manifest(folder / named, labelled=False).simulation if named else ""
     except DataError:  # what was spent is shown also where the patients are out of reach
         return ""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it loads torch, which a command that only waits for a serve
 
 NAME = "agreement.yaml"
 SCHEMA = 1
-SECTIONS = ("model", "training", "privacy", "federation", "secure_aggregation", "seed")
+SECTIONS = ("task", "model", "training", "privacy", "federation", "secure_aggregation", "seed")
 MAKE = "securefed agreement make writes one"
 
 _KEYS = {"schema", "name", "hospitals", "weights_sha256", "smallest_training_set", "settings"}

@@ -41,6 +41,18 @@ def test_what_is_a_site_s_own_is_not_in_it(tmp_path: Path) -> None:
     assert not {key.split(".")[0] for key in found.agreed} & {"data", "device", "exposures"}
 
 
+def test_every_setting_is_agreed_on_or_a_site_s_own_or_of_one_process() -> None:
+    """A section that is in none would be taken by its default, whatever was set."""
+    elsewhere = {"data", "device", "exposures", "canaries", "evaluation"}
+    assert {*agreement.SECTIONS} ^ elsewhere == set(Settings.model_fields)
+
+
+def test_what_a_label_is_of_is_agreed_on(tmp_path: Path) -> None:
+    wanted = {"example": "slice", "classes": ["healthy", "glioma", "meningioma"]}
+    found = made(tmp_path, task=wanted)
+    assert found.job(1).settings.task.model_dump(mode="json") == wanted
+
+
 def test_parties_that_read_the_same_file_build_the_same_job(tmp_path: Path) -> None:
     found = made(tmp_path)
     one, other = found.job(2), agreement.read(tmp_path / "agreement.yaml").job(2)
