@@ -1,6 +1,11 @@
-"""Patients of a manifest in batches, so that memory does not grow with how many there are."""
+"""Patients of a manifest in batches, so that memory does not grow with how many there are.
 
-from collections.abc import Iterator
+A batch is so many rows, not patients, since a patient may have hundreds. While the caller is busy
+with one, a thread reads the next: pictures are decoded beside the network, not before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from securefed.data.manifest import Manifest, Row
@@ -10,7 +15,7 @@ from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.wording import first_of
 
-BATCH = 32  # patients
+BATCH = 256  # rows; one patient may have more
 
 
 def batches(
@@ -31,9 +36,30 @@ def batches(
         for patient_id, rows in by_patient.items()
         if not done.issuperset((patient_id, row.example) for row in rows)
     ]
-    for start in range(0, len(groups), BATCH):
-        rows = [row for group in groups[start : start + BATCH] for row in group]
-        yield read_patients(replace(manifest, rows=rows), size, name)
+    parts = list(_parts(groups))
+
+    def read(rows: list[Row]) -> tuple[list[Patient], list[Problem]]:
+        return read_patients(replace(manifest, rows=rows), size, name)
+
+    # One thread, so that no more than two batches are in memory.
+    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
+        ahead = [reader.submit(read, part) for part in parts[:1]]
+        for number in range(len(parts)):
+            ready = ahead.pop().result()
+            ahead += [reader.submit(read, part) for part in parts[number + 1 : number + 2]]
+            yield ready
+
+
+def _parts(groups: Sequence[list[Row]]) -> Iterator[list[Row]]:
+    """Rows of whole patients, BATCH at most unless one has more."""
+    part: list[Row] = []
+    for rows in groups:
+        if part and len(part) + len(rows) > BATCH:
+            yield part
+            part = []
+        part = part + rows
+    if part:
+        yield part
 
 
 def one_patient(manifest: Manifest, patient_id: str, size: int, name: str) -> Patient:

@@ -1,0 +1,60 @@
+"""Patients come in batches of whole patients, in order, however they are read."""
+
+from pathlib import Path
+
+import pytest
+
+from securefed.data.folders import read
+from securefed.data.manifest import Manifest
+from securefed.data.patient_images import read_patients
+from securefed.prediction import patients
+from tests.prediction.conftest import strangers
+
+__all__ = ["strangers"]  # fixture
+
+
+@pytest.fixture
+def manifest(strangers: Path) -> Manifest:
+    return read(strangers, ("ct", "mri"), labelled=False)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 10_000])
+def test_every_patient_comes_once_and_whole_in_order(
+    rows: int, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patients, "BATCH", rows)
+    sizes, seen = [], []
+    for batch, problems in patients.batches(manifest, 32, "m"):
+        assert not problems
+        sizes.append(sum(patient.slices for patient in batch))
+        assert sizes[-1] <= rows or len(batch) == 1
+        seen += [patient.patient_id for patient in batch]
+    assert seen == list(dict.fromkeys(row.patient_id for row in manifest.rows))
+    assert sum(sizes) == len(manifest.rows)
+
+
+def test_no_more_than_one_batch_is_read_ahead(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patients, "BATCH", 20)
+    begun = []
+
+    def counted(*asked: object) -> object:
+        begun.append(1)
+        return read_patients(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(patients, "read_patients", counted)
+    for number, _ in enumerate(patients.batches(manifest, 32, "m"), start=1):
+        assert len(begun) <= number + 1
+    assert len(begun) == number > 10
+
+
+def test_what_a_thread_cannot_read_is_raised_to_the_caller(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(patients, "read_patients", broken)
+    with pytest.raises(MemoryError):
+        next(patients.batches(manifest, 32, "m"))
