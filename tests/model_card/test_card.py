@@ -122,10 +122,7 @@ def test_a_card_that_cannot_be_written_costs_no_figures(run: Path, strangers: Pa
 
 
 def test_a_report_that_was_signed_before_is_to_be_made_again(run: Path, strangers: Path) -> None:
-    from securefed.cli.report import command
-
-    key = str(run.parent / "key.pem")
-    assert CliRunner().invoke(command, [str(run), "--key", key, "--new-key"]).exit_code == 0
+    assert securefed("report", run, "--key", run.parent / "key.pem", "--new-key").exit_code == 0
     done = securefed("evaluate", run, strangers)
     assert "signed before" in done.stderr
     assert f"securefed report {run}" in done.stderr
@@ -152,11 +149,9 @@ def test_an_audit_is_told_and_files_that_contradict_each_other_have_no_card(run:
 
 
 def test_a_card_that_was_changed_breaks_the_reports_seal(run: Path) -> None:
-    from securefed.cli.report import command
     from securefed.reporting.integrity import verify
 
-    key = run.parent / "key.pem"
-    assert CliRunner().invoke(command, [str(run), "--key", str(key), "--new-key"]).exit_code == 0
+    assert securefed("report", run, "--key", run.parent / "key.pem", "--new-key").exit_code == 0
     verify(run, None)
     with (run / card.WORDS).open("a") as words:
         words.write("Safe for everybody.\n")
