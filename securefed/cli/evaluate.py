@@ -85,7 +85,7 @@ def command(
             "of several classes there are figures of all patients only, without a page",
             hint="leave out --by and --out; --json has them all",
         )
-    predicting = Predicting(opened, patients, labelled=True, further=columns)
+    predicting = Predicting(opened, patients, labelled=True, anyway=True, further=columns)
     trained = _trained(
         opened, model, patients, predicting, ledger, site_key, refuse=not trained_too
     )
@@ -229,6 +229,7 @@ def _show(found: EvaluationFile) -> None:
     console.print(_groups(found))
     console.print(_points(found.everybody))
     console.print(_calibration(found.everybody))
+    console.print(_unlike(found))
     if found.trained is None:
         console.print(f"whether they trained the model cannot be told: {found.trained_told}")
     elif found.trained:
@@ -242,6 +243,17 @@ def _calibration(figures: Figures) -> str:
     else:
         told += ", of a model without a temperature"
     return f"{told}: predicted probabilities are off by so much on average"
+
+
+def _unlike(found: EvaluationFile) -> str:
+    if found.unlike is None:
+        return "whether their scans are like those of the training is not known"
+    if not found.unlike:
+        return "none of their scans is unlike those of the training"
+    return (
+        f"{found.unlike} of them have scans unlike those of the training, and are in the figures; "
+        "predict gives no answer for them"
+    )
 
 
 def _groups(found: EvaluationFile) -> Table:

@@ -16,6 +16,7 @@ from securefed.files import only_writer
 from securefed.wording import counted, listed
 
 if TYPE_CHECKING:
+    from securefed.prediction.model import ReleasedModel
     from securefed.prediction.table import Prediction
 
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @of_patients
 @click.option("--out", type=PATH, help="CSV to write; one that is there is taken up again.")
 @click.option("--site-key", type=PATH, help="Of a DICOM tree: key of its patients' pseudonyms.")
+@click.option("--anyway", is_flag=True, help="Answer also of scans unlike those of the training.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def command(
     model: Path,
@@ -30,6 +32,7 @@ def command(
     out: Path | None,
     personal: Path | None,
     site_key: Path | None,
+    anyway: bool,
     as_json: bool,
 ) -> None:
     """Say for each patient, study or slice how probable a tumour is, or each class of the model.
@@ -39,7 +42,8 @@ def command(
     needed and not looked at. A patient may lack a modality. Of several classes each
     has a column, and the likeliest is called.
     Probabilities are calibrated, with a 95% interval, where the run could tell how; they are no
-    diagnosis. Exit code 1: some lines or images cannot be used, and the others are there.
+    diagnosis. Scans unlike those of the training get none, where the model knows what those look
+    like. Exit code 1: some lines or images cannot be used, and the others are there.
 
     \b
     securefed predict runs/2026-01-31-120000-dp-secure mine/manifest.csv --out predictions.csv
@@ -72,13 +76,18 @@ def command(
         raise ConfigurationError(
             f"--site-key is for a DICOM tree, and {patients} is none", hint="leave it out"
         )
-    predicting = Predicting(opened, patients, labelled=False)
+    predicting = Predicting(opened, patients, labelled=False, anyway=anyway)
     problems += predicting.problems
     notes += predicting.notes
     kept = table.read(out, opened.classes) if out and out.exists() else []
     if {(each.model, each.data) for each in kept} - {predicting.digests}:
         raise DataError(
             f"{out} has predictions of another model, or of other patients",
+            hint="give --out another file, or remove this one",
+        )
+    if anyway and any(each.probability is None for each in kept):
+        raise DataError(
+            f"{out} has lines without an answer, which --anyway would have given",
             hint="give --out another file, or remove this one",
         )
     found = list(kept)
@@ -100,6 +109,7 @@ def command(
             "privacy": opened.privacy,
             "cautions": opened.cautions,
             "calibration": msgspec.to_builtins(opened.calibration),
+            "unlike_known": opened.reference is not None,
             "uncalibrated": opened.uncalibrated,
             "series": series,
             "problems": list(map(str, problems)),
@@ -112,15 +122,16 @@ def command(
             f"{'patient':<32} {'site':<14} "
             + f"{unit:<10} " * several
             + f"{'called':<16} " * bool(opened.classes)
-            + "probability  95% interval    missing"
+            + f"probability  {'95% interval':<14}  {'missing':<8}  unlike"
         )
         for each in found:
             click.echo(
                 f"{each.patient_id:<32.32} {each.site:<14.14} "
                 + f"{each.example:<10.10} " * several
                 + f"{each.called:<16.16} " * bool(opened.classes)
-                + f"{_probability(each)}  {each.missing or '-'}"
+                + f"{_probability(each)}  {each.missing or '-':<8}  {each.unlike or '-'}"
             )
+    click.echo(_likeness(opened, sum(each.strange for each in found), noun, anyway=anyway))
     if opened.uncalibrated:
         click.echo(f"not calibrated, as the network gives them: {opened.uncalibrated}")
     if series:
@@ -138,8 +149,19 @@ def command(
     sys.exit(1 if problems else 0)
 
 
+def _likeness(model: "ReleasedModel", strange: int, noun: str, *, anyway: bool) -> str:
+    if model.reference is None:
+        return "whether these scans are like those of the training is not known"
+    if not strange:
+        return "no scans are unlike those of the training"
+    told = f"{counted(strange, noun)} with scans unlike those of the training"
+    return told if anyway else f"{told}: no answer for them (--anyway gives one)"
+
+
 def _probability(each: "Prediction") -> str:
-    """The calibrated one with its interval, else the network's own."""
+    """The calibrated one with its interval, else the network's own, else none."""
+    if each.probability is None:
+        return f"{'withheld':>11}  {'-':<14}"
     if each.calibrated is None:
         return f"{each.probability:11.3f}  {'-':<14}"
     interval = f"{each.calibrated_low:.3f} to {each.calibrated_high:.3f}"

@@ -25,6 +25,7 @@ from securefed.wording import counted
 
 MOST_VALUES = 20  # of a column of groups; one with more is no grouping, and names people
 NOT_GIVEN = "not given"
+UNLIKE = "unlike"
 
 
 def _calibrated(predictions: Sequence[Prediction]) -> Floats | None:
@@ -84,6 +85,8 @@ class Labelled:
                 for each in predictions
             ),
         }
+        if any(each.strange for each in predictions):
+            columns["scans"] = tuple(UNLIKE if each.strange else "like" for each in predictions)
         for column, values in (further or {}).items():
             if column in ("all", *columns):
                 raise DataError(
@@ -100,7 +103,7 @@ class Labelled:
                     hint=f"write at most {MOST_VALUES} values into the manifest, such as ranges",
                 )
         return cls(
-            probability=np.array([each.probability for each in predictions]),
+            probability=np.array([each.probability for each in predictions], np.float64),
             positive=positive,
             patient=patient,
             weight=1 / np.bincount(patient)[patient],
@@ -116,6 +119,12 @@ class Labelled:
             self.weight[chosen],
             None if self.calibrated is None else self.calibrated[chosen],
         )
+
+    @property
+    def unlike(self) -> int:
+        """Patients with scans unlike those of the training."""
+        told = self.columns.get("scans")
+        return self.patients(np.array(told) == UNLIKE) if told else 0
 
     def patients(self, chosen: Bools) -> int:
         """Who has one of these examples."""
@@ -137,6 +146,7 @@ def evaluation(
         cautions=model.cautions,
         trained=trained.patients,
         trained_told=trained.told,
+        unlike=None if model.reference is None else of.unlike,
         groups=tuple(groups(of)),
         problems=problems,
     )

@@ -13,6 +13,7 @@ from securefed.data.samples import ExampleKind, Patient
 from securefed.errors import RunError
 from securefed.model.calibration import Calibration, Temperature
 from securefed.model.encoding import tokens_of
+from securefed.model.likeness import Reference
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import score
@@ -36,6 +37,7 @@ class ReleasedModel:
         run: whose it is, as in ledgers; "" where the file does not say.
         digest: SHA-256 of the file, hex; with personal parameters, of it and their file's SHA-256.
         privacy: what its training promises, in words.
+        reference: what scans like those that it was trained on look like; None where nobody knows.
         calibration: how its probabilities fit the held-out patients of its run, and the temperature
             that mends them; None where its file does not say.
         cautions: why it is not to be used on patients, in words; none where nothing speaks against.
@@ -49,6 +51,7 @@ class ReleasedModel:
     run: str
     digest: str
     privacy: str
+    reference: Reference | None
     calibration: Calibration | None
     cautions: tuple[str, ...]
     about: Mapping[str, str] = field(repr=False)
@@ -88,16 +91,20 @@ class ReleasedModel:
         return self.calibration.why_not
 
     def logits(self, patients: Sequence[Patient]) -> Tensor:
+        """As `logits_of`, of patients with the modalities and the size of the model."""
+        return self.logits_of(self.stacked(patients))
+
+    def logits_of(self, group: PatientTensors) -> Tensor:
         """(examples,) logits, of each patient's in turn; the sigmoid is the predicted probability.
         Of several classes (examples, classes), whose softmax it is.
 
         Args:
-            patients: with the modalities and the size of the model.
+            group: what `stacked` gave.
 
         Raises:
             RunError: a logit is not a number: the file holds no trained model.
         """
-        tokens = tokens_of(self.network, self.stacked(patients))
+        tokens = tokens_of(self.network, group)
         logits = score(self.network, tokens, encoded=True)
         if not bool(logits.isfinite().all()):
             raise RunError("the model's answer is not a number; it cannot be used")
@@ -125,7 +132,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
     about = read_about(file)
     settings, task, max_slices = model_file.described(about, file)
     network = FusionNetwork(NetworkShape.of(settings, task))
-    tensors = read_tensors(file)
+    tensors = model_file.read_parameters(file)
     _require_fit(network, tensors, file)
     digest = hashlib.sha256(file.read_bytes())
     if personal:
@@ -143,6 +150,7 @@ def load_model(path: str | Path, personal: str | Path | None = None) -> Released
         run=about.get("run", ""),
         digest=digest.hexdigest(),
         privacy=about.get("privacy", "not known"),
+        reference=model_file.read_reference(file, network.shape.modalities),
         calibration=model_file.read_calibration(file),
         cautions=model_file.cautions(about),
         about={name: str(value) for name, value in about.items()},

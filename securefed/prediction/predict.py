@@ -16,20 +16,25 @@ from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.patients import batches
-from securefed.prediction.table import DIGITS, Prediction
+from securefed.prediction.table import DIGITS, NOT_KNOWN, Prediction
 from securefed.wording import first_of
 
 
-def predict(model: ReleasedModel, patients: str | Path) -> list[Prediction]:
+def predict(
+    model: ReleasedModel, patients: str | Path, *, anyway: bool = False
+) -> list[Prediction]:
     """What a model says of every patient of a manifest or a folder, or of each of its examples;
     labels are not looked at.
+
+    Args:
+        anyway: answer also of scans unlike those of the training.
 
     Raises:
         DataError: nothing there, not a manifest, none of the model's modalities, or a line or an
             image that cannot be used: `securefed predict` goes on with the others.
         RunError: the model gives no number.
     """
-    predicting = Predicting(model, Path(patients), labelled=False)
+    predicting = Predicting(model, Path(patients), labelled=False, anyway=anyway)
     problems, found = list(predicting.problems), list[Prediction]()
     for answered in predicting.answers():
         problems += answered.problems
@@ -65,18 +70,25 @@ class Predicting:
     """
 
     def __init__(
-        self, model: ReleasedModel, path: Path, *, labelled: bool, further: Sequence[str] = ()
+        self,
+        model: ReleasedModel,
+        path: Path,
+        *,
+        labelled: bool,
+        anyway: bool = False,
+        further: Sequence[str] = (),
     ) -> None:
         """Read the manifest; images are opened batch by batch.
 
         Args:
             labelled: labels are there and wanted; otherwise none is looked at.
+            anyway: answer also of scans unlike those of the training.
             further: columns of the manifest that are kept (`further`).
 
         Raises:
             DataError: nothing there, not a manifest, or it has no modality of the model.
         """
-        self._model, self._name = model, path.resolve().name
+        self._model, self._name, self._anyway = model, path.resolve().name, anyway
         self._manifest = read_manifest(
             path,
             model.modalities,
@@ -131,18 +143,22 @@ class Predicting:
     def _predictions(self, patients: Sequence[Patient]) -> list[Prediction]:
         if not patients:
             return []
-        logits = self._model.logits(patients)
+        group = self._model.stacked(patients)
+        logits = self._model.logits_of(group)
+        reference = self._model.reference
+        unlike = reference.unlike(group) if reference else [NOT_KNOWN] * len(group)
         examples = [(patient, each) for patient in patients for each in patient.examples]
         answers = (
             _of_classes(self._model, logits)
             if self._model.classes
             else _of_tumours(self._model, logits)
         )
-        return [
+        found = [
             Prediction(
                 patient_id=patient.patient_id,
                 site=patient.site,
                 example=example.name,
+                unlike=strange,
                 **answer,
                 slices=min(len(example.slices), self._model.max_slices),
                 missing="+".join(
@@ -151,8 +167,9 @@ class Predicting:
                 model=self.digests[0],
                 data=self.digests[1],
             )
-            for (patient, example), answer in zip(examples, answers, strict=True)
+            for (patient, example), answer, strange in zip(examples, answers, unlike, strict=True)
         ]
+        return found if self._anyway else [each.withheld for each in found]
 
 
 def _of_tumours(model: ReleasedModel, logits: Tensor) -> Iterator[dict[str, Any]]:

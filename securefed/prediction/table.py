@@ -17,6 +17,8 @@ from securefed.files import append_private, read_bounded
 
 LARGEST_TABLE = 2**30  # bytes
 DIGITS = 16  # of a digest, in a line
+NOT_KNOWN = "not known"
+ANSWERS = ("probability", "calibrated", "calibrated_low", "calibrated_high", "logit")
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Prediction:
     Attributes:
         patient_id, site: as in the manifest.
         example: which of the patient's, by study and number of the slice; "" for the patient.
+        unlike: how its scans are unlike those that the model was trained on, in words; "" where
+            they are not, NOT_KNOWN where the model does not know what those look like.
         probability: of a tumour, 0 to 1, as the network gives it; of several classes, of the one
-            that is called.
+            that is called; None where it is withheld.
         calibrated, calibrated_low, calibrated_high: the same by the model's temperature, and its
-            95% interval; None where it has none.
-        logit: whose sigmoid the probability is.
+            95% interval; None where it has none, or withheld.
+        logit: whose sigmoid the probability is; None where that is withheld.
         slices: that were looked at.
         missing: modalities of the model that no slice of the example has, joined by "+".
         model: the first DIGITS hex digits of the model's digest, of its file and the personal one.
@@ -42,11 +46,12 @@ class Prediction:
     patient_id: str
     site: str
     example: str
-    probability: float
+    unlike: str
+    probability: float | None
     calibrated: float | None
     calibrated_low: float | None
     calibrated_high: float | None
-    logit: float
+    logit: float | None
     slices: int
     missing: str
     model: str
@@ -55,19 +60,27 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     logits: tuple[float, ...] = ()
 
+    @property
+    def strange(self) -> bool:
+        """Whether its scans are known to be unlike."""
+        return self.unlike not in ("", NOT_KNOWN)
+
+    @property
+    def withheld(self) -> "Prediction":
+        """The same without any answer, where its scans are unlike: a number would be believed."""
+        if not self.strange:
+            return self
+        nothing: dict[str, Any] = dict.fromkeys(ANSWERS)
+        return replace(self, **nothing, called="", probabilities=(), logits=())
+
 
 _OF_CLASSES = ("called", "probabilities", "logits")
 COLUMNS = tuple(each.name for each in fields(Prediction) if each.name not in _OF_CLASSES)
 _OF_EACH = {"probability": "probabilities", "logit": "logits"}  # columns, one a class
 
 _READ: dict[str, Callable[[str], Any]] = dict.fromkeys((*COLUMNS, "called"), str) | {
-    "probability": float,
-    "logit": float,
     "slices": int,
-    **dict.fromkeys(
-        ("calibrated", "calibrated_low", "calibrated_high"),
-        lambda text: float(text) if text else None,
-    ),
+    **dict.fromkeys(ANSWERS, lambda text: float(text) if text else None),
 }
 
 
@@ -76,7 +89,7 @@ def columns(classes: Sequence[str] = ()) -> tuple[str, ...]:
     if not classes:
         return COLUMNS
     of_each = [f"{what}_{name}" for what in _OF_EACH for name in classes]
-    return "patient_id", "site", "example", "called", *of_each, *COLUMNS[-4:]
+    return "patient_id", "site", "example", "unlike", "called", *of_each, *COLUMNS[-4:]
 
 
 def told(each: Prediction, classes: Sequence[str] = ()) -> dict[str, Any]:
@@ -84,7 +97,7 @@ def told(each: Prediction, classes: Sequence[str] = ()) -> dict[str, Any]:
     known = asdict(each)
     for what, kept in _OF_EACH.items() if classes else ():
         names = [f"{what}_{name}" for name in classes]
-        known |= dict(zip(names, getattr(each, kept), strict=True))
+        known |= dict(zip(names, getattr(each, kept) or [None] * len(names), strict=True))
     return {name: known[name] for name in columns(classes)}
 
 
@@ -158,10 +171,11 @@ def _of_cells(cells: dict[str, str]) -> Prediction:
 
 
 def _of_classes(cells: dict[str, str], classes: Sequence[str]) -> Prediction:
-    probabilities, logits = (
-        tuple(float(cells.pop(f"{what}_{name}")) for name in classes) for what in _OF_EACH
-    )
+    texts = [[cells.pop(f"{what}_{name}") for name in classes] for what in _OF_EACH]
+    nothing = dict.fromkeys(ANSWERS, "")
+    if not any((cells["called"], *texts[0], *texts[1])):
+        return _of_cells(cells | nothing)
+    probabilities, logits = (tuple(map(float, each)) for each in texts)
     called = classes.index(cells["called"])  # ValueError where it is none
     own = {"probability": str(probabilities[called]), "logit": str(logits[called])}
-    ends = dict.fromkeys(("calibrated", "calibrated_low", "calibrated_high"), "")
-    return replace(_of_cells(cells | own | ends), probabilities=probabilities, logits=logits)
+    return replace(_of_cells(cells | nothing | own), probabilities=probabilities, logits=logits)

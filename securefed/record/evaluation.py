@@ -129,6 +129,8 @@ class EvaluationFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         trained: how many of the patients trained the model, and are in the figures because that
             was asked for; null where it cannot be told.
         trained_told: what that was told from, or why it cannot be.
+        unlike: how many of the patients have scans unlike those of the training; they are in the
+            figures, and a group of their own. Null where the model does not know.
         groups: all patients first.
         problems: lines and images that could not be used.
     """
@@ -142,6 +144,7 @@ class EvaluationFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     cautions: tuple[str, ...]
     trained: int | None
     trained_told: str
+    unlike: int | None
     groups: tuple[Group, ...]
     problems: int
 

@@ -1,22 +1,25 @@
 """model.safetensors: the network with the final shared parameters, which anybody may be given."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from securefed.config import ModelSettings, Settings, TaskSettings
 from securefed.errors import RunError
 from securefed.model.calibration import Calibration
+from securefed.model.likeness import Reference
 from securefed.model.network import FusionNetwork
 from securefed.privacy.accounting import Guarantee
 from securefed.record.directory import SCHEMA, read_about, read_tensors, save_tensors
 from securefed.record.json_file import decode
 
 NAME = "model.safetensors"
+REFERENCE = "reference."  # how names of tensors begin that are no parameters
 
 
 def write(
@@ -29,6 +32,7 @@ def write(
     *,
     canaries: int = 0,
     calibration: Calibration | None = None,
+    reference: Reference | None = None,
 ) -> None:
     """Write the released network.
 
@@ -38,6 +42,8 @@ def write(
         simulation: what it was trained on if not real patients; "" for these.
         canaries: made-up records among the patients, for an audit.
         run: its identity, as in ledgers.
+        reference: what public scans of the kind that it was trained on look like; None where there
+            are none.
         calibration: where held-out patients were scored and whoever writes knows their total.
     """
     about = {
@@ -56,7 +62,9 @@ def write(
         about["canaries"] = f"{canaries}: trained for auditing, not for use"
     if carried := released_calibration(settings, calibration):
         about["calibration"] = msgspec.json.encode(carried).decode()
-    save_tensors(folder / NAME, network.state_dict(), about)
+    arrays = reference.arrays() if reference else {}
+    references = {f"{REFERENCE}{name}": torch.from_numpy(each) for name, each in arrays.items()}
+    save_tensors(folder / NAME, network.state_dict() | references, about)
 
 
 def released_calibration(settings: Settings, calibration: Calibration | None) -> Calibration | None:
@@ -80,7 +88,32 @@ def read(folder: Path) -> dict[str, Tensor]:
             f"{folder} holds no released model (no {NAME})",
             hint=f"finish the run: securefed run --resume {folder}",
         )
-    return read_tensors(folder / NAME)
+    return read_parameters(folder / NAME)
+
+
+def read_parameters(file: Path) -> dict[str, Tensor]:
+    """The network's parameters in a model file, by name; RunError as `read`."""
+    tensors = read_tensors(file)
+    return {name: each for name, each in tensors.items() if not name.startswith(REFERENCE)}
+
+
+def read_reference(file: Path, modalities: Sequence[str]) -> Reference | None:
+    """What scans like those of the training look like; None where the file does not say.
+
+    Raises:
+        RunError: missing or damaged, or not of these modalities.
+    """
+    tensors = {
+        name.removeprefix(REFERENCE): each.numpy()
+        for name, each in read_tensors(file).items()
+        if name.startswith(REFERENCE)
+    }
+    if not tensors:
+        return None
+    try:
+        return Reference.of_arrays(tensors, modalities)
+    except RunError as error:
+        raise RunError(f"{file}: {error}", hint="take the file as its run wrote it") from None
 
 
 def read_calibration(file: Path) -> Calibration | None:

@@ -11,6 +11,7 @@ from securefed.record.run_file import unit_in_words
 from securefed.record.summary import Summary, client_seconds
 from securefed.server import results as server_results
 from securefed.server.rounds import RoundRecord
+from securefed.simulation.reference import public_reference
 from securefed.simulation.simulation import Simulation
 
 
@@ -39,6 +40,7 @@ def write_results(
         run,
         canaries=canaries,
         calibration=final.calibration,
+        reference=public_reference(simulation.settings),
     )
     if final.scores is not None:
         classes = simulation.settings.task.classes

@@ -276,7 +276,7 @@ def test_an_imported_tree_goes_when_a_prediction_is_stopped(
         seen.extend((tmp_path / "temporary").rglob("*.png"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ReleasedModel, "logits", stop)
+    monkeypatch.setattr(ReleasedModel, "logits_of", stop)
     with pytest.raises(Interrupted):
         securefed("predict", trained, tree)
     assert seen

@@ -1,19 +1,23 @@
 """An evaluation's groups, by hand and against other libraries."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from securefed.errors import DataError
+from securefed.prediction import table
 from securefed.prediction.evaluate import Labelled, groups
-from securefed.prediction.table import Prediction
+from securefed.prediction.table import NOT_KNOWN, Prediction
 
-ANSWER = Prediction("", "a", "", 0.5, None, None, None, 0.0, 1, "", "", "")
+ANSWER = Prediction("", "a", "", "", 0.5, None, None, None, 0.0, 1, "", "", "")
 
 
-def drawn(patients: int, sexes: str = "", calibrated: float | None = None) -> Labelled:
+def drawn(
+    patients: int, sexes: str = "", calibrated: float | None = None, strange: range = range(0)
+) -> Labelled:
     random = np.random.default_rng(5)
     labels = random.integers(0, 2, patients)
     logits = 2.0 * labels - 1 + random.normal(size=patients)
@@ -22,6 +26,7 @@ def drawn(patients: int, sexes: str = "", calibrated: float | None = None) -> La
             patient_id=str(number),
             site="ab"[number % 2],
             example="",
+            unlike="ct is unlike" if number in strange else "",
             probability=1 / (1 + np.exp(-each)),
             calibrated=calibrated and 1 / (1 + np.exp(-each / 2)),
             calibrated_low=calibrated,
@@ -95,6 +100,16 @@ def test_calibrated_probabilities_have_an_error_of_their_own_in_the_same_bins() 
         assert each.predicted == before.predicted
 
 
+def test_patients_with_scans_unlike_the_training_s_are_a_group_of_their_own() -> None:
+    assert "scans" not in drawn(100).columns
+    of = drawn(100, strange=range(40))
+    assert of.unlike == 40
+    found = {(each.column, each.value): each.patients for each in groups(of)}
+    assert found["scans", "unlike"] == 40
+    assert found["scans", "like"] == 60
+    assert found["all", "all"] == 100  # they are in the figures of all
+
+
 def test_of_one_site_and_one_kind_of_patient_there_is_one_group() -> None:
     of = drawn(20)
     alone = Labelled(of.probability, of.positive, of.patient, of.weight, {"site": ("a",) * 20})
@@ -110,3 +125,19 @@ def test_one_label_is_no_evaluation() -> None:
     alike = [replace(ANSWER, patient_id=f"p{each}") for each in range(2)]
     with pytest.raises(DataError, match="needs both labels"):
         Labelled.of(alike, [1, 1], ("ct", "mri"))
+
+
+@pytest.mark.parametrize("classes", [(), ("healthy", "glioma")])
+def test_a_withheld_answer_leaves_no_number_in_the_table_and_comes_back(
+    tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    given = replace(ANSWER, patient_id="a", model="m", data="d", site="s", unlike=NOT_KNOWN)
+    if classes:
+        given = replace(given, called="glioma", probabilities=(0.5, 0.5), logits=(0.0, 0.0))
+    strange = replace(given, patient_id="b", unlike="ct is unlike")
+    assert given.withheld == given
+    table.append(tmp_path / "p.csv", [given, strange.withheld], classes)
+    text = (tmp_path / "p.csv").read_text().splitlines()
+    assert "0.5" in text[1]
+    assert not any(each in text[2] for each in ("0.5", "0.0", "glioma"))
+    assert table.read(tmp_path / "p.csv", classes) == [given, strange.withheld]

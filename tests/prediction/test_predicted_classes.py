@@ -64,7 +64,7 @@ def test_a_line_has_a_probability_for_each_class_and_the_one_that_is_called(
     trained: Path, model: ReleasedModel, strangers: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "predictions.csv"
-    call("predict", trained, strangers, "--out", out)
+    call("predict", trained, strangers, "--anyway", "--out", out)
     with out.open() as file:
         rows = list(csv.DictReader(file))
     names = [f"probability_{name}" for name in CLASSES]
@@ -82,11 +82,11 @@ def test_predictions_are_gone_on_with_and_another_table_is_refused(
     trained: Path, model: ReleasedModel, strangers: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "predictions.csv"
-    call("predict", trained, strangers, "--out", out)
+    call("predict", trained, strangers, "--anyway", "--out", out)
     whole = out.read_text()
     out.write_text("".join(whole.splitlines(keepends=True)[:10]) + "phantom-1")
-    assert "31 of them now" in call("predict", trained, strangers, "--out", out)
-    again, at_once = table.read(out, CLASSES), predict(model, strangers)
+    assert "31 of them now" in call("predict", trained, strangers, "--anyway", "--out", out)
+    again, at_once = table.read(out, CLASSES), predict(model, strangers, anyway=True)
     assert out.read_text().splitlines()[:10] == whole.splitlines()[:10]
     for one, other in zip(again, at_once, strict=True):
         assert (one.patient_id, one.called) == (other.patient_id, other.called)
@@ -101,7 +101,7 @@ def test_predictions_are_gone_on_with_and_another_table_is_refused(
 
 def test_two_labels_have_the_columns_that_they_had() -> None:
     assert ",".join(table.columns()) == (
-        "patient_id,site,example,probability,calibrated,calibrated_low,calibrated_high,logit,"
+        "patient_id,site,example,unlike,probability,calibrated,calibrated_low,calibrated_high,logit,"
         "slices,missing,model,data"
     )
 

@@ -40,6 +40,7 @@ def found() -> EvaluationFile:
         cautions=("it was trained on made-up patients (phantom)",),
         trained=3,
         trained_told="by identifier, from the ledger",
+        unlike=5,
         groups=tuple(groups(of)),
         problems=0,
     )
@@ -57,6 +58,7 @@ def test_it_says_what_the_json_says_and_what_it_must_not_be_taken_for(
     assert f"<dd>{auc:.3f} <small>" in html
     assert "Not for use on patients: it was trained on made-up patients" in html
     assert "Too good: 3 patients of these trained the model" in html
+    assert "5 patients of these have scans unlike those of the training" in html
     assert "No epsilon covers these figures" in html
     assert html.count("few: withheld") == 2  # the small site, and the smaller of the others
     assert HOSTILE not in html
