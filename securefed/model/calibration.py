@@ -170,8 +170,12 @@ class Cells:
         return np.asarray(patients * predicted * (1 - predicted))
 
 
-def calibrate(cells: Cells) -> Calibration | None:
-    """Fit a temperature; None where there is not one patient."""
+def calibrate(cells: Cells, patients: int) -> Calibration | None:
+    """Fit a temperature; None where there is not one patient.
+
+    Args:
+        patients: how many they are said to be; with noise, rounding makes that another number.
+    """
     if cells.patients < 1:
         return None
     few = min(cells.negatives.sum(), cells.positives.sum()) < 1
@@ -180,9 +184,9 @@ def calibrate(cells: Cells) -> Calibration | None:
     after = None if found is None else _sigmoid(cells.logit / found.value)
     known = before if after is None else after
     return Calibration(
-        patients=round(cells.patients),
+        patients=patients,
         temperature=found,
-        why_not="" if found else _why_not(cells, one_label=few),
+        why_not="" if found else _why_not(cells, patients, one_label=few),
         loss_before=_loss(cells, cells.logit),
         loss_after=None if found is None else _loss_after(cells, found.value),
         error_before=_error(cells, before),
@@ -192,12 +196,12 @@ def calibrate(cells: Cells) -> Calibration | None:
     )
 
 
-def _why_not(cells: Cells, *, one_label: bool) -> str:
+def _why_not(cells: Cells, patients: int, *, one_label: bool) -> str:
     if one_label:
         return "held-out patients of both labels are needed"
     noise = ", counted with noise," if cells.deviation else ""
     return (
-        f"{round(cells.patients)} held-out patients{noise} leave the temperature open by more than "
+        f"{patients} held-out patients{noise} leave the temperature open by more than "
         f"a factor of {WIDEST:g}"
     )
 

@@ -25,6 +25,7 @@ from securefed.model.scores import (
     Counts,
     Metrics,
     auc_interval,
+    metrics,
     of_confusion,
 )
 
@@ -120,4 +121,5 @@ def edges(scores: "Counts | NoisedScores") -> NDArray[np.float64]:
 
 def calibration(scores: "Counts | NoisedScores") -> Calibration | None:
     """A temperature from exact counts, (2 * BINS,), or from noised ones; None of nobody."""
-    return calibrate(cells(scores))
+    counted = scores.metrics if isinstance(scores, NoisedScores) else metrics(scores)
+    return calibrate(cells(scores), counted.patients)
