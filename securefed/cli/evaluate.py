@@ -1,6 +1,5 @@
 """`securefed evaluate`: how a released model does on patients whose labels are known."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from securefed.cli.asked_model import PATH, of_patients
-from securefed.cli.data_output import listing, progress_bar
+from securefed.cli.data_output import listing, private_folder, progress_bar
 from securefed.cli.screen import screen, show_next
 from securefed.errors import DataError, RunError
 from securefed.files import create_private, only_writer
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from securefed.prediction.predict import Predicting
     from securefed.prediction.table import Prediction
     from securefed.prediction.trained import Trained
+    from securefed.record.class_evaluation import ClassEvaluationFile
 
 
 @click.command()
@@ -91,7 +91,7 @@ def command(
     )
     predictions, labels, problems = _answered(predicting, quiet=as_json)
     if opened.classes:
-        _of_classes(opened, predicting, predictions, labels, problems, as_json=as_json)
+        _of_classes(opened, trained, predicting, predictions, labels, problems, as_json=as_json)
     further = {column: predicting.further(column) for column in columns}
     labelled = Labelled.of(predictions, labels, opened.modalities, further)
     found = evaluation(opened, predicting, trained, labelled, len(problems))
@@ -138,6 +138,7 @@ def _trained(
 
 def _of_classes(
     opened: "ReleasedModel",
+    trained: "Trained",
     predicting: "Predicting",
     predictions: "list[Prediction]",
     labels: list[int],
@@ -149,11 +150,12 @@ def _of_classes(
     from securefed.cli import class_evaluation
     from securefed.prediction.class_evaluation import evaluated
 
-    found = evaluated(opened, predictions, labels, len(problems))
+    found = evaluated(opened, trained, predictions, labels, len(problems))
     if as_json:
         click.echo(found.encode().decode(), nl=False)
         sys.exit(1 if problems else 0)
     class_evaluation.show(found)
+    _show_trained(found)
     listing("problems", problems)
     for note in predicting.notes:
         click.echo(f"note: {note}")
@@ -185,16 +187,11 @@ def _answered(
 
 
 def _write(out: Path, found: EvaluationFile) -> None:
-    """Make the folder for its owner alone; none is left behind where that fails."""
     from securefed.reporting.evaluation_page import NAME, evaluation_page
 
-    out.mkdir(mode=0o700, parents=True)
-    try:
+    with private_folder(out):
         create_private(out / EvaluationFile.NAME, found.encode())
         create_private(out / NAME, evaluation_page(found).encode())
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
 
 
 def _add_to_card(model: Path, found: EvaluationFile, console: Console) -> None:
@@ -230,6 +227,11 @@ def _show(found: EvaluationFile) -> None:
     console.print(_points(found.everybody))
     console.print(_calibration(found.everybody))
     console.print(_unlike(found))
+    _show_trained(found)
+
+
+def _show_trained(found: "EvaluationFile | ClassEvaluationFile") -> None:
+    console = screen(stderr=False)
     if found.trained is None:
         console.print(f"whether they trained the model cannot be told: {found.trained_told}")
     elif found.trained:

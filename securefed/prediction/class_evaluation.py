@@ -18,6 +18,7 @@ from securefed.model.rates import rate_interval
 from securefed.model.scores import auc_interval, ratio, whole
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.table import Prediction
+from securefed.prediction.trained import Trained
 from securefed.record.class_evaluation import ClassEvaluated, ClassEvaluationFile
 from securefed.record.evaluation import Rate
 
@@ -25,7 +26,11 @@ Floats = NDArray[np.float64]
 
 
 def evaluated(
-    model: ReleasedModel, predictions: Sequence[Prediction], labels: Sequence[int], problems: int
+    model: ReleasedModel,
+    trained: Trained,
+    predictions: Sequence[Prediction],
+    labels: Sequence[int],
+    problems: int,
 ) -> ClassEvaluationFile:
     """The figures of these predictions.
 
@@ -53,6 +58,8 @@ def evaluated(
         model=model.digest,
         privacy=model.privacy,
         cautions=model.cautions,
+        trained=trained.patients,
+        trained_told=trained.told,
         patients=int(patient.max()) + 1,
         auc=mean_of_all([each.auc for each in classes]),
         auc_ci95=ends_of_all([each.auc_ci95 for each in classes]),

@@ -43,6 +43,7 @@ class Papers:
         run: the model's, with settings; None where only the model's file is here.
         identity: the run's, as in ledgers; "" where it is not known.
         key, ledger, manifest: files, which may not be there; None where nobody says which.
+        divided_by: the key that the manifest was divided under.
     """
 
     run: Run | None = field(repr=False)
@@ -50,6 +51,7 @@ class Papers:
     key: Path | None
     ledger: Path | None
     manifest: Path | None = None
+    divided_by: Path | None = None
 
     @classmethod
     def beside(cls, model: Path, identity: str, patients: Path) -> "Papers":
@@ -80,7 +82,7 @@ class Papers:
             return cls(run, run.about.run, None, None)
         key = data.site_key or key_place(data.manifest)
         ledger = ledger_beside(key) if run.party == "everybody" else run.ledger(run.here[0])
-        return cls(run, run.about.run, key, ledger, data.manifest)
+        return cls(run, run.about.run, key, ledger, data.manifest, key)
 
     def with_files(self, key: Path | None, ledger: Path | None) -> "Papers":
         """The same with files that were named instead."""
@@ -103,10 +105,12 @@ def who_trained(patients: Collection[str], papers: Papers) -> Trained:
         if tokens is not None:
             found = sum(key.token(each) in tokens for each in patients)
             return Trained(found, f"by identifier, from the ledger {papers.ledger.name}")
-    if papers.run and papers.manifest:
-        return _divided(patients, papers.run, papers.manifest, key)
+    # Not by a key that somebody named: another one divides otherwise, and nobody would notice.
+    if papers.run and papers.manifest and papers.divided_by and papers.divided_by.is_file():
+        return _divided(patients, papers.run, papers.manifest, passing_key(papers.divided_by))
     ledger = papers.ledger.name if papers.ledger else "a ledger"
-    what = "knows no such run" if papers.ledger and papers.ledger.is_file() else "is not here"
+    there = papers.ledger and papers.ledger.is_file()
+    what = "knows no such run under this key" if there else "is not here"
     return Trained(None, f"{ledger} {what}")
 
 

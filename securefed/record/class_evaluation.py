@@ -35,6 +35,7 @@ class ClassEvaluationFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         auc, auc_ci95: mean over the classes, and of the ends of their intervals; null where one has
             none.
         accuracy: share of patients whose class was called.
+        trained, trained_told: as in evaluation.json.
         problems: lines and images that could not be used.
     """
 
@@ -44,6 +45,8 @@ class ClassEvaluationFile(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
     model: str
     privacy: str
     cautions: tuple[str, ...]
+    trained: int | None
+    trained_told: str
     patients: int
     auc: float | None
     auc_ci95: Interval | None

@@ -126,12 +126,15 @@ def test_evaluation_is_of_each_class_against_the_rest(
     assert found["auc"] == pytest.approx(np.mean(aucs))
     assert found["accuracy"]["value"] == matrix.trace() / matrix.sum()
     assert found["patients"] == 40
+    assert found["trained"] is None  # nobody keeps a list of phantoms
+    assert "phantoms" in found["trained_told"]
 
 
 def test_the_screen_says_who_is_called_what(trained: Path, strangers: Path) -> None:
     shown = call("evaluate", trained, strangers)
     for told in (*CLASSES, "mean AUC", "true class, by the one that is called", "NOT FOR USE"):
         assert told in shown
+    assert "whether they trained the model cannot be told" in shown
 
 
 def test_a_wrong_label_is_named_and_the_others_are_measured(

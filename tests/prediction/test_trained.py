@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from securefed.cli.app import cli
 from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
+from securefed.data.pseudonyms import load_or_create_key
 from securefed.errors import DataError
 from securefed.prediction.model import load_model
 from securefed.prediction.trained import Papers, Trained, who_trained
@@ -74,6 +75,20 @@ def test_a_file_alone_is_looked_up_in_the_ledger_beside_the_patients(
     file = shutil.copy(home / "private" / "model.safetensors", tmp_path)
     assert load_model(file).run == Run.open(home / "private").about.run
     assert told(Path(file), home / "scans", ids) == told(home / "private", home / "scans", ids)
+
+
+def test_another_key_gives_no_other_division(
+    home: Path, ids: frozenset[str], tmp_path: Path
+) -> None:
+    key = tmp_path / "another.site-key"
+    load_or_create_key(key)
+    for name in ("private", "plain"):
+        run = home / name
+        papers = Papers.beside(run, load_model(run).run, home / "scans")
+        told = who_trained(ids, papers.with_files(key, None))
+        assert told.patients == who_trained(ids, papers).patients
+    alone = Papers(None, papers.identity, key, home / "scans.ledger.sqlite")
+    assert "under this key" in who_trained(ids, alone).told
 
 
 def test_strangers_did_not_train_and_phantoms_of_no_list_cannot_be_told(
