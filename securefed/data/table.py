@@ -21,6 +21,7 @@ from securefed.data.names import require_patient, shown
 from securefed.errors import DataError
 from securefed.wording import first_of
 
+LARGEST = 2**30  # bytes; manifests of a million images have some 200 MB
 ALIASES = {
     "patient_id": ("patient_id", "patientid", "patient", "case_id", "subject_id"),
     "label": ("label", "tumour", "tumor", "target"),
@@ -158,12 +159,18 @@ def read_table(path: Path, required: Sequence[tuple[str, ...]]) -> Table:
         DataError: unreadable, or the header is not UTF-8 text, lacks or repeats a column.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as source:
+            content = source.read(LARGEST + 1)
     except OSError as error:
         raise DataError(
             f"{path.name}: cannot be read ({error.strerror})",
             hint=f"it was looked for at {path.resolve()}: put it (back) there, or name another",
         ) from None
+    if len(content) > LARGEST:
+        raise DataError(
+            f"{path.name}: is larger than {LARGEST:,} bytes, the most that is read of a table",
+            hint="an image or an archive in its place? Divide a manifest that is so long",
+        )
     text = content.decode("utf-8-sig", errors="surrogateescape")
     lines = list(io.StringIO(text, newline=""))
     if lines and _EXCEL.fullmatch(lines[0].strip()):

@@ -545,3 +545,15 @@ def test_a_fingerprint_is_of_what_was_scanned_whatever_the_order(
     swapped = [dataclasses.replace(each, modalities=("mri", "ct")) for each in swapped]
     assert fingerprint(swapped, key) not in prints
     assert fingerprint(load_manifest(path, 16, ("ct",)).patients, key) not in prints
+
+
+def test_a_file_that_is_too_long_for_a_table_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text("patient_id,label,ct_path\n")
+    monkeypatch.setattr("securefed.data.table.LARGEST", path.stat().st_size)
+    assert not read_manifest(path).rows
+    monkeypatch.setattr("securefed.data.table.LARGEST", path.stat().st_size - 1)
+    with pytest.raises(DataError, match="is larger than 24 bytes"):
+        read_manifest(path)
