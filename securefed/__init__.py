@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from securefed.api import audit, load, open_run, plan, resume, run, settings
     from securefed.budget import Budget
-    from securefed.config import Settings
+    from securefed.config.settings import Settings
     from securefed.prediction.model import ReleasedModel, load_model
     from securefed.prediction.predict import predict
     from securefed.record.audit import AuditFile
@@ -42,7 +42,7 @@ _LAZY = {
     "Budget": "securefed.budget",
     "ReleasedModel": "securefed.prediction.model",
     "Run": "securefed.run_directory",
-    "Settings": "securefed.config",
+    "Settings": "securefed.config.settings",
     "load_model": "securefed.prediction.model",
     "predict": "securefed.prediction.predict",
     **dict.fromkeys(

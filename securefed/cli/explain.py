@@ -85,6 +85,10 @@ def command(
         return
     if about.cautions:
         click.echo(f"NOT FOR USE ON PATIENTS: {listed(about.cautions)}")
+    if about.unlike:
+        click.echo(
+            f"scans unlike those of the training ({about.unlike}): do not believe the answer"
+        )
     for method, agreement in about.checks.items():
         told = "none to tell" if agreement is None else f"rank correlation {agreement:.2f}"
         click.echo(f"contributions and {method}, over the places of the slice: {told}")

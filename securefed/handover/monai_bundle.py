@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from securefed import __version__
-from securefed.errors import RunError
 from securefed.handover.equality import require_equal
 from securefed.handover.papers import CLASSES, preprocessing
 from securefed.model.network import FusionNetwork
@@ -88,14 +87,8 @@ def write_bundle(folder: Path, model: ReleasedModel, told: Mapping[str, str]) ->
         told: the model's papers.
 
     Raises:
-        RunError: it answers otherwise, or tells several classes apart.
+        RunError: it answers otherwise.
     """
-    if model.classes:
-        raise RunError(
-            f"a bundle is of one logit, and this model has one for each of {len(model.classes)} "
-            "classes",
-            hint="--onnx hands it on",
-        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
         program = _program(model.network)

@@ -73,6 +73,7 @@ def explained(
         patient=patient.patient_id,
         example=shown.example,
         site=patient.site,
+        unlike=model.reference.unlike(shown.group)[0] if model.reference else None,
         modalities=shown.modalities,
         missing=tuple(name for name in shown.modalities if not shown.present_of(name).any()),
         logit=shown.logit,

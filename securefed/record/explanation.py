@@ -55,6 +55,8 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
         model: SHA-256 of the model's file, as predictions have it.
         cautions: why the model is not to be used on patients; empty where nothing speaks against.
         patient, example, site: as in the manifest.
+        unlike: how its scans are unlike those of the training, in words; "" where they are not,
+            null where the model does not know what those look like.
         modalities: of the model, the query first.
         missing: those that no slice of the example has.
         logit: of the example; `probability` is its sigmoid, as the network gives it.
@@ -79,6 +81,7 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
     patient: str
     example: str
     site: str
+    unlike: str | None
     modalities: tuple[str, ...]
     missing: tuple[str, ...]
     logit: float

@@ -1,7 +1,9 @@
 """`securefed explain`: what it writes, for whom, and what it refuses."""
 
+import csv
 import json
 import re
+import shutil
 import stat
 from pathlib import Path
 
@@ -25,6 +27,31 @@ def securefed(*words: object) -> Result:
 def predictions(trained: Path, strangers: Path) -> dict[str, dict[str, object]]:
     told = json.loads(securefed("predict", trained, strangers, "--json").stdout)
     return {each["patient_id"]: each for each in told["predictions"]}
+
+
+def test_scans_unlike_those_of_the_training_are_said_to_be(
+    trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    swapped = Path(shutil.copytree(strangers.parent, tmp_path / "swapped")) / strangers.name
+    with strangers.open() as table:
+        rows = list(csv.DictReader(table))
+    whole = next(row["patient_id"] for row in rows if row["ct_path"] and row["mri_path"])
+    for row in rows:
+        row["ct_path"], row["mri_path"] = row["mri_path"], row["ct_path"]
+    with swapped.open("w", newline="") as table:
+        writer = csv.DictWriter(table, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    told, abouts = [], []
+    for number, manifest in enumerate((strangers, swapped)):
+        out = tmp_path / str(number)
+        done = securefed("explain", trained, manifest, "--patient", whole, "--out", out)
+        assert done.exit_code == 0, done.output
+        told.append("do not believe the answer" in done.stdout)
+        abouts.append((ExplanationFile.read(out).unlike, (out / "index.html").read_text()))
+    assert told == [False, True]
+    assert [unlike for unlike, _ in abouts] == ["", "ct and mri look swapped"]
+    assert ["do not believe the answer" in page for _, page in abouts] == [False, True]
 
 
 @pytest.mark.parametrize("missing", ["", "mri", "ct"])

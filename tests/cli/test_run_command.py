@@ -113,6 +113,7 @@ def test_json_prints_the_summary_and_what_the_operator_is_told(
         "classes",
         "configuration",
         "rounds",
+        "chosen_after",
         "clients",
         "patients",
         "simulation",

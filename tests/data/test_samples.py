@@ -44,7 +44,7 @@ def test_repr_shows_neither_images_nor_the_identifier() -> None:
     ("changes", "reason"),
     [
         ({"patient_id": ""}, "empty id"),
-        ({"label": 2}, "label must be 0 or 1, got 2"),
+        ({"label": -1}, "label must be 0 or 1, or the number of a class, got -1"),
         ({"images": np.zeros((2, 3, 16, 16), dtype=np.float32)}, "must be uint8"),
         ({"present": np.array([[1, 1, 0], [1, 1, 1]])}, "bool mask"),
         ({"images": pixels(2, 3, 16, 8)}, r"must be \(modalities, slices, size, size\)"),

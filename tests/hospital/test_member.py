@@ -216,9 +216,11 @@ def test_hello_is_answered_while_patients_are_read(
 
 
 def test_a_hospital_says_how_far_it_is_with_its_images(
-    four: Four, monkeypatch: pytest.MonkeyPatch
+    four: Four, patients: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "EVERY_S", 0.0)
+    for kept in patients.rglob("*.tokens"):
+        shutil.rmtree(kept)
     told: list[str] = []
     member = Member(four.sites["east"], told.append)
     assert greet(member, four.agreement.digest).state == "ready"
