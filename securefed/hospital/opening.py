@@ -122,7 +122,7 @@ def open_hospital(
         RunError: the agreement, the memory or the canaries of a run that has begun are missing,
             damaged, or of another.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name, settings = patients.name, job.settings
     agreed = _agreed(job, folder, name)
     train, test = _tensors(patients, settings, device, view)
@@ -221,7 +221,7 @@ def declare(
         ConfigurationError, PrivacyError: the job cannot be done here; nothing was declared.
         RunError: what was declared before is missing, damaged, or of another run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     privacy, most = settings.privacy, settings.secure_aggregation.max_patients
     if exact.patients > most:
         raise ConfigurationError(

@@ -85,9 +85,9 @@ class RunDirectory:
                 each.unlink()
 
     def hospital(self, name: str) -> Path:
-        """The folder that stays in hospital `name`."""
+        """The folder that stays in hospital `name`, its owner's alone: exact figures are in it."""
         folder = self.path / "hospitals" / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     @property

@@ -242,7 +242,7 @@ def open_ledgers(
     """
     held = {}
     for name, folder in folders.items():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ledger = run_ledger(settings, folder, name)
         if ledger and lasting:
             ledger.reserve_first_in(lasting, lifetime.name_of(run, name))

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,9 @@ def test_the_page_says_whose_say_the_figures_are_and_how_to_audit(trained: Path)
     cells = re.findall(r'data-label="called (?:ill|healthy)">([^<]*)<', page)
     assert len(cells) == 4
     assert all(re.fullmatch(r"\d+(\.\d)?", cell) for cell in cells)
+
+
+def test_a_hospitals_folder_with_exact_figures_is_its_owners_alone(trained: Path) -> None:
+    for folder in (trained / "hospitals").iterdir():
+        assert (folder / "summary.json").is_file()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
