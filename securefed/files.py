@@ -16,6 +16,7 @@ import fcntl
 import os
 import platform
 import signal
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -108,8 +109,16 @@ def create_private(path: Path, content: bytes) -> None:
 
 
 def append_private(path: Path) -> BinaryIO:
-    """A file opened for appending; one that is made is readable by its owner only."""
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, OWNER_ONLY))
+    """A file opened for appending; one that is made, or was empty, is its owner's only."""
+
+    def opener(name: str, flags: int) -> int:
+        handle = os.open(name, flags, OWNER_ONLY)
+        about = os.fstat(handle)
+        if stat.S_ISREG(about.st_mode) and not about.st_size:
+            os.fchmod(handle, OWNER_ONLY)
+        return handle
+
+    return open(path, "ab", opener=opener)
 
 
 @contextmanager

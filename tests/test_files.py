@@ -81,6 +81,14 @@ def test_appending_keeps_what_was_there(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
 
+def test_an_empty_file_that_others_may_read_becomes_its_owner_s_alone(tmp_path: Path) -> None:
+    for name, content, after in (("empty", b"", 0o600), ("begun", b"one", 0o644)):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o644)
+        files.append_private(tmp_path / name).close()
+        assert mode(tmp_path / name) == after
+
+
 def test_what_belongs_together_is_finished_before_a_stop_is_heard() -> None:
     done = []
     before = signal.getsignal(signal.SIGINT)

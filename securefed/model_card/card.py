@@ -136,7 +136,7 @@ def evaluated(found: EvaluationFile) -> Evaluated | None:
         sensitivity=half.sensitivity,
         specificity=half.specificity,
         calibration_error=figures.calibration_error,
-        trained=found.trained,
+        trained=None if found.trained is None else found.trained > 0,
     )
 
 

@@ -130,9 +130,11 @@ def _calibration(of: Calibration | None) -> str:
 
 
 def _evaluation(of: Evaluated) -> str:
-    trained = {None: "whether they trained cannot be told", 0: "none of them trained"}.get(
-        of.trained, f"**{of.trained} of them trained: too good**"
-    )
+    trained = {
+        None: "whether they trained cannot be told",
+        False: "none of them trained",
+        True: "**some of them trained: too good**",
+    }[of.trained]
     rates = (
         f"{name} {_figure(rate.value, rate.ci95)}"
         for name, rate in (("sensitivity", of.sensitivity), ("specificity", of.specificity))

@@ -123,7 +123,8 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         data: digest of what the manifest said and of which files it named.
-        trained: how many of the patients trained the model; null where that could not be told.
+        trained: whether any of the patients trained the model, and not how many: the card says with
+            noise how many there are. Null where that could not be told.
     """
 
     data: str
@@ -134,7 +135,7 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
     sensitivity: Rate
     specificity: Rate
     calibration_error: float
-    trained: int | None
+    trained: bool | None
 
 
 class ModelCard(JsonFile, msgspec.Struct, frozen=True, kw_only=True):

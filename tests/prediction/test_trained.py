@@ -1,6 +1,7 @@
 """Patients that trained a model are told, where the key that tells patients apart is at hand."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from securefed.errors import DataError
 from securefed.prediction.model import load_model
 from securefed.prediction.trained import Papers, Trained, who_trained
 from securefed.privacy import statement
+from securefed.record.model_card import ModelCard
 from securefed.run_directory import Run
 from tests.tiny import settings_with
 
@@ -118,5 +120,10 @@ def test_an_evaluation_of_those_that_trained_is_refused_unless_it_is_asked_for(h
     shown = evaluate(home / "private", home / "scans", "--trained-too")
     assert shown.exit_code == 0, shown.output
     assert "TOO GOOD" in shown.output
+    # The card goes out, and has the number of training patients with noise only.
+    assert ModelCard.read(home / "private").evaluations[-1].trained is True
+    words = (home / "private" / "model-card.md").read_text()
+    assert "**some of them trained: too good**" in words
+    assert not re.search(r"\d+ of them trained", words)
     with pytest.raises(DataError, match="there is no file"):
         evaluate(home / "private", home / "scans", "--ledger", home / "nowhere")
