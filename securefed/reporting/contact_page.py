@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from markupsafe import Markup
 
-from securefed.reporting.page import content_security_policy, environment, picture_address
+from securefed.reporting.page import page_of_pictures
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -40,17 +39,11 @@ def contact_page(
     Raises:
         RunError: a picture cannot be read.
     """
-    style = environment().get_template("style.css.j2").render()
-    return (
-        environment()
-        .get_template("contact.html.j2")
-        .render(
-            title=title,
-            shown=shown,
-            patients=patients,
-            doubts=doubts,
-            addresses=[picture_address(folder / each.picture) for each in shown],
-            style=Markup(style),  # noqa: S704  # our own file
-            policy=content_security_policy(style, ""),
-        )
+    return page_of_pictures(
+        "contact.html.j2",
+        [folder / each.picture for each in shown],
+        title=title,
+        shown=shown,
+        patients=patients,
+        doubts=doubts,
     )

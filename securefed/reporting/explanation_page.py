@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from markupsafe import Markup
-
 from securefed.record.explanation import ExplanationFile
-from securefed.reporting.page import content_security_policy, environment, picture_address
+from securefed.reporting.page import page_of_pictures
 
 
 def explanation_page(about: ExplanationFile, folder: Path) -> str:
@@ -17,14 +15,5 @@ def explanation_page(about: ExplanationFile, folder: Path) -> str:
     Raises:
         RunError: a picture cannot be read.
     """
-    style = environment().get_template("style.css.j2").render()
-    return (
-        environment()
-        .get_template("explanation.html.j2")
-        .render(
-            about=about,
-            addresses=[picture_address(folder / each.file) for each in about.pictures],
-            style=Markup(style),  # noqa: S704  # our own file
-            policy=content_security_policy(style, ""),
-        )
-    )
+    pictures = [folder / each.file for each in about.pictures]
+    return page_of_pictures("explanation.html.j2", pictures, about=about)

@@ -8,6 +8,7 @@ engine's escaping, the browser would load and run nothing.
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,28 @@ def _pictures(run: RunFacts | SiteReport, folder: Path) -> list[tuple[str, str]]
         for picture in run.audit.pictures
         if synthetic or not picture.patient
     ]
+
+
+def page_of_pictures(template: str, pictures: Iterable[Path], **told: Any) -> str:
+    """A page without a script, with pictures in it.
+
+    Args:
+        template: which gets their `addresses`, in this order, and what it is `told`.
+
+    Raises:
+        RunError: a picture cannot be read.
+    """
+    style = environment().get_template("style.css.j2").render()
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            told,
+            addresses=[picture_address(each) for each in pictures],
+            style=Markup(style),  # noqa: S704  # our own file
+            policy=content_security_policy(style, ""),
+        )
+    )
 
 
 def picture_address(path: Path) -> str:
