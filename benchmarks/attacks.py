@@ -185,6 +185,8 @@ def joined_cases() -> tuple[list[dict[str, Any]], dict[str, str]]:
             missing[what] = f"benchmarks/{path.name} is not there"
             continue
         spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} cannot be loaded")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         make = getattr(module, "cases", None)

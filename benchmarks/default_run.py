@@ -50,7 +50,8 @@ PEER = "opacus, averaged in the clear"
 def clocked(folder: Path, name: str, *words: str) -> dict[str, Any]:
     """What run_clocks.py reports of `securefed run` with these words."""
     report = folder / f"{name}.json"
-    command = [sys.executable, HERE / "run_clocks.py", report, "run", "--out", folder / name]
+    script, out = str(HERE / "run_clocks.py"), str(folder / name)
+    command = [sys.executable, script, str(report), "run", "--out", out]
     one_thread = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), **one_thread}
     subprocess.run([*command, *words], env=environment, capture_output=True, check=True)
@@ -167,7 +168,7 @@ def main() -> None:
         small, smaller = (clocked(folder, each, "--config", smoke) for each in ("small", "smaller"))
         peer = run_peer(settings, folder / "peer")
     rounds = f"{arguments.rounds} rounds, 4 hospitals, epsilon 8"
-    report = {
+    report: dict[str, Any] = {
         "name": "default_run",
         "unit": "processor seconds",
         "better": "lower",

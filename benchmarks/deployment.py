@@ -40,7 +40,7 @@ from securefed.record.activity import Happening
 from tests.engine.four_sites import NAMES, make_four, settings
 from tests.engine.machines import Orders, connect, everybody, served
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "head": {"model": {"attention_width": 170, "head_width": 512}},
     "encoders": {
         "model": {

@@ -102,6 +102,7 @@ def plain(case: Case) -> None:
 def ours(case: Case) -> dict[str, Tensor]:
     step = Step(
         network=case.network,
+        trained=case.trained,
         patients=case.group,
         canaries=None,
         drawn_canaries=torch.zeros(0, dtype=torch.long),

@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cryptography
 import numpy as np
@@ -54,7 +55,7 @@ def case(name: str, measured: dict[str, float]) -> dict[str, object]:
     }
 
 
-def measure(samples: int, repetitions: int) -> dict[str, object]:
+def measure(samples: int, repetitions: int) -> dict[str, Any]:
     """The whole benchmark."""
     source = CryptographicSource()
     gradient = torch.zeros(samples)

@@ -71,7 +71,7 @@ def measure(hospitals: int, patients: int, configuration: str, rounds: int) -> d
         finally:
             trained[0] += time.thread_time() - began
 
-    LocalTrainer.take_steps = take_steps  # type: ignore[method-assign]
+    LocalTrainer.take_steps = take_steps  # type: ignore[method-assign, assignment]
     marks: list[tuple[float, float, float]] = []
 
     def mark(_: object) -> None:
@@ -110,15 +110,15 @@ def flower(clients: int) -> dict[str, Any]:
     import logging
 
     import numpy as np
-    from flwr.client import ClientApp, NumPyClient  # type: ignore[import-not-found]
-    from flwr.common import ndarrays_to_parameters  # type: ignore[import-not-found]
-    from flwr.server import (  # type: ignore[import-not-found]
+    from flwr.client import ClientApp, NumPyClient
+    from flwr.common import ndarrays_to_parameters
+    from flwr.server import (
         ServerApp,
         ServerAppComponents,
         ServerConfig,
     )
-    from flwr.server.strategy import FedAvg  # type: ignore[import-not-found]
-    from flwr.simulation import run_simulation  # type: ignore[import-not-found]
+    from flwr.server.strategy import FedAvg
+    from flwr.simulation import run_simulation
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
     ends: list[float] = []

@@ -20,6 +20,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cryptography
@@ -63,6 +64,9 @@ class Ours:
         }
         self.round_number = 0
 
+    def _masked(self, name: str, request: bytes, values: np.ndarray) -> bytes:
+        return self.clients[name].mask(request, self.codec.encode(values), ASKED)
+
     def round(
         self, values: np.ndarray, *, lose_one: bool, clients_timed: int
     ) -> tuple[list[Timing], Timing, int]:
@@ -86,10 +90,7 @@ class Ours:
         timings, size = [], 0
         for i, (name, request) in enumerate(requests.items()):
             if i < clients_timed:
-                client = self.clients[name]
-                timing, reply = timed(
-                    lambda c=client, r=request: c.mask(r, self.codec.encode(values), ASKED)
-                )
+                timing, reply = timed(partial(self._masked, name, request, values))
                 timings.append(timing)
             else:
                 reply = self.clients[name].mask(request, encoded, ASKED)
@@ -153,7 +154,9 @@ class Flower:
             reply = self.mod._setup(state, settings)
             self.states[node] = state
             self.public[node] = [reply[self.key.PUBLIC_KEY_1], reply[self.key.PUBLIC_KEY_2]]
-        self.boxes = {node: ([], []) for node in self.states}
+        self.boxes: dict[int, tuple[list[int], list[bytes]]] = {
+            node: ([], []) for node in self.states
+        }
         for node, state in self.states.items():
             reply = self.mod._share_keys(
                 state, self.config({str(k): v for k, v in self.public.items()})
@@ -273,14 +276,14 @@ def measure(parameters: int, neighbours: int, repetitions: int) -> list[dict[str
             clients[0].extend(timings)
             servers[lose_one][0].append(server_timing)
             if flower:
-                timing, blobs = timed(lambda f=flower: f.masked(1, values))
+                timing, blobs = timed(partial(flower.masked, 1, values))
                 clients[1].append(timing)
                 peer_size = sum(map(len, blobs))
                 if not repetition:
                     flower.open_all_shares()
                 masked = [flower.common.bytes_to_ndarray(blob) for blob in blobs]
                 lost = {neighbours + 1} if lose_one else set()
-                timing, _ = timed(lambda f=flower, m=masked, x=lost: f.unmask(m, x))
+                timing, _ = timed(partial(flower.unmask, masked, lost))
                 servers[lose_one][1].append(timing)
     threads = os.cpu_count() or 1
     if threads > 1:

@@ -204,8 +204,12 @@ def main() -> None:
             graph = sparse if kind.startswith("k-regular") else None
             if graph is None and clients > chosen.complete_up_to:
                 continue
-            server = "curious" if "curious" in kind else "malicious"
-            rules = JobRules("scale", chosen.parameters, server=server, sparse=graph)
+            rules = JobRules(
+                "scale",
+                chosen.parameters,
+                server="curious" if "curious" in kind else "malicious",
+                sparse=graph,
+            )
             case = measure(clients, chosen.parameters, chosen.dropping, rules) | {"kind": kind}
             cases.append(case)
             if not chosen.json:

@@ -30,7 +30,7 @@ from torch.nn import functional as F  # noqa: E402
 from attacks.membership.head_gradients import (  # noqa: E402
     Drawn,
     HeadShape,
-    encoded_records,
+    records_of,
     summed_gradients,
 )
 from securefed.model.encoding import tokens_of  # noqa: E402
@@ -79,12 +79,12 @@ def replay_case(repetitions: int) -> dict[str, Any]:
     labels = torch.randint(0, 2, (PATIENTS,)).float()
     present = real[:, None].expand(images.shape[:3])
     group = PatientTensors(modalities, images, present, labels)
-    shape, records = HeadShape.of(network), encoded_records(network, group, each_slice=False)
+    tokens = tokens_of(network, group)
+    shape, records = HeadShape.of(network), records_of(tokens, each_slice=False)
     head = torch.cat([dict(network.named_parameters())[n].detach().flatten() for n in shape.places])
     heads = head + 0.1 * torch.randn(SHADOWS, shape.size)
     everybody = torch.arange(PATIENTS)
     drawn = Drawn(torch.arange(SHADOWS).repeat_interleave(PATIENTS), everybody.repeat(SHADOWS))
-    tokens = tokens_of(network, group)
     batch = {name: getattr(tokens, name) for name in ("images", "present", "label")}
 
     def loss(forward: Callable[..., Tensor], one: Any) -> Tensor:

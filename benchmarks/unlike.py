@@ -90,12 +90,12 @@ def swapped(patient: Patient) -> Patient:
 def half_noise(patient: Patient) -> Patient:
     rng = np.random.default_rng(patient.images.sum())
     noise = rng.integers(0, 256, patient.images.shape)
-    return _changed(patient, (patient.images.astype(int) + noise) // 2)
+    return _changed(patient, ((patient.images.astype(int) + noise) // 2).astype(np.uint8))
 
 
 def all_noise(patient: Patient) -> Patient:
     rng = np.random.default_rng(patient.images.sum())
-    return _changed(patient, rng.integers(0, 256, patient.images.shape))
+    return _changed(patient, rng.integers(0, 256, patient.images.shape).astype(np.uint8))
 
 
 def another_organ(patient: Patient) -> Patient:
