@@ -19,6 +19,7 @@ from securefed.data.samples import Images
 
 WINDOW_WIDTH_HU = 80.0  # brain window: width 80, level 40, so 0..80 HU becomes 0..255
 BRIGHTEST_MRI = 1.15  # of a lesion: a little above CSF on T2
+BLACK = 1e-12  # of 1: no grey value, whatever the gamma (above 0.2)
 HOTTEST = 1.6  # of a lesion: tumours outdo grey matter
 PET_BLUR = 0.035  # half widths: about 10 mm full width at half maximum
 SPECT_BLUR = 0.05  # 14 mm
@@ -181,7 +182,8 @@ def _acquire_mri(mri: Field, frame: Frame, site: SiteProfile, rng: np.random.Gen
     low, high = np.percentile(foreground, (0.5, 99.5))
     magnitude -= np.float32(low)
     magnitude *= np.float32(1 / (high - low))
-    scaled = np.clip(magnitude, 0, 1, out=magnitude) ** np.float32(site.mri_gamma)
+    # Not to 0, whose powers take ten times as long: this is as black.
+    scaled = np.clip(magnitude, BLACK, 1, out=magnitude) ** np.float32(site.mri_gamma)
     return np.asarray(255 * scaled, dtype=np.uint8)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
-from securefed.data.phantom_scanners import ALONE, SCANNERS
+from securefed.data.phantom_scanners import ALONE, BLACK, SCANNERS
 from securefed.data.phantom_settings import SHOWS
 from securefed.errors import ConfigurationError
 
@@ -347,3 +347,11 @@ def test_what_phantoms_cannot_show_is_refused(modalities: tuple[str, ...], messa
 def test_every_modality_has_a_scanner() -> None:
     assert SCANNERS.keys() == SHOWS.keys()
     assert ALONE.keys() == set(SHOWS.values())
+
+
+def test_black_stays_black_at_every_gamma_that_a_site_may_have() -> None:
+    gammas = [SiteProfile.draw(PhantomSpec(site_shift=1.0), n, 0).mri_gamma for n in range(50)]
+    assert min(gammas) < 0.9
+    assert max(gammas) > 1.1
+    darkest = 255 * np.float32(BLACK) ** np.array([0.21, *gammas], np.float32)
+    assert not darkest.astype(np.uint8).any()
