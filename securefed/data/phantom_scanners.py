@@ -182,7 +182,7 @@ def _acquire_mri(mri: Field, frame: Frame, site: SiteProfile, rng: np.random.Gen
     low, high = np.percentile(foreground, (0.5, 99.5))
     magnitude -= np.float32(low)
     magnitude *= np.float32(1 / (high - low))
-    # Not to 0, whose powers take ten times as long: this is as black.
+    # Not to 0, whose powers take several times as long: this is as black.
     scaled = np.clip(magnitude, BLACK, 1, out=magnitude) ** np.float32(site.mri_gamma)
     return np.asarray(255 * scaled, dtype=np.uint8)
 

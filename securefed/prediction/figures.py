@@ -172,11 +172,16 @@ def _error(bins: Iterable[tuple[Bin, float]]) -> float:
 def decision_curve(levels: Levels, thresholds: Sequence[float]) -> Iterator[NetBenefit]:
     """The net benefit of acting on the model, from each threshold on.
 
+    Who acts at a threshold means a probability by it, so calibrated ones are held against it where
+    there are any.
+
     Args:
         thresholds: between 0 and 1; of a histogram, edges of its bins.
     """
+    # A temperature keeps the order, so both ascend over the levels.
+    answers = levels.least if levels.calibrated is None else levels.calibrated
     for threshold in thresholds:
-        place = levels.place(threshold - ROUNDING)
+        place = int(np.searchsorted(answers, threshold - ROUNDING))
         model, interval = _net_benefit(levels, place, threshold)
         treat_all, _ = _net_benefit(levels, 0, threshold)
         yield NetBenefit(threshold, model, interval, treat_all)

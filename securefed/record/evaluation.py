@@ -73,6 +73,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         calibration_error: expected calibration error over `reliability` (Naeini et al. 2015) of the
             network's own probabilities.
         calibrated_error: of calibrated ones; null where the model has no temperature.
+        decision_curve: of calibrated probabilities, or of the network's own where
+            `calibrated_error` is null.
     """
 
     auc: float

@@ -90,6 +90,16 @@ def test_net_benefit_is_that_of_the_paper() -> None:
     assert half.ci95 == pytest.approx((0.3 - spread, 0.3 + spread))
 
 
+def test_decision_curves_are_of_calibrated_probabilities() -> None:
+    own = np.array([0.1, 0.3, 0.4, 0.6, 0.9])
+    labels, once = np.array([False, True, False, True, True]), np.ones(5)
+    calibrated = np.array([0.02, 0.2, 0.3, 0.7, 0.97])
+    (found,) = decision_curve(Levels.of_scores(own, labels, once, calibrated), (0.25,))
+    (expected,) = decision_curve(Levels.of_scores(calibrated, labels, once), (0.25,))
+    assert found == expected
+    assert found.model == pytest.approx(2 / 5 - 1 / 5 / 3)  # the ill patient of .3 is at .2 now
+
+
 def test_patients_with_several_examples_have_one_say() -> None:
     twice = Levels.of_scores(
         np.repeat([0.1, 0.6, 0.4, 0.9], 2),
