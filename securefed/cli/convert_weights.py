@@ -5,7 +5,7 @@ from typing import get_args
 
 import click
 
-from securefed.cli.pretrain import require_folder
+from securefed.cli.pretrain import printable, require_folder
 from securefed.config import Encoder
 
 NETWORKS = [name for name in get_args(Encoder) if not name.startswith("compact")]
@@ -16,8 +16,18 @@ NETWORKS = [name for name in get_args(Encoder) if not name.startswith("compact")
 @click.option(
     "--encoder", type=click.Choice(NETWORKS), required=True, help="Whose weights they are."
 )
-@click.option("--origin", required=True, help="Where they are from, in words; run.json has it.")
-@click.option("--licence", required=True, help="Under which licence; run.json has it too.")
+@click.option(
+    "--origin",
+    required=True,
+    callback=printable,
+    help="Where they are from, in words; run.json has it.",
+)
+@click.option(
+    "--licence",
+    required=True,
+    callback=printable,
+    help="Under which licence; run.json has it too.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

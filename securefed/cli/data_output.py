@@ -1,6 +1,7 @@
 """What the commands of `securefed data` share: progress, lists, and results in two forms."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,8 +97,24 @@ def require_new_folder(out: Path) -> None:
         ConfigurationError, DataError: so it is.
     """
     require_outside_runs(out)
-    if out.exists():
-        raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
+    require_new(out)
+
+
+def require_new(out: Path) -> None:
+    """Refuse, before the work, a folder or a file that could not be made after it.
+
+    Raises:
+        DataError: there is something of that name, a link to nothing too, or no folder to make it
+            in.
+    """
+    if os.path.lexists(out):
+        raise DataError(f"{out} exists already", hint="name one that does not exist")
+    above = next(each for each in out.absolute().parents if os.path.lexists(each))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(
+            f"{out} cannot be made: {above} is no folder that can be written into",
+            hint="name another place",
+        )
 
 
 @contextmanager

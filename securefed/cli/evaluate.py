@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from securefed.cli.asked_model import PATH, of_patients
-from securefed.cli.data_output import listing, private_folder, progress_bar
+from securefed.cli.data_output import listing, private_folder, progress_bar, require_new
 from securefed.cli.screen import screen, show_next
 from securefed.errors import DataError, RunError
 from securefed.files import create_private, only_writer
@@ -72,8 +72,8 @@ def command(
     from securefed.prediction.model import load_model
     from securefed.prediction.predict import Predicting
 
-    if out and out.exists():
-        raise DataError(f"{out} exists already", hint="give --out a folder that does not exist")
+    if out:
+        require_new(out)
     if out and out.suffix == ".json":
         raise DataError(
             f"--out {out} is to be a folder: it gets {EvaluationFile.NAME} and a page",

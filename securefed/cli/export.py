@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from securefed.cli.asked_model import PATH, personal_option
-from securefed.cli.data_output import private_folder
-from securefed.errors import ConfigurationError, DataError
+from securefed.cli.data_output import private_folder, require_new
+from securefed.errors import ConfigurationError
 from securefed.files import write_atomically
 from securefed.wording import listed
 
@@ -47,8 +47,7 @@ def command(
             "nothing says as what to export", hint="--onnx FILE, --monai FOLDER, or both"
         )
     for each in filter(None, (onnx, monai)):
-        if each.exists():
-            raise DataError(f"{each} exists already", hint="name one that does not exist")
+        require_new(each)
     opened = load_model(model, personal)
     if not anyway:
         require_usable(opened)

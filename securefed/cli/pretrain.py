@@ -21,6 +21,13 @@ def require_folder(out: Path) -> None:
         )
 
 
+def printable(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Words that a terminal may be shown, since a weight file is refused with others."""
+    if text is not None and not text.isprintable():
+        raise click.BadParameter("it has control characters; leave them out")
+    return text
+
+
 @click.command()
 @click.option(
     "--out",
@@ -34,8 +41,16 @@ def require_folder(out: Path) -> None:
     help="Public pictures of one modality, in folders of classes; without, phantoms.",
 )
 @click.option("--without", help="Of --images: the class that shows no finding.")
-@click.option("--origin", help="Of --images: where they are from, in words; run.json has it.")
-@click.option("--licence", help="Of --images: under which licence; run.json has it too.")
+@click.option(
+    "--origin",
+    callback=printable,
+    help="Of --images: where they are from, in words; run.json has it.",
+)
+@click.option(
+    "--licence",
+    callback=printable,
+    help="Of --images: under which licence; run.json has it too.",
+)
 @click.option(
     "--encoder",
     type=click.Choice(OF_SLICES),

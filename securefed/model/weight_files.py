@@ -131,6 +131,8 @@ def _read(network: FusionNetwork, path: Path) -> tuple[dict[str, Tensor], Origin
         with safe_open(path, framework="pt") as weights:
             about = weights.metadata() or {}
             found = {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+        if not all(f"{key}{value}".isprintable() for key, value in about.items()):
+            raise OSError("what it says of itself has control characters")
         if not all(tensor.is_floating_point() for tensor in found.values()):
             raise OSError("it holds values that are no real numbers")
         tensors = {key: tensor.float() for key, tensor in found.items()}

@@ -154,7 +154,12 @@ def _lines(
     path: Path, rows: Sequence[Sequence[str]], classes: Sequence[str]
 ) -> Iterator[Prediction]:
     if rows and tuple(rows[0]) != columns(classes):
-        raise _no_table(path)
+        if rows[0][:3] != list(COLUMNS[:3]):
+            raise _no_table(path)
+        raise DataError(
+            f"{path} is a table of other columns than this version writes for this model",
+            hint="give --out a file that does not exist, and keep or remove this one",
+        )
     for number, row in enumerate(rows[1:], start=2):
         try:
             cells = dict(zip(columns(classes), row, strict=True))

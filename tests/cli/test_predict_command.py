@@ -140,6 +140,11 @@ def test_an_evaluation_is_printed_and_written(
     assert printed == json.loads((out / "evaluation.json").read_text())
     with pytest.raises(DataError, match="exists already"):
         securefed("evaluate", trained, strangers, "--out", out)
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match="link exists already"):
+        securefed("evaluate", trained, strangers, "--out", tmp_path / "link")
+    with pytest.raises(DataError, match=r"evaluation\.json is no folder"):
+        securefed("evaluate", trained, strangers, "--out", out / "evaluation.json" / "deeper")
     with pytest.raises(DataError, match="is to be a folder"):
         securefed("evaluate", trained, strangers, "--out", tmp_path / "other.json")
 

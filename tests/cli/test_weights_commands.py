@@ -76,3 +76,13 @@ def test_pictures_of_two_modalities_or_of_unknown_origin_are_refused(
     with pytest.raises(ConfigurationError) as refused:
         command("pretrain", "--out", tmp_path / "out", *words)
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("command_name", ["pretrain", "convert-weights"])
+def test_words_that_would_speak_to_a_terminal_are_refused_before_the_work(
+    command_name: str, tmp_path: Path
+) -> None:
+    words = [command_name, "--out", tmp_path / "out", "--origin", "made\x1b[2J"]
+    found = CliRunner().invoke(cli, [*map(str, words)])
+    assert found.exit_code == 2
+    assert "'--origin': it has control characters" in found.output

@@ -193,3 +193,13 @@ def test_pictures_in_no_such_folders_or_too_few_are_refused(pictures: Path, tmp_
     with pytest.raises(DataError, match=r"000\.png"):
         make(pictures, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["source", "licence", "other"])
+def test_weights_that_would_speak_to_a_terminal_are_refused(where: str, tmp_path: Path):
+    network = FusionNetwork(NetworkShape(image_size=32, width=4))
+    path = tmp_path / "weights.safetensors"
+    about = {"encoder": "compact", "width": "4", where: "public\x1b[2J"}
+    save_file({"encoder.layers.0.weight": torch.zeros(1)}, path, about)
+    with pytest.raises(ConfigurationError, match="control characters"):
+        weight_files.load(network, path)

@@ -93,10 +93,12 @@ def test_predictions_are_gone_on_with_and_another_table_is_refused(
         # Other company in a batch adds in another order.
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
         assert one.probability == max(one.probabilities)
+    for others in ((), ("a", "b", "c")):
+        with pytest.raises(DataError, match="of other columns than this version writes for this"):
+            table.read(out, others)
+    out.write_text("patient_id,age\n1,2\n")
     with pytest.raises(DataError, match="no table of predictions"):
-        table.read(out)
-    with pytest.raises(DataError, match="no table of predictions"):
-        table.read(out, ("a", "b", "c"))
+        table.read(out, CLASSES)
 
 
 def test_two_labels_have_the_columns_that_they_had() -> None:
