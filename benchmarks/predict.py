@@ -3,12 +3,13 @@
     python benchmarks/predict.py [--json] [--repetitions 5] [--patients 200] [--encoder compact]
 
 A network of random weights is asked about phantom patients of 64 pixels in a manifest of PNG files,
-as `securefed predict` does it: rows, pictures, slices, encoders, attention, head, lines. The floor
-is the same pictures, in memory already, through the encoders alone in chunks of 64. Both take turns
-in one process with one thread of torch; files are in the system's cache. `of_floor` of seconds is
-what somebody waits for: the next pictures are read in a thread, so a second core must be free.
-Memory is the largest resident set that a process of its own adds to its start by predicting, for
-this many patients and for four times as many (each file named four times).
+as `securefed predict` does it: rows, pictures, slices, whether they are like others, encoders,
+attention, head, lines. The floor is the same pictures, in memory already, through the encoders
+alone in chunks of 64. Both take turns in one process with one thread of torch; files are in the
+system's cache. `of_floor` of seconds is what somebody waits for: the next pictures are read in a
+thread, so a second core must be free. Memory is the largest resident set that a process of its own
+adds to its start by predicting, for this many patients and for four times as many (each file named
+four times).
 """
 
 import argparse
@@ -29,21 +30,26 @@ import torch
 from torch import Tensor
 
 from securefed.data.folders import read
-from securefed.data.phantom import PhantomSpec
+from securefed.data.phantom import PhantomSpec, SiteProfile, generate
 from securefed.data.phantom_files import write_phantoms
 from securefed.model.encoders import encode
 from securefed.model.encoding import CHUNK
+from securefed.model.likeness import Reference
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.patients import batches
 from securefed.prediction.predict import Predicting
+from securefed.training.patients import stack
 
 COPIES = 4
+REFERENCES = 100  # patients that say what scans look like
 
 
 def model_of(encoder: str) -> ReleasedModel:
     torch.manual_seed(0)
     network = FusionNetwork(NetworkShape(encoder=encoder)).eval().requires_grad_(False)
+    spec = PhantomSpec(missing_query=0.0, missing_context=0.0)
+    others = generate(spec, SiteProfile.draw(spec, 9, seed=6), REFERENCES, seed=6)
     return ReleasedModel(
         network=network,
         max_slices=24,
@@ -53,6 +59,7 @@ def model_of(encoder: str) -> ReleasedModel:
         digest="0" * 64,
         privacy="none",
         calibration=None,
+        reference=Reference.made(stack([each.patient for each in others], 24)),
         cautions=(),
         about={},
     )

@@ -1,11 +1,9 @@
 """Patients of a manifest in batches, so that memory does not grow with how many there are.
 
-A batch is so many rows, not patients, since a patient may have hundreds. While the caller is busy
-with one, a thread reads the next: pictures are decoded beside the network, not before it.
+A batch is so many rows, not patients, since a patient may have hundreds.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from securefed.data.manifest import Manifest, Row
@@ -15,7 +13,7 @@ from securefed.data.table import Problem
 from securefed.errors import DataError
 from securefed.wording import first_of
 
-BATCH = 256  # rows; one patient may have more
+BATCH = 128  # rows; one patient may have more
 
 
 def batches(
@@ -36,18 +34,8 @@ def batches(
         for patient_id, rows in by_patient.items()
         if not done.issuperset((patient_id, row.example) for row in rows)
     ]
-    parts = list(_parts(groups))
-
-    def read(rows: list[Row]) -> tuple[list[Patient], list[Problem]]:
-        return read_patients(replace(manifest, rows=rows), size, name)
-
-    # One thread, so that no more than two batches are in memory.
-    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
-        ahead = [reader.submit(read, part) for part in parts[:1]]
-        for number in range(len(parts)):
-            ready = ahead.pop().result()
-            ahead += [reader.submit(read, part) for part in parts[number + 1 : number + 2]]
-            yield ready
+    for rows in _parts(groups):
+        yield read_patients(replace(manifest, rows=rows), size, name)
 
 
 def _parts(groups: Sequence[list[Row]]) -> Iterator[list[Row]]:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from securefed.data.folders import read as read_manifest
 from securefed.data.manifest import Manifest
-from securefed.data.samples import Patient
+from securefed.data.samples import Example, Patient
 from securefed.data.table import Problem
 from securefed.errors import DataError
+from securefed.model.patients import PatientTensors
+from securefed.prediction.ahead import ahead
 from securefed.prediction.model import ReleasedModel
 from securefed.prediction.patients import batches
 from securefed.prediction.table import DIGITS, NOT_KNOWN, Prediction
@@ -128,26 +130,34 @@ class Predicting:
         Raises:
             RunError: the model gives no number.
         """
-        for patients, problems in batches(self._manifest, self._model.image_size, self._name, done):
+        # Pictures are decoded, and looked at, beside the network and not before it.
+        for seen, problems in ahead(self._seen(done)):
             pairs = [
                 (made, example.label)
-                for made, example in zip(
-                    self._predictions(patients),
-                    (example for patient in patients for example in patient.examples),
+                for made, (_, example) in zip(
+                    self._predictions(seen) if seen else [],
+                    seen.examples if seen else [],
                     strict=True,
                 )
                 if (made.patient_id, made.example) not in done
             ]
             yield Answered([label for _, label in pairs], [made for made, _ in pairs], problems)
 
-    def _predictions(self, patients: Sequence[Patient]) -> list[Prediction]:
-        if not patients:
-            return []
-        group = self._model.stacked(patients)
-        logits = self._model.logits_of(group)
+    def _seen(
+        self, done: frozenset[tuple[str, str]]
+    ) -> Iterator[tuple["_Seen | None", Sequence[Problem]]]:
         reference = self._model.reference
-        unlike = reference.unlike(group) if reference else [NOT_KNOWN] * len(group)
-        examples = [(patient, each) for patient in patients for each in patient.examples]
+        for patients, problems in batches(self._manifest, self._model.image_size, self._name, done):
+            if not patients:
+                yield None, problems
+                continue
+            group = self._model.stacked(patients)
+            unlike = reference.unlike(group) if reference else [NOT_KNOWN] * len(group)
+            examples = [(patient, each) for patient in patients for each in patient.examples]
+            yield _Seen(examples, group, unlike), problems
+
+    def _predictions(self, seen: "_Seen") -> list[Prediction]:
+        logits = self._model.logits_of(seen.group)
         answers = (
             _of_classes(self._model, logits)
             if self._model.classes
@@ -167,9 +177,24 @@ class Predicting:
                 model=self.digests[0],
                 data=self.digests[1],
             )
-            for (patient, example), answer, strange in zip(examples, answers, unlike, strict=True)
+            for (patient, example), answer, strange in zip(
+                seen.examples, answers, seen.unlike, strict=True
+            )
         ]
         return found if self._anyway else [each.withheld for each in found]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Examples of a batch, each with its patient, as the network gets them.
+
+    Attributes:
+        unlike: how the scans of each are unlike those of the training, in words.
+    """
+
+    examples: Sequence[tuple[Patient, Example]] = field(repr=False)
+    group: PatientTensors = field(repr=False)
+    unlike: Sequence[str]
 
 
 def _of_tumours(model: ReleasedModel, logits: Tensor) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from securefed.data.folders import read
 from securefed.data.manifest import Manifest
 from securefed.data.patient_images import read_patients
 from securefed.prediction import patients
+from securefed.prediction.ahead import ahead
 from tests.prediction.conftest import strangers
 
 __all__ = ["strangers"]  # fixture
@@ -44,7 +45,7 @@ def test_no_more_than_one_batch_is_read_ahead(
         return read_patients(*asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(patients, "read_patients", counted)
-    for number, _ in enumerate(patients.batches(manifest, 32, "m"), start=1):
+    for number, _ in enumerate(ahead(patients.batches(manifest, 32, "m")), start=1):
         assert len(begun) <= number + 1
     assert len(begun) == number > 10
 
@@ -57,4 +58,9 @@ def test_what_a_thread_cannot_read_is_raised_to_the_caller(
 
     monkeypatch.setattr(patients, "read_patients", broken)
     with pytest.raises(MemoryError):
-        next(patients.batches(manifest, 32, "m"))
+        next(ahead(patients.batches(manifest, 32, "m")))
+
+
+def test_items_come_in_order_and_once() -> None:
+    assert list(ahead(iter([3, None, 0, 5]))) == [3, None, 0, 5]
+    assert list(ahead(iter(()))) == []
