@@ -29,6 +29,15 @@ def of_classes(task: TaskSettings) -> Iterator[str]:
         yield "task.classes: all is what all classes together are called; name that one otherwise"
 
 
+def of_phantoms(data: DataSettings, task: TaskSettings) -> Iterator[str]:
+    """What is recorded of made-up patients."""
+    if data.phantom.label_noise and (task.classes or task.example == "slice"):
+        yield (
+            "data.phantom.label_noise: is of patients with two labels; set it to 0, or leave out "
+            "task.classes and task.example"
+        )
+
+
 def of_the_circle(
     federation: FederationSettings, masks: SecureAggregationSettings
 ) -> Iterator[str]:

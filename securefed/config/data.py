@@ -34,6 +34,13 @@ class PhantomSettings(Section):
         description="Share of negatives with all findings at one place, but at another in each "
         "slice: only encoders of volumes can tell them. rho and kappa are of the others.",
     )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Chance of a training patient to be recorded with the other label; held-out "
+        "ones have their own.",
+    )
     missing_query: float = Field(
         0.05, ge=0, le=0.9, description="Share of patients without the query's modality."
     )

@@ -65,6 +65,7 @@ class Settings(Section):
     def _consistent(self) -> "Settings":
         found = chain(
             contradictions.of_classes(self.task),
+            contradictions.of_phantoms(self.data, self.task),
             contradictions.of_the_circle(self.federation, self.secure_aggregation),
             contradictions.of_patients(self.training, self.privacy, self.secure_aggregation),
             contradictions.of_baselines(self.evaluation, self.privacy, self.data),

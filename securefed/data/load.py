@@ -22,6 +22,7 @@ from securefed.data.names import require_site
 from securefed.data.odd_pictures import odd_pictures
 from securefed.data.patient_images import read_patients
 from securefed.data.phantom import PhantomPatient, PhantomSpec, SiteProfile, generate
+from securefed.data.phantom_settings import LABEL_STREAM, generator
 from securefed.data.pseudonyms import PHANTOM_KEY, SiteKey
 from securefed.data.registrations import registrations, unregistered_pairs
 from securefed.data.samples import Example, ExampleKind, Patient
@@ -199,6 +200,7 @@ def phantom_hospitals(
     harmonise: bool = False,
     *,
     example: ExampleKind = "patient",
+    label_noise: float = 0.0,
 ) -> FederatedData:
     """Make hospitals with `patients_per_hospital` to train on, and more of them to test on.
 
@@ -208,6 +210,7 @@ def phantom_hospitals(
     Args:
         example: what a label is of; a slice has that of the lesion it shows, and a phantom has one
             study.
+        label_noise: chance of a patient to train on to have the other of two labels.
 
     Raises:
         ConfigurationError: fewer than one hospital or patient, or a setting out of range.
@@ -226,12 +229,24 @@ def phantom_hospitals(
         site = SiteProfile.draw(spec, index, seed)
         count = patients_per_hospital + test_patients_per_hospital
         patients = [_labelled(each, example) for each in generate(spec, site, count, seed)]
-        data.append(
-            HospitalData(
-                site.name, patients[:patients_per_hospital], patients[patients_per_hospital:]
-            )
-        )
+        train, test = patients[:patients_per_hospital], patients[patients_per_hospital:]
+        train = mislabelled(train, label_noise, generator(seed, LABEL_STREAM, index, 0))
+        data.append(HospitalData(site.name, train, test))
     return _federated(data, _made_up("phantom"), PHANTOM_KEY, "phantom", harmonise)
+
+
+def mislabelled(
+    patients: Sequence[Patient], share: float, rng: np.random.Generator
+) -> list[Patient]:
+    """The same patients of two labels, each by its own chance with the other one.
+
+    Who is drawn at a share is drawn at every larger one too.
+    """
+    wrong = rng.random(len(patients)) < share
+    return [
+        replace(each, label=1 - each.label) if is_wrong else each
+        for each, is_wrong in zip(patients, wrong, strict=True)
+    ]
 
 
 def _labelled(made: PhantomPatient, example: ExampleKind) -> Patient:

@@ -12,7 +12,7 @@ from securefed.errors import ConfigurationError
 from securefed.wording import listed
 
 # One stream of random numbers per purpose, so that sites and patients never share one.
-SITE_STREAM, PATIENT_STREAM = 1, 2
+SITE_STREAM, PATIENT_STREAM, LABEL_STREAM = 1, 2, 3
 
 
 # What a modality shows of a patient: modality -> finding.

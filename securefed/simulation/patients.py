@@ -30,6 +30,7 @@ def load_data(settings: Settings, *, begun: bool = False) -> FederatedData:
             settings.seed,
             settings.model.harmonise,
             example=settings.task.example,
+            label_noise=data.phantom.label_noise,
         )
     with own_patients(
         data.manifest,

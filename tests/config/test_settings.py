@@ -146,6 +146,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
         values["training.sample_rate"] = max(1 / most, values["training.sample_rate"])
     else:
         values["training.batch_size"] = min(most, values["training.batch_size"] or 1)
+    if values["task.classes"] or values["task.example"] == "slice":
+        values["data.phantom.label_noise"] = 0.0
     if values["data.manifest"]:
         values["evaluation.baselines"] = False
     if values.get("privacy.placement") == "distributed":
