@@ -14,6 +14,9 @@ def calibration_in_words(found: Calibration) -> str:
 def _sentences(found: Calibration) -> Iterator[str]:
     if found.temperature is None:
         yield f"Probabilities are the network's own, not calibrated: {found.why_not}."
+        if found.error_before > 1 or found.loss_before < 0:  # no patients give that
+            yield "Noise in their counts hides how far they are off, and their log loss."
+            return
         yield (
             f"Calibration error {number(found.error_before)}, log loss {number(found.loss_before)}."
         )
