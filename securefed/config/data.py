@@ -34,6 +34,12 @@ class PhantomSettings(Section):
         description="Share of negatives with all findings at one place, but at another in each "
         "slice: only encoders of volumes can tell them. rho and kappa are of the others.",
     )
+    distractors: float = Field(
+        0.0,
+        ge=0,
+        le=16,
+        description="Harmless spots of a patient on average, which every modality shows.",
+    )
     label_noise: float = Field(
         0.0,
         ge=0,

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from securefed.data import phantom_anatomy as anatomy
 from securefed.data.phantom_anatomy import Field, Frame, Place, Shape
+from securefed.data.phantom_distractors import distractors
 from securefed.data.phantom_scanners import SCANNERS, Body, Case
 from securefed.data.phantom_settings import (
+    DISTRACTOR_STREAM,
     PATIENT_STREAM,
     SHOWS,
     PhantomSpec,
@@ -95,7 +97,9 @@ def _make_patient(spec: PhantomSpec, site: SiteProfile, seed: int, index: int) -
     frame = anatomy.make_frame(size, z, rotation, warp)
     t2_weight = site.t2_weight + 0.05 * (2 * draws[2] - 1)
     folds = anatomy.smooth_field(size, rng.standard_normal((slices, 20, 20), dtype=np.float32))
-    head = anatomy.make_head(frame, folds, ventricle=0.75 + 0.5 * draws[4])
+    own = generator(seed, DISTRACTOR_STREAM, site.index, index)
+    further = distractors(frame, spec.distractors, own) if spec.distractors else ()
+    head = anatomy.make_head(frame, folds, 0.75 + 0.5 * draws[4], further)
     body = Body(frame, head, case, t2_weight, spec.contrast)
     bare = [SCANNERS[name].draw(body) for name in spec.modalities]
     pixels = spec.misregistration * size / 64

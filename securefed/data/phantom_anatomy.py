@@ -141,11 +141,14 @@ class Head:
     edge: float
 
 
-def make_head(frame: Frame, folds: Field, ventricle: float) -> Head:
+def make_head(
+    frame: Frame, folds: Field, ventricle: float, further: tuple[tuple[Tissue, Field], ...] = ()
+) -> Head:
     """A head without lesions.
 
     folds: (slices, size, size) smooth unit-variance field that folds the cortex.
     ventricle: size of the ventricles, about 0.8 to 1.2.
+    further: layers over these, as of Head.
     """
     index = np.minimum(frame.radius * np.float32(_RADII / _FURTHEST), _RADII - 1).astype(np.intp)
     border = 1 / np.float32(frame.edge)
@@ -154,7 +157,7 @@ def make_head(frame: Frame, folds: Field, ventricle: float) -> Head:
     # Sulci: where the folding field crosses zero, fluid reaches into the cortex.
     sulci = np.clip(1 - np.abs(folds) * 4, 0, 0.9)
     sulci *= np.clip((frame.radius - 0.69) * border, 0, 1) * (frame.radius < BRAIN_RADIUS)
-    layers = ((WHITE, white), (CSF, sulci), (CSF, _ventricles(frame, ventricle)))
+    layers = ((WHITE, white), (CSF, sulci), (CSF, _ventricles(frame, ventricle)), *further)
     return Head(index, layers, frame.edge)
 
 
@@ -200,7 +203,7 @@ def visible_slices(z: Field, place: Place, shape: Shape) -> NDArray[np.bool_]:
 
 def centre_pixel(frame: Frame, place: Place) -> tuple[int, float, float]:
     """(slice index, row, column) nearest to a place."""
-    distance = _distance(frame.x, frame.y, place)
+    distance = plane_distance(frame.x, frame.y, place)
     row, column = np.unravel_index(int(distance.argmin()), distance.shape)
     return int(np.abs(frame.z - place.z).argmin()), float(row), float(column)
 
@@ -265,14 +268,14 @@ def _outline(x: Field, y: Field, place: Place, shape: Shape) -> NDArray[np.float
     """Distance from a place over the lesion's own radius in that direction, times its radius."""
     centre_x, centre_y = _centre(place)
     lobes = np.cos(3 * np.arctan2(y - centre_y, x - centre_x) + shape.phase)
-    return np.asarray(_distance(x, y, place) / (1 + shape.wobble * lobes))
+    return np.asarray(plane_distance(x, y, place) / (1 + shape.wobble * lobes))
 
 
 def _centre(place: Place) -> tuple[float, float]:
     return place.distance * float(np.cos(place.angle)), place.distance * float(np.sin(place.angle))
 
 
-def _distance(x: Field, y: Field, place: Place) -> Field:
+def plane_distance(x: Field, y: Field, place: Place) -> Field:
     """Distance from a place in half image widths."""
     centre_x, centre_y = _centre(place)
     across, down = (x - centre_x) * HEAD_WIDTH, (y - centre_y) * HEAD_LENGTH

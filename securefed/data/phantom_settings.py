@@ -12,7 +12,7 @@ from securefed.errors import ConfigurationError
 from securefed.wording import listed
 
 # One stream of random numbers per purpose, so that sites and patients never share one.
-SITE_STREAM, PATIENT_STREAM, LABEL_STREAM = 1, 2, 3
+SITE_STREAM, PATIENT_STREAM, LABEL_STREAM, DISTRACTOR_STREAM = 1, 2, 3, 4
 
 
 # What a modality shows of a patient: modality -> finding.
@@ -42,6 +42,7 @@ class PhantomSpec:
             rho and kappa are of the others, 0..1.
         prevalence: probability of a tumour, before the site moves it.
         lesion_radius: smallest and largest radius in half image widths.
+        distractors: harmless spots of a patient on average, 0 to 16; every modality shows them.
         misregistration: standard deviation of the offset of each further modality from the first,
             in pixels at 64 px.
         missing_query, missing_context: probability that a patient lacks the whole first modality,
@@ -66,6 +67,7 @@ class PhantomSpec:
     scattered: float = 0.0
     prevalence: float = 0.5
     lesion_radius: tuple[float, float] = (0.13, 0.22)
+    distractors: float = 0.0
     misregistration: float = 0.7
     missing_query: float = 0.05
     missing_context: float = 0.05
@@ -91,6 +93,7 @@ class PhantomSpec:
                 )
         require("image_size", self.image_size, 16, 512)
         require("contrast", self.contrast, 0.0, 100.0)
+        require("distractors", self.distractors, 0.0, 16.0)
         require("misregistration", self.misregistration, 0.0, 8.0)
         require("fewest slices", self.slices[0], 1, self.slices[1])
         require("most slices", self.slices[1], self.slices[0], 64)

@@ -90,6 +90,7 @@ def phantom_spec(settings: Settings) -> PhantomSpec:
         rho=phantom.dissociated,
         scattered=phantom.scattered,
         kappa=phantom.single_evidence,
+        distractors=phantom.distractors,
         missing_query=phantom.missing_query,
         missing_context=phantom.missing_context,
         site_shift=phantom.site_shift,

@@ -105,11 +105,13 @@ def test_ceilings_match_the_published_table() -> None:
     ) == (0.75, 1.0, 0.625, 0.75)
 
 
-def test_the_ct_of_a_mimic_is_the_ct_of_a_tumour_to_the_byte() -> None:
+@pytest.mark.parametrize("distractors", [0.0, 6.0])
+def test_the_ct_of_a_mimic_is_the_ct_of_a_tumour_to_the_byte(distractors: float) -> None:
     """The draws do not depend on the settings, so the same patient can be had in every role."""
-    tumours = make(dataclasses.replace(SMALL, prevalence=1.0), 60)
-    dissociated = make(dataclasses.replace(SMALL, prevalence=0.0, rho=1.0), 60)
-    single = make(dataclasses.replace(SMALL, prevalence=0.0, rho=0.0, kappa=1.0), 60)
+    spec = dataclasses.replace(SMALL, distractors=distractors)
+    tumours = make(dataclasses.replace(spec, prevalence=1.0), 60)
+    dissociated = make(dataclasses.replace(spec, prevalence=0.0, rho=1.0), 60)
+    single = make(dataclasses.replace(spec, prevalence=0.0, rho=0.0, kappa=1.0), 60)
     assert {p.patient.label for p in tumours} == {1}
     ct_only = {"calcification", "haemorrhage"}
     assert {p.kind for p in single} == ct_only | {"abscess", "infarct"}
@@ -176,9 +178,10 @@ def test_evidence_is_visible_where_the_truth_says() -> None:
         assert each.evidence_of("ct")[centre[0]]
 
 
-def test_zero_contrast_is_a_null_control() -> None:
+@pytest.mark.parametrize("distractors", [0.0, 6.0])
+def test_zero_contrast_is_a_null_control(distractors: float) -> None:
     """Without contrast the label leaves no trace: every role gives the same bytes."""
-    spec = dataclasses.replace(SMALL, contrast=0.0)
+    spec = dataclasses.replace(SMALL, contrast=0.0, distractors=distractors)
     clean = make(dataclasses.replace(spec, prevalence=0.0, rho=0.0, kappa=0.0), 30)
     for prevalence, rho in ((1.0, 0.3), (0.0, 1.0), (0.0, 0.0)):
         role = dataclasses.replace(spec, prevalence=prevalence, rho=rho)
