@@ -1,9 +1,10 @@
-"""`securefed pretrain`: make public encoder weights, from phantoms or from public pictures."""
+"""`securefed pretrain`: make public encoder weights, from phantoms, scenes or public pictures."""
 
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from securefed.cli.screen import screen
 from securefed.config import VOLUME_ENCODERS, Encoder
@@ -29,6 +30,7 @@ def printable(context: click.Context, parameter: click.Parameter, text: str | No
 
 
 @click.command()
+@click.pass_context
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -39,6 +41,11 @@ def printable(context: click.Context, parameter: click.Parameter, text: str | No
     "--images",
     type=click.Path(path_type=Path),
     help="Public pictures of one modality, in folders of classes; without, phantoms.",
+)
+@click.option(
+    "--scenes",
+    type=click.IntRange(min=100),
+    help="As many random scenes (8000 is a good start): one encoder for every modality.",
 )
 @click.option("--without", help="Of --images: the class that shows no finding.")
 @click.option(
@@ -70,8 +77,10 @@ def printable(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option("--epochs", default=4, show_default=True, help="Passes over their slices.")
 @click.option("--seed", default=2026, show_default=True, help="Of phantoms, weights and batches.")
 def command(
+    context: click.Context,
     out: Path,
     images: Path | None,
+    scenes: int | None,
     without: str | None,
     origin: str | None,
     licence: str | None,
@@ -83,12 +92,14 @@ def command(
     epochs: int,
     seed: int,
 ) -> None:
-    """Train encoders on public data of single modalities: phantoms, or --images.
+    """Train encoders on public data of single modalities: phantoms, --images or --scenes.
 
     The weights that come with SecureFed were made by this command. No pair of scans is used: the CT
     encoder learns "is there a dense core", the MRI encoder "is there a mass", each from its own
     modality. Takes about a minute for each on two cores. Of --images/CLASS/*.png an encoder learns
-    to tell the other classes from --without. Pictures must not be of any run's patients.
+    to tell the other classes from --without. Pictures must not be of any run's patients. Of
+    --scenes, shapes and textures without anatomy, one learns what is at each place: the weights
+    have never seen what a run on phantoms asks for.
     """
     require_folder(out)
     names = tuple(name.strip() for name in modalities.split(","))
@@ -97,12 +108,20 @@ def command(
         raise ConfigurationError(
             "--without, --origin and --licence are of --images", hint="give --images too"
         )
+    of_scans = ("images", "modalities", "patients")
+    if scenes is not None and any(
+        context.get_parameter_source(name) is not ParameterSource.DEFAULT for name in of_scans
+    ):
+        raise ConfigurationError(
+            "--scenes are of no modality and no patients",
+            hint="leave out --images, --modalities and --patients, or --scenes",
+        )
     if images is not None and (len(names) != 1 or not all(of_pictures)):
         raise ConfigurationError(
             "--images are of one modality, and their origin and licence have to be known",
             hint="give --modalities NAME, --without CLASS, --origin TEXT and --licence TEXT",
         )
-    from securefed.model import public_images, public_weights
+    from securefed.model import public_images, public_scenes, public_weights
     from securefed.model.pretraining import Schedule
 
     with Bar(screen()) as bar:
@@ -114,7 +133,9 @@ def command(
             "seed": seed,
             "progress": lambda name, share: bar.reach(share, name),
         }
-        if images is None:
+        if scenes is not None:
+            about = public_scenes.make(out, scenes=scenes, **settings)
+        elif images is None:
             about = public_weights.make(out, modalities=names, patients=patients, **settings)
         else:
             about = public_images.make(
@@ -126,6 +147,6 @@ def command(
                 licence=str(licence),
                 **settings,
             )
-    for key in sorted(key for key in about if key.endswith("auc")):
+    for key in sorted(key for key in about if "held_out" in key):
         click.echo(f"{key}: {about[key]}")
     click.echo(f"wrote {out} ({out.stat().st_size / 1000:.0f} kB)")

@@ -15,6 +15,7 @@ gradients that are clipped to one norm then waste none of it on offsets.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +26,16 @@ from torch.nn import functional as F
 from securefed.model.encoders import ENCODERS, encode
 
 
-class Readout(nn.Module):
+class LinearReadout(nn.Module):
+    """What is read of tokens, linear in their features."""
+
+    evidence: nn.Linear
+
+
+R = TypeVar("R", bound=LinearReadout)
+
+
+class Readout(LinearReadout):
     """Linear evidence per place, pooled to a slice logit; thrown away after pretraining."""
 
     def __init__(self, width: int) -> None:
@@ -65,27 +75,65 @@ def pretrain(
         evidence: (slices,) whether the slice shows the modality's finding.
         progress: told the finished share, 0 to 1.
     """
+    return fit(
+        encoder,
+        width,
+        images,
+        torch.from_numpy(evidence).float(),
+        seed,
+        schedule,
+        progress,
+        readout=Readout,
+        loss=_evidence_loss,
+        mirrored=True,  # heads are nearly symmetric
+    )
+
+
+def _evidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def fit(
+    encoder: str,
+    width: int,
+    images: NDArray[np.uint8],
+    targets: Tensor,
+    seed: int,
+    schedule: Schedule,
+    progress: Callable[[float], None],
+    *,
+    readout: Callable[[int], R],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    mirrored: bool = False,
+) -> tuple[nn.Module, R]:
+    """Train an encoder with any readout of its tokens; its features end with mean 0, variance 1.
+
+    Args:
+        targets: (slices, ...), what `loss` holds the readout's answer against.
+        readout: makes one for a width.
+        mirrored: mirror half of the batches; targets must then not depend on places.
+    """
     torch.manual_seed(seed)
     network = ENCODERS[encoder](width)
-    readout = Readout(width)
-    parameters = [*network.parameters(), *readout.parameters()]
+    answers = readout(width)
+    parameters = [*network.parameters(), *answers.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
     schedule = replace(schedule, batch_size=min(schedule.batch_size, len(images)))
     steps = schedule.epochs * (len(images) // schedule.batch_size)
     decay = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate * 2, steps)
-    for step, (batch, label) in enumerate(_batches(images, evidence, seed, schedule)):
-        pooled = readout(encode(network, batch))
+    batches = _batches(images, targets, seed, schedule, mirrored)
+    for step, (batch, target) in enumerate(batches):
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(pooled, label).backward()  # type: ignore[no-untyped-call]
+        loss(answers(encode(network, batch)), target).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         decay.step()
         progress((step + 1) / steps)
-    _standardise(network, readout, images)
-    return network, readout
+    _standardise(network, answers, images)
+    return network, answers
 
 
 def _batches(
-    images: NDArray[np.uint8], evidence: NDArray[np.bool_], seed: int, schedule: Schedule
+    images: NDArray[np.uint8], targets: Tensor, seed: int, schedule: Schedule, mirrored: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     rng = np.random.default_rng(seed)
     for _ in range(schedule.epochs):
@@ -93,14 +141,14 @@ def _batches(
         for start in range(0, len(order) - schedule.batch_size + 1, schedule.batch_size):
             rows = order[start : start + schedule.batch_size]
             batch = images[rows]
-            if rng.random() < 0.5:
-                batch = batch[:, :, ::-1]  # heads are nearly symmetric
+            if mirrored and rng.random() < 0.5:
+                batch = batch[:, :, ::-1]
             tensor = torch.from_numpy(np.ascontiguousarray(batch)).float() / 255
-            yield tensor, torch.from_numpy(evidence[rows]).float()
+            yield tensor, targets[torch.from_numpy(rows)]
 
 
 @torch.no_grad()
-def _standardise(network: nn.Module, readout: Readout, images: NDArray[np.uint8]) -> None:
+def _standardise(network: nn.Module, readout: LinearReadout, images: NDArray[np.uint8]) -> None:
     sample = torch.from_numpy(images[:2048]).float() / 255
     tokens = torch.cat([encode(network, part) for part in torch.split(sample, 128)]).flatten(0, -2)
     mean, spread = tokens.mean(0), tokens.std(0).clamp_min(1e-6)
@@ -110,5 +158,5 @@ def _standardise(network: nn.Module, readout: Readout, images: NDArray[np.uint8]
         raise TypeError("the encoder's last convolution needs a bias")
     bottleneck.bias.copy_((bottleneck.bias - mean) / spread)
     # The readout undoes the rescaling: its logits stay what they were.
-    readout.evidence.bias.add_(readout.evidence.weight[0] @ mean)
+    readout.evidence.bias.add_(readout.evidence.weight @ mean)
     readout.evidence.weight.mul_(spread)

@@ -62,12 +62,22 @@ def test_torchvisions_weights_are_converted(tmp_path: Path) -> None:
     assert out.is_file()
 
 
+def test_weights_of_scenes_tell_how_well_they_do_on_others(tmp_path: Path) -> None:
+    sizes = ("--width", 4, "--image-size", 32, "--epochs", 1)
+    told = command("pretrain", "--scenes", 100, *sizes, "--out", tmp_path / "scenes.safetensors")
+    assert "encoder_held_out_blob_auc" in told
+    assert "encoder_held_out_mean_r2" in told
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("--without", "healthy"),
         ("--images", "public", "--without", "healthy", *SAID),
         ("--images", "public", "--modalities", "mri", "--without", "healthy"),
+        ("--scenes", 100, "--images", "public"),
+        ("--scenes", 100, "--modalities", "ct"),
+        ("--scenes", 100, "--patients", 10),
     ],
 )
 def test_pictures_of_two_modalities_or_of_unknown_origin_are_refused(
