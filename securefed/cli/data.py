@@ -51,6 +51,7 @@ command.add_command(data_show.command)
 @click.option("--contrast", type=float, help="Factor on every lesion; 1 is physical.")
 @click.option("--rho", type=float, help="Share of negatives with a sign at another place.")
 @click.option("--kappa", type=float, help="Share of the other negatives with one sign.")
+@click.option("--distractors", type=float, help="Harmless spots of a patient on average.")
 @of_example
 @of_classes
 @click.option("--seed", default=0, show_default=True, help="Same seed, same patients.")
@@ -65,6 +66,7 @@ def phantom(
     contrast: float | None,
     rho: float | None,
     kappa: float | None,
+    distractors: float | None,
     example: "ExampleKind",
     classes: tuple[str, ...],
     seed: int,
@@ -81,7 +83,7 @@ def phantom(
     from securefed.data.phantom import PhantomSpec
     from securefed.data.phantom_files import write_phantoms
 
-    chosen = {"contrast": contrast, "rho": rho, "kappa": kappa}
+    chosen = {"contrast": contrast, "rho": rho, "kappa": kappa, "distractors": distractors}
     given = {name: value for name, value in chosen.items() if value is not None}
     names = [name.strip() for name in modalities.split(",")]
     spec = PhantomSpec(tuple(names), size, classes=len(classes), **given)  # type: ignore[arg-type]

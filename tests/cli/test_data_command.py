@@ -51,6 +51,17 @@ def test_phantom_then_check_is_all_usable(tmp_path: Path) -> None:
     assert checked.output.rstrip().endswith("all usable")
 
 
+def test_distractors_are_drawn_into_the_pictures(tmp_path: Path) -> None:
+    for place, more in (("bare", ()), ("more", ("--distractors", 16))):
+        assert phantoms(tmp_path / place, *more).exit_code == 0
+    pictures = [path.relative_to(tmp_path / "bare") for path in (tmp_path / "bare").rglob("*.png")]
+    assert pictures
+    bare, more = (
+        [(tmp_path / place / each).read_bytes() for each in pictures] for place in ("bare", "more")
+    )
+    assert sum(one != other for one, other in zip(bare, more, strict=True)) > len(pictures) / 2
+
+
 def test_json_is_one_object_with_the_same_facts(tmp_path: Path) -> None:
     made = json.loads(phantoms(tmp_path / "p", "--json").output)
     assert made["patients"] == 6
