@@ -45,7 +45,8 @@ def printable(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option(
     "--scenes",
     type=click.IntRange(min=100),
-    help="As many random scenes (8000 is a good start): one encoder for every modality.",
+    help="As many random scenes: one encoder for every modality. Runs on phantoms are much worse "
+    "from it so far than from the shipped weights.",
 )
 @click.option("--without", help="Of --images: the class that shows no finding.")
 @click.option(

@@ -12,9 +12,10 @@ the bottleneck is rescaled so that each feature has mean 0 and variance 1 over p
 gradients that are clipped to one norm then waste none of it on offsets.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from securefed.model.encoders import ENCODERS, encode
+from securefed.model.weight_files import FORMAT
 
 
 class LinearReadout(nn.Module):
@@ -57,6 +59,26 @@ class Schedule:
     learning_rate: float = 2e-3
 
 
+def told_of(
+    encoder: str, width: int, image_size: int, source: str, schedule: Schedule, seed: int
+) -> dict[str, str]:
+    """What the file of every pretrained encoder says of it, whatever it was trained on."""
+    return {
+        "format": FORMAT,
+        "encoder": encoder,
+        "width": str(width),
+        "image_size": str(image_size),
+        "source": source,
+        "schedule": json.dumps(asdict(schedule)),
+        "seed": str(seed),
+    }
+
+
+def halves(name: str, network: nn.Module) -> dict[str, Tensor]:
+    """An encoder's parameters as its file has them: half precision, under a name."""
+    return {f"{name}.{key}": value.half() for key, value in network.state_dict().items()}
+
+
 def pretrain(
     encoder: str,
     width: int,
@@ -84,13 +106,9 @@ def pretrain(
         schedule,
         progress,
         readout=Readout,
-        loss=_evidence_loss,
+        loss=F.binary_cross_entropy_with_logits,
         mirrored=True,  # heads are nearly symmetric
     )
-
-
-def _evidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 def fit(

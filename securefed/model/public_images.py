@@ -7,9 +7,7 @@ in the file's metadata says that something was learned, and nothing about any pa
 """
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from securefed.data.images import read_image
 from securefed.errors import DataError
 from securefed.model import weight_files
 from securefed.model.network import encoder_of
-from securefed.model.pretraining import Schedule, pretrain
+from securefed.model.pretraining import Schedule, halves, pretrain, told_of
 from securefed.model.public_weights import PublicSet, slice_auc
 from securefed.wording import counted, listed
 
@@ -102,22 +100,14 @@ def make(
         schedule,
         lambda share: progress(name, share),
     )
-    about = {
-        "format": weight_files.FORMAT,
-        "encoder": encoder,
-        "width": str(width),
-        "image_size": str(image_size),
-        "source": source,
+    about = told_of(encoder, width, image_size, source, schedule, seed) | {
         "licence": licence,
         "images": str(len(train.images) + len(test.images)),
         "images_sha256": sha256,
         "without_finding": without,
-        "schedule": json.dumps(asdict(schedule)),
-        "seed": str(seed),
         f"{name}_held_out_slice_auc": (
             f"{slice_auc(network, readout, test.images, test.evidence):.4f}"
         ),
     }
-    tensors = {f"{name}.{key}": value.half() for key, value in network.state_dict().items()}
-    weight_files.write(path, tensors, about)
+    weight_files.write(path, halves(name, network), about)
     return about

@@ -4,9 +4,7 @@ A linear readout of the features of each place learns what is there (`securefed.
 label for each place says where to look, which one of a whole picture does not.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from securefed.errors import ConfigurationError
 from securefed.model import weight_files
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import ENCODERS, encode
-from securefed.model.pretraining import LinearReadout, Schedule, fit
+from securefed.model.pretraining import LinearReadout, Schedule, fit, halves, told_of
 
 HELD_OUT = 10  # one for so many trained on
 NAME = "encoder"  # of no modality: weight_files gives them to each
@@ -90,19 +88,12 @@ def make(
         readout=PlaceReadout,
         loss=loss,
     )
-    about = {
-        "format": weight_files.FORMAT,
-        "encoder": encoder,
-        "width": str(width),
-        "image_size": str(image_size),
-        "source": "scenes of random shapes and textures, no anatomy, no modality",
-        "schedule": json.dumps(asdict(schedule)),
+    source = "scenes of random shapes and textures, no anatomy, no modality"
+    about = told_of(encoder, width, image_size, source, schedule, seed) | {
         "scenes": str(scenes),
-        "seed": str(seed),
         **held_out_figures(network, readout, held_out.images, targets(held_out)),
     }
-    tensors = {f"{NAME}.{key}": value.half() for key, value in network.state_dict().items()}
-    weight_files.write(path, tensors, about)
+    weight_files.write(path, halves(NAME, network), about)
     return about
 
 

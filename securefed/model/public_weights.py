@@ -21,7 +21,7 @@ from securefed.model import weight_files
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import encode
 from securefed.model.network import encoder_of
-from securefed.model.pretraining import Readout, Schedule, pretrain
+from securefed.model.pretraining import Readout, Schedule, halves, pretrain, told_of
 
 # Hospitals of a run are sites 0 to 999 (federation.clients); these are nobody's.
 PUBLIC_SITES = range(1_000_000, 1_000_020)
@@ -76,16 +76,10 @@ def make(
     train = public_phantoms(spec, PUBLIC_SITES, max(1, patients // len(PUBLIC_SITES)), seed)
     held_out = public_phantoms(spec, HELD_OUT_SITES, max(1, patients // 20), seed)
     tensors: dict[str, torch.Tensor] = {}
-    about = {
-        "format": weight_files.FORMAT,
-        "encoder": encoder,
-        "width": str(width),
-        "image_size": str(image_size),
-        "source": "phantoms, single-modality evidence per slice, no pairs",
+    source = "phantoms, single-modality evidence per slice, no pairs"
+    about = told_of(encoder, width, image_size, source, schedule, seed) | {
         "phantom": json.dumps(asdict(spec)),
-        "schedule": json.dumps(asdict(schedule)),
         "patients": str(patients),
-        "seed": str(seed),
     }
     for modality in modalities:
         name, public, test = encoder_of(modality), train[modality], held_out[modality]
@@ -100,8 +94,7 @@ def make(
         )
         auc = slice_auc(network, readout, test.images, test.evidence)
         about[f"{name}_held_out_slice_auc"] = f"{auc:.4f}"
-        for key, value in network.state_dict().items():
-            tensors[f"{name}.{key}"] = value.half()
+        tensors |= halves(name, network)
     weight_files.write(path, tensors, about)
     return about
 

@@ -132,13 +132,12 @@ class Predicting:
         """
         # Pictures are decoded, and looked at, beside the network and not before it.
         for seen, problems in ahead(self._seen(done)):
+            if seen is None:
+                yield Answered([], [], problems)
+                continue
             pairs = [
                 (made, example.label)
-                for made, (_, example) in zip(
-                    self._predictions(seen) if seen else [],
-                    seen.examples if seen else [],
-                    strict=True,
-                )
+                for made, (_, example) in zip(self._predictions(seen), seen.examples, strict=True)
                 if (made.patient_id, made.example) not in done
             ]
             yield Answered([label for _, label in pairs], [made for made, _ in pairs], problems)
@@ -146,6 +145,7 @@ class Predicting:
     def _seen(
         self, done: frozenset[tuple[str, str]]
     ) -> Iterator[tuple["_Seen | None", Sequence[Problem]]]:
+        """Every batch as the network gets it, None where no image of it can be read."""
         reference = self._model.reference
         for patients, problems in batches(self._manifest, self._model.image_size, self._name, done):
             if not patients:

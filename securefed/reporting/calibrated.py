@@ -12,21 +12,23 @@ def calibration_in_words(found: Calibration) -> str:
 
 
 def _sentences(found: Calibration) -> Iterator[str]:
-    if found.temperature is None:
+    fitted = found.temperature
+    if fitted is None:
         yield f"Probabilities are the network's own, not calibrated: {found.why_not}."
-        if found.error_before > 1 or found.loss_before < 0:  # no patients give that
-            yield "Noise in their counts hides how far they are off, and their log loss."
-            return
+    else:
+        told = f"{number(fitted.value)} (95% {span(fitted.ci95)})"
+        yield f"Calibrated by temperature {told}."
+    if _hidden(found):
+        yield "Noise in their counts hides how far they are off, and their log loss."
+        return
+    if fitted is None:
         yield (
             f"Calibration error {number(found.error_before)}, log loss {number(found.loss_before)}."
         )
     else:
-        fitted = found.temperature
         yield (
-            f"Calibrated by temperature {number(fitted.value)} (95% {span(fitted.ci95)}): "
-            f"calibration error {number(found.error_before)} before, "
-            f"{number(found.error_after)} after; log loss {number(found.loss_before)} before, "
-            f"{number(found.loss_after)} after."
+            f"Calibration error {number(found.error_before)} before, {number(found.error_after)} "
+            f"after; log loss {number(found.loss_before)} before, {number(found.loss_after)} after."
         )
         yield (
             "Fitted and measured on the same counts: the log loss allows for that, the calibration "
@@ -36,3 +38,10 @@ def _sentences(found: Calibration) -> Iterator[str]:
         f"Chance alone (so few patients, noise in their counts) would give right probabilities an "
         f"error of about {number(found.error_by_chance)}."
     )
+
+
+def _hidden(found: Calibration) -> bool:
+    """Whether a figure is one that no patients give."""
+    errors = [each for each in (found.error_before, found.error_after) if each is not None]
+    losses = [each for each in (found.loss_before, found.loss_after) if each is not None]
+    return max(errors) > 1 or min(losses) < 0

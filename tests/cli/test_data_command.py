@@ -56,10 +56,12 @@ def test_distractors_are_drawn_into_the_pictures(tmp_path: Path) -> None:
         assert phantoms(tmp_path / place, *more).exit_code == 0
     pictures = [path.relative_to(tmp_path / "bare") for path in (tmp_path / "bare").rglob("*.png")]
     assert pictures
-    bare, more = (
-        [(tmp_path / place / each).read_bytes() for each in pictures] for place in ("bare", "more")
-    )
-    assert sum(one != other for one, other in zip(bare, more, strict=True)) > len(pictures) / 2
+    changed = [
+        each
+        for each in pictures
+        if (tmp_path / "bare" / each).read_bytes() != (tmp_path / "more" / each).read_bytes()
+    ]
+    assert len(changed) > len(pictures) / 2
 
 
 def test_json_is_one_object_with_the_same_facts(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_weights_of_scenes_tell_how_well_they_do_on_others(tmp_path: Path) -> No
         ("--scenes", 100, "--patients", 10),
     ],
 )
-def test_pictures_of_two_modalities_or_of_unknown_origin_are_refused(
+def test_what_does_not_go_together_is_refused_with_a_way_out(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:

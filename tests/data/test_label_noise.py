@@ -1,6 +1,7 @@
 """Wrong labels of training phantoms: as many as stated, nobody else's, and no picture changes."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from securefed.config import Settings
 from securefed.data.load import HospitalData, phantom_hospitals
 from securefed.data.phantom import PhantomSpec
+from securefed.data.samples import Patient
 from securefed.errors import ConfigurationError
 from securefed.simulation.patients import load_data
 
@@ -18,14 +20,14 @@ def hospitals(label_noise: float, count: int = 200) -> list[HospitalData]:
     return list(phantom_hospitals(SPEC, 2, count, 40, 3, label_noise=label_noise).hospitals)
 
 
-def labels(patients: list[object]) -> list[int]:
-    return [each.label for each in patients]  # type: ignore[attr-defined]
+def labels(patients: Sequence[Patient]) -> list[int]:
+    return [each.label for each in patients]
 
 
 def test_only_labels_of_training_patients_differ() -> None:
     for true, noised in zip(hospitals(0.0), hospitals(0.2), strict=True):
-        assert labels(list(noised.test)) == labels(list(true.test))
-        assert labels(list(noised.train)) != labels(list(true.train))
+        assert labels(noised.test) == labels(true.test)
+        assert labels(noised.train) != labels(true.train)
         for one, other in zip(
             [*true.train, *true.test], [*noised.train, *noised.test], strict=True
         ):
@@ -36,7 +38,7 @@ def test_only_labels_of_training_patients_differ() -> None:
 def test_as_many_are_wrong_as_stated() -> None:
     wrong = np.concatenate(
         [
-            np.not_equal(labels(list(true.train)), labels(list(noised.train)))
+            np.not_equal(labels(true.train), labels(noised.train))
             for true, noised in zip(hospitals(0.0, 400), hospitals(0.2, 400), strict=True)
         ]
     )
@@ -47,7 +49,7 @@ def test_as_many_are_wrong_as_stated() -> None:
 
 
 def test_who_is_wrong_at_a_share_is_wrong_at_a_larger_one() -> None:
-    true, few, many = (labels(list(hospitals(share)[0].train)) for share in (0.0, 0.1, 0.3))
+    true, few, many = (labels(hospitals(share)[0].train) for share in (0.0, 0.1, 0.3))
     assert set(np.flatnonzero(np.not_equal(true, few))) < set(
         np.flatnonzero(np.not_equal(true, many))
     )
@@ -59,7 +61,7 @@ def test_a_run_trains_on_them() -> None:
         load_data(Settings.model_validate({"data": {"phantom": asked | {"label_noise": share}}}))
         for share in (0.0, 0.3)
     ]
-    true, noised = (labels(list(each.hospitals[0].train)) for each in runs)
+    true, noised = (labels(each.hospitals[0].train) for each in runs)
     assert 0 < np.not_equal(true, noised).sum() < 20
     assert runs[0].fingerprint != runs[1].fingerprint
 

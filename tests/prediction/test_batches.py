@@ -9,9 +9,11 @@ from securefed.data.manifest import Manifest
 from securefed.data.patient_images import read_patients
 from securefed.prediction import patients
 from securefed.prediction.ahead import ahead
-from tests.prediction.conftest import strangers
+from securefed.prediction.model import load_model
+from securefed.prediction.predict import predict
+from tests.prediction.conftest import strangers, trained
 
-__all__ = ["strangers"]  # fixture
+__all__ = ["strangers", "trained"]  # fixtures
 
 
 @pytest.fixture
@@ -64,3 +66,19 @@ def test_what_a_thread_cannot_read_is_raised_to_the_caller(
 def test_items_come_in_order_and_once() -> None:
     assert list(ahead(iter([3, None, 0, 5]))) == [3, None, 0, 5]
     assert list(ahead(iter(()))) == []
+
+
+def test_answers_do_not_depend_on_the_size_of_a_batch(
+    trained: Path, strangers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, found = load_model(trained), []
+    for rows in (1, 10_000):
+        monkeypatch.setattr(patients, "BATCH", rows)
+        found.append(predict(model, strangers, anyway=True))
+    for one, other in zip(*found, strict=True):
+        assert (one.patient_id, one.unlike, one.missing) == (
+            other.patient_id,
+            other.unlike,
+            other.missing,
+        )
+        assert one.logit == pytest.approx(other.logit, abs=1e-5)  # sums in another order
