@@ -68,17 +68,25 @@ def test_the_check_for_bytes_names_every_file_of_which_one_changed(run: Path) ->
 
 
 def at(*keys: str | int, value: Any = None) -> Callable[[Any], None]:
-    """Puts another value in a place of a JSON file: the one given, or a little more."""
+    """Puts another value in a place: the one given, or made of the one before, or a little more."""
 
     def edit(content: Any) -> None:
         *way, last = keys
         for key in way:
             content = content[key]
         before = content[last]
-        content[last] = value if value is not None else before + 1
+        if callable(value):
+            content[last] = value(before)
+        else:
+            content[last] = value if value is not None else before + 1
         assert content[last] != before
 
     return edit
+
+
+def other_coins(coins: str) -> str:
+    """Every coin turned. They are drawn anew for each run, so six fixed ones may be theirs."""
+    return coins.translate(str.maketrans("01", "10"))
 
 
 JSON_EDITS = [
@@ -139,7 +147,7 @@ JSON_EDITS = [
     ("hospitals/hospital-2/summary.json", at("held_out_patients")),
     ("hospitals/hospital-2/summary.json", at("epsilon", value=1.0)),
     ("hospitals/hospital-2/summary.json", at("noise", value="seeded")),
-    ("hospitals/hospital-1/canaries.json", at("coins", value="010101")),
+    ("hospitals/hospital-1/canaries.json", at("coins", value=other_coins)),
     ("hospitals/hospital-1/canaries.json", at("parameters")),
 ]
 
