@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from securefed.config import Settings
 from securefed.model.encoders import ENCODERS, encode
 from securefed.model.pretraining import Schedule
-from securefed.model.public_weights import make
+from securefed.model.public_scenes import make
 from securefed.model.volumes import VolumeEncoder
 from securefed.simulation.execution import execute
 from securefed.wire.description import JobDescription
@@ -94,14 +94,13 @@ def auc(name: str, rounds: int) -> tuple[float | None, list[float] | None]:
         weights = Path(folder) / "weights.safetensors"
         make(
             weights,
-            modalities=("ct", "mri"),
+            scenes=2000,
             encoder=name,
             width=8,
             image_size=64,
-            patients=100,
             schedule=Schedule(epochs=2, batch_size=16),
             seed=2026,
-            progress=lambda modality, share: None,
+            progress=lambda name, share: None,
         )
         settings = Settings.model_validate(
             {

@@ -52,7 +52,7 @@ def auc(encoder: str, seed: int, passes: int) -> float:
     train, test = group[:PATIENTS], group[PATIENTS:]
     torch.manual_seed(seed)
     network = FusionNetwork(NetworkShape(encoder, 32, head_width=32))
-    weight_files.load(network, weight_files.shipped("ct"))
+    weight_files.load(network, weight_files.shipped())
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in range(passes):
         for rows in torch.randperm(PATIENTS).split(16):

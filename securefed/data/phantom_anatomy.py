@@ -48,6 +48,7 @@ WHITE = Tissue(29.0, 0.65, 0.42, 0.50, 0.35, 0.30)
 SHELLS = ((1.0, SCALP), (0.94, BONE), (0.84, CSF), (0.80, GREY))
 BRAIN_RADIUS, CORTEX_RADIUS = 0.80, 0.66
 HEAD_WIDTH, HEAD_LENGTH = 0.76, 0.92  # semi-axes of the scalp, in half image widths
+TAPER = 0.14  # heads are so much narrower at the front and wider at the back, of their width
 CORE_SHARE = 0.6  # radius of the dense core over the radius of the mass
 VISIBLE_RADIUS = 0.06  # a slice through a thinner part of the core shows nothing (half widths)
 LOWEST_OEDEMA = 8.0  # HU: oedema approaches water, however high the contrast
@@ -119,8 +120,9 @@ def make_frame(size: int, z: Field, rotation: float, warp: Field) -> Frame:
     across, down = line[None, :], line[:, None]
     cos, sin = np.float32(np.cos(rotation)), np.float32(np.sin(rotation))
     bend = smooth_field(size, warp)
-    x = (cos * across + sin * down) / np.float32(HEAD_WIDTH) + bend[0]
     y = (cos * down - sin * across) / np.float32(HEAD_LENGTH) + bend[1]
+    width = np.float32(HEAD_WIDTH) * (1 + np.float32(TAPER) * np.clip(y, -1, 1))
+    x = (cos * across + sin * down) / width + bend[0]
     plane = x * x + y * y
     radius = np.sqrt(plane[None] + (z * z)[:, None, None])
     return Frame(x, y, plane, radius, z, edge=2 / size / HEAD_WIDTH)
@@ -294,8 +296,8 @@ def _shell_table(edge: float, air: float, shells: tuple[tuple[float, float], ...
 
 
 def _ventricles(frame: Frame, size: float) -> Field:
-    """Two lateral ventricles, mirrored at the midline, tapering over the slices."""
-    bow = np.abs(frame.x) - 0.10 - 0.5 * frame.y * frame.y
+    """Two lateral ventricles, mirrored at the midline, apart behind, tapering over the slices."""
+    bow = np.abs(frame.x) - 0.10 - 0.1 * frame.y - 0.4 * frame.y * frame.y
     outline = np.sqrt((bow / 0.07) ** 2 + (frame.y / 0.33) ** 2)
     taper = size * np.sqrt(np.maximum(1 - ((frame.z - 0.05) / 0.4) ** 2, 0))
     share = np.clip((taper[:, None, None] - outline[None]) * (0.09 / frame.edge) + 0.5, 0, 1)

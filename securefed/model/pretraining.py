@@ -1,15 +1,14 @@
 """Public initialisation of the encoders: one modality at a time, never a pair.
 
 Training from scratch under differential privacy on a few hundred patients learns nothing: the
-noise grows with the number of parameters. Public collections of single-modality scans exist,
-paired CT-MRI ones hardly do, so each encoder may start from weights trained on public scans of its
-own modality. Here those are phantoms of seeds and sites that no run uses, with the question a
-public set could answer: does this slice show a dense core (CT), a mass (MRI)? Which *places*
-coincide, the question of the paired task, is not in the labels.
+noise grows with the number of parameters. Public pictures exist, paired scans hardly do, so each
+encoder may start from weights that were trained on public pictures: scenes of no modality
+(`public_scenes`), or scans of its own (`public_images`). Which *places* coincide, the question of
+the paired task, is in the labels of neither.
 
-The encoder learns with a linear evidence map on its features, pooled to a slice logit. Afterwards
-the bottleneck is rescaled so that each feature has mean 0 and variance 1 over public scans:
-gradients that are clipped to one norm then waste none of it on offsets.
+The encoder learns with a linear readout of its features. Afterwards the bottleneck is rescaled so
+that each feature has mean 0 and variance 1 over the public pictures: gradients that are clipped to
+one norm then waste none of it on offsets.
 """
 
 import json

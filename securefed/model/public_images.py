@@ -8,21 +8,39 @@ in the file's metadata says that something was learned, and nothing about any pa
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from securefed.data.folders import SUFFIXES
 from securefed.data.images import read_image
 from securefed.errors import DataError
 from securefed.model import weight_files
+from securefed.model.auc import area_of_scores
+from securefed.model.encoders import encode
 from securefed.model.network import encoder_of
-from securefed.model.pretraining import Schedule, halves, pretrain, told_of
-from securefed.model.public_weights import PublicSet, slice_auc
+from securefed.model.pretraining import Readout, Schedule, halves, pretrain, told_of
 from securefed.wording import counted, listed
 
 HELD_OUT = 5  # every fifth picture of a class
 FEWEST = 20  # of either kind
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """Pictures of one modality with evidence.
+
+    Attributes:
+        images: (pictures, size, size).
+        evidence: (pictures,), whether a picture shows a finding.
+    """
+
+    images: NDArray[np.uint8]
+    evidence: NDArray[np.bool_]
 
 
 def read(folder: Path, without: str, size: int) -> tuple[PublicSet, PublicSet, str]:
@@ -111,3 +129,13 @@ def make(
     }
     weight_files.write(path, halves(name, network), about)
     return about
+
+
+@torch.no_grad()
+def slice_auc(
+    network: nn.Module, readout: Readout, images: NDArray[np.uint8], evidence: NDArray[np.bool_]
+) -> float:
+    """How well the readout's logits tell pictures with evidence from those without."""
+    parts = torch.split(torch.from_numpy(images), 256)
+    logits = torch.cat([readout(encode(network, part.float() / 255)) for part in parts])
+    return area_of_scores(logits.numpy(), evidence)

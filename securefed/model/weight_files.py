@@ -1,9 +1,9 @@
 """Files of encoders' weights: those that ship with SecureFed, and any that a run is given.
 
 A file is safetensors. Tensors are named as in the network (encoder_NAME.layers...), or without a
-modality (encoder.layers...), which is for every modality that has no weights of its own: those end
-before the encoder's 1x1 bottleneck, which then starts at random, as the run's seed has it. Metadata
-says what they are (encoder, width) and where they are from (source, licence).
+modality (encoder.layers...), which is for every modality that has no weights of its own: those may
+end before the encoder's 1x1 bottleneck, which then starts at random, as the run's seed has it.
+Metadata says what they are (encoder, width) and where they are from (source, licence).
 
 Whoever names a file declares its weights to be public: encoders that do not train are not noised,
 so no patient of the run may have been used to make them. Nothing here can see whether one was.
@@ -26,7 +26,6 @@ from securefed.model.network import ENCODER, FusionNetwork, encoder_of
 from securefed.model.volumes import inflated
 
 FORMAT = "1"
-SHIPPED = {"ct": "compact", "mri": "compact"}  # of others compact-MODALITY
 OF_SLICES = {"compact3d": "compact"}  # encoder of volumes -> the same of slices
 MOST_BYTES = 2**30
 ANY = "any"  # width of weights that end before the bottleneck
@@ -55,21 +54,9 @@ def digest(origins: Sequence[Origin]) -> str:
     return hashlib.sha256(b"".join(bytes.fromhex(each.sha256) for each in origins)).hexdigest()
 
 
-def shipped(modality: str) -> Path:
-    """The weights of a modality that come with the package.
-
-    Raises:
-        ConfigurationError: there are none.
-    """
-    name = SHIPPED.get(modality, f"compact-{modality}")
-    path = Path(str(resources.files("securefed.model") / "weights" / f"{name}.safetensors"))
-    if not path.is_file():
-        raise ConfigurationError(
-            f"there are no public weights of {modality}",
-            hint="name a file of them (model.weights), or use model.initialisation: random with "
-            "model.train_encoders: true",
-        )
-    return path
+def shipped() -> Path:
+    """The weights that come with the package: of scenes, for every modality."""
+    return Path(str(resources.files("securefed.model") / "weights" / "compact.safetensors"))
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -144,7 +131,9 @@ def _read(network: FusionNetwork, path: Path) -> tuple[dict[str, Tensor], Origin
     shape, own = network.shape, network.state_dict()
     flat = OF_SLICES.get(shape.encoder)
     if flat and about.get("encoder") == flat:
-        tensors = {key: inflated(value, own.get(key, value)) for key, value in tensors.items()}
+        first = f"{encoder_of(shape.modalities[0])}."  # as every other, for weights of all
+        likes = {key: own.get(key.replace(OF_ALL, first, 1), tensors[key]) for key in tensors}
+        tensors = {key: inflated(value, likes[key]) for key, value in tensors.items()}
         about["encoder"] = shape.encoder
     wanted = {"encoder": shape.encoder, "width": str(shape.width)}
     for key, value in wanted.items():

@@ -56,8 +56,7 @@ def _built(
         network = FusionNetwork(NetworkShape.of(model, settings.task))
     if model.initialisation == "random":
         return network, ()
-    files = model.weights or dict.fromkeys(map(weight_files.shipped, model.modalities))
-    return network, weight_files.load(network, *files)
+    return network, weight_files.load(network, *(model.weights or [weight_files.shipped()]))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_weights_of_slices_make_of_volumes_what_they_made_of_slices():
         for name in ("compact", "compact3d")
     )
     for network in (flat, volumes_of):
-        weight_files.load(network, weight_files.shipped("ct"))
+        weight_files.load(network, weight_files.shipped())
     images = volumes(2, 5)
     for mine, theirs in zip(flat.encoders, volumes_of.encoders, strict=True):
         torch.testing.assert_close(encode(theirs, images), encode(mine, images), atol=1e-5, rtol=0)
@@ -92,7 +92,7 @@ def auc_after_training(name: str, train: PatientTensors, test: PatientTensors) -
     """Of held-out patients, after three passes of Adam from the shipped weights."""
     torch.manual_seed(0)
     network = FusionNetwork(NetworkShape(encoder=name, image_size=32, head_width=32))
-    weight_files.load(network, weight_files.shipped("ct"))
+    weight_files.load(network, weight_files.shipped())
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in range(3):
         for rows in torch.randperm(len(train)).split(16):
