@@ -40,7 +40,7 @@ def printable(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option(
     "--scenes",
     type=click.IntRange(min=100),
-    default=16_000,
+    default=32_000,
     show_default=True,
     help="How many random scenes.",
 )
@@ -91,7 +91,7 @@ def command(
 
     Scenes are shapes and textures without anatomy. One encoder, for every modality, learns what is
     at each place: it has never seen what a run on phantoms asks for. The weights that come with
-    SecureFed were made by this command, in two minutes on one core. Of --images/CLASS/*.png an
+    SecureFed were made by this command, in four minutes on one core. Of --images/CLASS/*.png an
     encoder learns to tell the other classes from --without. Pictures must not be of any run's
     patients.
     """

@@ -45,8 +45,12 @@ class Readout(LinearReadout):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(slices, places, width) -> (slices,) logits."""
-        place: Tensor = self.evidence(tokens).squeeze(-1)  # (slices, places)
-        return torch.logsumexp(place, dim=-1) - math.log(place.shape[-1])
+        return log_mean_exp(self.evidence(tokens).squeeze(-1), -1)
+
+
+def log_mean_exp(logits: Tensor, dim: int) -> Tensor:
+    """Pooled over places, as a patient's are (`network.Classifier`)."""
+    return torch.logsumexp(logits, dim=dim) - math.log(logits.shape[dim])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from securefed.data.scenes import GREYS, KINDS, Scenes, draw
 from securefed.model import weight_files
 from securefed.model.auc import area_of_scores
 from securefed.model.encoders import ENCODERS, encode
-from securefed.model.pretraining import LinearReadout, Schedule, fit, halves, told_of
+from securefed.model.pretraining import (
+    LinearReadout,
+    Schedule,
+    fit,
+    halves,
+    log_mean_exp,
+    told_of,
+)
 
 HELD_OUT = 10  # one for so many trained on
 RARE = torch.tensor(20.0)  # what a place with a spot or patch counts, beside one without
@@ -41,12 +48,16 @@ class PlaceReadout(LinearReadout):
 
 
 def loss(told: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of kinds and squared error of greys, (scenes, places, targets) each."""
-    kinds = len(KINDS)
-    entropy = F.binary_cross_entropy_with_logits(
-        told[..., :kinds], targets[..., :kinds], pos_weight=RARE
-    )
-    return entropy + OF_GREYS * F.mse_loss(told[..., kinds:], targets[..., kinds:])
+    """Of places: cross-entropy of kinds, squared error of greys; of scenes: cross-entropy of kinds.
+
+    (scenes, places, targets) each. A scene's evidence is pooled as a patient's will be, so that no
+    place without anything is as loud as one with.
+    """
+    entropy = F.binary_cross_entropy_with_logits
+    evidence, shown = told[..., : len(KINDS)], targets[..., : len(KINDS)]
+    of_scenes = entropy(log_mean_exp(evidence, -2), shown.amax(-2))
+    of_greys = F.mse_loss(told[..., len(KINDS) :], targets[..., len(KINDS) :])
+    return entropy(evidence, shown, pos_weight=RARE) + of_scenes + OF_GREYS * of_greys
 
 
 def make(

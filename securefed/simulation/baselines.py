@@ -83,7 +83,7 @@ def alone(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     started = time.perf_counter()
     counts, curves = {}, []
     for hospital in data.hospitals:
-        trainer, curve = _train_by_itself(settings, hospital, data.simulation, folder)
+        trainer, curve = train_by_itself(settings, hospital, data.simulation, folder)
         counts[hospital.name] = trainer.evaluate()
         if hospital.test:
             curves.append(curve)
@@ -104,7 +104,7 @@ def pooled(settings: Settings, data: FederatedData, folder: Path) -> Baseline:
     # The limit is of secure aggregation, of which nothing happens here.
     limit = settings.secure_aggregation.model_copy(update={"max_patients": len(everybody.train)})
     together = settings.model_copy(update={"training": batch, "secure_aggregation": limit})
-    trainer, curve = _train_by_itself(together, everybody, data.simulation, folder)
+    trainer, curve = train_by_itself(together, everybody, data.simulation, folder)
     counts = {
         hospital.name: count_group(_logits(trainer, group), group)
         for hospital in data.hospitals
@@ -145,9 +145,10 @@ def modalities(settings: Settings, data: FederatedData, folder: Path) -> list[Ba
     return [*(baseline for baseline, _ in alone.values()), late]
 
 
-def _train_by_itself(
+def train_by_itself(
     settings: Settings, hospital: HospitalData, simulation: str, folder: Path
 ) -> tuple[LocalTrainer, Curve]:
+    """A hospital's trainer after as many rounds alone, and its AUC over them."""
     # Nobody to share noise or masks with: a job of one, in every round, with noise of its own.
     own_noise = settings.privacy.model_copy(update={"placement": "local"})
     clear = settings.secure_aggregation.model_copy(update={"enabled": False})

@@ -216,7 +216,7 @@ def test_an_imprint_tells_more_of_a_batch_apart_than_honest_parameters(
             seen = bins_of_gradient(_gradient(sent, names, batch), output, 1e-3)
             near = distances(seen, bins_of_patients(signatures(sent, batch), output), spread)
             apart[kind] += int((near < 0.1).sum())
-    assert apart["imprint"] >= 8  # of 20
+    assert apart["imprint"] >= 6  # of 20
     assert apart["imprint"] >= 3 * max(apart["honest"], 1)
 
 

@@ -77,12 +77,12 @@ def test_other_pictures_are_unlike(
     assert share(said(reference, changed)) == 1.0
 
 
-def test_phantoms_upside_down_are_phantoms(
+def test_phantoms_upside_down_are_unlike(
     cases: ModuleType, reference: Reference, held_out: list[Patient]
 ) -> None:
-    """Their law is the same from front to back: nobody could tell (docs/predict.md)."""
+    """Heads have a front and a back; low slices alone show it less."""
     turned = [cases.upside_down(each) for each in held_out]
-    assert share(said(reference, turned)) <= 0.06
+    assert share(said(reference, turned)) >= 0.95
 
 
 @pytest.mark.parametrize(
