@@ -1,6 +1,7 @@
 """`securefed evaluate`: how a released model does on patients whose labels are known."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -109,7 +110,11 @@ def command(
         if out:
             click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
     if not (no_card or personal):
-        _add_to_card(model, found, screen(quiet=as_json))
+        told: dict[str, str] = {}  # of each patient
+        for each, label in zip(predictions, labels, strict=True):
+            answer = f"{each.example} {label} {each.probability!r}"
+            told[each.patient_id] = f"{told.get(each.patient_id, each.patient_id)}\0{answer}"
+        _add_to_card(model, found, told.values(), screen(quiet=as_json))
     sys.exit(1 if problems else 0)
 
 
@@ -194,12 +199,17 @@ def _write(out: Path, found: EvaluationFile) -> None:
         create_private(out / NAME, evaluation_page(found).encode())
 
 
-def _add_to_card(model: Path, found: EvaluationFile, console: Console) -> None:
+def _add_to_card(
+    model: Path, found: EvaluationFile, answers: Iterable[str], console: Console
+) -> None:
     """Add the figures of all patients to the card beside a run's model, unless they are few.
 
     Groups stay off it: a card goes with the model.
+
+    Args:
+        answers: what the figures are made of, patient by patient.
     """
-    from securefed.model_card import card
+    from securefed.model_card import card, evaluated_before
     from securefed.reporting.integrity import SIGNATURE
 
     folder = model if model.is_dir() else model.parent
@@ -208,11 +218,13 @@ def _add_to_card(model: Path, found: EvaluationFile, console: Console) -> None:
         return
     try:
         with only_writer(folder):
+            there = [each.data for each in card.of_model(folder).evaluations]
+            evaluated_before.remember(folder, told.data, answers, there)
             made = card.renew(folder, told)
     except RunError as error:
         raise RunError(
             f"the figures are not on the model card: {error}",
-            hint="they are complete without it; --no-card leaves the card as it is",
+            hint=error.hint or "they are complete without it; --no-card leaves the card as it is",
         ) from None
     if made:
         console.print(f"added to the model card: {folder / card.WORDS}")

@@ -112,6 +112,48 @@ def test_an_evaluation_is_added_once_for_its_data(run: Path, strangers: Path) ->
     assert "model card" not in securefed("evaluate", lone, strangers).output
 
 
+def without(manifest: Path, left_out: int, folder: Path) -> Path:
+    """The manifest of the same patients but for some."""
+    shutil.copytree(manifest.parent, folder)
+    header, *lines = manifest.read_text().splitlines()
+    names = list(dict.fromkeys(line.split(",")[0] for line in lines))
+    kept = [line for line in lines if line.split(",")[0] not in names[:left_out]]
+    (folder / manifest.name).write_text("\n".join([header, *kept]) + "\n")
+    return folder / manifest.name
+
+
+def test_two_evaluations_on_a_card_never_differ_by_a_few_patients(
+    run: Path, strangers: Path, tmp_path: Path
+) -> None:
+    one_less, ten_less = (without(strangers, n, tmp_path / str(n)) for n in (1, 10))
+    assert securefed("evaluate", run, strangers).exit_code == 0
+    private = run / "evaluated.jsonl"
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert "phantom-" not in private.read_text()
+    before = (run / ModelCard.NAME).read_bytes()
+    done = CliRunner().invoke(cli, ["evaluate", str(run), str(one_less)])
+    assert "are but for fewer than 5 the patients of an evaluation" in str(done.exception)
+    assert "expected calibration error" in done.stdout  # the figures are there
+    assert (run / ModelCard.NAME).read_bytes() == before
+    assert securefed("evaluate", run, one_less, "--no-card").exit_code == 0
+    assert securefed("evaluate", run, ten_less).exit_code == 0
+    assert [each.patients for each in ModelCard.read(run).evaluations] == [40, 30]
+    assert len(private.read_text().splitlines()) == 3
+
+
+def test_who_was_evaluated_is_known_or_nobody_else_gets_onto_the_card(
+    run: Path, strangers: Path, tmp_path: Path
+) -> None:
+    securefed("evaluate", run, strangers)
+    (run / "evaluated.jsonl").unlink()
+    other = without(strangers, 10, tmp_path / "other")
+    done = CliRunner().invoke(cli, ["evaluate", str(run), str(other)])
+    assert "of nobody knows whom" in str(done.exception)
+    (run / "evaluated.jsonl").write_text("{")
+    done = CliRunner().invoke(cli, ["evaluate", str(run), str(other)])
+    assert "evaluated.jsonl is damaged" in str(done.exception)
+
+
 def test_a_card_that_cannot_be_written_costs_no_figures(run: Path, strangers: Path) -> None:
     (run / ModelCard.NAME).write_text("{")
     done = CliRunner().invoke(cli, ["evaluate", str(run), str(strangers)])
