@@ -29,6 +29,9 @@ _FROM_ONE = click.IntRange(min=1)
 @click.option(
     "--slice", "slice_number", type=_FROM_ONE, help="In which slice, from 1.  [default: likewise]"
 )
+@click.option(
+    "--class", "of_class", help="Of several: which is explained.  [default: the likeliest]"
+)
 @click.option("--fused", is_flag=True, help="Show both modalities in one picture, in two ways.")
 @click.option("--check", is_flag=True, help="Compare with captum's attributions; takes a while.")
 @click.option("--json", "as_json", is_flag=True, help="Print explanation.json instead of text.")
@@ -41,6 +44,7 @@ def command(
     example: str | None,
     place: tuple[int, int] | None,
     slice_number: int | None,
+    of_class: str | None,
     fused: bool,
     check: bool,
     as_json: bool,
@@ -73,6 +77,7 @@ def command(
         example,
         at=(place[0] - 1, place[1] - 1) if place else None,
         in_slice=slice_number - 1 if slice_number else None,
+        of_class=of_class,
     )
     about, pictures = explained(opened, patient, shown, fused=fused, check=check)
     with private_folder(out):
@@ -97,6 +102,8 @@ def command(
         probability = f"{about.probability:.3f} (not calibrated)"
     else:
         probability = f"{about.calibrated:.3f}"
+    if about.of_class:
+        probability = f"of {about.of_class} {probability}"
     click.echo(
         f"{patient_id}: probability {probability}; attention is of row {at.row}, "
         f"column {at.column} in slice {at.slice}: {out / PAGE}"

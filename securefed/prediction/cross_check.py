@@ -59,7 +59,7 @@ def attributions(model: ReleasedModel, shown: Explanation, grid: PlaceGrid) -> d
 
     def answer(images: Tensor) -> Tensor:
         logits: Tensor = model.network(images, present.expand(len(images), -1, -1))
-        return logits
+        return logits[:, model.classes.index(shown.of_class)] if shown.of_class else logits
 
     size, side = images.shape[-1], grid.side
     nearest = torch.from_numpy(grid.nearest(size))

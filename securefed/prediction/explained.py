@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import expit
 
 from securefed.data.samples import Patient
 from securefed.model.place_grid import place_grid
@@ -77,7 +76,8 @@ def explained(
         modalities=shown.modalities,
         missing=tuple(name for name in shown.modalities if not shown.present_of(name).any()),
         logit=shown.logit,
-        probability=float(expit(shown.logit)),
+        of_class=shown.of_class,
+        probability=shown.probability,
         calibrated=calibrated[0] if calibrated else None,
         calibrated_ci95=calibrated[1:] if calibrated else None,
         slices=tuple(numbers),

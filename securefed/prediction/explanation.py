@@ -14,6 +14,7 @@ from math import isqrt
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from securefed.data.samples import Images, Mask, Patient
 from securefed.errors import DataError
@@ -44,7 +45,9 @@ class Explanation:
         example: its name; "" for the patient.
         group: the example as the network saw it.
         numbers: (slices,) of the patient's slices, those that were looked at, from 0.
+        of_class: whose logit it is; "" for two labels.
         logit: of the example, float32 arithmetic.
+        probability: the network's own, with several classes the softmax's.
         logits: (slices, side, side) of places, as the head scores them.
         contributions: (slices, side, side), which sum to the logit.
         place: the one that was asked, or that of the largest contribution.
@@ -55,7 +58,9 @@ class Explanation:
     example: str
     group: PatientTensors = field(repr=False)
     numbers: NDArray[np.int64] = field(repr=False)
+    of_class: str
     logit: float
+    probability: float
     logits: Floats = field(repr=False)
     contributions: Floats = field(repr=False)
     place: Place
@@ -93,6 +98,7 @@ def explain(
     *,
     at: tuple[int, int] | None = None,
     in_slice: int | None = None,
+    of_class: str | None = None,
 ) -> Explanation:
     """What the model says of an example of a patient, and of which places.
 
@@ -101,24 +107,26 @@ def explain(
         at: row and column of the place whose attention is wanted, from 0; by default where the
             contribution is largest.
         in_slice: of the patient, from 0; by default where the contribution is largest.
+        of_class: of a model of several classes, whose logit is explained; by default that of the
+            likeliest.
 
     Raises:
-        DataError: a model of several classes; no such example or place, or a slice that the model
-            did not look at.
+        DataError: no such example, class or place, or a slice that the model did not look at.
     """
-    if model.classes:
-        raise DataError(
-            f"an explanation is of one logit, and this model has one for each of "
-            f"{len(model.classes)} classes",
-            hint="securefed predict says how probable each class is",
-        )
     row = _row_of(patient, example)
     group, chosen = model.stacked([patient]), patient.examples[row]
     numbers = kept_slices(chosen.slices, model.max_slices)
     group = group[row : row + 1].first_slices(len(numbers))
     tokens, network = tokens_of(model.network, group), model.network
     joined = network.fusion(tokens.images, tokens.present)
+    answers = network.classifier(joined, tokens.present.any(dim=-2))[0]
     flat = network.classifier.places(joined)[0].double().numpy()  # (slices, places)
+    number = _class_of(model, answers, of_class)
+    if number is None:
+        logit, probability = answers, answers.double().sigmoid()
+    else:
+        logit, probability = answers[number], answers.double().softmax(dim=0)[number]
+        flat = flat[..., number]
     side = isqrt(flat.shape[-1])
     logits = flat.reshape(-1, side, side)
     added = contributions(logits.ravel()).reshape(logits.shape)
@@ -129,7 +137,9 @@ def explain(
         example=chosen.name,
         group=group,
         numbers=numbers,
-        logit=float(network.classifier(joined, tokens.present.any(dim=-2))[0]),
+        of_class="" if number is None else model.classes[number],
+        logit=float(logit),
+        probability=float(probability),
         logits=logits,
         contributions=added,
         place=place,
@@ -139,6 +149,15 @@ def explain(
             if there[name]
         },
     )
+
+
+def _class_of(model: ReleasedModel, answers: Tensor, of_class: str | None) -> int | None:
+    if of_class is not None and of_class not in model.classes:
+        there = listed(list(model.classes)) if model.classes else "two labels, and one logit"
+        raise DataError(f"the model has no class {of_class!r}", hint=f"it has {there}")
+    if not model.classes:
+        return None
+    return int(answers.argmax()) if of_class is None else model.classes.index(of_class)
 
 
 def _row_of(patient: Patient, example: str | None) -> int:

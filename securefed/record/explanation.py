@@ -59,7 +59,9 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
             null where the model does not know what those look like.
         modalities: of the model, the query first.
         missing: those that no slice of the example has.
-        logit: of the example; `probability` is its sigmoid, as the network gives it.
+        of_class: of several classes, the one that is explained; "" for two labels.
+        logit: of the example; `probability` is its sigmoid, or with several classes the softmax's,
+            as the network gives it.
         calibrated, calibrated_ci95: the same by the model's temperature, and its 95% interval; null
             where it has none.
         slices: those that were looked at, counted from 1.
@@ -84,6 +86,7 @@ class ExplanationFile(msgspec.Struct, JsonFile, frozen=True, kw_only=True):
     unlike: str | None
     modalities: tuple[str, ...]
     missing: tuple[str, ...]
+    of_class: str
     logit: float
     probability: float
     calibrated: float | None

@@ -15,6 +15,7 @@ from securefed.data.phantom import PhantomSpec
 from securefed.data.phantom_files import write_phantoms
 from securefed.errors import DataError
 from securefed.prediction import table
+from securefed.prediction.explanation import explain
 from securefed.prediction.model import ReleasedModel, load_model
 from securefed.prediction.predict import predict
 from securefed.simulation.execution import execute
@@ -53,6 +54,28 @@ def call(*arguments: object, code: int = 0) -> str:
     done = CliRunner().invoke(cli, list(map(str, arguments)))
     assert done.exit_code == code, done.output
     return done.stdout
+
+
+def test_each_class_is_explained_by_its_own_places(
+    model: ReleasedModel, trained: Path, strangers: Path, tmp_path: Path
+) -> None:
+    patient = load_manifest(strangers, 32, model.modalities, classes=CLASSES).patients[0]
+    logits = model.logits([patient])[0]
+    assert explain(model, patient).of_class == CLASSES[int(logits.argmax())]
+    shown = [explain(model, patient, of_class=name) for name in CLASSES]
+    for each, logit in zip(shown, logits.tolist(), strict=True):
+        assert each.logit == pytest.approx(logit, abs=1e-5)
+        assert each.contributions.sum() == pytest.approx(logit, abs=1e-5)
+    assert sum(each.probability for each in shown) == pytest.approx(1)
+    assert not np.allclose(shown[0].contributions, shown[1].contributions)
+    words = ("--patient", patient.patient_id, "--class", "abscess", "--out", tmp_path / "look")
+    said = call("explain", trained, strangers, *words)
+    assert f"probability of abscess {shown[3].probability:.3f}" in said
+    page = (tmp_path / "look" / "index.html").read_text()
+    assert "Of class abscess" in page
+    assert "speaks for abscess" in page
+    with pytest.raises(DataError, match="no class 'glioma'"):
+        explain(model, patient, of_class="glioma")
 
 
 def test_the_model_file_carries_its_classes(model: ReleasedModel) -> None:
