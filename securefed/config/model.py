@@ -74,7 +74,7 @@ class ModelSettings(Section):
     head_width: int = Field(8, ge=2, le=512, description="Hidden units of the classifier.")
     initialisation: Literal["public", "random"] = Field(
         "public",
-        description="Encoders start from public single-modality weights, or at random.",
+        description="Encoders start from public weights, or at random.",
     )
     weights: tuple[File, ...] = Field(
         (),
