@@ -10,7 +10,7 @@ the published figures, and docs/generate_benchmarks.py the page of them.
 
 Not among them are those that take an hour or a run of their own: audit_power, distributed_noise,
 encoders, interval_coverage, scale and secure_aggregation_scale up to 10,000 hospitals, soak,
-volumes.
+volumes. Nor is institutions, which needs scans that are not here.
 """
 
 import argparse

@@ -40,6 +40,7 @@ def test_the_expected_files_are_there() -> None:
         "classes.yaml",
         "default.yaml",
         "lgg.yaml",
+        "real-pairs.yaml",
         "report.yaml",
         "report-cpu.yaml",
         "smoke.yaml",

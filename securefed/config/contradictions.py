@@ -95,6 +95,15 @@ def of_patients(
         )
 
 
+def of_augmentation(training: TrainingSettings, model: ModelSettings) -> Iterator[str]:
+    """Who sees changed pictures."""
+    if training.augment and not model.train_encoders:
+        yield (
+            "training.augment: needs model.train_encoders: true (what frozen encoders make of the "
+            "pictures is computed once)"
+        )
+
+
 def of_baselines(
     evaluation: EvaluationSettings, privacy: PrivacySettings, data: DataSettings
 ) -> Iterator[str]:

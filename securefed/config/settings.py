@@ -68,6 +68,7 @@ class Settings(Section):
             contradictions.of_phantoms(self.data, self.task),
             contradictions.of_the_circle(self.federation, self.secure_aggregation),
             contradictions.of_patients(self.training, self.privacy, self.secure_aggregation),
+            contradictions.of_augmentation(self.training, self.model),
             contradictions.of_baselines(self.evaluation, self.privacy, self.data),
             contradictions.of_the_network(self.model, self.federation, self.privacy),
             contradictions.of_early_stop(self.federation, self.privacy, self.model),

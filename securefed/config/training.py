@@ -41,6 +41,11 @@ class TrainingSettings(Section):
         description="Chance of an example (task.example) of several modalities to be shown to a "
         "step with one of them only, so that the model learns to do with what a hospital has.",
     )
+    augment: bool = Field(
+        False,
+        description="Show each drawn example mirrored or not, turned, scaled and moved, and in "
+        "other grey values, as another scanner would have given it. Encoders have to train.",
+    )
 
     @model_validator(mode="before")
     @classmethod

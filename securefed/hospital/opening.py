@@ -292,6 +292,7 @@ def _plan(job: JobDescription, name: str, declared: TrainingSet) -> LocalPlan:
         mechanism=build_mechanism(job, name, declared.records),
         declared=declared,
         modality_dropout=training.modality_dropout,
+        augment=training.augment,
     )
 
 

@@ -27,6 +27,7 @@ from securefed.model.sharing import Vector, flatten, load_vector, shared_names
 from securefed.privacy.ledger import Ledger, replay_key
 from securefed.privacy.noise import CryptographicSource, KeystreamSource, SeededSource
 from securefed.privacy.sampling import Sampling, expected
+from securefed.training.augmentation import augmented
 from securefed.training.canaries import CanaryRecords, CanarySecret
 from securefed.training.mechanism import Gradients, Mechanism, Values
 from securefed.training.patients import drop_modalities, one_slice_records
@@ -72,6 +73,7 @@ class LocalPlan:
         seed: of the sampling without DP, and of seeded noise.
         mechanism: what it makes of its patients' gradients.
         declared: size of the training set; None takes it as it is.
+        augment: whether a step sees drawn examples changed as scanners and heads differ.
     """
 
     shared: str
@@ -86,6 +88,7 @@ class LocalPlan:
     mechanism: Mechanism
     declared: TrainingSet | None = None
     modality_dropout: float = 0.0
+    augment: bool = False
 
 
 class LocalTrainer:
@@ -210,6 +213,8 @@ class LocalTrainer:
         drawn = self._pool.of_patients(rows[rows < patients])
         if self._plan.modality_dropout:
             drawn = drop_modalities(drawn, self._plan.modality_dropout, source)
+        if self._plan.augment:
+            drawn = augmented(drawn, source)
         sample = Step(
             network=self.network,
             trained=self._trainable,

@@ -212,6 +212,19 @@ def test_modality_dropout_shows_records_with_one_modality_and_leaves_the_patient
     assert update.tobytes() != whole.contribute(1).tobytes()
 
 
+def test_augmentation_changes_what_is_seen_of_the_drawn_and_not_who_is_drawn(
+    make_trainer: MakeTrainer,
+):
+    settings: dict[str, Any] = {"mechanism": PRIVATE, "sampling": Batch(16), "train_encoders": True}
+    as_they_are = make_trainer(**settings)
+    changing, again = (make_trainer(**settings, augment=True) for _ in range(2))
+    drawn, changed = (each.draw(1, 0)[0].patients for each in (as_they_are, changing))
+    assert torch.equal(drawn.label, changed.label)
+    assert torch.equal(drawn.present, changed.present)
+    assert not torch.equal(drawn.images, changed.images)
+    assert changing.contribute(1).tobytes() == again.contribute(1).tobytes()
+
+
 # ---- repeatable ------------------------------------------------------------------------------
 
 
