@@ -43,6 +43,7 @@ def test_the_expected_files_are_there() -> None:
         "real-pairs.yaml",
         "report.yaml",
         "report-cpu.yaml",
+        "site-shift.yaml",
         "smoke.yaml",
     }
 
