@@ -20,7 +20,14 @@ def processor_minutes(effort: Effort) -> str:
 
 
 def require_auditable(settings: Settings) -> None:
-    """Raises ConfigurationError where no attack knows such a model."""
+    """Raises ConfigurationError where no attack knows such a model, or such updates."""
+    share = settings.federation.sent_share
+    if share < 1:
+        # Attacks would match zeros that nobody computed: weaker ones than an attacker has.
+        raise ConfigurationError(
+            f"attacks know whole updates, and with federation.sent_share: {share} a part travels",
+            hint="audit a run with federation.sent_share: 1; a comparison takes --no-audit",
+        )
     if not settings.auditable:
         raise ConfigurationError(
             "an audit takes the released model for the last round's, and with "

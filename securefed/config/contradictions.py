@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from securefed.config.audit import EvaluationSettings
+from securefed.config.audit import CanarySettings, EvaluationSettings
 from securefed.config.data import DataSettings
 from securefed.config.federation import (
     MOST_IN_COMPLETE_GRAPH,
@@ -176,6 +176,24 @@ def of_early_stop(
         yield (
             f"federation.patience: needs federation.shared: {shared}, got {federation.shared}: "
             "parameters that stay in a hospital do not go back to the best round"
+        )
+
+
+def of_a_share(
+    federation: FederationSettings, privacy: PrivacySettings, canaries: CanarySettings
+) -> Iterator[str]:
+    """What goes with sending all shared parameters alone."""
+    if federation.sent_share == 1:
+        return
+    if privacy.placement == "distributed":
+        yield (
+            f"federation.sent_share: {federation.sent_share}: shared noise covers whole gradients; "
+            "set it to 1, or privacy.placement to local"
+        )
+    if canaries.count:
+        yield (
+            f"federation.sent_share: {federation.sent_share}: canaries are whole gradients, and "
+            "the audit takes them for that; set it to 1, or canaries.count to 0"
         )
 
 

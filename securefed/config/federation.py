@@ -20,6 +20,13 @@ class FederationSettings(Section):
         "fusion+classifier",
         description="Parameters that are aggregated; the rest stays in the hospital.",
     )
+    sent_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the shared parameters that are trained and sent in a round, drawn in "
+        "blocks for each round, the same for all hospitals (rand-k); 1 sends all.",
+    )
     strategy: Annotated[str, OneOf(STRATEGIES)] = Field(
         "fedadam", description="How the server uses the mean update."
     )

@@ -58,8 +58,8 @@ class Settings(Section):
 
     @property
     def auditable(self) -> bool:
-        """Whether attacks know what the released model is: the last round's."""
-        return self.federation.patience is None
+        """Whether attacks know what the released model is, the last round's, and whole updates."""
+        return self.federation.patience is None and self.federation.sent_share == 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -72,6 +72,7 @@ class Settings(Section):
             contradictions.of_baselines(self.evaluation, self.privacy, self.data),
             contradictions.of_the_network(self.model, self.federation, self.privacy),
             contradictions.of_early_stop(self.federation, self.privacy, self.model),
+            contradictions.of_a_share(self.federation, self.privacy, self.canaries),
             contradictions.of_shared_noise(
                 self.privacy, self.secure_aggregation, self.training, self.federation, self.model
             ),

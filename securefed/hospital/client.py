@@ -209,7 +209,7 @@ class Client:
         if request.train:
             part = self._timed("train", lambda: self._contribute(request.round, shared))
             if self._secure is None:
-                return plain_update(part, len(shared))
+                return plain_update(part, layout.blocks.sent if layout.blocks else len(shared))
             return self._mask(request, layout.encode(part), self._secure)
         counts = self._timed("train", lambda: self._score(request, shared))
         if self._secure is None:

@@ -121,7 +121,9 @@ def _plain(
     decoded = decode_reply(content(run.folder, reply))
     if decoded.refusal:
         return None
-    update, patients, _ = plain_contribution(decoded.body, run.job.parameters, layout, train=True)
+    update, patients, _ = plain_contribution(
+        decoded.body, run.job.parameters, layout, train=True, number=decoded.round
+    )
     return update, patients
 
 

@@ -210,6 +210,7 @@ class _Plain:
                         self._run.job.parameters,
                         self.layout,
                         train=True,
+                        number=attempt.number,
                     )
                     found[name] = (update, patients)
             except RunError:

@@ -23,8 +23,9 @@ def audited(run: RunFacts) -> Iterator[Risk]:
             "What attackers do learn was not measured; only the bounds below speak.",
             "Audit it, then make the report again."
             if run.auditable
-            else "Audits know models of the last round, and refuse this run: audit one without "
-            "federation.patience, for what the mechanism holds.",
+            else "Audits know models of the last round and whole updates, and refuse this run: "
+            "audit one without federation.patience and federation.sent_share, for what the "
+            "mechanism holds.",
             "audit",
             [command_line("audit", run.place)] if run.auditable else (),
         )

@@ -91,7 +91,7 @@ class PlainSummation:
         for name, body in answers.bodies.items():
             try:
                 contributions[name] = plain_contribution(
-                    body, self._parameters, self._layout, train=work.train
+                    body, self._parameters, self._layout, train=work.train, number=work.round
                 )
             except RunError as error:
                 dropped[name] = str(error)

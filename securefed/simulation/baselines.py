@@ -149,10 +149,11 @@ def train_by_itself(
     settings: Settings, hospital: HospitalData, simulation: str, folder: Path
 ) -> tuple[LocalTrainer, Curve]:
     """A hospital's trainer after as many rounds alone, and its AUC over them."""
-    # Nobody to share noise or masks with: a job of one, in every round, with noise of its own.
+    # Nobody to share noise or masks with, or to send to: a job of one, in every round, with its own
+    # noise.
     own_noise = settings.privacy.model_copy(update={"placement": "local"})
     clear = settings.secure_aggregation.model_copy(update={"enabled": False})
-    always = settings.federation.model_copy(update={"clients_per_round": None})
+    always = settings.federation.model_copy(update={"clients_per_round": None, "sent_share": 1.0})
     alone = settings.model_copy(
         update={"privacy": own_noise, "secure_aggregation": clear, "federation": always}
     )

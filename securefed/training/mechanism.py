@@ -40,7 +40,7 @@ class Draws(Protocol):
         ...
 
     def take_steps(self, round_number: int, gradients: Gradients) -> Vector:
-        """The round's local steps; the change of the shared parameters, (P,)."""
+        """The round's local steps; the change of the shared parameters that travel."""
         ...
 
 

@@ -53,6 +53,19 @@ class PatientGradients:
             gradients.write(name, Rows(values))
         return gradients
 
+    def restricted(self, kept: Mapping[str, Tensor]) -> "PatientGradients":
+        """The same with these parameters' gradients times zeros and ones, for every patient.
+
+        Lengths of a part of a gradient do not follow from its factors: rows are made of them.
+        """
+        if not kept:
+            return self
+        gradients = PatientGradients(self._patients, self._like)
+        gradients._parts = dict(self._parts)
+        for name in kept.keys() & self._parts.keys():
+            gradients._parts[name] = Rows(self._parts[name].rows() * kept[name])
+        return gradients
+
     def write(self, parameter: str, factors: Factors) -> None:
         """Add to a parameter's gradients."""
         if parameter in self._parts:

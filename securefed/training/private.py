@@ -64,6 +64,7 @@ def private_gradients(
     expected_batch_size: float,
     source: RandomSource,
     made_up: Mapping[str, Tensor] | None = None,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The noised mean gradient of one Poisson batch; the model is not moved.
 
@@ -87,6 +88,9 @@ def private_gradients(
         source: of the noise. Dropout draws from torch's own generator.
         made_up: gradients of drawn records that have no loss (canaries), by parameter, (records,
             *shape); clipped and summed as those of patients.
+        kept: by parameter, 1 for coordinates of it that are kept and 0 for others; the rest keep
+            all. Each record's gradient is restricted to them before it is clipped, so that the
+            bound is on what is kept; elsewhere the result is zero, noise included.
 
     Returns:
         name -> gradient, for every trainable parameter, as the model names and shapes it.
@@ -100,6 +104,7 @@ def private_gradients(
     # Opacus takes as long to load as torch, and without noise nothing needs it.
     from securefed.training.noising_optimizer import NoisingOptimizer
 
+    kept = kept or {}
     _check_settings(clip_norm, noise_multiplier, expected_batch_size)
     refuse_batch_statistics(model)
     parameters = trained_parameters(model)
@@ -108,11 +113,15 @@ def private_gradients(
     )
     try:
         for part in parts:
-            optimizer.accumulate_clipped(_finite_gradients(model, loss_of_patient, part))
+            gradients = _finite_gradients(model, loss_of_patient, part)
+            optimizer.accumulate_clipped(gradients.restricted(kept))
         if made_up is not None:
-            optimizer.accumulate_clipped(PatientGradients.of_rows(made_up))
+            optimizer.accumulate_clipped(PatientGradients.of_rows(made_up).restricted(kept))
         optimizer.finish()
-        return {name: _noised(parameter) for name, parameter in parameters.items()}
+        noised = {name: _noised(parameter) for name, parameter in parameters.items()}
+        for name, ones in kept.items():
+            noised[name] = noised[name] * ones
+        return noised
     finally:
         for parameter in parameters.values():
             _forget(parameter)

@@ -40,6 +40,8 @@ class Step:
         shared: names of the shared parameters, in vector order.
         encoded: whether the patients hold tokens or images.
         expected: records that a step draws on average; depends on nobody's draw.
+        kept: 1 where a coordinate of a shared parameter trains in this round and 0 elsewhere, by
+            name; empty where all do.
     """
 
     network: FusionNetwork
@@ -50,6 +52,7 @@ class Step:
     shared: list[str] = field(repr=False)
     encoded: bool
     expected: float
+    kept: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def mean_gradient(self) -> dict[str, Tensor]:
         """The exact sum of gradients over the expected batch, by parameter: no privacy."""
@@ -65,6 +68,8 @@ class Step:
         }
         for name, rows in self._canary_gradients.items():
             gradients[name] += rows.sum(0) / self.expected
+        for name, kept in self.kept.items():
+            gradients[name] *= kept
         return gradients
 
     def noised_gradient(
@@ -80,6 +85,7 @@ class Step:
             expected_batch_size=self.expected,
             source=source,
             made_up=self._canary_gradients or None,
+            kept=self.kept,
         )
 
     def gradient_rows(self) -> Iterator[Rows]:

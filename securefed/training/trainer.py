@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -186,13 +187,14 @@ class LocalTrainer:
         return self._mechanism.contribute(self, round_number)
 
     def take_steps(self, round_number: int, gradients: Gradients) -> Vector:
-        """The round's local steps; the change of the shared parameters, (P,).
+        """The round's local steps; the change of the shared parameters, (P,), or where only a share
+        of them travels (wire.blocks) of those, (k,). The others stay as they were received.
 
         Args:
             gradients: of a step, by parameter; whatever it returns moves the parameters.
         """
         received = {name: self._trainable[name].detach().clone() for name in self._shared}
-        before = flatten(received, self._shared)
+        before, kept = flatten(received, self._shared), self._kept(round_number)
         for number in range(self._plan.local_steps):
             moved = gradients(*self.draw(round_number, number))
             for name, parameter in self._trainable.items():
@@ -201,8 +203,13 @@ class LocalTrainer:
                     # Public arithmetic on parameters: added after the noise, never clipped.
                     parameter.grad += self._plan.proximal * (parameter.detach() - received[name])
             self._optimizer.step()
+            for name, ones in kept.items():  # an optimizer's memory moves them without a gradient
+                parameter = self._trainable[name]
+                parameter.data = torch.where(ones > 0, parameter.data, received[name])
             self.stepped()
-        return flatten(self._trainable, self._shared) - before
+        change = flatten(self._trainable, self._shared) - before
+        blocks = self.layout.blocks
+        return blocks.restrict(change, round_number) if blocks else change
 
     def draw(self, round_number: int, step: int) -> tuple[Step, KeystreamSource]:
         """A Poisson sample of all records, canaries last: one draw, one rate."""
@@ -224,6 +231,7 @@ class LocalTrainer:
             shared=self._shared,
             encoded=self._encoded,
             expected=self.expected_batch,
+            kept=self._kept(round_number),
         )
         return sample, source
 
@@ -264,6 +272,20 @@ class LocalTrainer:
     def personal(self) -> dict[str, Tensor]:
         """The trained parameters that never leave the hospital."""
         return {n: p.detach() for n, p in self._trainable.items() if n not in self._shared}
+
+    def _kept(self, round_number: int) -> dict[str, Tensor]:
+        """1 for the coordinates of shared parameters that train in a round; empty if all do."""
+        blocks = self.layout.blocks
+        if blocks is None:
+            return {}
+        ones = np.ones(blocks.sent, np.float32)
+        whole = torch.from_numpy(blocks.spread(ones, round_number))
+        like = [self._trainable[name] for name in self._shared]
+        parts = whole.split([each.numel() for each in like])
+        return {
+            name: part.view_as(each).to(each.device, each.dtype)
+            for name, part, each in zip(self._shared, parts, like, strict=True)
+        }
 
     def _require_one_shared_step(self) -> None:
         # A personal parameter, or a second step, would need noise of the hospital's own.

@@ -24,6 +24,7 @@ from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
 from securefed.model.scores import COUNTS, Counts, Metrics, Steps
 from securefed.model.sharing import Vector
 from securefed.privacy.counts import STEPS, CountNoise
+from securefed.wire.blocks import Blocks
 
 Words = NDArray[np.uint32]
 RING_HALF = 2**31 - 1
@@ -34,8 +35,8 @@ class Contribution:
     """What one hospital gives to a training round, before it is encoded.
 
     Attributes:
-        values: what its mechanism makes of the round: the update (P,), or under shared noise ring
-            words.
+        values: what its mechanism makes of the round: the update (P,), or what travels of it
+            (wire.blocks), or under shared noise ring words.
         patients: training patients.
         parts: of the expected batch of its step (privacy.sampling).
     """
@@ -212,6 +213,11 @@ class Layout(Protocol):
         """Whether one contribution alone is less protected than its mechanism promises."""
         ...
 
+    @property
+    def blocks(self) -> Blocks | None:
+        """Which coordinates of an update travel; None where all do."""
+        ...
+
     def encode(self, part: Contribution) -> Words:
         """One contribution, (words,).
 
@@ -236,7 +242,7 @@ class ContributionLayout:
     """How contributions are encoded; public and the same for everybody.
 
     Attributes:
-        parameters: P, number of shared parameters.
+        parameters: values of an update that travel: P, all shared parameters, or k of them.
         clients: the largest number of contributions in one sum.
         value_range: largest absolute value of an update entry; larger ones are clipped.
         max_patients: largest number of patients one hospital may have.
@@ -244,6 +250,7 @@ class ContributionLayout:
         modulus_bits: of the ring.
         score_parts: of a patient, that exact scores are in.
         classes: that are scored; 0 for two labels.
+        blocks: which k coordinates travel; None where all do.
     """
 
     parameters: int
@@ -254,6 +261,7 @@ class ContributionLayout:
     modulus_bits: int = 32
     score_parts: int = 1
     classes: int = 0
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         self._update_code()
@@ -295,6 +303,8 @@ class ContributionLayout:
         weighted = self._update_code().decode(total[: self.parameters])
         patients = int(self._count_code().decode(total[self.parameters :])[0])
         mean = weighted * (self.max_patients / patients) if patients else None
+        if mean is not None and self.blocks:
+            mean = self.blocks.spread(mean, round_number)
         return Total(mean_update=mean, patients=patients)
 
     def error_bound(self, clients: int, patients: int) -> float:

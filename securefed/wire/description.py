@@ -30,6 +30,7 @@ from securefed.privacy.counts import STEPS, CountNoise, count_noise, declaration
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.secure_sum import cohort_size, secure_rules
+from securefed.wire.blocks import Blocks
 from securefed.wire.contribution import ContributionLayout, Layout, bits_for
 from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
@@ -248,8 +249,10 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         max_patients=max_patients,
         patients=settings.training.sampling.least,
     )
+    share = settings.federation.sent_share
+    blocks = Blocks.of(parameters, share, settings.seed) if share < 1 else None
     return ContributionLayout(
-        parameters,
+        blocks.sent if blocks else parameters,
         clients,
         secure.value_range,
         max_patients,
@@ -257,6 +260,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         bits,
         score_parts_of(settings),
         len(settings.task.classes),
+        blocks,
     )
 
 

@@ -35,8 +35,9 @@ class Limits:
 
     def request(self, stage: Stage) -> int:
         """Of what a server sends."""
-        shared = 4 * self.layout.words if stage == "work" else 0
-        return self._body(_KINDS[stage][0]) + shared
+        blocks = self.layout.blocks  # what goes down is whole
+        shared = 4 * (blocks.parameters if blocks else self.layout.words)
+        return self._body(_KINDS[stage][0]) + (shared if stage == "work" else 0)
 
     def reply(self, stage: Stage) -> int:
         """Of what a hospital answers."""

@@ -12,14 +12,14 @@ from securefed.wire.messages import PlainContribution
 Plain = tuple[Vector, int, Steps]  # update (P,), training patients, counts (words,)
 
 
-def plain_update(part: Contribution, parameters: int) -> bytes:
-    """The body of a reply to a step that trains.
+def plain_update(part: Contribution, values: int) -> bytes:
+    """The body of a reply to a step that trains, with so many values of an update.
 
     Raises:
         RunError: values of another kind or length than an update; nothing may be sent.
     """
     update = part.values
-    if update.dtype != np.float32 or update.shape != (parameters,):
+    if update.dtype != np.float32 or update.shape != (values,):
         raise RunError("a contribution that needs secure aggregation, without it")
     return messages.encode(
         PlainContribution(messages.vector_to_bytes(update), part.patients, [])  # type: ignore[arg-type]
@@ -31,16 +31,22 @@ def plain_scores(counts: Steps) -> bytes:
     return messages.encode(PlainContribution(b"", 0, counts.tolist()))
 
 
-def plain_contribution(body: bytes, parameters: int, layout: Layout, *, train: bool) -> Plain:
+def plain_contribution(
+    body: bytes, parameters: int, layout: Layout, *, train: bool, number: int
+) -> Plain:
     """A reply's contribution to a step that trains or scores, checked; what it has no part in is
     empty, or 0.
+
+    Args:
+        number: of the step; it says which coordinates travelled (wire.blocks).
 
     Raises:
         RunError: not such a contribution, a wrong length, or values out of range.
     """
     message = messages.decode_contribution(body)
     update = messages.vector_from_bytes(message.update)
-    if update.shape != (parameters if train else 0,) or not np.isfinite(update).all():
+    sent = layout.blocks.sent if layout.blocks else parameters
+    if update.shape != (sent if train else 0,) or not np.isfinite(update).all():
         raise RunError("an update of the wrong length or with non-finite values")
     if np.abs(update).max(initial=0.0) > 2 * LARGEST_PARAMETER:
         raise RunError("an update that leads from no acceptable parameters to others")
@@ -52,6 +58,8 @@ def plain_contribution(body: bytes, parameters: int, layout: Layout, *, train: b
         right = right and _possible(counts, layout)
     if not right:
         raise RunError("counts of the wrong length or out of range")
+    if train and layout.blocks:
+        update = layout.blocks.spread(update, number)
     return update, message.patients, counts
 
 

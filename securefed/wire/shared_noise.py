@@ -10,6 +10,7 @@ patient counts the same in whichever hospital.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class SharedNoiseLayout:
     score_noise: CountNoise | None = None
     score_parts: int = 1
     classes: int = 0
+    #: All coordinates travel: the ring's rotation is of whole gradients.
+    blocks: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         self._count_code()

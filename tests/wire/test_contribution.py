@@ -196,18 +196,18 @@ def test_a_scoring_vector_holds_the_histogram_and_nothing_else():
     total = layout.scores.decode(words + words)
     assert np.array_equal(exact(total), 2 * counts)
     assert (total.mean_update, total.patients) == (None, 0)
-    given = plain_contribution(plain_scores(counts), 5, layout, train=False)
+    given = plain_contribution(plain_scores(counts), 5, layout, train=False, number=1)
     assert np.array_equal(exact(plain_scores_total([given] * 2, layout)), 2 * counts)
 
 
 def test_an_answer_to_the_other_kind_of_step_is_refused_in_the_clear_too():
     layout = ContributionLayout(5, clients=2, value_range=1.0, max_patients=100)
     update = plain_update(Contribution(np.ones(5, np.float32), 7, 0), 5)
-    assert plain_contribution(update, 5, layout, train=True)[1] == 7
+    assert plain_contribution(update, 5, layout, train=True, number=1)[1] == 7
     with pytest.raises(RunError, match="wrong length"):
-        plain_contribution(update, 5, layout, train=False)
+        plain_contribution(update, 5, layout, train=False, number=1)
     with pytest.raises(RunError, match="wrong length"):
-        plain_contribution(plain_scores(ZEROS), 5, layout, train=True)
+        plain_contribution(plain_scores(ZEROS), 5, layout, train=True, number=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
