@@ -279,11 +279,11 @@ class LocalTrainer:
         if blocks is None:
             return {}
         ones = np.ones(blocks.sent, np.float32)
-        whole = torch.from_numpy(blocks.spread(ones, round_number))
         like = [self._trainable[name] for name in self._shared]
-        parts = whole.split([each.numel() for each in like])
+        ends = np.cumsum([each.numel() for each in like])
+        parts = np.split(blocks.spread(ones, round_number), ends[:-1])
         return {
-            name: part.view_as(each).to(each.device, each.dtype)
+            name: torch.from_numpy(part).view_as(each).to(each.device, each.dtype)
             for name, part, each in zip(self._shared, parts, like, strict=True)
         }
 

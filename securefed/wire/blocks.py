@@ -2,8 +2,7 @@
 
 One share of the coordinates, the same for all hospitals and for the server: only these are trained,
 masked and sent in that round, and the mean update is zero elsewhere (random sparsification: Konecny
-et al. 2016; with one choice for all, as masks need it: Bonawitz et al. 2019; blocks: PREAMBLE,
-arXiv 2503.11897).
+et al. 2016; compression under masks: Bonawitz et al. 2019; blocks: PREAMBLE, arXiv 2503.11897).
 
 The choice follows from the run's seed and the number of the round, both of which hospitals hold the
 server to: nobody announces it, so nobody can announce another, and a round that is asked again has
@@ -19,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-#: Coordinates that are drawn together: few draws for millions of parameters.
-BLOCK = 64
+#: Coordinates that are drawn together: an eighth of the draws, and small models still mix.
+BLOCK = 8
 
 Value = TypeVar("Value", bound=np.generic)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from protocols import messages as protocol
 from securefed.auditing.choices import require_auditable
+from securefed.config import load
 from securefed.data.load import FederatedData
 from securefed.errors import ConfigurationError, RunError
 from securefed.evidence import checks
@@ -116,6 +117,11 @@ def test_a_request_has_no_place_for_coordinates_and_binds_the_round_they_follow_
 def test_what_a_share_does_not_go_with_is_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         settings(**changes)
+
+
+def test_the_configuration_on_the_methods_page_is_one() -> None:
+    file = Path(__file__).parents[2] / "configs" / "methods" / "rand-k.yaml"
+    assert load(file).federation.sent_share == 0.05
 
 
 def test_no_audit_takes_a_part_for_a_whole_update() -> None:

@@ -13,7 +13,9 @@ BLOCKS = Blocks(parameters=1000, sent=130, seed=3)
 LAYOUT = ContributionLayout(130, clients=2, value_range=1.0, max_patients=100, blocks=BLOCKS)
 
 
-@pytest.mark.parametrize(("parameters", "sent"), [(1, 1), (64, 64), (65, 64), (1000, 130), (99, 1)])
+@pytest.mark.parametrize(
+    ("parameters", "sent"), [(1, 1), (64, 64), (65, 64), (12, 9), (1000, 130), (99, 1)]
+)
 def test_every_round_has_as_many_coordinates_and_none_twice(parameters: int, sent: int):
     for number in range(1, 50):
         chosen = Blocks(parameters, sent, seed=0).coordinates(number)
