@@ -152,6 +152,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
         values["evaluation.baselines"] = False
     if values.get("privacy.placement") == "distributed":
         values.update(DISTRIBUTED)
+    if values.get("privacy.placement") == "distributed" or values["canaries.count"]:
+        values["federation.sent_share"] = 1.0
     if values["federation.patience"]:
         values.update({"federation.shared": "all", "privacy.evaluation_epsilon": None})
     return load(None, values)

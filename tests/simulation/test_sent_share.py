@@ -121,7 +121,7 @@ def test_what_a_share_does_not_go_with_is_refused(changes: dict[str, Any], match
 
 def test_the_configuration_on_the_methods_page_is_one() -> None:
     file = Path(__file__).parents[2] / "configs" / "methods" / "rand-k.yaml"
-    assert load(file).federation.sent_share == 0.05
+    assert load(file, {}).federation.sent_share == 0.05
 
 
 def test_no_audit_takes_a_part_for_a_whole_update() -> None:
