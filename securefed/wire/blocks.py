@@ -62,11 +62,12 @@ class Blocks:
 def _coordinates(blocks: Blocks, round_number: int) -> NDArray[np.int64]:
     everything = blocks.parameters
     said = f"securefed blocks\0{blocks.seed}\0{round_number}\0{everything}\0{blocks.sent}"
-    digest = hashlib.sha256(said.encode()).digest()
-    draws = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+    # Hospitals with another numpy have to draw the same, so that its generators have no part in it.
+    blocks_there = -(-everything // BLOCK)
+    drawn = np.frombuffer(hashlib.shake_128(said.encode()).digest(8 * (blocks_there + 1)), "<u8")
     # On a circle that begins anywhere, so that the shorter block is nobody's for good.
-    start = draws.integers(everything)
-    order = draws.permutation(-(-everything // BLOCK))[: -(-blocks.sent // BLOCK) + 1]
+    start = int(drawn[0]) % everything
+    order = np.argsort(drawn[1:], kind="stable")[: -(-blocks.sent // BLOCK) + 1]
     places = (order[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)
     chosen = (places[places < everything][: blocks.sent] + start) % everything
     chosen.sort()

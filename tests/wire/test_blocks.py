@@ -1,5 +1,7 @@
 """Which coordinates travel: as many in every round, each as often, and nobody's choice."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,17 @@ def test_coordinates_are_drawn_in_blocks():
     chosen = Blocks(64_000, 6_400, 0).coordinates(1)
     runs = 1 + int((np.diff(chosen) > 1).sum())
     assert runs <= 6_400 // BLOCK + 2  # one is cut off, one runs over the end of the circle
+
+
+def test_the_draw_is_the_same_wherever_it_is_made():
+    """From SHAKE128 by hand: hospitals and server may have other versions of anything."""
+    said = b"securefed blocks\x003\x001\x001000\x00130"
+    words = hashlib.shake_128(said).digest(8 * 126)
+    numbers = [int.from_bytes(words[8 * n : 8 * n + 8], "little") for n in range(126)]
+    first = sorted(range(125), key=lambda block: numbers[1 + block])[:17]
+    places = [8 * block + inside for block in first for inside in range(8)][:130]
+    expected = sorted((place + numbers[0]) % 1000 for place in places)
+    assert BLOCKS.coordinates(1).tolist() == expected
 
 
 def test_shares_are_of_all_parameters_and_one_at_least():
