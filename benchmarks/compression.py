@@ -20,9 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from scipy import stats
+from means import mean_and_interval
 
 from securefed.config import Settings
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
@@ -60,14 +59,6 @@ def train(wanted: Settings, test: PatientTensors) -> tuple[float, int, int]:
     logits = score(network, tokens_of(network, test), encoded=True)
     auc = area_of_scores(logits.numpy(), test.label.numpy() == 1)
     return auc, last.bytes_up // HOSPITALS, last.bytes_down // HOSPITALS
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, list[float] | None]:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * float(stats.sem(values))
-    return mean, [mean - reach, mean + reach]
 
 
 def measure(

@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from means import mean_and_interval
 from numpy.typing import NDArray
-from scipy import stats
 
 from securefed.config import Settings
 from securefed.config.loading import load
@@ -172,14 +172,6 @@ def of_seed(folder: Path, seed: int, also: dict[str, Any]) -> dict[str, float]:
         found |= {"alone": float(np.mean(own)), "best alone": max(own)}
     known = {"ceiling": ceiling(spec), "floor": floor}
     return found | {name: of_scores(hospitals, each) for name, each in known.items()}
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, list[float] | None]:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, [mean - reach, mean + reach]
 
 
 def cases(found: list[dict[str, float]], label: str) -> Iterator[dict[str, Any]]:

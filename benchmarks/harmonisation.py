@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from means import mean_and_interval
 
 from securefed.config import Settings
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
@@ -63,12 +63,6 @@ def train(wanted: Settings, test: list[Patient]) -> float:
         execute(wanted, Path(folder) / "run")
         logits = load_model(Path(folder) / "run").logits(test)
     return area_of_scores(logits.numpy(), np.array([each.label == 1 for each in test]))
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, list[float]]:
-    mean, spread = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return mean, [mean - reach, mean + reach]
 
 
 def measure(seeds: int, rounds: int, epsilons: list[float]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from means import mean_and_interval
 
 from securefed.config import Settings
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
@@ -84,12 +84,6 @@ def train(wanted: Settings, test: dict[str, PatientTensors]) -> dict[str, float]
         logits = score(network, tokens_of(network, group), encoded=True)
         found[kind] = area_of_scores(logits.numpy(), group.label.numpy() == 1)
     return found
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, list[float]]:
-    mean, spread = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return mean, [mean - reach, mean + reach]
 
 
 def measure(seeds: int, rounds: int, epsilons: list[float]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from means import mean_and_interval
 from torch.nn import functional as F
 
 from securefed.data.phantom import PhantomSpec, SiteProfile, generate
@@ -64,12 +64,6 @@ def auc(encoder: str, seed: int, passes: int) -> float:
         parts = zip(test.images.split(32), test.present.split(32), strict=True)
         scores = torch.cat([network(*part) for part in parts])
     return area_of_scores(scores.numpy(), test.label.numpy() > 0)
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, list[float]]:
-    mean, spread = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return mean, [mean - reach, mean + reach]
 
 
 def measure(seeds: int, passes: int) -> dict[str, Any]:

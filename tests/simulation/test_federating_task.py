@@ -20,8 +20,10 @@ def benchmark() -> ModuleType:
     assert found
     assert found.loader
     module = importlib.util.module_from_spec(found)
-    sys.modules["federating"] = module
-    found.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # where it finds its like, as a script does
+        patch.setitem(sys.modules, "federating", module)
+        found.loader.exec_module(module)
     return module
 
 
