@@ -225,7 +225,7 @@ def test_patients_who_cannot_be_used_are_counted_and_make_the_exit_code_1(
     assert done.exit_code == 1
     assert "39 of 40 patients, 39 of them now" in done.stdout
     assert securefed("predict", trained, folder, "--json").exit_code == 1
-    assert securefed("evaluate", trained, folder).exit_code == 1
+    assert securefed("evaluate", trained, folder, "--no-card").exit_code == 1
 
 
 def test_what_is_about_single_patients_does_not_land_in_a_run(

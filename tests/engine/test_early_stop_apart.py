@@ -18,7 +18,7 @@ from securefed.wire.messages import decode_request
 from securefed.wire.transport import Handler
 from tests.engine.four_sites import NAMES, Four, make_four, settings
 
-ROUNDS = 12
+ROUNDS = 30
 
 
 @pytest.fixture(scope="module")

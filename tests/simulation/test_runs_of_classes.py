@@ -11,11 +11,9 @@ from click.testing import CliRunner
 from protocols.discrete_gaussian import MAX_SIGMA
 from securefed.cli.app import cli
 from securefed.config import load
-from securefed.errors import ConfigurationError, DataError
+from securefed.errors import ConfigurationError
 from securefed.evidence import checks
 from securefed.model.class_scores import changed, exact_words, metrics, noised_words
-from securefed.prediction.explanation import explain
-from securefed.prediction.model import load_model
 from securefed.privacy.accounting import at_most
 from securefed.privacy.accounting import epsilon as epsilon_of
 from securefed.privacy.counts import CountNoise, count_noise
@@ -170,12 +168,6 @@ def test_the_network_ends_in_a_logit_for_each_class(private: Path) -> None:
     weights = load_file(private / "model.safetensors")
     assert weights["classifier.output.weight"].shape[0] == len(CLASSES)
     assert all(bool(torch.isfinite(each).all()) for each in weights.values())
-
-
-def test_what_does_not_know_classes_refuses_them(private: Path) -> None:
-    (hospital, *_) = load_data(settings()).hospitals
-    with pytest.raises(DataError, match="an explanation is of one logit"):
-        explain(load_model(private), hospital.test[0])
 
 
 def test_the_screen_and_the_page_have_a_line_for_each_class(private: Path) -> None:
