@@ -7,7 +7,7 @@ weights: all hospitals together without privacy (`together`), with DP at epsilon
 noise, so that a figure can be repeated), each hospital alone for as many rounds (`alone`, the mean;
 `best alone`), all of them with their CT or their MRI only (and of those who have it), and late
 fusion, the mean of those two models' logits, or the one that there is. Every run is a directory in
-FOLDER; one that is finished is not made again.
+FOLDER; one that is finished, of the same settings, is not made again.
 
 Judged on 100 patients of each of four hospitals that no run has, with the modalities that they
 have; AUC is the mean over the four. `ceiling` knows the generator: who shows which finding where,
@@ -43,6 +43,7 @@ from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
 from securefed.model.scores import score
 from securefed.prediction.model import load_model
+from securefed.run_directory import Run
 from securefed.simulation.baselines import train_by_itself
 from securefed.simulation.execution import execute
 from securefed.simulation.patients import load_data, phantom_spec
@@ -112,8 +113,8 @@ def scorer(network: FusionNetwork, shown: str | None = None) -> Callable[[Unseen
 
 
 def trained(folder: Path, wanted: Settings) -> FusionNetwork:
-    """The model of a run, which is made unless it is there."""
-    if not (folder / "summary.json").is_file():
+    """The model of a run, which is made unless one of these settings is there."""
+    if not (folder / "summary.json").is_file() or Run.open(folder).settings != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         execute(wanted, folder)
@@ -122,16 +123,18 @@ def trained(folder: Path, wanted: Settings) -> FusionNetwork:
 
 def alone(folder: Path, wanted: Settings, hospitals: list[Unseen]) -> list[float]:
     """AUC of each hospital's own model; written down, since such a model is no run."""
-    file = folder / "alone.json"
-    if not file.is_file():
+    file, of = folder / "alone.json", wanted.model_dump(mode="json")
+    there = json.loads(file.read_text()) if file.is_file() else {}
+    if there.get("settings") != of:
         data, found = load_data(wanted), []
         for own in data.hospitals:
             place = folder / "alone"
             shutil.rmtree(place, ignore_errors=True)
             trainer, _ = train_by_itself(wanted, own, data.simulation, place)
             found.append(of_scores(hospitals, scorer(trainer.network)))
-        file.write_text(json.dumps(found))
-    return [float(each) for each in json.loads(file.read_text())]
+        there = {"settings": of, "auc": found}
+        file.write_text(json.dumps(there))
+    return [float(each) for each in there["auc"]]
 
 
 def ceiling(spec: PhantomSpec) -> Callable[[Unseen], Scores]:
