@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -110,11 +111,8 @@ def command(
         if out:
             click.echo(f"page: {out / 'evaluation.html'}, the same in {EvaluationFile.NAME}")
     if not (no_card or personal):
-        told: dict[str, str] = {}  # of each patient
-        for each, label in zip(predictions, labels, strict=True):
-            answer = f"{each.example} {label} {each.probability!r}"
-            told[each.patient_id] = f"{told.get(each.patient_id, each.patient_id)}\0{answer}"
-        _add_to_card(model, found, told.values(), screen(quiet=as_json))
+        evaluated = [each.patient_id for each in predictions]
+        _add_to_card(model, found, evaluated, screen(quiet=as_json))
     sys.exit(1 if problems else 0)
 
 
@@ -200,14 +198,14 @@ def _write(out: Path, found: EvaluationFile) -> None:
 
 
 def _add_to_card(
-    model: Path, found: EvaluationFile, answers: Iterable[str], console: Console
+    model: Path, found: EvaluationFile, evaluated: Iterable[str], console: Console
 ) -> None:
     """Add the figures of all patients to the card beside a run's model, unless they are few.
 
     Groups stay off it: a card goes with the model.
 
     Args:
-        answers: what the figures are made of, patient by patient.
+        evaluated: ids of the patients.
     """
     from securefed.model_card import card, evaluated_before
     from securefed.reporting.integrity import SIGNATURE
@@ -218,9 +216,13 @@ def _add_to_card(
         return
     try:
         with only_writer(folder):
-            there = [each.data for each in card.of_model(folder).evaluations]
-            evaluated_before.remember(folder, told.data, answers, there)
-            made = card.renew(folder, told)
+            there = card.of_model(folder).evaluations
+            if any(msgspec.structs.replace(each, data=told.data) == told for each in there):
+                made = card.renew(folder)  # the same figures, say of a manifest with a column more
+            else:
+                known = [each.data for each in there]
+                evaluated_before.remember(folder, told.data, evaluated, known)
+                made = card.renew(folder, told)
     except RunError as error:
         raise RunError(
             f"the figures are not on the model card: {error}",

@@ -2,8 +2,9 @@
 
 Two evaluations that differ by one patient tell how the model did on that one: the difference of
 their figures is of nobody else. So a card takes no evaluation of nearly the patients of one that it
-had, whichever is on it now, since cards are copied. A patient who is in both and is answered
-otherwise, or has another label, counts as one who went and one who came.
+had, whichever is on it now, since cards are copied; nor of the same patients with other scans or
+labels, who may be other for one of them. Patients are told by their ids alone: an answer's last
+digits change with whom it was computed together with.
 
 Not looked at are three evaluations or more together, as when two groups and their union with one
 patient more are evaluated.
@@ -47,12 +48,12 @@ def remember(folder: Path, data: str, patients: Iterable[str], known: Iterable[s
     Args:
         folder: of the card; held by the caller alone.
         data: digest of what is evaluated.
-        patients: what is known of each: id, label and answer. Told apart, never written.
+        patients: their ids. Told apart, never written.
         known: digests of evaluations that are on the card.
 
     Raises:
-        RunError: few patients more or less than in an evaluation of before, one on the card that
-            nothing is known of, or a damaged file.
+        RunError: few patients more or less than in an evaluation of before, or the same with other
+            data; one on the card that nothing is known of; or a damaged file.
         OSError: it cannot be written.
     """
     path = folder / NAME
@@ -70,10 +71,10 @@ def remember(folder: Path, data: str, patients: Iterable[str], known: Iterable[s
     now = {_token(key, each) for each in patients}
     for each in before.values():
         then = set(each.patients)
-        if now != then and max(len(now - then), len(then - now)) < FEWEST:
+        if max(len(now - then), len(then - now)) < FEWEST:
             raise RunError(
-                f"these are but for fewer than {FEWEST} the patients of an evaluation that the "
-                "card had, and both together would tell of those few",
+                f"these are, by their ids, but for fewer than {FEWEST} the patients of an "
+                "evaluation that the card had, and both together would tell of those few",
                 hint=f"evaluate when {FEWEST} or more are new, or with --no-card",
             )
     lines = lines or [msgspec.json.encode(_Key(key))]

@@ -122,6 +122,18 @@ def without(manifest: Path, left_out: int, folder: Path) -> Path:
     return folder / manifest.name
 
 
+def relabelled(manifest: Path) -> Path:
+    """With the first patient's label turned."""
+    header, *lines = manifest.read_text().splitlines()
+    at, name = header.split(",").index("label"), lines[0].split(",")[0]
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        if row[0] == name:
+            row[at] = str(1 - int(row[at]))
+    manifest.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    return manifest
+
+
 def test_two_evaluations_on_a_card_never_differ_by_a_few_patients(
     run: Path, strangers: Path, tmp_path: Path
 ) -> None:
@@ -132,13 +144,28 @@ def test_two_evaluations_on_a_card_never_differ_by_a_few_patients(
     assert "phantom-" not in private.read_text()
     before = (run / ModelCard.NAME).read_bytes()
     done = CliRunner().invoke(cli, ["evaluate", str(run), str(one_less)])
-    assert "are but for fewer than 5 the patients of an evaluation" in str(done.exception)
+    assert "but for fewer than 5 the patients of an evaluation" in str(done.exception)
     assert "expected calibration error" in done.stdout  # the figures are there
     assert (run / ModelCard.NAME).read_bytes() == before
     assert securefed("evaluate", run, one_less, "--no-card").exit_code == 0
+    other_label = relabelled(without(strangers, 0, tmp_path / "relabelled"))
+    done = CliRunner().invoke(cli, ["evaluate", str(run), str(other_label)])
+    assert "but for fewer than 5" in str(done.exception)
     assert securefed("evaluate", run, ten_less).exit_code == 0
     assert [each.patients for each in ModelCard.read(run).evaluations] == [40, 30]
     assert len(private.read_text().splitlines()) == 3
+
+
+def test_the_same_figures_of_a_manifest_with_a_column_more_are_on_the_card_already(
+    run: Path, strangers: Path, tmp_path: Path
+) -> None:
+    wider = without(strangers, 0, tmp_path / "wider")
+    header, *lines = wider.read_text().splitlines()
+    wider.write_text("\n".join([f"{header},sex", *(f"{line},f" for line in lines)]) + "\n")
+    for manifest in (strangers, wider):
+        assert "added to the model card" in securefed("evaluate", run, manifest).stderr
+        assert len(ModelCard.read(run).evaluations) == 1
+    assert len((run / "evaluated.jsonl").read_text().splitlines()) == 2  # a key and one evaluation
 
 
 def test_who_was_evaluated_is_known_or_nobody_else_gets_onto_the_card(
