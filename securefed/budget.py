@@ -16,7 +16,6 @@ from securefed.config import Settings
 from securefed.errors import ConfigurationError
 from securefed.placements import Cast, Placed, Placement, among, compared
 from securefed.privacy.accounting import at_most
-from securefed.privacy.counts import declaration_noise
 from securefed.privacy.planning import (
     MOST_ROUNDS,
     HospitalPlan,
@@ -26,6 +25,7 @@ from securefed.privacy.planning import (
     require_noise,
 )
 from securefed.privacy.sampling import Batch
+from securefed.wire.description import declaration_of, scan_noise_of
 from securefed.wire.plan import Plan
 
 # Modules that load torch are imported where they are used.
@@ -182,13 +182,7 @@ def _question(noise_multiplier: float | None, solve_rounds: bool) -> Question:
 
 def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
     training, privacy = settings.training, settings.privacy
-    noise = declaration_noise(
-        privacy.patients_epsilon,
-        privacy.epsilon,
-        privacy.delta,
-        privacy.accountant,
-        privacy.unit,
-    )
+    noise, of_scans = declaration_of(settings), scan_noise_of(settings)
     return [
         Training(
             name=name,
@@ -199,6 +193,7 @@ def _trainings(settings: Settings, sizes: Mapping[str, int]) -> list[Training]:
             unit=privacy.unit,
             accountant=privacy.accountant,
             declaration=noise.event if noise else None,
+            description=of_scans.event if of_scans else None,
         )
         for name, records in sizes.items()
     ]
@@ -284,6 +279,12 @@ def _notes(settings: Settings, cast: Cast, *, assumed: bool) -> Iterator[str]:
         yield (
             f"noise of {declaration.noise_multiplier:.1f} on the number of records, which epsilon "
             "pays for too; a run's rate and noise follow from the noised number"
+        )
+    description = trainings[0].description
+    if description:
+        yield (
+            f"noise of {description.noise_multiplier:.1f} patients on each hospital's sums over "
+            "scans (privacy.reference_epsilon), which epsilon pays for too"
         )
     if settings.federation.clients_per_round:
         least = f"{min(turns)} to " if min(turns) < max(turns) else ""

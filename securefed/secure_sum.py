@@ -33,7 +33,13 @@ def secure_rules(
         minimum_cohort=cohort_size(settings),
         # Sums are numbered apart from the plan's steps: each has one, and may have announced one
         # more that came to nothing.
-        max_rounds=2 * (2 * settings.federation.rounds + 1 + bool(settings.federation.patience)),
+        max_rounds=2
+        * (
+            2 * settings.federation.rounds
+            + 1
+            + bool(settings.federation.patience)
+            + 2 * settings.privacy.describes
+        ),
         sparse=SparseGraph() if secure.graph == "sparse" else None,
         # Of two kinds of the same length the rules cannot tell which is narrow.
         modulus_bits=32 if vector_length in others else modulus_bits,
@@ -45,7 +51,8 @@ def hiding_of(settings: Settings) -> Hiding | None:
     """What masks hide in a run with these settings, and from how many; None without them."""
     if not settings.secure_aggregation.enabled:
         return None
-    rules = secure_rules(settings, 1, 2)  # as many lengths as a run has
+    lengths = range(1, 3 + settings.privacy.describes)  # as many as a run has
+    rules = secure_rules(settings, *lengths)
     return hiding(rules, cohort_size(settings))
 
 

@@ -71,7 +71,7 @@ class RuleBreaker:
     # ---- one message ----------------------------------------------------------------------
 
     def _unplanned_step(self) -> str:
-        number = self.plan.final.number + 1
+        number = self.plan.largest + 1
         return self._ask(self._victim, self._work(number, self.shared, train=True)).refusal
 
     def _other_flags(self) -> str:

@@ -197,6 +197,15 @@ def of_a_share(
         )
 
 
+def of_a_reference(privacy: PrivacySettings) -> Iterator[str]:
+    """What scans look like is told of patients."""
+    if privacy.dp and privacy.describes and privacy.unit != "patient":
+        yield (
+            "privacy.reference_epsilon: what scans look like is told of patients; set privacy.unit "
+            "to patient, or leave it out"
+        )
+
+
 def of_shared_noise(
     privacy: PrivacySettings,
     masks: SecureAggregationSettings,

@@ -39,6 +39,14 @@ class PrivacySettings(Section):
         description="Part of epsilon, at most a quarter, for the number of training patients that "
         "a hospital declares once, with noise; null: exact, and not covered by epsilon.",
     )
+    reference_epsilon: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Part of epsilon, at most a quarter, for what training patients' scans look "
+        "like, told once with noise, so that the model can say which scans are unlike them; null: "
+        "nothing is told.",
+    )
     evaluation_epsilon: float | None = Field(
         2.0,
         gt=0,
@@ -49,6 +57,11 @@ class PrivacySettings(Section):
     seeded_noise: bool = Field(
         False, description="Noise from the seed: reproducible, for research, no real protection."
     )
+
+    @property
+    def describes(self) -> bool:
+        """Whether a run tells what training patients' scans look like; without dp exactly."""
+        return self.reference_epsilon is not None
 
     @property
     def noise(self) -> Noise:

@@ -73,6 +73,7 @@ class Settings(Section):
             contradictions.of_the_network(self.model, self.federation, self.privacy),
             contradictions.of_early_stop(self.federation, self.privacy, self.model),
             contradictions.of_a_share(self.federation, self.privacy, self.canaries),
+            contradictions.of_a_reference(self.privacy),
             contradictions.of_shared_noise(
                 self.privacy, self.secure_aggregation, self.training, self.federation, self.model
             ),

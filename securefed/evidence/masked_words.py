@@ -24,6 +24,7 @@ from securefed.record import jobs
 from securefed.record.jobs import Job
 from securefed.record.recording import Sighting, content, sightings
 from securefed.run_directory import Run
+from securefed.wire.plan import Step
 
 PRIME = 2**256 + 297
 ROWS = 32  # of packed words
@@ -44,8 +45,7 @@ class Masked:
     """
 
     hospital: str
-    round: int
-    trains: bool
+    step: Step
     job: int
     sum: int
     place: int
@@ -53,6 +53,14 @@ class Masked:
     words: Words = field(repr=False)
     padding: Words = field(repr=False)
     self_mask_key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def round(self) -> int:
+        return self.step.round
+
+    @property
+    def trains(self) -> bool:
+        return self.step.train
 
     @property
     def opened(self) -> Words | None:
@@ -68,6 +76,8 @@ class Masked:
         return replace(self, words=self.words[:words])
 
     def __str__(self) -> str:
+        if self.step.describes:
+            return f"sum {self.step.describes} over scans"
         what = "" if self.trains else "the scores before "
         return f"{what}round {self.round}"
 
@@ -125,16 +135,14 @@ def _masked(
     _, place, number, _, _, upcoming = msgspec.msgpack.decode(body[4:end])
     if upcoming is not None:
         _take(upcoming, job, sums)
-    # Training vectors are as wide as agreed, scores have whole words.
-    length = rules.vector_length if step.train else rules.other_lengths[0]
+    # Training vectors are as wide as agreed, all others have whole words.
+    length = rules.vector_length if step.train else rules.other_lengths[bool(step.describes)]
     bits = rules.modulus_bits if step.train else 32
     raw = np.frombuffer(body, "<u4", offset=-(-end // 4) * 4)
     words, padding = (raw, raw[:0]) if bits == 32 else _unpacked(raw, length, bits)
     if words.size != length:
         raise ValueError
-    return Masked(
-        seen.client, step.round, step.train, job, number, place, bits, words.copy(), padding
-    )
+    return Masked(seen.client, step, job, number, place, bits, words.copy(), padding)
 
 
 def _unpacked(raw: Words, length: int, bits: int) -> tuple[Words, Words]:

@@ -22,13 +22,14 @@ from typing import Protocol, TypeVar
 from protocols.client import SecureSumClient
 from protocols.errors import ProtocolError
 from securefed.errors import RunError, SecureFedError
+from securefed.hospital.describing import Describing
 from securefed.hospital.questions import Questions
 from securefed.model.scores import Counts, Steps
 from securefed.model.sharing import Vector
 from securefed.record.recording import Recording
 from securefed.training.trainer import TrainingSet
 from securefed.wire import messages
-from securefed.wire.contribution import Contribution, Layout, Words
+from securefed.wire.contribution import Contribution, Layout, Words, counts_layout
 from securefed.wire.messages import Reply, Request
 from securefed.wire.openings import question_of
 from securefed.wire.plain import plain_scores, plain_update
@@ -90,6 +91,7 @@ class Client:
         questions: what it lets itself be asked; None lets anybody ask anything, for checks of the
             other refusals alone.
         scoring: how counts leave with noise; None for exact histograms.
+        describing: how it says what its scans look like; None where nobody is asked.
         sent: where the hospital keeps, for itself, what it contributed before masking; or None.
 
     Attributes:
@@ -107,6 +109,7 @@ class Client:
         sent: Recording | None = None,
         questions: Questions | None = None,
         scoring: Scoring | None = None,
+        describing: Describing | None = None,
     ) -> None:
         self.name = name
         self.trainer = trainer
@@ -115,6 +118,7 @@ class Client:
         self._sent = sent
         self._questions = questions
         self._scoring = scoring
+        self._describing = describing
         self.worked: Callable[[Step], None] | None = None
         self.refused: Callable[[str], None] | None = None
         self._step = _BEFORE
@@ -122,7 +126,7 @@ class Client:
 
     def begin_after(self, rounds: int) -> None:
         """Count so many rounds, and what came before them, as over: this hospital was restarted."""
-        self._step = Step(0, rounds + 1, False, ())
+        self._step = Step(0, rounds + 1, False, (), describes=1)
 
     def handle(self, data: bytes) -> bytes:
         """Answer one request; never raises, so that one bad message cannot stop a hospital."""
@@ -202,8 +206,8 @@ class Client:
     def _work(self, request: Request) -> bytes:
         if self._questions and self._secure is not None:
             self._questions.ask(request)
-        if request.train == request.evaluate:
-            raise RunError("asked to train and to score at once, or for neither")
+        if request.train + request.evaluate + request.describe != 1:
+            raise RunError("asked to train, to score and to describe at once, or for none of them")
         shared = messages.vector_from_bytes(request.shared)
         layout = self.trainer.layout
         if request.train:
@@ -211,10 +215,12 @@ class Client:
             if self._secure is None:
                 return plain_update(part, layout.blocks.sent if layout.blocks else len(shared))
             return self._mask(request, layout.encode(part), self._secure)
-        counts = self._timed("train", lambda: self._score(request, shared))
+        count = self._describe if request.describe else self._score
+        counts = self._timed("train", lambda: count(request, shared))
         if self._secure is None:
             return plain_scores(counts)
-        return self._mask(request, layout.scores.encode(counts), self._secure)
+        words = counts_layout(layout, describe=request.describe).encode(counts)
+        return self._mask(request, words, self._secure)
 
     def _contribute(self, number: int, shared: Vector) -> Contribution:
         self.trainer.receive(shared)
@@ -226,6 +232,11 @@ class Client:
         if self._scoring is None:
             return self.trainer.layout.scores.steps(self.trainer.evaluate())
         return self._scoring.answer(question_of(request), self.trainer.evaluate)
+
+    def _describe(self, request: Request, shared: Vector) -> Steps:
+        if self._describing is None:
+            raise RunError("asked what scans look like, in a job that does not tell")
+        return self._describing.answer(self._step.describes, shared, question_of(request))
 
     def _mask(self, request: Request, words: Words, secure: SecureSumClient) -> bytes:
         if self._sent and request.train:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from securefed.hospital.declaration import least_declared
 from securefed.privacy.accounting import Event
 from securefed.training.mechanism import build_mechanism
-from securefed.wire.description import JobDescription, declaration_of, score_noise_of
+from securefed.wire.description import JobDescription, beside_training, score_noise_of
 
 
 def planned(job: JobDescription, hospital: str, patients: int) -> Sequence[Event]:
-    """For those that train: the declaration and its rounds, as if the true number were declared.
+    """For those that train: what is released beside, and its rounds, as if the true number were
+    declared.
 
     How many records a hospital has where these are images follows from its tensors: then nothing
     is planned here, and each reservation refuses in time.
@@ -20,13 +21,12 @@ def planned(job: JobDescription, hospital: str, patients: int) -> Sequence[Event
     training = job.settings.training
     if job.settings.privacy.unit == "image":
         return ()
-    declaration = declaration_of(job.settings)
     declared = max(patients, least_declared(job.settings).records)
     event = build_mechanism(job, hospital, declared).event(
         training.sampling.rate(declared), training.local_steps
     )
-    first = [declaration.event] if declaration else []
-    return [*first, *([event] * job.plan.turns(hospital) if event else [])]
+    rounds = [event] * job.plan.turns(hospital) if event else []
+    return [*beside_training(job.settings), *rounds]
 
 
 def scored(job: JobDescription) -> Sequence[Event]:

@@ -19,12 +19,14 @@ from securefed.data.load import HospitalData
 from securefed.errors import ConfigurationError, PrivacyError, RunError
 from securefed.hospital import declaration
 from securefed.hospital.client import Client
+from securefed.hospital.describing import Describing
 from securefed.hospital.own_record import OwnRecord
 from securefed.hospital.questions import Questions
 from securefed.hospital.scoring import NoisedScoring
 from securefed.model.encoding import Encode, tokens_of
 from securefed.model.network import FusionNetwork
 from securefed.model.patients import PatientTensors
+from securefed.model.scan_sums import Scans
 from securefed.privacy import ledger_file
 from securefed.privacy.ledger import Ledger
 from securefed.privacy.statement import Statement
@@ -38,7 +40,7 @@ from securefed.training.patients import one_slice_records, stack
 from securefed.training.stress import stress_count
 from securefed.training.trainer import LocalPlan, LocalTrainer, TrainingSet
 from securefed.wire import openings as openings_file
-from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.description import JobDescription, declaration_of, scan_noise_of
 from securefed.wire.openings import Openings
 from securefed.wire.plan import Plan
 
@@ -164,7 +166,8 @@ def open_hospital(
         )
     questions = Questions(name, job.plan, job.roster, openings, job.layout)
     scoring = _scoring(job, folder, ledger, held_out=len(test))
-    client = Client(name, trainer, masks, sent, questions, scoring)
+    describing = _describing(job, folder, ledger, train)
+    client = Client(name, trainer, masks, sent, questions, scoring, describing)
     kept = None
     if keeps_messages and settings.exposures.record:
         kept = Recording(folder / "exposures", limit)
@@ -194,6 +197,22 @@ def _scoring(
         words=job.layout.scores.words,
         most=most,
         seed=_seed(settings),
+    )
+
+
+def _describing(
+    job: JobDescription, folder: Path, ledger: Ledger | None, train: PatientTensors
+) -> Describing | None:
+    """How training patients' scans are told of; None where nobody is asked."""
+    settings, noise = job.settings, scan_noise_of(job.settings)
+    if not settings.privacy.describes:
+        return None
+    scans, modalities = Scans.of(train), len(settings.model.modalities)
+    if noise is None or ledger is None:
+        return Describing(scans, modalities, {})
+    most = settings.secure_aggregation.max_patients
+    return Describing.noised(
+        scans, modalities, noise, folder, ledger, run=job.run, most=most, seed=_seed(settings)
     )
 
 

@@ -69,11 +69,11 @@ class Questions:
             raise Unplanned(f"there is no step {request.round} in the plan")
         if self._name not in step.cohort:
             raise Unplanned(f"{self._name} is not in the cohort of step {step.number}")
-        flags = (step.train, not step.train) if request.stage == "work" else (False, False)
-        if (request.train, request.evaluate) != flags:
+        flags = step.flags if request.stage == "work" else (False, False, False)
+        if (request.train, request.evaluate, request.describe) != flags:
             raise Unplanned(
-                f"step {step.number}, stage {request.stage}: train {request.train} and evaluate "
-                f"{request.evaluate} are not the plan's"
+                f"step {step.number}, stage {request.stage}: train {request.train}, evaluate "
+                f"{request.evaluate} and describe {request.describe} are not the plan's"
             )
         return step
 
@@ -92,7 +92,7 @@ class Questions:
         found = self._sums.get(message.round_number)
         if found is None or found.cohort != _sorted(step.cohort):
             raise Unplanned(f"step {step.number} asked in a sum over another cohort than planned")
-        words = vector_length(self._layout, train=step.train)
+        words = vector_length(self._layout, train=step.train, describe=bool(step.describes))
         if found.words != words:
             raise Unplanned(
                 f"step {step.number} asked in a sum of {found.words} words, its answer has {words}"
@@ -135,7 +135,8 @@ class Questions:
         survivors = _named(cohort, bits)
         if not found.step.train and survivors != set(cohort):
             missing = ", ".join(sorted(set(cohort) - survivors))
-            raise NotEverybody(f"scores would open without those of {missing}")
+            what = "a sum over scans" if found.step.describes else "scores"
+            raise NotEverybody(f"{what} would open without those of {missing}")
         before = self._openings.over(found.question)
         if before is not None and before != survivors:
             raise AskedBefore(

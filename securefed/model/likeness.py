@@ -9,7 +9,8 @@ drowns: a scanner with thrice the noise moves 4 numbers of 50. The largest count
 one reference in a hundred exceeds (measured on folds that did not make the statistics); above 1 the
 example is unlike.
 
-Of whom: a reference is part of a file for anybody, so it is made of public scans only.
+Of whom: a reference is part of a file for anybody, so it is made of public scans, or of sums over
+the training's patients that are noised and paid for (`model.scan_sums`).
 
 Not seen: what these numbers do not describe, such as a finding of another kind, or scans of another
 disease. That nothing is unlike does not say that an answer is right.
@@ -134,6 +135,27 @@ class Reference:
         )
 
     @classmethod
+    def of_balls(cls, means: Floats, thresholds: Floats, modalities: Sequence[str]) -> "Reference":
+        """From means and plain distances alone, where correlations are not known.
+
+        Args:
+            means: (modalities, numbers), kinds in order.
+            thresholds: (modalities, kinds), positive.
+        """
+        starts = np.cumsum([0, *KINDS.values()])[:-1]
+        return cls(
+            {
+                name: {
+                    kind: _Kind(mean, np.eye(len(mean)) / threshold)
+                    for kind, mean, threshold in zip(
+                        KINDS, np.split(of, starts[1:]), far, strict=True
+                    )
+                }
+                for name, of, far in zip(modalities, means, thresholds, strict=True)
+            }
+        )
+
+    @classmethod
     def of_arrays(
         cls, arrays: Mapping[str, NDArray[np.generic]], modalities: Sequence[str]
     ) -> "Reference":
@@ -195,7 +217,16 @@ class Reference:
 
 
 def _numbers(group: PatientTensors, row: int, modality: int) -> Numbers:
-    return numbers_of(group.images[row, modality][group.present[row, modality]].numpy())
+    return numbers_of(group.images[row, modality][group.present[row, modality]].cpu().numpy())
+
+
+def numbers_of_examples(group: PatientTensors) -> Floats:
+    """(examples, modalities, numbers), kinds in order; not a number where there is no scan."""
+    found = np.full((len(group), len(group.modalities), sum(KINDS.values())), np.nan)
+    there = group.present.any(dim=2).cpu()
+    for row, at in there.nonzero().tolist():
+        found[row, at] = np.concatenate(list(_numbers(group, row, at).values()))
+    return found
 
 
 def _fitted(references: Sequence[Numbers]) -> dict[str, _Kind]:

@@ -119,6 +119,7 @@ def work_request(folder: Path, exchange: Exchange) -> Request | None:
                 train=request.train,
                 evaluate=request.evaluate,
                 shared=request.shared,
+                describe=request.describe,
             )
     return None
 

@@ -67,6 +67,7 @@ class ServerReplay:
         trail: the shared parameters, as far as they can be followed.
         scores: totals of held-out scores, by the round that starts from what was scored; of the
             final parameters by that of the plan's last step.
+        described: totals over training patients' scans, by the number of the sum.
         notes: why rounds are missing.
         end: number of the round that follows the last one trained.
     """
@@ -75,6 +76,7 @@ class ServerReplay:
     trail: Trail
     notes: Notes
     scores: dict[int, Total] = field(default_factory=dict)
+    described: dict[int, Total] = field(default_factory=dict)
     end: int = 1
 
 
@@ -102,8 +104,9 @@ def _play(
         found.notes.add("repeated by a resumed run; the earlier attempt is left out", step.round)
     work = attempt.stage("work")
     if work is None:  # nobody was told any parameters
+        train, evaluate, describe = step.flags
         nothing = Request(
-            round=step.number, stage="work", train=step.train, evaluate=not step.train
+            round=step.number, stage="work", train=train, evaluate=evaluate, describe=describe
         )
         _advance(server, attempt, step, nothing, found)
         return
@@ -111,6 +114,11 @@ def _play(
     if request is None:
         server.skip()
         _lose(found, step, "only sizes were kept (exposures.limit_mb)")
+        return
+    if step.describes:
+        summed = _advance(server, attempt, step, request, found)
+        if summed:
+            found.described[step.describes] = summed.total
         return
     shared = run.shared(request)
     if step != run.job.plan.final:

@@ -40,6 +40,7 @@ class Training:
         local_steps: steps per round.
         delta, unit, accountant: of every epsilon; `accountant` decides, the other stands beside.
         declaration: what it costs to declare `records`, before the first round; None if exact.
+        description: what it costs to tell what scans look like; None where that is not told.
 
     Raises:
         ConfigurationError: a number below one.
@@ -54,6 +55,7 @@ class Training:
     unit: str = "patient"
     accountant: Accountant = "prv"
     declaration: Event | None = None
+    description: Event | None = None
 
     def __post_init__(self) -> None:
         for what, number in (
@@ -94,12 +96,12 @@ class Training:
     @property
     def beside(self) -> tuple[Event, ...]:
         """What its patients spend beside the rounds."""
-        return (self.declaration,) if self.declaration else ()
+        return tuple(each for each in (self.declaration, self.description) if each)
 
     def spent(
         self, noise_multiplier: float, rounds: int, accountant: Accountant | None = None
     ) -> float:
-        """Epsilon of declaration and `rounds` rounds, by the deciding accountant unless told."""
+        """Epsilon of what is beside and `rounds` rounds, by the deciding accountant unless told."""
         event = Event(noise_multiplier, self.sample_rate, self.steps(rounds))
         return epsilon([*self.beside, event], self.delta, accountant or self.accountant)
 

@@ -40,6 +40,20 @@ class NoisedAnswer(JsonFile, msgspec.Struct, frozen=True, kw_only=True):
         partial.replace(folder / self.NAME)
 
 
+class FirstScanSum(NoisedAnswer, frozen=True, kw_only=True):
+    """scans_first.json: the first sum over a hospital's training patients' scans."""
+
+    NAME: ClassVar[str] = "scans_first.json"
+    ABOUT: ClassVar[str] = "scans"
+
+
+class SecondScanSum(NoisedAnswer, frozen=True, kw_only=True):
+    """scans_second.json: the second, of distances from means that everybody was told."""
+
+    NAME: ClassVar[str] = "scans_second.json"
+    ABOUT: ClassVar[str] = "distances of scans"
+
+
 class SurveyAnswer(NoisedAnswer, frozen=True, kw_only=True):
     """survey_answer.json: the same of all patients of a hospital, in a survey."""
 

@@ -36,6 +36,7 @@ from securefed.reporting.withheld import Withheld
 from securefed.run_directory import Run
 from securefed.secure_sum import hiding_of
 from securefed.wire import openings
+from securefed.wire.plan import Step
 
 ENDS = ("finished", "left")
 TERMS = ("privacy", "secure_aggregation", "federation", "training")
@@ -236,16 +237,18 @@ def _message(run: Run, left: Departure) -> Message:
     elif left.stage != "work" or step is None:
         what = STAGES.get(left.stage, left.stage)
     else:
-        what = _work(run, train=step.train)
+        what = _work(run, step)
     return Message(round=step.round if step else None, what=what, left=left)
 
 
-def _work(run: Run, *, train: bool) -> str:
-    masked = run.settings.secure_aggregation.enabled
-    noised = run.settings.privacy.dp if train else run.job.score_noise is not None
+def _work(run: Run, step: Step) -> str:
+    masked, dp = run.settings.secure_aggregation.enabled, run.settings.privacy.dp
+    noised = dp if step.train or step.describes else run.job.score_noise is not None
     kinds = ["noised"] if noised else []
     kinds += ["under masks"] if masked else ["in the clear"]
-    what = "the update" if train else "held-out counts"
+    what = "the update" if step.train else "held-out counts"
+    if step.describes:
+        what = f"sum {step.describes} over training patients' scans"
     return f"{what}, {' and '.join(kinds)}"
 
 

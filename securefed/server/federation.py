@@ -173,6 +173,7 @@ class _Job:
                 made_up,
                 job.run,
                 calibration=final.calibration,
+                reference=self.served.server.reference,
             )
             if final.scores is not None:
                 results.held_out(final.scores, job.settings.task.classes).write(folder)

@@ -8,7 +8,7 @@ contribution like any other.
 import numpy as np
 
 from securefed.errors import RoundAborted
-from securefed.wire.contribution import Layout, Total
+from securefed.wire.contribution import Layout, Total, counts_layout
 from securefed.wire.messages import Request
 
 
@@ -27,8 +27,9 @@ def require_sum(total: Total, step: Request, survivors: int, layout: Layout) -> 
         what = f"{total.patients} patients"
     elif step.train and (mean is None or not (np.abs(mean) <= layout.largest_update).all()):
         what = f"no update, or one beyond {layout.largest_update:g}"
-    elif total.scores is not None and not layout.scores.possible(total.scores, survivors):
-        what = "a histogram that is none"
+    elif not step.train:
+        summed = counts_layout(layout, describe=step.describe)
+        what = "" if summed.possible(total, survivors) else "a histogram that is none"
     if not what:
         return
     raise RoundAborted(

@@ -22,7 +22,8 @@ def open_server(job: JobDescription, transport: Transport, folder: Path) -> Serv
         ConfigurationError, PrivacyError: the description cannot be carried out.
     """
     summation, patience = _summation(job, transport, folder), job.settings.federation.patience
-    return Server(job.plan, summation, job.strategy, job.shared, patience)
+    modalities = job.settings.model.modalities
+    return Server(job.plan, summation, job.strategy, job.shared, patience, modalities)
 
 
 def _summation(job: JobDescription, transport: Transport, folder: Path) -> Summation:

@@ -4,6 +4,7 @@
     2. send them to the plan's cohort, get the total of its contributions
     3. let the strategy step
     4. check point
+    5. at the end, where the plan asks, what training patients' scans look like (server.described)
 
 Where the best parameters are wanted and not the last ones (server.best), a scoring may end training
 before its round, and the best are sent out once more at the end.
@@ -21,7 +22,7 @@ been opened, this one asks the same hospitals instead.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,12 +31,15 @@ from numpy.typing import NDArray
 from securefed.errors import RoundAborted, RunError
 from securefed.model.calibration import Calibration
 from securefed.model.class_scores import calibration
+from securefed.model.likeness import Reference
 from securefed.model.noised_scores import NoisedScores
 from securefed.model.scores import Counts, Metrics
-from securefed.model.sharing import LARGEST_PARAMETER
+from securefed.model.sharing import LARGEST_PARAMETER, Vector
 from securefed.model.strategies.strategy import State, Strategy
 from securefed.server.best import Best
+from securefed.server.described import described
 from securefed.server.summation import Summation, Summed
+from securefed.wire.contribution import Total
 from securefed.wire.messages import Request, vector_to_bytes
 from securefed.wire.plan import Plan, Step
 
@@ -87,6 +91,8 @@ class Server:
         finished: number of finished training rounds.
         rounds: how many it will train, the plan's or fewer.
         best: which parameters will be final; None for the last ones.
+        reference: what training patients' scans look like; None until it is asked, and where the
+            plan does not ask or nothing came of it.
     """
 
     def __init__(
@@ -96,12 +102,15 @@ class Server:
         strategy: Strategy,
         shared: NDArray[np.float64],
         patience: int | None = None,
+        modalities: Sequence[str] = (),
     ) -> None:
         self.plan = plan
         self.rounds = plan.rounds
         self.shared = shared
         self.finished = 0
         self.best = Best(patience) if patience else None
+        self.reference: Reference | None = None
+        self._modalities = modalities
         self._summation = summation
         self._strategy = strategy
         self._memory: State = {}  # of the strategy
@@ -157,6 +166,7 @@ class Server:
         already, and the best take their place. Give each record to the run before the next.
         """
         if self.best is None:
+            self._describe()
             yield self._scored(self.plan.final, self.finished + 1)
             return
         number = self.finished + 1
@@ -170,7 +180,15 @@ class Server:
             yield last
         if self.best.shared is not None:
             self.shared = self.best.shared
+        self._describe()
         yield replace(self._scored(self.plan.final, number), again=True)
+
+    def _describe(self) -> None:
+        if self.plan.describing:
+            self.reference = described(self.plan.describing, self._asked, self._modalities)
+
+    def _asked(self, step: Step, shared: Vector) -> Total:
+        return self._summation.sum(_request(step, shared), step.cohort, None).total
 
     def _scored(self, step: Step, number: int) -> RoundRecord:
         start = time.perf_counter()
@@ -234,13 +252,7 @@ class Server:
         )
 
     def _sum(self, step: Step, following: Step | None) -> tuple[Summed | None, RoundAborted | None]:
-        work = Request(
-            round=step.number,
-            stage="work",
-            train=step.train,
-            evaluate=not step.train,
-            shared=vector_to_bytes(self.shared.astype(np.float32)),
-        )
+        work = _request(step, self.shared.astype(np.float32))
         try:
             return self._summation.sum(work, step.cohort, following), None
         except RoundAborted as error:
@@ -258,6 +270,18 @@ class Server:
             )
         self.shared, self._memory = after, memory
         return None
+
+
+def _request(step: Step, shared: Vector) -> Request:
+    train, evaluate, describe = step.flags
+    return Request(
+        round=step.number,
+        stage="work",
+        train=train,
+        evaluate=evaluate,
+        shared=vector_to_bytes(shared),
+        describe=describe,
+    )
 
 
 def stepped_aside(shared: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,14 @@ from securefed.errors import AskedBefore, RoundAborted, RunError
 from securefed.server.answers import Answers, ask
 from securefed.server.honest_sums import require_sum
 from securefed.wire import messages
-from securefed.wire.contribution import Layout, Total, Words, vector_length
+from securefed.wire.contribution import (
+    Layout,
+    ScoreLayout,
+    Total,
+    Words,
+    counts_layout,
+    vector_length,
+)
 from securefed.wire.limits import Limits
 from securefed.wire.messages import Request, Stage
 from securefed.wire.openings import Openings, question_of
@@ -91,7 +98,12 @@ class PlainSummation:
         for name, body in answers.bodies.items():
             try:
                 contributions[name] = plain_contribution(
-                    body, self._parameters, self._layout, train=work.train, number=work.round
+                    body,
+                    self._parameters,
+                    self._layout,
+                    train=work.train,
+                    number=work.round,
+                    describe=work.describe,
                 )
             except RunError as error:
                 dropped[name] = str(error)
@@ -99,8 +111,11 @@ class PlainSummation:
         # Sorted: the sum must not depend on who answered first.
         survivors = tuple(sorted(contributions))
         parts = [contributions[name] for name in survivors]
-        total = plain_total(parts) if work.train else plain_scores_total(parts, self._layout)
+        total = plain_total(parts) if work.train else plain_scores_total(parts, self._counts(work))
         return Summed(total, survivors, dropped, time.perf_counter() - start)
+
+    def _counts(self, work: Request) -> ScoreLayout:
+        return counts_layout(self._layout, describe=work.describe)
 
 
 class SecureSummation:
@@ -154,7 +169,7 @@ class SecureSummation:
         opened = False
         try:
             if server is None:
-                server = self._open(cohort, train=work.train)
+                server = self._open(cohort, train=work.train, describe=work.describe)
                 adverts = self._exchange(
                     work, "advertise", server.request_advertise(), dropped, watch
                 )
@@ -191,8 +206,10 @@ class SecureSummation:
         if upcoming and set(upcoming.rules.cohort) <= set(survivors) and not dropped:
             # Somebody who missed this round may answer the next: then it starts afresh instead.
             self._pipelined = upcoming
-        scores = self._layout.scores
-        total = self._layout.decode(words, work.round) if work.train else scores.decode(words)
+        if work.train:
+            total = self._layout.decode(words, work.round)
+        else:
+            total = counts_layout(self._layout, describe=work.describe).decode(words)
         require_sum(total, work, len(survivors), self._layout)
         return Summed(total, survivors, dropped, watch.stop(), words)
 
@@ -236,14 +253,16 @@ class SecureSummation:
             )
         return vectors
 
-    def _open(self, cohort: Sequence[str], *, train: bool) -> SecureSumServer:
+    def _open(
+        self, cohort: Sequence[str], *, train: bool, describe: bool = False
+    ) -> SecureSumServer:
         self._sums += 1
         return SecureSumServer(
             self._roster,
             self._rules,
             self._sums,
             cohort,
-            vector_length=vector_length(self._layout, train=train),
+            vector_length=vector_length(self._layout, train=train, describe=describe),
             complaints=self._complaints,
         )
 
@@ -292,7 +311,9 @@ class _Stopwatch:
 
 def _require(survivors: int, minimum: int, work: Request, dropped: dict[str, str]) -> None:
     if survivors < minimum:
-        needed = "federation.minimum_clients is" if work.train else "scores need all"
+        needed = "federation.minimum_clients is"
+        if not work.train:
+            needed = f"{'sums over scans' if work.describe else 'scores'} need all"
         raise _aborted(f"{survivors} of the hospitals asked answered, {needed} {minimum}", dropped)
 
 

@@ -40,7 +40,7 @@ def write_results(
         run,
         canaries=canaries,
         calibration=final.calibration,
-        reference=public_reference(simulation.settings),
+        reference=simulation.server.reference or public_reference(simulation.settings),
     )
     if final.scores is not None:
         classes = simulation.settings.task.classes

@@ -26,7 +26,7 @@ from securefed.privacy.noise import KeystreamSource
 from securefed.privacy.ring_code import RingCode
 from securefed.training.step import Step
 from securefed.wire.contribution import Layout
-from securefed.wire.description import JobDescription, declaration_of
+from securefed.wire.description import JobDescription, beside_training
 
 Values = NDArray[np.float32] | NDArray[np.uint32]
 Gradients = Callable[[Step, KeystreamSource], dict[str, Tensor]]
@@ -106,7 +106,6 @@ class OwnNoise:
     def of(cls, job: JobDescription, hospital: str, records: int) -> "OwnNoise":
         """Noise with which the run's whole budget lasts for the rounds that the plan has for it."""
         privacy, training = job.settings.privacy, job.settings.training
-        declaration = declaration_of(job.settings)
         multiplier = solve_noise_multiplier(
             privacy.epsilon,
             privacy.delta,
@@ -114,7 +113,7 @@ class OwnNoise:
             # Whom the plan never asks is not asked: any noise does.
             max(1, job.plan.turns(hospital)) * training.local_steps,
             privacy.accountant,
-            [declaration.event] if declaration else [],
+            beside_training(job.settings),
         )
         return cls(job.layout, privacy.clip_norm, multiplier, not privacy.seeded_noise)
 

@@ -4,6 +4,7 @@
                word P          patients
     scoring    word 0 ..       counts of held-out scores (model.scores; model.class_scores), or in
                                few bins with noise (model.noised_scores), steps of privacy.counts
+    scans      word 0 ..       a sum over training patients' scans (model.scan_sums), in steps
 
 All of it is inside the mask, so the server learns totals only. FedAvg (McMahan et al. 2017) is the
 weighted update divided by the patients. Nothing can wrap: a layout refuses to exist where the
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from protocols.errors import WouldOverflow
 from protocols.fixed_point import CountSlot, FixedPoint, bits_needed
 from securefed.errors import ConfigurationError, RunError
-from securefed.model import class_scores
+from securefed.model import class_scores, scan_sums
 from securefed.model.noised_scores import NOISED_COUNTS, NoisedScores
 from securefed.model.scores import COUNTS, Counts, Metrics, Steps
 from securefed.model.sharing import Vector
@@ -46,6 +47,19 @@ class Contribution:
     parts: int
 
 
+@dataclass(frozen=True, eq=False)
+class ScanTotal:
+    """A sum over all training patients' scans (model.scan_sums).
+
+    Attributes:
+        counts: (words,) patients, neither whole nor positive.
+        deviation: standard deviation of the noise of each, patients; 0 without noise.
+    """
+
+    counts: NDArray[np.float64] = field(repr=False)
+    deviation: float
+
+
 @dataclass(frozen=True)
 class Total:
     """What the server may know of a step.
@@ -53,12 +67,15 @@ class Total:
     Attributes:
         mean_update: (P,) FedAvg mean, or None when nobody trained.
         patients: training patients of the survivors together.
-        scores: summed counts of held-out scores, exact or noised; None of a step that trains.
+        scores: summed counts of held-out scores, exact or noised; None of a step that does not
+            score.
+        scans: a sum over training patients' scans; None of a step that does not describe.
     """
 
     mean_update: NDArray[np.float64] | None = None
     patients: int = 0
     scores: Counts | NoisedScores | None = field(default=None, repr=False)
+    scans: ScanTotal | None = field(default=None, repr=False)
 
     @property
     def metrics(self) -> Metrics | None:
@@ -77,6 +94,7 @@ class ScoreLayout:
         noised: words of one with noise: of scores, or of a survey (model.survey).
         parts: of a patient, that exact counts are in: 1 where each has one example.
         exact: words of one without noise.
+        signed: whether entries are sums in steps that may be negative, with noise or without.
     """
 
     clients: int
@@ -85,10 +103,11 @@ class ScoreLayout:
     noised: int = NOISED_COUNTS
     parts: int = 1
     exact: int = COUNTS
+    signed: bool = False
 
     def __post_init__(self) -> None:
         self._code()
-        if self.noise and self.clients * self.max_patients * STEPS + self._margin > RING_HALF:
+        if self.in_steps and self.clients * self.max_patients * STEPS + self._margin > RING_HALF:
             raise ConfigurationError(
                 f"noised scores of {self.clients} hospitals with up to {self.max_patients} "
                 "patients do not fit 32 bits",
@@ -100,6 +119,11 @@ class ScoreLayout:
     def words(self) -> int:
         """Length of the encoded vector."""
         return self.noised if self.noise else self.exact
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether what is summed is in steps of privacy.counts, modulo 2^32."""
+        return self.noise is not None or self.signed
 
     def steps(self, counts: Counts) -> Steps:
         """An exact histogram of patients, (words,), as it is encoded."""
@@ -116,29 +140,36 @@ class ScoreLayout:
             raise RunError(
                 f"counts have shape {counts.shape}, expected ({self.words},); nothing was sent"
             )
-        if self.noise:
+        if self.in_steps:
             return counts.astype(np.uint32)  # modulo 2^32
         return self._code().encode(counts)
 
     def decode(self, total: Words) -> Total:
         """A sum of histograms, (words,). Any words decode; the server judges what they say."""
-        if not self.noise:
+        if not self.in_steps:
             return self.in_the_clear(self._code().decode(total), self.clients)
         steps = total.astype(np.uint32, copy=False).view(np.int32).astype(np.int64)
         return self.in_the_clear(steps, self.clients)
 
     def in_the_clear(self, counts: Steps, hospitals: int) -> Total:
         """A sum of so many histograms as they were given to `encode`, (words,)."""
+        deviation = self.noise.deviation(hospitals) if self.noise else 0.0
+        if self.signed:
+            return Total(scans=ScanTotal(counts / STEPS, deviation))
         if not self.noise:
             return Total(scores=counts / self.parts)
-        return Total(scores=NoisedScores(counts / STEPS, self.noise.deviation(hospitals)))
+        return Total(scores=NoisedScores(counts / STEPS, deviation))
 
-    def possible(self, scores: Counts | NoisedScores, hospitals: int) -> bool:
+    def possible(self, total: Total, hospitals: int) -> bool:
         """Whether so many honest histograms can add up to this, but for a chance below 1e-30."""
         margin = self._margin / STEPS
-        counts = scores.counts if isinstance(scores, NoisedScores) else scores
+        summed = total.scans if self.signed else total.scores
+        if summed is None:
+            return False
+        counts = summed if isinstance(summed, np.ndarray) else summed.counts
         most = hospitals * self.max_patients + margin
-        return bool(counts.min() >= -margin and counts.max() <= most)
+        least = -most if self.signed else -margin
+        return bool(counts.min() >= least and counts.max() <= most)
 
     @property
     def _margin(self) -> float:
@@ -166,6 +197,14 @@ class OfScores(Protocol):
 
     @property
     def classes(self) -> int: ...
+
+
+def scan_layout(
+    clients: int, max_patients: int, noise: CountNoise | None, modalities: int
+) -> ScoreLayout:
+    """How sums over scans are encoded, both of them."""
+    words = modalities * scan_sums.WORDS
+    return ScoreLayout(clients, max_patients, noise, noised=words, exact=words, signed=True)
 
 
 def score_layout(layout: OfScores) -> ScoreLayout:
@@ -196,6 +235,11 @@ class Layout(Protocol):
     @property
     def scores(self) -> ScoreLayout:
         """How the scores of the same hospitals are encoded, in words of 32 bits."""
+        ...
+
+    @property
+    def scans(self) -> ScoreLayout | None:
+        """How sums over their scans are; None where there are none."""
         ...
 
     @property
@@ -232,9 +276,21 @@ class Layout(Protocol):
         ...
 
 
-def vector_length(layout: Layout, *, train: bool) -> int:
+def counts_layout(layout: Layout, *, describe: bool) -> ScoreLayout:
+    """How the answer to a step that does not train is encoded.
+
+    Raises:
+        RunError: the job has no such step.
+    """
+    found = layout.scans if describe else layout.scores
+    if found is None:
+        raise RunError("a sum over scans, in a job that has none")
+    return found
+
+
+def vector_length(layout: Layout, *, train: bool, describe: bool = False) -> int:
     """Words of the vector that answers a step of the plan."""
-    return layout.words if train else layout.scores.words
+    return layout.words if train else counts_layout(layout, describe=describe).words
 
 
 @dataclass(frozen=True)
@@ -262,6 +318,7 @@ class ContributionLayout:
     score_parts: int = 1
     classes: int = 0
     blocks: Blocks | None = None
+    scans: ScoreLayout | None = None
 
     def __post_init__(self) -> None:
         self._update_code()

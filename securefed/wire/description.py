@@ -19,19 +19,26 @@ from protocols.identity import Roster
 from protocols.parameters import JobRules
 from securefed.config import Settings
 from securefed.errors import ConfigurationError
-from securefed.model import class_scores, weight_files
+from securefed.model import class_scores, scan_sums, weight_files
 from securefed.model.network import FusionNetwork, NetworkShape
 from securefed.model.sharing import flatten, shared_names
 from securefed.model.strategies import build_strategy
 from securefed.model.strategies.strategy import Strategy
 from securefed.model.weight_files import Origin
-from securefed.privacy.accounting import Guarantee, solve_noise_multiplier
-from securefed.privacy.counts import STEPS, CountNoise, count_noise, declaration_noise
+from securefed.privacy.accountant import Accountant
+from securefed.privacy.accounting import Event, Guarantee, solve_noise_multiplier
+from securefed.privacy.counts import (
+    LARGEST_PART,
+    STEPS,
+    CountNoise,
+    count_noise,
+    declaration_noise,
+)
 from securefed.privacy.distributed import RingNoise, calibrate, counted_shares
 from securefed.privacy.ring_code import RingCode, padded
 from securefed.secure_sum import cohort_size, secure_rules
 from securefed.wire.blocks import Blocks
-from securefed.wire.contribution import ContributionLayout, Layout, bits_for
+from securefed.wire.contribution import ContributionLayout, Layout, bits_for, scan_layout
 from securefed.wire.plan import Plan
 from securefed.wire.shared_noise import SharedNoiseLayout
 
@@ -126,6 +133,7 @@ class JobDescription:
             evaluate_every=None if self.score_noise else federation.evaluate_every,
             seed=self.settings.seed,
             chooses=federation.patience is not None,
+            describes=self.settings.privacy.describes,
         )
 
     @property
@@ -221,6 +229,7 @@ class JobDescription:
             settings,
             layout.words,
             layout.scores.words,
+            *([layout.scans.words] if layout.scans else []),
             modulus_bits=layout.modulus_bits,
             job=job,
         )
@@ -230,6 +239,10 @@ class JobDescription:
 def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> Layout:
     """How contributions of `parameters` values are encoded; with `noise`, shares of it and all."""
     clients, max_patients = settings.federation.clients, settings.secure_aggregation.max_patients
+    scans = None
+    if settings.privacy.describes:
+        modalities = len(settings.model.modalities)
+        scans = scan_layout(clients, max_patients, scan_noise_of(settings), modalities)
     if noise:
         return SharedNoiseLayout(
             code=RingCode(parameters, settings.privacy.clip_norm, noise),
@@ -240,6 +253,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
             score_noise=score_noise_of(settings),
             score_parts=score_parts_of(settings),
             classes=len(settings.task.classes),
+            scans=scans,
         )
     secure = settings.secure_aggregation
     bits = bits_for(
@@ -261,6 +275,7 @@ def layout_of(settings: Settings, parameters: int, noise: RingNoise | None) -> L
         score_parts_of(settings),
         len(settings.task.classes),
         blocks,
+        scans,
     )
 
 
@@ -280,6 +295,37 @@ def declaration_of(settings: Settings) -> CountNoise | None:
         privacy.accountant,
         privacy.unit,
     )
+
+
+def scan_noise_of(settings: Settings) -> CountNoise | None:
+    """The noise that each hospital adds to both sums over its scans; None where they are exact.
+
+    All of it is a hospital's own, so that what it promises does not rest on others' noise. Its
+    `changed` is of both sums together.
+
+    Raises:
+        ConfigurationError: no noise does what is asked.
+    """
+    privacy = settings.privacy
+    if not privacy.dp or privacy.reference_epsilon is None:
+        return None
+    return _scan_noise(
+        min(privacy.reference_epsilon, LARGEST_PART * privacy.epsilon),
+        privacy.delta,
+        privacy.accountant,
+        (scan_sums.FIRST + scan_sums.SECOND) * len(settings.model.modalities),
+    )
+
+
+@lru_cache(maxsize=4)  # solving takes a moment
+def _scan_noise(epsilon: float, delta: float, accountant: Accountant, changed: int) -> CountNoise:
+    return count_noise(epsilon, delta, accountant, changed=changed)
+
+
+def beside_training(settings: Settings) -> list[Event]:
+    """What training patients spend in a run beside its rounds; nothing without DP."""
+    noises = declaration_of(settings), scan_noise_of(settings)
+    return [noise.event for noise in noises if noise]
 
 
 def score_noise_of(settings: Settings) -> CountNoise | None:
@@ -353,7 +399,6 @@ def _solved_noise(
     privacy = settings.privacy
     if privacy.placement == "local":
         return None
-    declaration = declaration_of(settings)
     if smallest is None and settings.smallest_matters:
         raise ConfigurationError(
             "privacy.placement: distributed needs the size of the smallest training set",
@@ -365,6 +410,6 @@ def _solved_noise(
         settings.training.sampling.rate(smallest or 1),
         turns,
         privacy.accountant,
-        [declaration.event] if declaration else [],
+        beside_training(settings),
     )
     return calibrated(settings, parameters, multiplier, settings.federation.rounds)

@@ -36,12 +36,12 @@ class Limits:
     def request(self, stage: Stage) -> int:
         """Of what a server sends."""
         blocks = self.layout.blocks  # what goes down is whole
-        shared = 4 * (blocks.parameters if blocks else self.layout.words)
+        shared = 4 * max(blocks.parameters if blocks else self.layout.words, self._scans)
         return self._body(_KINDS[stage][0]) + (shared if stage == "work" else 0)
 
     def reply(self, stage: Stage) -> int:
         """Of what a hospital answers."""
-        scores = self.layout.scores.words
+        scores = max(self.layout.scores.words, self._scans)
         answer = 4 * max(self.layout.words, scores) + _COUNT_BYTES * scores
         return self._body(_KINDS[stage][1]) + (answer if stage == "work" else 0)
 
@@ -49,6 +49,11 @@ class Limits:
     def longest_request(self) -> int:
         """Of any stage: what may be read to learn which it is."""
         return max(map(self.request, _KINDS))
+
+    @property
+    def _scans(self) -> int:
+        """Words of a sum over scans, of which there are more than of means."""
+        return self.layout.scans.words if self.layout.scans else 0
 
     def _body(self, kind: type[protocol.Message]) -> int:
         return _ENVELOPE_BYTES + protocol.limit(kind, self.hospitals, self.hospitals)

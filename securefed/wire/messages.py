@@ -44,7 +44,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
         body: the message of `protocols` for this stage; empty without secure aggregation.
         train: at stage work: train from the received parameters and contribute an update.
         evaluate: at stage work, instead: score held-out patients with them.
-        shared: at stage work: the shared parameters, float32 little-endian.
+        shared: at stage work: the shared parameters, float32 little-endian; where it describes,
+            nothing, or means of scans.
+        describe: at stage work, instead: say what training patients' scans look like.
     """
 
     round: Round
@@ -53,6 +55,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
     train: bool = False
     evaluate: bool = False
     shared: bytes = b""
+    describe: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -79,7 +82,8 @@ class PlainContribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     Attributes:
         update: difference of the shared parameters, float32 little-endian; empty from scoring.
         patients: training patients, the FedAvg weight; 0 from scoring.
-        counts: histogram of held-out scores (see wire.contribution); empty from training.
+        counts: histogram of held-out scores, or a sum over scans (see wire.contribution); empty
+            from training.
     """
 
     update: bytes
@@ -98,7 +102,7 @@ def statement_of(work: Request) -> bytes:
     Bound into the masks: contributions add up only if all hospitals were asked the same. The body
     differs from hospital to hospital by design and has its own checks in `protocols`.
     """
-    flags = bytes([work.train, work.evaluate])
+    flags = bytes([work.train, work.evaluate, *([True] if work.describe else [])])
     return statement(b"securefed work", work.round.to_bytes(4, "big"), flags, work.shared)
 
 

@@ -45,13 +45,13 @@ _LINES = msgspec.json.Decoder(_Line)
 
 
 def question_of(work: Request) -> str:
-    """Digest of what an answer depends on: the parameters as numbers, and train or score.
+    """Digest of what an answer depends on: the parameters as numbers, and the kind of work.
 
     Raises:
         RunError: the parameters are not whole numbers of four bytes.
     """
     shared = vector_from_bytes(work.shared) + np.float32(0)  # -0.0 is 0.0
-    kind = b"train" if work.train else b"score"
+    kind = b"train" if work.train else b"describe" if work.describe else b"score"
     return statement(b"securefed question", kind, shared.astype("<f4").tobytes()).hex()
 
 

@@ -6,7 +6,7 @@ from securefed.errors import RunError
 from securefed.model.scores import Steps
 from securefed.model.sharing import LARGEST_PARAMETER, Vector
 from securefed.wire import messages
-from securefed.wire.contribution import Contribution, Layout, Total
+from securefed.wire.contribution import Contribution, Layout, ScoreLayout, Total, counts_layout
 from securefed.wire.messages import PlainContribution
 
 Plain = tuple[Vector, int, Steps]  # update (P,), training patients, counts (words,)
@@ -32,9 +32,15 @@ def plain_scores(counts: Steps) -> bytes:
 
 
 def plain_contribution(
-    body: bytes, parameters: int, layout: Layout, *, train: bool, number: int
+    body: bytes,
+    parameters: int,
+    layout: Layout,
+    *,
+    train: bool,
+    number: int,
+    describe: bool = False,
 ) -> Plain:
-    """A reply's contribution to a step that trains or scores, checked; what it has no part in is
+    """A reply's contribution to a step, checked; what it has no part in is
     empty, or 0.
 
     Args:
@@ -54,8 +60,9 @@ def plain_contribution(
     if train:
         right = counts.size == 0 and message.patients <= layout.max_patients
     else:
-        right = counts.size == layout.scores.words and message.patients == 0
-        right = right and _possible(counts, layout)
+        right = message.patients == 0 and _possible(
+            counts, counts_layout(layout, describe=describe)
+        )
     if not right:
         raise RunError("counts of the wrong length or out of range")
     if train and layout.blocks:
@@ -71,12 +78,11 @@ def plain_total(contributions: list[Plain]) -> Total:
     return Total(mean_update=mean, patients=patients)
 
 
-def plain_scores_total(contributions: list[Plain], layout: Layout) -> Total:
-    """Scores of the survivors of a step that scores, at least one."""
+def plain_scores_total(contributions: list[Plain], layout: ScoreLayout) -> Total:
+    """Counts of the survivors of a step that scores or describes, at least one."""
     counts = np.stack([counts for *_, counts in contributions]).sum(axis=0)
-    return layout.scores.in_the_clear(counts, len(contributions))
+    return layout.in_the_clear(counts, len(contributions))
 
 
-def _possible(counts: Steps, layout: Layout) -> bool:
-    scores = layout.scores.in_the_clear(counts, 1).scores
-    return scores is not None and layout.scores.possible(scores, 1)
+def _possible(counts: Steps, layout: ScoreLayout) -> bool:
+    return counts.size == layout.words and layout.possible(layout.in_the_clear(counts, 1), 1)

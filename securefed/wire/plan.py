@@ -7,10 +7,13 @@ Everything that may be asked is a step with a number of its own, which travels i
                   the last ones, and the only ones that are scored where scores carry noise
     2R + 2        where the best of what was scored becomes the final model: that one once more,
                   which is how everybody gets to have it
+    2R + 3, + 4   what training patients' scans look like (model.scan_sums), by everybody, before
+                  the final parameters are scored; where the settings ask for it
 
-A step trains or scores, never both: the two are sums of their own, of vectors as long as they need
-(`contribution.vector_length`), so that a hospital that is missing from one does not cost the other.
-Scores are always everybody's, since two totals over different hospitals could be subtracted.
+A step trains, scores or describes, one of them: they are sums of their own, of vectors as long as
+they need (`contribution.vector_length`), so that a hospital that is missing from one does not cost
+the others. All but training is always everybody's, since two totals over different hospitals could
+be subtracted.
 """
 
 import math
@@ -21,6 +24,8 @@ from functools import lru_cache
 
 import numpy as np
 
+LAST = 3  # scoring comes after both sums over scans
+
 
 @dataclass(frozen=True)
 class Step:
@@ -29,19 +34,26 @@ class Step:
     Attributes:
         number: on the wire.
         round: the training round; of a scoring step the one that starts from what is scored.
-        train: whether it trains; else it scores held-out patients.
+        train: whether it trains; else it scores held-out patients, or describes scans.
         cohort: who is asked.
+        describes: which sum over scans it is, 1 or 2; 0 for none.
     """
 
     number: int
     round: int
     train: bool
     cohort: tuple[str, ...]
+    describes: int = 0
 
     @property
-    def moment(self) -> tuple[int, bool]:
+    def moment(self) -> tuple[int, bool, int]:
         """Steps in the order of their moments are in the order of time."""
-        return self.round, self.train
+        return self.round, self.train, self.describes or LAST
+
+    @property
+    def flags(self) -> tuple[bool, bool, bool]:
+        """Of a request that asks for its work: train, evaluate, describe."""
+        return self.train, not (self.train or self.describes), bool(self.describes)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Plan:
     Attributes:
         evaluate_every: rounds between scorings; None scores the final parameters only.
         chooses: whether the final parameters are the best that were scored, not the last ones.
+        describes: whether hospitals are asked what their scans look like.
     """
 
     clients: tuple[str, ...]
@@ -59,6 +72,7 @@ class Plan:
     evaluate_every: int | None
     seed: int
     chooses: bool = False
+    describes: bool = False
 
     def cohort(self, round_number: int) -> tuple[str, ...]:
         """Who takes part. Where only some do, one order of all is gone round until it comes out
@@ -106,10 +120,25 @@ class Plan:
         last = self.rounds + 1 + self.chooses
         return Step(self.rounds + last, last, False, self.clients)
 
+    @property
+    def describing(self) -> tuple[Step, ...]:
+        """The steps that ask what scans look like, in order; none where nobody is asked."""
+        first, last = 2 * self.rounds + 3, self.final.round
+        sums = (1, 2) if self.describes else ()
+        return tuple(Step(first + n - 1, last, False, self.clients, n) for n in sums)
+
+    @property
+    def largest(self) -> int:
+        """No step has a larger number."""
+        return max(each.number for each in (self.final, *self.describing))
+
     def step(self, number: int) -> Step | None:
         """The step with a number; None if the plan has none."""
         if 1 <= number <= self.rounds:
             return self.training(number)
+        for each in self.describing:
+            if number == each.number:
+                return each
         return self.final if number == self.final.number else self.scoring(number - self.rounds)
 
     def after(self, step: Step) -> Step | None:

@@ -36,6 +36,7 @@ class SharedNoiseLayout:
         score_noise: of held-out scores; None where they are exact.
         score_parts: of a patient, that exact scores are in.
         classes: that are scored; 0 for two labels.
+        scans: how sums over scans are encoded; None where there are none.
     """
 
     code: RingCode
@@ -46,6 +47,7 @@ class SharedNoiseLayout:
     score_noise: CountNoise | None = None
     score_parts: int = 1
     classes: int = 0
+    scans: ScoreLayout | None = None
     #: All coordinates travel: the ring's rotation is of whole gradients.
     blocks: ClassVar[None] = None
 

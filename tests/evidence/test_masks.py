@@ -139,8 +139,9 @@ def draws(bits: int) -> Iterator[Sent]:
         key = draw.to_bytes(32, "big")
         pairs = keystream(b"pairs" + key[5:], LENGTH)
         words = reduced(own + keystream(key, LENGTH) + pairs, bits)
+        step = Step(draw // 4, draw // 4, True, ())
         masked = Masked(
-            f"hospital-{draw % 4}", draw // 4, True, 0, draw // 4, draw % 4, bits, words, words[:0]
+            f"hospital-{draw % 4}", step, 0, draw // 4, draw % 4, bits, words, words[:0]
         )
         yield Sent(replace(masked, self_mask_key=key), (own,))
 
