@@ -21,6 +21,7 @@ from securefed.evidence import (
     audits,
     cards,
     departures,
+    described,
     files,
     held_out,
     known_answers,
@@ -127,6 +128,7 @@ CHECKS = (
         "what hospitals kept adds up to the sums", f"exposures/{BYTES}", messages.of_kept, of=ALL
     ),
     Check("held-out answers add up to the total", NoisedAnswer.NAME, held_out.of_answers, of=ALL),
+    Check("sums over scans are those that were opened", model_file.NAME, described.of_sums),
     Check("the audit's verdict follows from its lines", AuditFile.NAME, audits.of_lines),
     Check("the audit's verdict follows from its policy", AuditFile.NAME, policies.of_policy),
     Check("the audit is as it was written", AuditFile.NAME, policies.of_digest),

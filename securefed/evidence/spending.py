@@ -17,12 +17,12 @@ from securefed.privacy.accounting import Event, Guarantee, at_most, largest
 from securefed.privacy.statement import Statement
 from securefed.record.agreement import Agreement
 from securefed.record.mismatch import Mismatch
-from securefed.record.noised_scores import NoisedAnswer
+from securefed.record.noised_scores import SCAN_SUMS, NoisedAnswer
 from securefed.record.recording import INDEX, Sighting, sightings
 from securefed.record.summary import Summary
 from securefed.run_directory import Run
 from securefed.training.mechanism import build_mechanism
-from securefed.wire.description import declaration_of, score_noise_of
+from securefed.wire.description import declaration_of, scan_noises_of, score_noise_of
 from securefed.wire.messages import decode_reply
 
 ROUND_OF_DECLARATION = 0
@@ -62,8 +62,7 @@ def of_chains(run: Run) -> Iterator[Mismatch]:
 
 def of_events(run: Run) -> Iterator[Mismatch]:
     """Noise, sampling rate and steps of every reservation, as the settings give them."""
-    settings, declaration = run.settings, declaration_of(run.settings)
-    declared = declaration.event if declaration else None
+    settings, beside = run.settings, _beside(run)
     for name, one in _ledgers(run).items():
         agreed = _agreement(run, name)
         if agreed is None:
@@ -77,9 +76,10 @@ def of_events(run: Run) -> Iterator[Mismatch]:
             if entry.run != run.about.run:
                 continue
             where = f"round {entry.round} is reserved"
-            event = declared if entry.round == ROUND_OF_DECLARATION else agreed.event
-            if entry.event != event:
-                yield Mismatch(_place(run, name), f"{where} as {entry.event}, not {event}")
+            events = beside if entry.round == ROUND_OF_DECLARATION else [agreed.event]
+            if entry.event not in events:
+                told = " or ".join(map(str, events)) or "None"
+                yield Mismatch(_place(run, name), f"{where} as {entry.event}, not {told}")
             if entry.seeded != settings.privacy.seeded_noise:
                 noise = "seeded" if entry.seeded else "cryptographic"
                 yield Mismatch(
@@ -88,6 +88,13 @@ def of_events(run: Run) -> Iterator[Mismatch]:
             if not 0 <= entry.round <= settings.federation.rounds:
                 told = f"{where}, of {settings.federation.rounds} rounds"
                 yield Mismatch(_place(run, name), told)
+
+
+def _beside(run: Run) -> list[Event]:
+    """What is reserved in no round: a declaration, sums over scans."""
+    declaration = declaration_of(run.settings)
+    noises = [declaration] if declaration else []
+    return [each.event for each in (*noises, *scan_noises_of(run.settings).values())]
 
 
 def _evaluations(run: Run, name: str, one: Statement) -> Iterator[Mismatch]:
@@ -110,9 +117,9 @@ def of_contributions(run: Run) -> Iterator[Mismatch]:
     if not run.settings.privacy.dp:
         return
     shown = _contributions(run)
-    if declaration_of(run.settings):
-        for name in run.here:
-            shown[name][ROUND_OF_DECLARATION] = 1
+    for name in run.here:
+        answers = sum((run.hospital(name) / each.NAME).is_file() for each in SCAN_SUMS.values())
+        shown[name][ROUND_OF_DECLARATION] = bool(declaration_of(run.settings)) + answers
     for name, one in _ledgers(run).items():
         answered = (run.hospital(name) / NoisedAnswer.NAME).is_file()
         if answered and run.about.run not in {each.run for each in one.evaluations}:

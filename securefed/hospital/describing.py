@@ -8,8 +8,7 @@ gets the distances from those instead, once, within the same epsilon.
 Without differential privacy the sums are exact, and nobody is promised anything.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,10 @@ from securefed.model.scores import Steps
 from securefed.model.sharing import Vector
 from securefed.privacy.counts import CountNoise
 from securefed.privacy.ledger import Ledger
-from securefed.record.noised_scores import FirstScanSum, NoisedAnswer, SecondScanSum
+from securefed.record.noised_scores import SCAN_SUMS
 
 ROUND = 0  # in the ledger: of no round
-FILES: dict[int, type[NoisedAnswer]] = {1: FirstScanSum, 2: SecondScanSum}
 LIES = "the server does not keep to the agreement: ask its people"
-
-
-def noises_of(noise: CountNoise, modalities: int) -> dict[int, CountNoise]:
-    """Of each sum, from what is solved for both together."""
-    groups = {1: scan_sums.FIRST, 2: scan_sums.SECOND}
-    return {number: replace(noise, changed=n * modalities) for number, n in groups.items()}
 
 
 class Describing:
@@ -52,7 +44,7 @@ class Describing:
         cls,
         scans: Scans,
         modalities: int,
-        noise: CountNoise,
+        noises: Mapping[int, CountNoise],
         folder: Path,
         ledger: Ledger,
         *,
@@ -63,14 +55,14 @@ class Describing:
         """With noise, from the ledger.
 
         Args:
-            noise: of both sums together.
+            noises: of each sum, by its number.
             folder: the hospital's own of the run.
             most: patients that it may have.
             seed: of the noise; None for secret noise.
         """
         answers = {
             number: OneAnswer(
-                FILES[number],
+                SCAN_SUMS[number],
                 of_sum,
                 folder,
                 _payment(ledger, of_sum, run),
@@ -80,7 +72,7 @@ class Describing:
                 most=most,
                 seed=seed,
             )
-            for number, of_sum in noises_of(noise, modalities).items()
+            for number, of_sum in noises.items()
         }
         return cls(scans, modalities, answers)
 

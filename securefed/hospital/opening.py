@@ -40,7 +40,7 @@ from securefed.training.patients import one_slice_records, stack
 from securefed.training.stress import stress_count
 from securefed.training.trainer import LocalPlan, LocalTrainer, TrainingSet
 from securefed.wire import openings as openings_file
-from securefed.wire.description import JobDescription, declaration_of, scan_noise_of
+from securefed.wire.description import JobDescription, declaration_of, scan_noises_of
 from securefed.wire.openings import Openings
 from securefed.wire.plan import Plan
 
@@ -204,15 +204,15 @@ def _describing(
     job: JobDescription, folder: Path, ledger: Ledger | None, train: PatientTensors
 ) -> Describing | None:
     """How training patients' scans are told of; None where nobody is asked."""
-    settings, noise = job.settings, scan_noise_of(job.settings)
+    settings, noises = job.settings, scan_noises_of(job.settings)
     if not settings.privacy.describes:
         return None
     scans, modalities = Scans.of(train), len(settings.model.modalities)
-    if noise is None or ledger is None:
+    if ledger is None:
         return Describing(scans, modalities, {})
     most = settings.secure_aggregation.max_patients
     return Describing.noised(
-        scans, modalities, noise, folder, ledger, run=job.run, most=most, seed=_seed(settings)
+        scans, modalities, noises, folder, ledger, run=job.run, most=most, seed=_seed(settings)
     )
 
 

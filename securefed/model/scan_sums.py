@@ -40,7 +40,8 @@ LONGEST = 1 - np.sqrt(NUMBERS) / (2 * STEPS)
 EDGES = 2.0 ** (np.arange(-15, 4) / 2)  # of distances: 0.006 to 2.8
 BINS = len(EDGES) + 1
 WORDS = BINS * SECOND  # of a modality in either sum; the first leaves the rest empty
-ENOUGH = 10  # patients of a modality, in standard deviations of their number's noise
+ENOUGH = 30  # patients of a modality, in standard deviations of a word's noise: fewer, and it sees
+# little and may take one in ten of those who are like it for unlike
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ class Scans:
 
     def first(self) -> Steps:
         """Their first sum, (modalities * WORDS,) ring steps."""
-        there = ~np.isnan(self.numbers).any(axis=2)  # (examples, modalities)
+        there = ~np.isnan(self.numbers[..., 0])  # (examples, modalities)
         scaled = (np.where(there[..., None], self.numbers, CENTRE) - CENTRE) * SCALE
         length = np.linalg.norm(scaled, axis=2, keepdims=True)
         scaled *= np.minimum(1, LONGEST / np.maximum(length, LONGEST))
@@ -116,13 +117,13 @@ def means_of(first: Floats, deviation: float) -> Floats | None:
         return None
     means = words[:, :NUMBERS] / count[:, None] / SCALE + CENTRE
     # As they travel, so that hospitals and reference have the same.
-    return means.astype(np.float32).astype(np.float64)
+    return np.asarray(means, np.float32).astype(np.float64)
 
 
 def reference_of(
     means: Floats, second: Floats, deviation: float, modalities: Sequence[str]
 ) -> Reference | None:
-    """A reference from both sums; None where noise drowns the second.
+    """A reference from both sums; None where noise drowns the second, or bins end before people.
 
     The threshold of each kind is where the distances go that nine of ten are within, once more as
     far beyond it, in powers, as it is beyond the median: of a law that is normal in the logarithm
@@ -134,15 +135,20 @@ def reference_of(
             if counts.sum() < max(ENOUGH * deviation, 1):
                 return None
             half, most = _exceeded_by(0.5, counts), _exceeded_by(0.1, counts)
-            thresholds[at, kind] = most**2 / half
+            thresholds[at, kind] = most * max(most / half, 1)
+    if not np.isfinite(thresholds).all():
+        return None
     return Reference.of_balls(means, thresholds, modalities)
 
 
 def _exceeded_by(share: float, counts: Floats) -> float:
-    """The distance that such a share of a noised histogram exceeds, (BINS,) patients."""
+    """The distance that such a share of a noised histogram exceeds, (BINS,) patients; infinite
+    where it lies beyond the last edge."""
     above = counts[::-1].cumsum()[::-1] / counts.sum()  # of each bin and those behind it
     above = np.maximum.accumulate(above[::-1])[::-1]  # noise aside, nobody is behind nobody
-    place = int(np.argmax(above <= share)) if above[-1] <= share else BINS - 1
+    if above[-1] > share:
+        return float("inf")
+    place = int(np.argmax(above <= share))
     if place < 2:
         return float(EDGES[0])
     # Between two edges as if spread evenly in the logarithm.

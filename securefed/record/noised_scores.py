@@ -54,6 +54,10 @@ class SecondScanSum(NoisedAnswer, frozen=True, kw_only=True):
     ABOUT: ClassVar[str] = "distances of scans"
 
 
+#: By the number of the sum.
+SCAN_SUMS: dict[int, type[NoisedAnswer]] = {1: FirstScanSum, 2: SecondScanSum}
+
+
 class SurveyAnswer(NoisedAnswer, frozen=True, kw_only=True):
     """survey_answer.json: the same of all patients of a hospital, in a survey."""
 

@@ -109,10 +109,10 @@ class ScoreLayout:
         self._code()
         if self.in_steps and self.clients * self.max_patients * STEPS + self._margin > RING_HALF:
             raise ConfigurationError(
-                f"noised scores of {self.clients} hospitals with up to {self.max_patients} "
-                "patients do not fit 32 bits",
-                hint="lower secure_aggregation.max_patients, or set privacy.evaluation_epsilon: "
-                "null",
+                f"{'sums over scans' if self.signed else 'noised scores'} of {self.clients} "
+                f"hospitals with up to {self.max_patients} patients do not fit 32 bits",
+                hint="lower secure_aggregation.max_patients, or set privacy."
+                f"{'reference' if self.signed else 'evaluation'}_epsilon: null",
             )
 
     @property

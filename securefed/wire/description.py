@@ -317,6 +317,13 @@ def scan_noise_of(settings: Settings) -> CountNoise | None:
     )
 
 
+def scan_noises_of(settings: Settings) -> dict[int, CountNoise]:
+    """The same, of each sum by its number; none where they are exact."""
+    noise, modalities = scan_noise_of(settings), len(settings.model.modalities)
+    groups = {1: scan_sums.FIRST, 2: scan_sums.SECOND} if noise else {}
+    return {n: replace(noise, changed=each * modalities) for n, each in groups.items() if noise}
+
+
 @lru_cache(maxsize=4)  # solving takes a moment
 def _scan_noise(epsilon: float, delta: float, accountant: Accountant, changed: int) -> CountNoise:
     return count_noise(epsilon, delta, accountant, changed=changed)

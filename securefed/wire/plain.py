@@ -40,8 +40,7 @@ def plain_contribution(
     number: int,
     describe: bool = False,
 ) -> Plain:
-    """A reply's contribution to a step, checked; what it has no part in is
-    empty, or 0.
+    """A reply's contribution to a step, checked; what it has no part in is empty, or 0.
 
     Args:
         number: of the step; it says which coordinates travelled (wire.blocks).

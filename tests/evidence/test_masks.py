@@ -23,6 +23,7 @@ from securefed.evidence.uniform_words import oddities, reduced
 from securefed.record.mismatch import Mismatch
 from securefed.run_directory import Run
 from securefed.verdict import Verdict
+from securefed.wire.plan import Step
 from tests.sabotage import (
     Fault,
     broken,

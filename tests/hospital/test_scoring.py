@@ -23,7 +23,7 @@ from securefed.record.summary import HeldOut
 from securefed.simulation import execution
 from securefed.simulation.patients import load_data
 from securefed.simulation.simulation import Simulation
-from securefed.wire.contribution import ScoreLayout
+from securefed.wire.contribution import ScoreLayout, Total
 from securefed.wire.description import score_noise_of
 from tests.hospital.lying_server import LyingServer, Refused
 from tests.tiny import finish, resume, settings_with, start
@@ -245,10 +245,11 @@ def test_sums_of_noised_counts_decode_and_nothing_wraps() -> None:
     layout = ScoreLayout(clients=4, max_patients=10_000, noise=NOISE)
     rows = np.array([[-300] * 16, [10_000 * STEPS] * 16, [10_000 * STEPS] * 16, [7] * 16])
     words = np.sum([layout.encode(row) for row in rows], axis=0, dtype=np.uint32)
-    scores = layout.decode(np.asarray(words)).scores
+    total = layout.decode(np.asarray(words))
+    scores = total.scores
     assert isinstance(scores, NoisedScores)
     assert np.allclose(scores.counts, rows.sum(axis=0) / STEPS)
-    assert layout.possible(scores, 4)
+    assert layout.possible(total, 4)
     assert scores.deviation == 4.0
 
 
@@ -257,9 +258,9 @@ def test_what_no_hospitals_add_up_to_is_none() -> None:
     for count in (-49.0, 449.0):
         counts = np.zeros(NOISED_COUNTS)
         counts[5] = count
-        assert not layout.possible(NoisedScores(counts, 4.0), 4)
+        assert not layout.possible(Total(scores=NoisedScores(counts, 4.0)), 4)
         counts[5] *= 0.97
-        assert layout.possible(NoisedScores(counts, 4.0), 4)
+        assert layout.possible(Total(scores=NoisedScores(counts, 4.0)), 4)
 
 
 def test_counts_that_would_wrap_are_refused_with_a_way_out() -> None:

@@ -197,7 +197,7 @@ def test_a_scoring_vector_holds_the_histogram_and_nothing_else():
     assert np.array_equal(exact(total), 2 * counts)
     assert (total.mean_update, total.patients) == (None, 0)
     given = plain_contribution(plain_scores(counts), 5, layout, train=False, number=1)
-    assert np.array_equal(exact(plain_scores_total([given] * 2, layout)), 2 * counts)
+    assert np.array_equal(exact(plain_scores_total([given] * 2, layout.scores)), 2 * counts)
 
 
 def test_an_answer_to_the_other_kind_of_step_is_refused_in_the_clear_too():
