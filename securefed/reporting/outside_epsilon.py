@@ -44,7 +44,8 @@ def outside_epsilon(
 def _training(dp: bool, secure: bool, declared: bool) -> Iterator[Uncovered]:
     if not dp:
         yield Uncovered(
-            what="everything that training computes: updates, their sums, the model",
+            what="everything that training computes: updates, their sums, the model, and where "
+            "privacy.reference_epsilon asks for them sums over scans",
             who="whoever sees it",
             form="exact",
             less="train with differential privacy; nothing else bounds it",

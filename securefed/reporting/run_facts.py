@@ -107,6 +107,7 @@ def run_facts(
             else f"epsilon {at_most(privacy.epsilon)}",
             declared=declared,
             scored=None if evidence else scored(run),
+            described=run.settings.privacy.describes,
         ),
         outside_epsilon=outside_epsilon(
             about.configuration,

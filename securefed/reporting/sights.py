@@ -32,6 +32,7 @@ def sights(
     *,
     declared: bool,
     scored: Scored | None,
+    described: bool = False,
 ) -> list[Sight]:
     """What server, peer, coalition and outsider see.
 
@@ -44,6 +45,7 @@ def sights(
         epsilon: in words, for the bounds; "" without DP.
         declared: whether hospitals' numbers of patients carry noise.
         scored: what bounds noised scores; None where scores are exact.
+        described: whether it is told what training patients' scans look like.
     """
     dp, secure = "dp" in configuration, "secure" in configuration
     shared_noise = placement == "distributed"
@@ -51,21 +53,30 @@ def sights(
     noised = "noised " if dp else ""
     numbers = "noised number of patients" if declared else "number of patients"
     return [
-        _server(secure, noised, numbers, scored, bound),
-        _peer(dp, smallest_sum, shared_noise, bound),
-        _coalition(dp, shared_noise, colluding, numbers, scored, bound),
+        _server(secure, noised, numbers, scored, bound, described),
+        _peer(dp, smallest_sum, shared_noise, bound, described),
+        _coalition(dp, shared_noise, colluding, numbers, scored, bound, described),
         Sight(
             observer="outsider",
             who="anybody with the released model",
             short="sees the released model",
-            sees="The final model" + (", trained with noise." if dp else ", exact."),
+            sees="The final model"
+            + (", trained with noise." if dp else ", exact.")
+            + (f" It says what training patients' scans look like{_noise(dp)}." * described),
             bound=bound,
             exposed=False,
         ),
     ]
 
 
-def _server(secure: bool, noised: str, numbers: str, scored: Scored | None, bound: str) -> Sight:
+def _noise(dp: bool) -> str:
+    """Of sums over scans."""
+    return ", with noise" if dp else ", exactly"
+
+
+def _server(
+    secure: bool, noised: str, numbers: str, scored: Scored | None, bound: str, described: bool
+) -> Sight:
     if secure:
         sees = (
             f"One weighted sum of {noised}updates per round, the total {numbers}, "
@@ -77,6 +88,9 @@ def _server(secure: bool, noised: str, numbers: str, scored: Scored | None, boun
             f"Every hospital's {noised}update in every round, its {numbers} and "
             f"{'once its noised' if scored else 'its'} held-out counts."
         )
+    if described:
+        whose = "of all hospitals together" if secure else "of each hospital"
+        sees += f" At the end, {whose}, two {noised}sums over training patients' scans."
     bound += _held_out(bool(noised), scored.epsilon if scored else None)
     return Sight(
         observer="server",
@@ -97,7 +111,7 @@ def _held_out(dp: bool, epsilon: str | None) -> str:
     return f"; for held-out patients {epsilon}"
 
 
-def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
+def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str, described: bool) -> Sight:
     sees = "The shared parameters of every round, hence the mean update. "
     exposed = smallest_sum == 2
     if exposed:
@@ -107,6 +121,8 @@ def _peer(dp: bool, smallest_sum: int, shared_noise: bool, bound: str) -> Sight:
         )
     else:
         sees += f"Less its own update, that mixes at least {smallest_sum - 1} hospitals."
+    if described:
+        sees += f" The means of all training patients' scans{_noise(dp)}."
     if shared_noise and exposed:
         bound = "only the other hospital's share of the noise"
     return Sight(
@@ -126,6 +142,7 @@ def _coalition(
     numbers: str,
     scored: Scored | None,
     bound: str,
+    described: bool,
 ) -> Sight:
     kind = "noised" if dp else "exact"
     update = f"the {kind} update of the one hospital left"
@@ -140,7 +157,8 @@ def _coalition(
         observer="coalition",
         short=f"of all but one sees the last one's {kind} update",
         who="the server with all hospitals but one",
-        sees=f"In every round {update}, its {numbers} and {counts}.",
+        sees=f"In every round {update}, its {numbers} and {counts}."
+        + (f" Its two {kind} sums over training patients' scans." * described),
         bound=bound,
         exposed=True,
     )

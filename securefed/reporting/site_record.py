@@ -265,6 +265,7 @@ def _sights(run: Run, *, declared: bool, known: bool) -> list[Sight]:
         epsilon,
         declared=declared,
         scored=scored(run) if known else None,
+        described=settings.privacy.describes,
     )
 
 

@@ -15,8 +15,8 @@ from securefed.errors import RoundAborted, RunError
 from securefed.hospital.describing import Describing
 from securefed.model.scan_sums import NUMBERS, WORDS, Scans
 from securefed.model.scores import Steps
+from securefed.privacy.accounting import epsilon
 from securefed.privacy.counts import LARGEST_PART, STEPS
-from securefed.privacy.planning import epsilon
 from securefed.record import model_file
 from securefed.record.noised_scores import SCAN_SUMS, NoisedAnswer
 from securefed.simulation import execution
@@ -196,7 +196,9 @@ def asked(run: Simulation, number: int, shared: list[float], **flags: bool) -> s
     """The refusal of a plain hospital that is asked a step; "" if it answers."""
     step = run.job.plan.describing[number - 1]
     data = messages.vector_to_bytes(np.array(shared, np.float32))
-    request = Request(step.number, "work", shared=data, **{"describe": True, **flags})
+    train, evaluate = flags.get("train", False), flags.get("evaluate", False)
+    describe = flags.get("describe", True)
+    request = Request(step.number, "work", b"", train, evaluate, data, describe)
     reply = run.hospitals["hospital-1"].client.handle(messages.encode(request))
     return str(messages.decode_reply(reply).refusal)
 
