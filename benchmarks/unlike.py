@@ -5,7 +5,7 @@
 The reference is what `securefed run` puts into a model's file with default settings (400 public
 phantoms). With --paid it is made as for real patients, at that privacy.reference_epsilon, of four
 hospitals with 300 phantoms each, as a default run has them: by the hospitals' own functions and
-noise, without masks, which change no sum.
+noise (of a seed, so that figures come again), without masks, which change no sum.
 
 `alike` are phantoms of four hospitals of a seed each, 50 patients of each; a share of them is a
 false alarm, and at most 5% are wanted. With --paid they are other patients of the hospitals that
@@ -39,7 +39,7 @@ from securefed.model.likeness import Reference
 from securefed.model.scan_sums import Scans, means_of, reference_of
 from securefed.model.scores import Steps
 from securefed.privacy.counts import STEPS
-from securefed.privacy.noise import CryptographicSource
+from securefed.privacy.noise import SeededSource
 from securefed.simulation.patients import phantom_spec
 from securefed.simulation.reference import public_reference
 from securefed.training.patients import stack
@@ -210,7 +210,10 @@ def paid(settings: Settings, seed: int) -> Reference:
 
     def summed(number: int, exact: list[Steps]) -> tuple[NDArray[np.float64], float]:
         noise = noises[number]
-        answers = [noise.on_steps(each, CryptographicSource()) for each in exact]
+        answers = [
+            noise.on_steps(each, SeededSource(seed, "unlike", str(number), str(hospital)))
+            for hospital, each in enumerate(exact)
+        ]
         return np.sum(answers, axis=0) / STEPS, noise.deviation(SITES)
 
     first, deviation = summed(1, [each.first() for each in scans])

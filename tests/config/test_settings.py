@@ -152,6 +152,8 @@ def _any_settings(draw: st.DrawFn) -> Settings:
         values["evaluation.baselines"] = False
     if values.get("privacy.placement") == "distributed":
         values.update(DISTRIBUTED)
+    if values["privacy.unit"] != "patient":
+        values["privacy.reference_epsilon"] = None
     if values.get("privacy.placement") == "distributed" or values["canaries.count"]:
         values["federation.sent_share"] = 1.0
     if values["federation.patience"]:

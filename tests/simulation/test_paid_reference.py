@@ -157,10 +157,12 @@ def test_a_run_taken_up_again_answers_the_same(tmp_path: Path, data: FederatedDa
     )
 
 
-def test_without_one_hospital_there_is_no_reference_and_the_run_ends_all_the_same(
-    tmp_path: Path, data: FederatedData, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("secure", [True, False])
+def test_without_one_hospital_masked_sums_do_not_open_and_the_run_ends_all_the_same(
+    tmp_path: Path, data: FederatedData, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    run = start(settings(), tmp_path / "run", data)
+    chosen = settings(secure_aggregation={"enabled": secure}, federation={"minimum_clients": 2})
+    run = start(chosen, tmp_path / "run", data)
     finish(run)
     lost = run.hospitals["hospital-2"].client
 
@@ -170,7 +172,7 @@ def test_without_one_hospital_there_is_no_reference_and_the_run_ends_all_the_sam
 
     monkeypatch.setattr(lost, "handle", gone)
     final = run.evaluate()
-    assert run.server.reference is None
+    assert (run.server.reference is None) == secure  # in the clear it is of those who answered
     assert not final.aborted
 
 
